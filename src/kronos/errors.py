@@ -1,0 +1,59 @@
+"""Every error that the library raises on purpose.
+
+    KronosError
+    ├── DataError          a table that cannot be read as bars
+    ├── CalendarError      an unknown exchange, or a date its calendar does not reach
+    ├── CheckpointError    a checkpoint that is missing, damaged or of another shape
+    ├── ConfigError        a setting outside its range, or settings that contradict each other
+    ├── CapacityError      a request larger than the machine or the limit set for it
+    ├── Cancelled          the caller asked to stop
+    └── MissingExtraError  an optional package that is not installed
+
+Messages are one or two lines: what was found, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class KronosError(Exception):
+    """Base class: catching it catches everything the library raises on purpose."""
+
+
+class DataError(KronosError):
+    """A table that cannot be read as bars."""
+
+
+class CalendarError(KronosError):
+    """An unknown exchange, or a date beyond its calendar."""
+
+
+class CheckpointError(KronosError):
+    """A checkpoint that is missing, damaged, or shaped differently from its config."""
+
+
+class ConfigError(KronosError):
+    """A setting outside its range, or settings that contradict each other."""
+
+
+class CapacityError(KronosError):
+    """A request larger than the machine, or than a limit that was set."""
+
+
+class Cancelled(KronosError):
+    """The caller's cancel hook asked to stop; nothing was written."""
+
+
+class MissingExtraError(KronosError):
+    """An optional package is not installed.
+
+    Args:
+        package: the distribution that could not be imported.
+        extra: the extra of ``kronos-kline`` that brings it.
+        purpose: what it was needed for, as the end of a sentence.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed. "
+            f"Install it with: pip install 'kronos-kline[{extra}]'"
+        )
