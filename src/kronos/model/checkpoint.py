@@ -1,0 +1,311 @@
+"""Checkpoints: a folder with ``config.json`` and ``model.safetensors``, from disk, from the hub, or from this package.
+
+Notable:
+- the file's header is compared with the shapes that the config implies *before* a tensor is read, so a damaged or
+  hostile file costs no memory;
+- loading is strict: no missing, extra, or mis-shaped tensor passes;
+- what is saved has every published key, so the published code loads it too;
+- weights may be stored in half precision; in memory they are float32;
+- loading returns eval mode.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from kronos.errors import CheckpointError, ConfigError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+_MAX_CONFIG_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 4 << 20
+_MAX_TENSORS = 20_000
+_DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
+
+EMBEDDED = Path(__file__).parent.parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class FamilyMember:
+    """A named model with the tokenizer it was trained with."""
+
+    model: str
+    tokenizer: str
+    max_context: int
+    description: str
+    embedded: bool = False
+
+
+FAMILY: Mapping[str, FamilyMember] = {
+    "kronos-nano": FamilyMember(
+        "kronos-nano", "kronos-nano", 512, "ships in this package; consistent, reads returns", embedded=True
+    ),
+    "kronos-mini": FamilyMember("NeoQuasar/Kronos-mini", "NeoQuasar/Kronos-Tokenizer-2k", 2048, "published, 4.1 M"),
+    "kronos-small": FamilyMember("NeoQuasar/Kronos-small", "NeoQuasar/Kronos-Tokenizer-base", 512, "published, 24.7 M"),
+    "kronos-base": FamilyMember("NeoQuasar/Kronos-base", "NeoQuasar/Kronos-Tokenizer-base", 512, "published, 102.3 M"),
+}
+
+
+def family_member(name: str) -> FamilyMember | None:
+    """The family's entry for ``mini``, ``kronos-mini`` or ``NeoQuasar/Kronos-mini``; None for any other name."""
+    for key, member in FAMILY.items():
+        if name.lower() in (key, key.removeprefix("kronos-")) or name == member.model:
+            return member
+    return None
+
+
+class PretrainedMixin:
+    """``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` for a module that is built from one config."""
+
+    config_class: ClassVar[Any]
+    kind: ClassVar[str]  # "tokenizer" or "model"
+    config: Any
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, cache_dir: str | Path | None = None
+    ) -> Self:
+        """Loads a checkpoint in eval mode, on the CPU, in float32.
+
+        Args:
+            name: a folder, a hub id (``NeoQuasar/Kronos-small``) or a family name (``nano``, ``kronos-small`` …).
+                A folder may hold the checkpoint itself or the pair ``tokenizer/`` and ``model/``.
+            revision: a commit, branch or tag of the hub repository.
+            cache_dir: where the hub's files are kept.
+
+        Raises:
+            CheckpointError: not found, unreachable, damaged, or shaped differently from its config.
+        """
+        folder = find_checkpoint(name, cls.kind, revision=revision, cache_dir=cache_dir)
+        path = folder / CONFIG_FILE
+        try:
+            config = cls.config_class.from_dict(read_config(path))
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        with torch.device("meta"):
+            module = cls(config)  # type: ignore[call-arg]
+        assert isinstance(module, nn.Module)
+        state = read_weights(folder / WEIGHTS_FILE, module.state_dict())
+        module.load_state_dict(state, assign=True)
+        for parameter in module.parameters():
+            parameter.requires_grad_(not _is_fixed(module, parameter))
+        return module.eval()
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> Path:
+        """Writes ``config.json`` and ``model.safetensors`` into ``folder``, replacing each file in one step.
+
+        Args:
+            dtype: how floating-point weights are stored; ``torch.float16`` halves the file.
+        """
+        from safetensors.torch import save_file
+
+        assert isinstance(self, nn.Module)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            # inverse frequencies stay float32: they are not weights but part of the layout
+            key: value.detach().cpu().to(dtype if _is_weight(key, value) else value.dtype).contiguous()
+            for key, value in self.state_dict().items()
+        }
+        weights = folder / f"{WEIGHTS_FILE}.tmp"
+        save_file(state, weights, metadata={"format": "pt"})
+        config = folder / f"{CONFIG_FILE}.tmp"
+        config.write_text(json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        weights.replace(folder / WEIGHTS_FILE)
+        config.replace(folder / CONFIG_FILE)
+        return folder
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Uploads the checkpoint to the hub and returns its address."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+
+def _is_weight(key: str, value: Tensor) -> bool:
+    return value.is_floating_point() and not key.endswith("inv_freq")
+
+
+def _is_fixed(module: nn.Module, parameter: nn.Parameter) -> bool:
+    from kronos.model.network import FixedEmbedding
+
+    fixed = (child.emb.weight for child in module.modules() if isinstance(child, FixedEmbedding))
+    return any(parameter is weight for weight in fixed)
+
+
+# --- finding -----------------------------------------------------------------------------------------------------
+
+
+def find_checkpoint(
+    name: str | Path, kind: str, *, revision: str | None = None, cache_dir: str | Path | None = None
+) -> Path:
+    """The local folder of a checkpoint, fetched from the hub if need be.
+
+    Args:
+        kind: "tokenizer" or "model": which half of a pair is wanted.
+
+    Raises:
+        CheckpointError: nothing of that name, or the hub cannot be reached.
+    """
+    if (folder := Path(name)).is_dir():
+        for candidate in (folder / kind, folder):
+            if (candidate / CONFIG_FILE).is_file():
+                return candidate
+        raise CheckpointError(f"{folder}: no {CONFIG_FILE} here nor in {folder / kind}; name a checkpoint's folder")
+    if folder.exists():
+        raise CheckpointError(f"{folder} is a file; name the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    name = str(name)
+    member = family_member(name)
+    if member is not None and member.embedded:
+        path = EMBEDDED / member.model / kind
+        if not (path / WEIGHTS_FILE).is_file():
+            raise CheckpointError(f"{member.model} is missing from this installation ({path}); reinstall kronos-kline")
+        return path
+    if member is not None:
+        return _fetch(getattr(member, kind), revision, cache_dir)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _fetch(name, revision, cache_dir)
+    known = ", ".join(FAMILY)
+    raise CheckpointError(f"unknown model '{name}': not a folder, not a hub id (owner/name), none of {known}")
+
+
+def _fetch(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = f" at revision '{revision}'" if revision else ""
+    try:
+        for filename in (CONFIG_FILE, WEIGHTS_FILE):
+            path = hf_hub_download(repo_id, filename, revision=revision, cache_dir=cache_dir)
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise CheckpointError(f"the hub has no model '{repo_id}'{at}, or it is private; check the name") from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise CheckpointError(f"'{repo_id}'{at} on the hub has no {filename}") from error
+        raise CheckpointError(
+            f"the hub cannot be reached for '{repo_id}'{at} and it is not in the cache. Go online once, "
+            f"name a local folder, or use 'kronos-nano', which ships with the package"
+        ) from error
+    return Path(path).parent
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """``config.json`` as a mapping.
+
+    Raises:
+        CheckpointError: missing, too large, or not a JSON object.
+    """
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise CheckpointError(f"{path} is larger than {_MAX_CONFIG_BYTES:,} bytes; this is no checkpoint's config")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); the folder holds no checkpoint") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the checkpoint again") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds a {type(values).__name__}, not a JSON object")
+    return values
+
+
+def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Names, dtypes and shapes in a safetensors file, checked against its length; no tensor is read.
+
+    Raises:
+        CheckpointError: not a safetensors file, truncated, padded, or with absurd contents.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+            if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+                raise CheckpointError(f"{path} is not a safetensors file, or is cut off; fetch the checkpoint again")
+            entries = json.loads(file.read(length))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); the folder holds no weights") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the header is damaged ({error}); fetch the checkpoint again") from error
+    if not isinstance(entries, dict) or len(entries) > _MAX_TENSORS:
+        raise CheckpointError(f"{path}: the header is not a table of at most {_MAX_TENSORS:,} tensors")
+    entries.pop("__metadata__", None)
+    header: dict[str, tuple[str, tuple[int, ...]]] = {}
+    end = 0
+    for key, entry in sorted(entries.items(), key=_offset):
+        try:
+            dtype, shape, (begin, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+            n_bytes = _DTYPE_BYTES[dtype]
+            for extent in shape:
+                n_bytes *= extent
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: the entry of tensor '{key}' is damaged or of an unknown dtype") from error
+        if begin != end or stop - begin != n_bytes:
+            raise CheckpointError(f"{path}: tensor '{key}' does not fill its place in the file")
+        header[key], end = (dtype, shape), stop
+    if 8 + length + end != size:
+        raise CheckpointError(f"{path} has {size:,} bytes, its header promises {8 + length + end:,}; fetch it again")
+    return header
+
+
+def _offset(item: tuple[str, Any]) -> int:
+    try:
+        return int(item[1]["data_offsets"][0])
+    except (KeyError, TypeError, ValueError, IndexError):
+        return -1  # comes first and is refused with its name
+
+
+def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file that has exactly the expected names and shapes, floating ones as float32.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, of another shape, or not finite.
+    """
+    from safetensors.torch import load_file
+
+    header = read_header(path)
+    if missing := sorted(expected.keys() - header.keys()):
+        raise CheckpointError(f"{path} lacks {_some(missing)}; config and weights do not belong together")
+    if extra := sorted(header.keys() - expected.keys()):
+        raise CheckpointError(f"{path} has unexpected {_some(extra)}; config and weights do not belong together")
+    for key, tensor in expected.items():
+        dtype, shape = header[key]
+        if shape != tuple(tensor.shape):
+            raise CheckpointError(f"{path}: '{key}' has shape {list(shape)}, the config asks for {list(tensor.shape)}")
+        if (dtype == "I64") == tensor.is_floating_point():
+            raise CheckpointError(f"{path}: '{key}' is stored as {dtype}, the network holds {tensor.dtype}")
+    state = load_file(path)
+    for key, tensor in state.items():
+        if tensor.is_floating_point():
+            if not bool(torch.isfinite(tensor).all()):
+                raise CheckpointError(f"{path}: '{key}' holds NaN or infinite weights; the checkpoint is unusable")
+            state[key] = tensor.float()
+    return state
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more tensors"

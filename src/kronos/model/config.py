@@ -1,0 +1,177 @@
+"""What a tokenizer and a network are built from, and the named sizes.
+
+Notable:
+- A config is checked where it is built, so a damaged ``config.json`` fails before any memory is taken.
+- Published files hold only the published keys. Ours add keys that the published loader ignores
+  (``consistent``, ``bar_transform``, ``quantizer``, ``max_context``, ``calibration``); their defaults mean "published".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from kronos.errors import ConfigError
+
+_MAX_BITS = 16  # 65,536 codes a level; the published models use 10
+_MAX_WIDTH = 16_384
+_MAX_LAYERS = 256
+
+
+def _check_range(owner: str, name: str, value: object, low: float, high: float, *, integer: bool) -> None:
+    right_type = isinstance(value, int if integer else int | float) and not isinstance(value, bool)
+    if not right_type or not low <= value <= high:  # type: ignore[operator]
+        kind = "an integer" if integer else "a number"
+        raise ConfigError(f"{owner}: {name} is {value!r}; it must be {kind} from {low:g} to {high:g}")
+
+
+class _Config:
+    """Shared reading and writing; a config is a flat mapping, as in ``config.json``."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Builds the config from a mapping; unknown keys are left to whoever wrote them.
+
+        Raises:
+            ConfigError: a required key is missing, or a value lies outside its range.
+        """
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        required = {f.name for f in fields if f.default is dataclasses.MISSING}
+        if missing := sorted(required - values.keys()):
+            raise ConfigError(f"{cls.__name__}: the config lacks {', '.join(missing)}")
+        return cls(**{f.name: values[f.name] for f in fields if f.name in values})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The flat mapping; our own keys are left out where they mean the published behaviour."""
+        values = dataclasses.asdict(self)  # type: ignore[call-overload]
+        ours = {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}  # type: ignore[arg-type]
+        return {k: v for k, v in values.items() if k not in ours or v != ours[k]}
+
+    def _check_widths(self, d_model: int, n_heads: int, *head_counts: int) -> None:
+        for heads in (n_heads, *head_counts):
+            if d_model % heads or (d_model // heads) % 2:
+                raise ConfigError(
+                    f"{type(self).__name__}: d_model {d_model} over {heads} heads must give an even whole head width"
+                )
+
+
+@dataclass(frozen=True)
+class TokenizerConfig(_Config):
+    """The tokenizer's shape and loss weights (defaults only for keys that published files lack)."""
+
+    d_in: int  # features of a bar: open, high, low, close, volume, amount
+    d_model: int
+    n_heads: int
+    ff_dim: int
+    n_enc_layers: int  # counts one more than the real blocks, as the published code does
+    n_dec_layers: int
+    ffn_dropout_p: float
+    attn_dropout_p: float
+    resid_dropout_p: float
+    s1_bits: int  # coarse token
+    s2_bits: int  # fine token
+    beta: float  # weight of the commitment term
+    gamma0: float  # weight of the per-bar entropy (decisive bits)
+    gamma: float  # weight of the codebook entropy (all codes in use)
+    zeta: float  # weight of the two entropies together
+    group_size: int  # kept for the layout; it does not change the loss
+    quantizer: Literal["bsq", "fsq"] = "bsq"
+    bar_transform: Literal["zscore", "returns"] = "zscore"  # how bars become features (see kronos.bars.transform)
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        for name, low, high in (
+            ("d_in", 1, 64),
+            ("d_model", 4, _MAX_WIDTH),
+            ("n_heads", 1, 256),
+            ("ff_dim", 1, 8 * _MAX_WIDTH),
+            ("n_enc_layers", 1, _MAX_LAYERS),
+            ("n_dec_layers", 1, _MAX_LAYERS),
+            ("s1_bits", 1, _MAX_BITS),
+            ("s2_bits", 1, _MAX_BITS),
+            ("group_size", 1, 64),
+        ):
+            _check_range(owner, name, getattr(self, name), low, high, integer=True)
+        for name in ("ffn_dropout_p", "attn_dropout_p", "resid_dropout_p"):
+            _check_range(owner, name, getattr(self, name), 0.0, 0.99, integer=False)
+        for name in ("beta", "gamma0", "gamma", "zeta"):
+            _check_range(owner, name, getattr(self, name), 0.0, 1e3, integer=False)
+        if self.quantizer not in ("bsq", "fsq"):
+            raise ConfigError(f"{owner}: quantizer is {self.quantizer!r}; choose 'bsq' or 'fsq'")
+        if self.bar_transform not in ("zscore", "returns"):
+            raise ConfigError(f"{owner}: bar_transform is {self.bar_transform!r}; choose 'zscore' or 'returns'")
+        if self.quantizer == "fsq" and (self.s1_bits % 2 or self.s2_bits % 2):
+            raise ConfigError(f"{owner}: fsq packs two bits a dimension, so s1_bits and s2_bits must be even")
+        self._check_widths(self.d_model, self.n_heads)
+
+
+@dataclass(frozen=True)
+class KronosConfig(_Config):
+    """The network's shape (defaults only for keys that published files lack)."""
+
+    s1_bits: int
+    s2_bits: int
+    n_layers: int
+    d_model: int
+    n_heads: int
+    ff_dim: int
+    ffn_dropout_p: float
+    attn_dropout_p: float
+    resid_dropout_p: float
+    token_dropout_p: float
+    learn_te: bool  # learnt time embeddings; otherwise fixed sinusoids
+    consistent: bool = False  # our marker: decoding computes the function that training computed
+    max_context: int = 512  # bars of context the network was trained on
+    calibration: Mapping[str, Any] | None = None  # sampling defaults and width by horizon, fitted on past forecasts
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        for name, low, high in (
+            ("s1_bits", 1, _MAX_BITS),
+            ("s2_bits", 1, _MAX_BITS),
+            ("n_layers", 1, _MAX_LAYERS),
+            ("d_model", 8, _MAX_WIDTH),
+            ("n_heads", 1, 256),
+            ("ff_dim", 1, 8 * _MAX_WIDTH),
+            ("max_context", 2, 1_000_000),
+        ):
+            _check_range(owner, name, getattr(self, name), low, high, integer=True)
+        for name in ("ffn_dropout_p", "attn_dropout_p", "resid_dropout_p", "token_dropout_p"):
+            _check_range(owner, name, getattr(self, name), 0.0, 0.99, integer=False)
+        for name in ("learn_te", "consistent"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{owner}: {name} is {getattr(self, name)!r}; it must be true or false")
+        self._check_widths(self.d_model, self.n_heads, DEPENDENCY_HEADS)
+
+
+DEPENDENCY_HEADS = 4  # the dependency-aware layer has four heads at every size
+
+
+def _network(
+    layers: int, width: int, heads: int, ff: int, drop: tuple[float, float, float, float], context: int
+) -> KronosConfig:
+    ffn, resid, attn, token = drop
+    return KronosConfig(
+        s1_bits=10, s2_bits=10, n_layers=layers, d_model=width, n_heads=heads, ff_dim=ff,
+        ffn_dropout_p=ffn, attn_dropout_p=attn, resid_dropout_p=resid, token_dropout_p=token,
+        learn_te=True, max_context=context,
+    )  # fmt: skip
+
+
+def _tokenizer(group_size: int) -> TokenizerConfig:
+    return TokenizerConfig(
+        d_in=6, d_model=256, n_heads=4, ff_dim=512, n_enc_layers=4, n_dec_layers=4,
+        ffn_dropout_p=0.0, attn_dropout_p=0.0, resid_dropout_p=0.0, s1_bits=10, s2_bits=10,
+        beta=0.05, gamma0=1.0, gamma=1.1, zeta=0.05, group_size=group_size,
+    )  # fmt: skip
+
+
+MODEL_PRESETS: Mapping[str, KronosConfig] = {
+    "mini": _network(4, 256, 4, 512, (0.2, 0.2, 0.0, 0.0), 2048),
+    "small": _network(8, 512, 8, 1024, (0.25, 0.25, 0.1, 0.1), 512),
+    "base": _network(12, 832, 16, 2048, (0.2, 0.2, 0.0, 0.0), 512),
+    "large": _network(18, 1664, 32, 3072, (0.0, 0.0, 0.0, 0.0), 512),
+}
+TOKENIZER_PRESETS: Mapping[str, TokenizerConfig] = {"2k": _tokenizer(5), "base": _tokenizer(4)}

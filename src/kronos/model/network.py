@@ -1,0 +1,217 @@
+"""The network: a causal transformer over pairs of tokens, coarse first, then fine given coarse.
+
+Notable:
+- a bar enters as the fusion of its two token embeddings plus the embedding of its time;
+- one hidden state predicts the next bar's coarse token; a dependency-aware layer, asked by the embedding of that
+  coarse token, predicts the fine one, so p(s1, s2) = p(s1) p(s2 | s1);
+- every path is causal in train and in eval mode alike.
+
+Two behaviours, one code path: *consistent* checkpoints decode the function that they were trained on; *published*
+ones leave the dependency layer's keys and query unrotated while decoding, as the published code does, though their
+training rotated them. ``KronosConfig.consistent`` decides.
+
+Attribute names are the checkpoint's keys. Shapes: B series, T bars, C width, V1 and V2 vocabulary sizes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronos.errors import ConfigError
+from kronos.model.checkpoint import PretrainedMixin
+from kronos.model.config import DEPENDENCY_HEADS, KronosConfig
+from kronos.model.layers import Attention, RMSNorm, TransformerBlock, init_weights
+
+# Rows of each table, in the order of the stamp's last dimension. Days and months count from 1, so row 0 is unused.
+TIME_TABLES = {"minute": 60, "hour": 24, "weekday": 7, "day": 32, "month": 13}
+
+
+class HierarchicalEmbedding(nn.Module):
+    """Embeds both tokens of a bar and fuses them, coarse first."""
+
+    def __init__(self, s1_bits: int, s2_bits: int, d_model: int) -> None:
+        super().__init__()
+        self.scale = math.sqrt(d_model)
+        self.emb_s1 = nn.Embedding(2**s1_bits, d_model)
+        self.emb_s2 = nn.Embedding(2**s2_bits, d_model)
+        self.fusion_proj = nn.Linear(2 * d_model, d_model)
+
+    def forward(self, s1_ids: Tensor, s2_ids: Tensor) -> Tensor:
+        pair = torch.cat((self.emb_s1(s1_ids), self.emb_s2(s2_ids)), dim=-1) * self.scale
+        return self.fusion_proj(pair)  # type: ignore[no-any-return]
+
+
+class FixedEmbedding(nn.Module):
+    """Sinusoids that neither training nor initialisation changes."""
+
+    def __init__(self, rows: int, d_model: int) -> None:
+        super().__init__()
+        position = torch.arange(rows, dtype=torch.float32)[:, None]
+        rate = torch.exp(torch.arange(0, d_model, 2, dtype=torch.float32) * (-math.log(10_000.0) / d_model))
+        self.emb = nn.Embedding(rows, d_model)
+        table = torch.stack(((position * rate).sin(), (position * rate).cos()), dim=-1).flatten(1)
+        self.emb.weight = nn.Parameter(table, requires_grad=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.emb(ids)  # type: ignore[no-any-return]
+
+
+class TemporalEmbedding(nn.Module):
+    """Sum of the embeddings of minute, hour, weekday, day and month."""
+
+    def __init__(self, d_model: int, learn: bool) -> None:
+        super().__init__()
+        for name, rows in TIME_TABLES.items():
+            self.add_module(f"{name}_embed", nn.Embedding(rows, d_model) if learn else FixedEmbedding(rows, d_model))
+
+    def forward(self, stamp: Tensor) -> Tensor:
+        """(B, T, 5) integer stamps -> (B, T, C)."""
+        stamp = stamp.long()
+        parts = [self.get_submodule(f"{name}_embed")(stamp[..., i]) for i, name in enumerate(TIME_TABLES)]
+        return torch.stack(parts).sum(0)
+
+
+class DependencyAwareLayer(nn.Module):
+    """The embedding of the coarse token asks the hidden states what the fine token is (paper, section 3.2)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.cross_attn = Attention(d_model, DEPENDENCY_HEADS)
+        self.norm = RMSNorm(d_model)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        s1_embedding: Tensor,
+        padding_mask: Tensor | None = None,
+        *,
+        rotate_positions: bool = True,
+    ) -> Tensor:
+        """(B, T, C) hidden, (B, Q, C) embeddings of the coarse tokens after the last Q of them -> (B, Q, C)."""
+        asked = self.cross_attn(s1_embedding, hidden, padding_mask, rotate_positions=rotate_positions)
+        return self.norm(hidden[:, -s1_embedding.shape[1] :] + asked)  # type: ignore[no-any-return]
+
+
+class DualHead(nn.Module):
+    """One projection for each token."""
+
+    def __init__(self, s1_bits: int, s2_bits: int, d_model: int) -> None:
+        super().__init__()
+        self.proj_s1 = nn.Linear(d_model, 2**s1_bits)
+        self.proj_s2 = nn.Linear(d_model, 2**s2_bits)
+
+
+class Kronos(PretrainedMixin, nn.Module):
+    """Autoregressive model of candlesticks (paper, section 3.2)."""
+
+    config_class = KronosConfig
+    kind = "model"
+
+    def __init__(self, config: KronosConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        dropout = (c.ffn_dropout_p, c.attn_dropout_p, c.resid_dropout_p)
+        self.embedding = HierarchicalEmbedding(c.s1_bits, c.s2_bits, c.d_model)
+        self.time_emb = TemporalEmbedding(c.d_model, c.learn_te)
+        self.token_drop = nn.Dropout(c.token_dropout_p)
+        self.transformer = nn.ModuleList(
+            TransformerBlock(c.d_model, c.n_heads, c.ff_dim, *dropout) for _ in range(c.n_layers)
+        )
+        self.norm = RMSNorm(c.d_model)
+        self.dep_layer = DependencyAwareLayer(c.d_model)
+        self.head = DualHead(c.s1_bits, c.s2_bits, c.d_model)
+
+    @classmethod
+    def init(cls, config: KronosConfig, seed: int = 0) -> Kronos:
+        """A freshly initialised network, from its own random stream."""
+        model = cls(config)
+        init_weights(model, torch.Generator().manual_seed(seed))
+        return model
+
+    def forward(
+        self,
+        s1_ids: Tensor,
+        s2_ids: Tensor,
+        stamp: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        use_teacher_forcing: bool = False,
+        s1_targets: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the next bar at every position.
+
+        Args:
+            s1_ids, s2_ids: (B, T) tokens.
+            stamp: (B, T, 5) minute, hour, weekday, day, month of each bar.
+            padding_mask: (B, T) bool, True where a bar is padding.
+            use_teacher_forcing: condition s2 on ``s1_targets``; otherwise on an s1 sampled from the model.
+            s1_targets: (B, T) true coarse tokens of the *next* bar.
+            generator: random stream of the sampled s1.
+
+        Returns:
+            s1 logits (B, T, V1) and s2 logits (B, T, V2).
+        """
+        s1_logits, hidden = self.decode_s1(s1_ids, s2_ids, stamp, padding_mask)
+        if use_teacher_forcing:
+            if s1_targets is None:
+                raise ConfigError("use_teacher_forcing=True needs s1_targets, the true s1 of each next bar")
+            s1_next = s1_targets
+        else:
+            probabilities = s1_logits.detach().float().softmax(-1).flatten(0, 1)
+            s1_next = torch.multinomial(probabilities, 1, generator=generator).view_as(s1_ids)
+        # Rotated for published checkpoints too: this is the function that their training computed.
+        fine = self.dep_layer(hidden, self.embedding.emb_s1(s1_next), padding_mask)
+        return s1_logits, self.head.proj_s2(fine)
+
+    def decode_s1(
+        self, s1_ids: Tensor, s2_ids: Tensor, stamp: Tensor | None = None, padding_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """s1 logits (B, T, V1) and hidden states (B, T, C)."""
+        x = self.embedding(s1_ids, s2_ids)
+        if stamp is not None:
+            x = x + self.time_emb(stamp)
+        x = self.token_drop(x)
+        for block in self.transformer:
+            x = block(x, padding_mask)
+        hidden = self.norm(x)
+        return self.head.proj_s1(hidden), hidden
+
+    def decode_s2(self, hidden: Tensor, s1_ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """s2 logits (B, Q, V2) given the coarse tokens (B, Q) that follow the last Q of (B, T, C) hidden states."""
+        rotated = self.config.consistent
+        fine = self.dep_layer(hidden, self.embedding.emb_s1(s1_ids), padding_mask, rotate_positions=rotated)
+        return self.head.proj_s2(fine)  # type: ignore[no-any-return]
+
+
+def token_loss(
+    s1_logits: Tensor,
+    s2_logits: Tensor,
+    s1_targets: Tensor,
+    s2_targets: Tensor,
+    weights: Tensor | None = None,
+    s1_weight: float = 1.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """``(s1_weight * CE(s1) + CE(s2)) / 2``, in nats.
+
+    Args:
+        s1_logits, s2_logits: (B, T, V1) and (B, T, V2).
+        s1_targets, s2_targets: (B, T) tokens of the next bar.
+        weights: (B, T), how much each position counts (0: context or padding); None counts all alike.
+
+    Returns:
+        The loss and its parts ``s1`` and ``s2``, scalars, float32.
+    """
+
+    def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+        if weights is None:
+            return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+        return (losses * weights.flatten()).sum() / weights.sum().clamp_min(1e-9)
+
+    parts = {"s1": cross_entropy(s1_logits, s1_targets), "s2": cross_entropy(s2_logits, s2_targets)}
+    return (s1_weight * parts["s1"] + parts["s2"]) / 2, parts

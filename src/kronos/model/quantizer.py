@@ -1,0 +1,188 @@
+"""From a real vector to two token ids and back.
+
+A quantizer is a seam: whatever has the members of :class:`Quantizer` can take the place of binary spherical
+quantization by one word in the config. Both kinds here are parameter-free and keep the coarse half (s1) in the
+first dimensions, so that the decoder can be run on it alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronos.errors import ConfigError
+from kronos.model.config import TokenizerConfig
+
+
+class Quantizer(Protocol):
+    """What the tokenizer needs of a quantizer.
+
+    Attributes:
+        width: dimensions of the vector that is quantized.
+        s1_width: how many of them, counted from the first, belong to the coarse token.
+    """
+
+    width: int
+    s1_width: int
+
+    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(…, width) -> (quantized (…, width) with a straight-through gradient, loss scalar)."""
+        ...
+
+    def to_ids(self, quantized: Tensor) -> tuple[Tensor, Tensor]:
+        """(…, width) -> s1 and s2 ids, each (…), int64."""
+        ...
+
+    def from_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
+        """Inverse of :meth:`to_ids`: (…, width) float32."""
+        ...
+
+
+def bits_to_ids(bits: Tensor) -> Tensor:
+    """(…, n) of 0 and 1 -> (…) int64; little-endian: dimension i weighs 2^i."""
+    weights = 1 << torch.arange(bits.shape[-1], device=bits.device)
+    return (bits.long() * weights).sum(-1)
+
+
+def ids_to_bits(ids: Tensor, n_bits: int) -> Tensor:
+    """(…) int64 -> (…, n_bits) of 0 and 1, little-endian."""
+    return (ids.unsqueeze(-1) >> torch.arange(n_bits, device=ids.device)) & 1
+
+
+class BinarySphericalQuantizer(nn.Module):
+    """Sign of a point on the unit sphere (Zhao et al., arXiv 2406.07548), scaled back onto the sphere.
+
+    Loss, with u the normalised vector and q the scaled sign: ``beta * mean(sum((q - u)^2))`` pulls u towards its code;
+    ``zeta * (gamma0 * E[H(p)] - gamma * H(E[p]))`` wants each bar decided and all codes used. The second
+    entropy is subtracted, so the whole loss may well be negative.
+    """
+
+    basis: Tensor
+    group_basis: Tensor
+
+    def __init__(self, n_bits: int, beta: float, gamma0: float, gamma: float, zeta: float, group_size: int) -> None:
+        super().__init__()
+        self.n_bits = n_bits
+        self.beta, self.gamma0, self.gamma, self.zeta = beta, gamma0, gamma, zeta
+        # Unused here, stored because the published layout has them.
+        self.register_buffer("basis", 1 << torch.arange(n_bits - 1, -1, -1))
+        self.register_buffer("group_basis", 1 << torch.arange(group_size - 1, -1, -1))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        u = F.normalize(z.float(), dim=-1)  # float32: entropies of nearly decided bits vanish in half precision
+        scale = 1.0 / math.sqrt(self.n_bits)
+        q = torch.where(u > 0, scale, -scale)  # 0 counts as -1
+        commitment = (q - u).pow(2).sum(-1).mean()
+        p = torch.sigmoid(-4.0 * scale * u)
+        per_bar = _binary_entropy(p).sum(-1).mean()
+        codebook = _binary_entropy(p.flatten(0, -2).mean(0)).sum()
+        loss = self.beta * commitment + self.zeta * (self.gamma0 * per_bar - self.gamma * codebook)
+        return u + (q - u).detach(), loss
+
+
+def _binary_entropy(p: Tensor) -> Tensor:
+    """Entropy in nats of a bit that is 1 with probability p."""
+    return -(p * torch.log(p + 1e-8) + (1 - p) * torch.log(1 - p + 1e-8))
+
+
+class BSQuantizer(nn.Module):
+    """Binary spherical quantization with its bits split into a coarse and a fine id."""
+
+    def __init__(
+        self,
+        s1_bits: int,
+        s2_bits: int,
+        beta: float,
+        gamma0: float,
+        gamma: float,
+        zeta: float,
+        group_size: int,
+    ) -> None:
+        super().__init__()
+        self.s1_width, self.width = s1_bits, s1_bits + s2_bits
+        self.bsq = BinarySphericalQuantizer(self.width, beta, gamma0, gamma, zeta, group_size)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.bsq(z)  # type: ignore[no-any-return]
+
+    def to_ids(self, quantized: Tensor) -> tuple[Tensor, Tensor]:
+        bits = quantized > 0
+        return bits_to_ids(bits[..., : self.s1_width]), bits_to_ids(bits[..., self.s1_width :])
+
+    def from_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
+        bits = torch.cat((ids_to_bits(s1, self.s1_width), ids_to_bits(s2, self.width - self.s1_width)), dim=-1)
+        return (bits.float() * 2 - 1) / math.sqrt(self.width)
+
+
+class FSQuantizer(nn.Module):
+    """Finite scalar quantization (Mentzer et al., arXiv 2309.15505) with four levels, two bits, a dimension.
+
+    It needs no auxiliary loss: rounding a bounded value cannot leave codes far out of reach.
+    """
+
+    LEVELS = 4
+
+    def __init__(self, s1_bits: int, s2_bits: int) -> None:
+        super().__init__()
+        self.s1_width, self.width = s1_bits // 2, (s1_bits + s2_bits) // 2
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        half = (self.LEVELS - 1) * (1 + 1e-3) / 2  # a little wider, so that the outer levels can be reached
+        bounded = torch.tanh(z.float() + math.atanh(0.5 / half)) * half - 0.5  # in (-2, 1): rounds to -2 … 1
+        rounded = bounded + (bounded.round() - bounded).detach()
+        return rounded / (self.LEVELS // 2), z.new_zeros((), dtype=torch.float32)
+
+    def to_ids(self, quantized: Tensor) -> tuple[Tensor, Tensor]:
+        digits = (quantized * (self.LEVELS // 2)).round().long() + self.LEVELS // 2
+        bits = ids_to_bits(digits, 2).flatten(-2)
+        return bits_to_ids(bits[..., : 2 * self.s1_width]), bits_to_ids(bits[..., 2 * self.s1_width :])
+
+    def from_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
+        n_s2 = self.width - self.s1_width
+        bits = torch.cat((ids_to_bits(s1, 2 * self.s1_width), ids_to_bits(s2, 2 * n_s2)), dim=-1)
+        digits = bits_to_ids(bits.view(*s1.shape, self.width, 2))
+        return (digits - self.LEVELS // 2).float() / (self.LEVELS // 2)
+
+
+def build_quantizer(config: TokenizerConfig) -> BSQuantizer | FSQuantizer:
+    """The quantizer that the config names."""
+    if config.quantizer == "fsq":
+        return FSQuantizer(config.s1_bits, config.s2_bits)
+    return BSQuantizer(
+        config.s1_bits,
+        config.s2_bits,
+        config.beta,
+        config.gamma0,
+        config.gamma,
+        config.zeta,
+        config.group_size,
+    )
+
+
+def join_ids(s1: Tensor, s2: Tensor, s1_bits: int) -> Tensor:
+    """One id over all bits; the coarse bits are the low ones."""
+    return s1 + (s2 << s1_bits)
+
+
+def split_ids(ids: Tensor, s1_bits: int) -> tuple[Tensor, Tensor]:
+    """Inverse of :func:`join_ids`."""
+    return ids & ((1 << s1_bits) - 1), ids >> s1_bits
+
+
+def check_pair(ids: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The two id tensors of a half-split pair, checked.
+
+    Raises:
+        ConfigError: not a pair of tensors of one shape.
+    """
+    if isinstance(ids, Tensor) or len(ids) != 2:
+        raise ConfigError("half=True takes a pair of id tensors (s1, s2); for one id a bar use half=False")
+    s1, s2 = ids
+    if s1.shape != s2.shape:
+        raise ConfigError(f"s1 ids of shape {tuple(s1.shape)} and s2 ids of shape {tuple(s2.shape)} differ")
+    return s1, s2
