@@ -1,0 +1,222 @@
+"""The interactive chart: a plotly figure, and the web page that holds it.
+
+The page carries plotly.js inside, so it opens offline, and follows the reader's light or dark setting.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from kronos.inference.charts.scene import AHEAD, DOWN, UP, Scene, scene, short_number
+
+if TYPE_CHECKING:
+    from kronos.inference.forecast import Forecast
+
+INK, GRID = "#7d8896", "rgba(128, 138, 150, 0.18)"  # readable on white and on near-black
+FILLS = ("rgba(59, 130, 246, 0.13)", "rgba(59, 130, 246, 0.17)", "rgba(59, 130, 246, 0.28)")
+
+
+def figure(forecast: Forecast) -> go.Figure:
+    """Candles of the history, the median path with its fan, and the volume below."""
+    shown = scene(forecast)
+    with_volume = shown.volume is not None
+    chart = make_subplots(
+        rows=2 if with_volume else 1,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.03,
+        row_heights=[0.8, 0.2] if with_volume else None,
+    )
+    _add_candles(chart, shown)
+    _add_fan(chart, shown)
+    if with_volume:
+        _add_volume(chart, shown)
+    _arrange(chart, shown)
+    return chart
+
+
+def page(forecast: Forecast) -> str:
+    """A whole HTML document with the figure, the headline numbers and their source."""
+    shown = scene(forecast)
+    chart = figure(forecast).to_html(
+        full_html=False,
+        include_plotlyjs=True,
+        div_id="chart",
+        default_height="100%",
+        config={"responsive": True, "displaylogo": False, "displayModeBar": "hover"},
+    )
+    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in shown.facts)
+    return _PAGE.format(title=escape(shown.title), facts=facts, source=escape(shown.source), chart=chart)
+
+
+def _add_candles(chart: go.Figure, shown: Scene) -> None:
+    past = shown.past
+    if past.empty:
+        return
+    chart.add_trace(
+        go.Candlestick(
+            x=shown.labels[: len(past)],
+            open=past["open"],
+            high=past["high"],
+            low=past["low"],
+            close=past["close"],
+            increasing={"line": {"color": UP, "width": 1}, "fillcolor": UP},
+            decreasing={"line": {"color": DOWN, "width": 1}, "fillcolor": DOWN},
+            showlegend=False,
+            name="",
+        ),
+        row=1,
+        col=1,
+    )
+
+
+def _add_fan(chart: go.Figure, shown: Scene) -> None:
+    along = [shown.labels[position] for position in shown.line]
+    for band, fill in zip(shown.bands, FILLS, strict=True):
+        chart.add_trace(
+            go.Scatter(
+                x=along + along[::-1],
+                y=np.concatenate([band.upper, band.lower[::-1]]),
+                fill="toself",
+                fillcolor=fill,
+                line={"width": 0},
+                mode="lines",
+                hoverinfo="skip",
+                name=band.name,
+            ),
+            row=1,
+            col=1,
+        )
+    chart.add_trace(
+        go.Scatter(
+            x=along,
+            y=shown.median,
+            mode="lines",
+            line={"color": AHEAD, "width": 2},
+            name="Median close",
+            text=_hover(shown),
+            hovertemplate="%{text}<extra></extra>",
+        ),
+        row=1,
+        col=1,
+    )
+
+
+def _hover(shown: Scene) -> list[str]:
+    """What the pointer reads over each point of the median; nothing over the last close, whose candle speaks."""
+    known = len(shown.line) - len(shown.ahead)
+    texts = [""] * known
+    for step in range(len(shown.ahead)):
+        point = step + known
+        lines = [f"<b>Median {shown.median[point]:,.{shown.decimals}f}</b>"]
+        lines += [
+            f"{band.name}: {band.lower[point]:,.{shown.decimals}f} – {band.upper[point]:,.{shown.decimals}f}"
+            for band in reversed(shown.bands)
+        ]
+        if shown.prob_up is not None:
+            lines.append(f"P(up): {shown.prob_up[step]:.0%}")
+        texts.append("<br>".join(lines))
+    return texts
+
+
+def _add_volume(chart: go.Figure, shown: Scene) -> None:
+    past = shown.past
+    colours = np.where(past["close"] >= past["open"], UP, DOWN)
+    parts = [
+        (shown.labels[: len(past)], past["volume"], colours, "Volume"),
+        ([shown.labels[position] for position in shown.ahead], shown.volume, AHEAD, "Median volume"),
+    ]
+    for x, y, colour, name in parts:
+        chart.add_trace(
+            go.Bar(
+                x=x,
+                y=y,
+                marker={"color": colour, "line": {"width": 0}},
+                opacity=0.55,
+                name=name,
+                showlegend=False,
+                text=[short_number(value) for value in y],
+                textposition="none",
+                hovertemplate=name + " %{text}<extra></extra>",
+            ),
+            row=2,
+            col=1,
+        )
+
+
+def _arrange(chart: go.Figure, shown: Scene) -> None:
+    chart.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": INK, "size": 12, "family": "system-ui, -apple-system, 'Segoe UI', sans-serif"},
+        margin={"l": 8, "r": 8, "t": 36, "b": 8},
+        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "traceorder": "reversed"},
+        hovermode="x unified",
+        hoverlabel={"bgcolor": "rgba(24, 28, 35, 0.94)", "font": {"color": "#e8ecf1"}, "bordercolor": GRID},
+        bargap=0.25,
+        dragmode="pan",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK, "activecolor": AHEAD},
+    )
+    chart.update_xaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=shown.labels,
+        range=[-0.5, shown.size - 0.5],
+        nticks=9,
+        tickangle=0,
+        gridcolor=GRID,
+        rangeslider_visible=False,
+        showspikes=True,
+        spikemode="across",
+        spikesnap="cursor",
+        spikethickness=1,
+        spikedash="dot",
+        spikecolor=INK,
+    )
+    chart.update_yaxes(side="right", gridcolor=GRID, zeroline=False, automargin=True)
+    chart.update_yaxes(tickformat=f",.{min(shown.decimals, 5)}~f", row=1, col=1)
+    if shown.volume is not None:
+        chart.update_yaxes(nticks=4, exponentformat="B", fixedrange=True, row=2, col=1)
+    if not shown.past.empty:
+        chart.add_vline(x=len(shown.past) - 0.5, line={"color": INK, "width": 1, "dash": "dot"})
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --paper: #ffffff; --ink: #1b2430; --soft: #5d6977; --line: #e4e8ed; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --paper: #0f1318; --ink: #e6eaf0; --soft: #93a0b0; --line: #262d37; }}
+}}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0 auto; max-width: 1280px; min-height: 100vh; padding: 24px 28px 18px; display: flex;
+  flex-direction: column; gap: 14px; background: var(--paper); color: var(--ink);
+  font: 14px/1.45 system-ui, -apple-system, "Segoe UI", sans-serif; }}
+h1 {{ margin: 0; font-size: 22px; font-weight: 650; letter-spacing: -0.01em; }}
+dl {{ margin: 0; display: flex; flex-wrap: wrap; gap: 10px 36px; padding-bottom: 14px;
+  border-bottom: 1px solid var(--line); }}
+dt {{ color: var(--soft); font-size: 12px; }}
+dd {{ margin: 0; font-size: 16px; font-variant-numeric: tabular-nums; }}
+main {{ flex: 1; min-height: 480px; position: relative; }}
+main > div {{ position: absolute; inset: 0; }}
+main .xtick text, main .ytick text, main .legendtext {{ fill: var(--soft) !important; }}
+footer {{ color: var(--soft); font-size: 12px; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<dl>{facts}</dl>
+<main>{chart}</main>
+<footer>{source}</footer>
+</body>
+</html>
+"""

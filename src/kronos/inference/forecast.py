@@ -1,0 +1,273 @@
+"""A forecast: sampled futures of one series, and the views a reader takes of them.
+
+Everything is computed from the sample paths on demand; nothing is cached, so a ``Forecast`` is as small as its
+samples and can be handed around freely.
+
+The views of bars (``mean``, ``median``, ``quantile``) work on each column alone, and their bars are valid all the
+same: where low ≤ open, close ≤ high holds on every path, it holds for the mean and for each quantile, because
+averages and order statistics keep the order of two columns of which one lies below the other on every path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.schema import FEATURES
+from kronos.errors import ConfigError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+DEFAULT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+_CLOSE = FEATURES.index("close")
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Forecast:
+    """Sample paths of the next H bars of one series.
+
+    Args:
+        samples: (S, H, 6) sample paths in the order of ``columns``, in the units of the context; kept as a
+            read-only float32 array.
+        timestamps: (H,) the time of each future bar, increasing.
+        metadata: where the numbers come from: model, revision, seed, settings, cutoff, calendar …
+        history: the last bars of the context (a bars table), for charts and for the last close.
+        symbol: the name of the series.
+        columns: names of the six features.
+
+    Raises:
+        ConfigError: the parts do not fit each other.
+    """
+
+    samples: npt.NDArray[np.float32]
+    timestamps: pd.DatetimeIndex
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    history: pd.DataFrame | None = None
+    symbol: str | None = None
+    columns: tuple[str, ...] = FEATURES
+
+    def __post_init__(self) -> None:
+        samples = np.array(self.samples, dtype=np.float32)
+        times = pd.DatetimeIndex(self.timestamps, name="timestamp")
+        if samples.ndim != 3 or 0 in samples.shape or samples.shape[2] != len(self.columns):
+            raise ConfigError(
+                f"A forecast's samples have the shape (paths, bars, {len(self.columns)}), none of them 0; "
+                f"these have {samples.shape}."
+            )
+        if len(times) != samples.shape[1]:
+            raise ConfigError(
+                f"A forecast needs one timestamp per bar: {samples.shape[1]} bars came with {len(times)}."
+            )
+        samples.setflags(write=False)
+        object.__setattr__(self, "samples", samples)
+        object.__setattr__(self, "timestamps", times)
+
+    def __repr__(self) -> str:
+        name = f"{self.symbol}, " if self.symbol else ""
+        return (
+            f"Forecast({name}{self.horizon} bars {self.timestamps[0]} … {self.timestamps[-1]}, "
+            f"{self.num_samples} paths, model {self.metadata.get('model', 'unknown')})"
+        )
+
+    # -- what it holds ------------------------------------------------------------------------------------
+
+    @property
+    def num_samples(self) -> int:
+        """S, the number of sample paths."""
+        return int(self.samples.shape[0])
+
+    @property
+    def horizon(self) -> int:
+        """H, the number of bars ahead."""
+        return int(self.samples.shape[1])
+
+    @property
+    def last_close(self) -> float:
+        """The last close of the context, from which moves and losses are counted.
+
+        Raises:
+            ConfigError: the forecast carries no history.
+        """
+        if self.history is None or self.history.empty:
+            raise ConfigError(
+                "This forecast carries no history, so its last close is unknown. "
+                "Pass history= when building it, or reference= to the view."
+            )
+        return float(self.history["close"].iloc[-1])
+
+    def close(self) -> Floats:
+        """(S, H) closing prices in float64, the column most views are about."""
+        return self.samples[:, :, _CLOSE].astype(np.float64)
+
+    # -- bars ---------------------------------------------------------------------------------------------
+
+    def mean(self) -> pd.DataFrame:
+        """The mean bar of each step: rows by timestamp, one column a feature. Each row is a valid bar."""
+        return self._bars(self.samples.mean(axis=0, dtype=np.float64))
+
+    def median(self) -> pd.DataFrame:
+        """The median of each column at each step: rows by timestamp. Each row is a valid bar."""
+        return self.quantile(0.5)
+
+    @overload
+    def quantile(self, levels: float) -> pd.DataFrame: ...
+    @overload
+    def quantile(self, levels: Sequence[float] = ...) -> pd.DataFrame: ...
+    def quantile(self, levels: float | Sequence[float] = DEFAULT_LEVELS) -> pd.DataFrame:
+        """Quantiles over the paths, of each column and step alone, interpolated linearly.
+
+        The shape is that of pandas' own ``groupby(...).quantile(levels)``.
+
+        Args:
+            levels: one level in [0, 1], or several.
+
+        Returns:
+            One level: rows by ``timestamp``. Several: rows by ``(timestamp, quantile)`` in the order given, so
+            ``q.xs(0.9, level="quantile")`` is one band and ``q["close"].unstack()`` the fan of the close.
+            Each row is a valid bar.
+
+        Raises:
+            ConfigError: a level outside [0, 1], or none.
+        """
+        if isinstance(levels, int | float):
+            return self._bars(self.quantile_array([levels])[0])
+        values = self.quantile_array(levels)  # (L, H, 6)
+        rows = pd.MultiIndex.from_product([self.timestamps, list(levels)], names=["timestamp", "quantile"])
+        flat = values.transpose(1, 0, 2).reshape(len(rows), len(self.columns))
+        return pd.DataFrame(flat, index=rows, columns=list(self.columns))
+
+    def quantile_array(self, levels: Sequence[float]) -> Floats:
+        """The numbers of ``quantile`` as a plain (L, H, 6) array."""
+        check_levels(levels)
+        ordered = np.sort(self.samples, axis=0).astype(np.float64)
+        position = np.asarray(levels, dtype=np.float64) * (self.num_samples - 1)
+        below = np.floor(position).astype(np.intp)
+        above = np.minimum(below + 1, self.num_samples - 1)
+        weight = (position - below)[:, None, None]
+        # numpy's own a + (b - a) t is not monotone in a once rounded; this form is, so a quantile of the high can
+        # never slip below the same quantile of the close.
+        result: Floats = ordered[below] * (1.0 - weight) + ordered[above] * weight
+        return result
+
+    # -- chances and risk ---------------------------------------------------------------------------------
+
+    def prob_up(self, reference: float | None = None) -> pd.Series[float]:
+        """Share of the paths that close above the reference, by timestamp.
+
+        Args:
+            reference: a price; the last close of the context when None.
+        """
+        price = self._reference(reference)
+        share = (self.close() > price).mean(axis=0)
+        return pd.Series(share, index=self.timestamps, name="prob_up")
+
+    def value_at_risk(self, level: float = 0.95, step: int | None = None) -> float:
+        """The loss that is not exceeded with probability ``level``, for a holder from the last close.
+
+        Args:
+            level: confidence, between 0 and 1.
+            step: bars ahead, 1 … H; the whole horizon when None.
+
+        Returns:
+            A fraction of the last close: 0.03 is a loss of three per cent. Negative where even that outcome gains.
+        """
+        losses = self._losses(level, step)
+        return float(np.quantile(losses, level))
+
+    def expected_shortfall(self, level: float = 0.95, step: int | None = None) -> float:
+        """The mean loss of the paths at or beyond ``value_at_risk``; arguments and units are the same."""
+        losses = self._losses(level, step)
+        return float(losses[losses >= np.quantile(losses, level)].mean())
+
+    def realized_volatility(self) -> pd.DataFrame:
+        """Realised volatility of each path from the last close up to each step.
+
+        Returns:
+            Rows by timestamp, one column a path: sqrt(Σ r²) over the close-to-close log returns so far, the first
+            of them from the last close. The last row is that of the whole horizon; not annualised.
+        """
+        start = np.full((self.num_samples, 1), self.last_close)
+        returns = np.diff(np.log(np.concatenate([start, self.close()], axis=1)), axis=1)
+        volatility = np.sqrt(np.cumsum(returns**2, axis=1))
+        paths = pd.RangeIndex(self.num_samples, name="path")
+        return pd.DataFrame(volatility.T, index=self.timestamps, columns=paths)
+
+    # -- out of here --------------------------------------------------------------------------------------
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every path as long rows, path after path: ``timestamp, path`` and the six features."""
+        flat = self.samples.reshape(-1, len(self.columns))
+        frame = pd.DataFrame(flat, columns=list(self.columns))
+        frame.insert(0, "timestamp", self.timestamps[np.tile(np.arange(self.horizon), self.num_samples)])
+        frame.insert(1, "path", np.repeat(np.arange(self.num_samples), self.horizon))
+        return frame
+
+    def plot(self) -> go.Figure:
+        """An interactive chart: candles of the history, median path, 50/80/90 % fan, volume."""
+        from kronos.inference.charts.html import figure
+
+        return figure(self)
+
+    def save(self, path: str | Path, *, quantile_levels: Sequence[float] = DEFAULT_LEVELS, paths: bool = False) -> Path:
+        """Write the forecast; the ending chooses the form.
+
+        ``.csv`` and ``.parquet`` hold one row a bar: ``timestamp, prob_up``, then for each feature its mean and
+        quantiles (``close_mean, close_q0.05 …``); with ``paths`` the long table of ``to_frame`` instead.
+        ``.json`` holds one document (with ``paths`` also every path), ``.html`` and ``.png`` the chart.
+        The file appears whole or not at all.
+
+        Returns:
+            The path written.
+
+        Raises:
+            ConfigError: an unknown ending, a missing folder, or a level outside [0, 1].
+            MissingExtraError: ``.png`` without matplotlib.
+        """
+        from kronos.inference.export import save
+
+        return save(self, path, quantile_levels=quantile_levels, paths=paths)
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _bars(self, values: Floats) -> pd.DataFrame:
+        return pd.DataFrame(values, index=self.timestamps, columns=list(self.columns))
+
+    def _reference(self, reference: float | None) -> float:
+        price = self.last_close if reference is None else float(reference)
+        if not (np.isfinite(price) and price > 0):
+            raise ConfigError(f"The reference price must be a positive number; it is {price}.")
+        return price
+
+    def _losses(self, level: float, step: int | None) -> Floats:
+        """(S,) losses at a step as fractions of the last close."""
+        if not 0 < level < 1:
+            raise ConfigError(f"The level of a risk measure lies between 0 and 1; it is {level}.")
+        bar = self.horizon if step is None else step
+        if not 1 <= bar <= self.horizon:
+            raise ConfigError(f"step counts bars ahead, from 1 to {self.horizon}; it is {bar}.")
+        losses: Floats = 1.0 - self.close()[:, bar - 1] / self.last_close
+        return losses
+
+
+def check_levels(levels: Sequence[float]) -> None:
+    """Refuse quantile levels outside [0, 1], repeated ones, or an empty list.
+
+    Raises:
+        ConfigError: says which level is wrong.
+    """
+    if len(levels) == 0:
+        raise ConfigError("At least one quantile level is needed, for instance 0.1, 0.5, 0.9.")
+    wrong = [level for level in levels if not 0 <= level <= 1]
+    if wrong:
+        raise ConfigError(f"Quantile levels lie between 0 and 1, as 0.9 for 90 %; found {wrong[0]:g}.")
+    if len(set(levels)) < len(levels):
+        raise ConfigError("Each quantile level may be given once; found one twice.")
