@@ -6,7 +6,7 @@ The page carries plotly.js inside, so it opens offline, and follows the reader's
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -34,8 +34,7 @@ def figure(forecast: Forecast) -> go.Figure:
     )
     _add_candles(chart, shown)
     _add_fan(chart, shown)
-    if with_volume:
-        _add_volume(chart, shown)
+    _add_volume(chart, shown)
     _arrange(chart, shown)
     return chart
 
@@ -48,7 +47,7 @@ def page(forecast: Forecast) -> str:
         include_plotlyjs=True,
         div_id="chart",
         default_height="100%",
-        config={"responsive": True, "displaylogo": False, "displayModeBar": "hover"},
+        config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
     )
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in shown.facts)
     return _PAGE.format(title=escape(shown.title), facts=facts, source=escape(shown.source), chart=chart)
@@ -126,8 +125,10 @@ def _hover(shown: Scene) -> list[str]:
 
 def _add_volume(chart: go.Figure, shown: Scene) -> None:
     past = shown.past
+    if shown.volume is None:
+        return
     colours = np.where(past["close"] >= past["open"], UP, DOWN)
-    parts = [
+    parts: list[tuple[list[str], Any, Any, str]] = [
         (shown.labels[: len(past)], past["volume"], colours, "Volume"),
         ([shown.labels[position] for position in shown.ahead], shown.volume, AHEAD, "Median volume"),
     ]
@@ -209,6 +210,9 @@ dd {{ margin: 0; font-size: 16px; font-variant-numeric: tabular-nums; }}
 main {{ flex: 1; min-height: 480px; position: relative; }}
 main > div {{ position: absolute; inset: 0; }}
 main .xtick text, main .ytick text, main .legendtext {{ fill: var(--soft) !important; }}
+main .modebar {{ opacity: 0; transition: opacity 0.2s; }}
+main:hover .modebar {{ opacity: 1; }}
+@media (max-width: 640px) {{ main .modebar {{ display: none; }} body {{ padding: 16px 14px; }} }}
 footer {{ color: var(--soft); font-size: 12px; }}
 </style>
 </head>
@@ -217,6 +221,16 @@ footer {{ color: var(--soft); font-size: 12px; }}
 <dl>{facts}</dl>
 <main>{chart}</main>
 <footer>{source}</footer>
+<script>
+// plotly spaces the ticks of a category axis without looking at how wide their labels are.
+const chart = document.getElementById("chart");
+new ResizeObserver(() => {{
+  const axes = Object.keys(chart.layout).filter((name) => name.startsWith("xaxis"));
+  const count = Math.max(2, Math.floor(chart.clientWidth / 135));
+  Plotly.relayout(chart, Object.fromEntries(axes.map((name) => [name + ".nticks", count])));
+  Plotly.Plots.resize(chart);
+}}).observe(chart);
+</script>
 </body>
 </html>
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kronos.errors import MissingExtraError
-from kronos.inference.charts.scene import AHEAD, DOWN, UP, Scene, scene, short_number
+from kronos.inference.charts.scene import AHEAD, DOWN, UP, Floats, Scene, scene, short_number
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
@@ -27,18 +27,19 @@ def draw(forecast: Forecast, target: Path) -> None:
         # The object interface, without pyplot: no global state, no display needed.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise MissingExtraError("matplotlib", "plot", "A PNG chart") from None
     shown = scene(forecast)
-    chart = Figure(figsize=(12, 6.8), dpi=150, facecolor="white", layout="constrained")
-    chart.get_layout_engine().set(w_pad=0.2, h_pad=0.15, hspace=0.02)
+    layout = ConstrainedLayoutEngine(w_pad=0.2, h_pad=0.15, hspace=0.02)
+    chart = Figure(figsize=(12, 6.8), dpi=150, facecolor="white", layout=layout)
     FigureCanvasAgg(chart)
     rows = [4, 1] if shown.volume is not None else [1]
     axes = chart.subplots(len(rows), 1, sharex=True, height_ratios=rows, squeeze=False)[:, 0]
     _draw_candles(axes[0], shown)
     _draw_fan(axes[0], shown)
     if shown.volume is not None:
-        _draw_volume(axes[1], shown)
+        _draw_volume(axes[1], shown, shown.volume)
     for axis in axes:
         _dress(axis, shown)
     _write_ticks(axes[-1], shown)
@@ -64,11 +65,11 @@ def _draw_fan(axis: Any, shown: Scene) -> None:
     axis.plot(shown.line, shown.median, color=AHEAD, linewidth=1.8, label="Median close")
 
 
-def _draw_volume(axis: Any, shown: Scene) -> None:
+def _draw_volume(axis: Any, shown: Scene, ahead: Floats) -> None:
     past = shown.past
     colours = np.where(past["close"] >= past["open"], UP, DOWN)
     axis.bar(np.arange(len(past)), past["volume"], width=0.66, color=colours, alpha=0.55, linewidth=0)
-    axis.bar(shown.ahead, shown.volume, width=0.66, color=AHEAD, alpha=0.55, linewidth=0)
+    axis.bar(shown.ahead, ahead, width=0.66, color=AHEAD, alpha=0.55, linewidth=0)
     axis.yaxis.set_major_locator(_locator(3))
     axis.yaxis.set_major_formatter(lambda value, _: short_number(value))
 
