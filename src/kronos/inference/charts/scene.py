@@ -76,7 +76,7 @@ def scene(forecast: Forecast) -> Scene:
     bands = [Band(share, curve(i), curve(i + len(BANDS) + 1)) for i, share in enumerate(BANDS)]
     volumes = table[len(BANDS), :, volume]
     return Scene(
-        title=_title(forecast),
+        title=series_title(forecast),
         facts=facts(forecast),
         source=_source(forecast.metadata, forecast.num_samples),
         past=past,
@@ -89,6 +89,12 @@ def scene(forecast: Forecast) -> Scene:
         volume=volumes if volumes.any() or past["volume"].any() else None,
         decimals=price_decimals(past["close"] if count else forecast.median()["close"]),
     )
+
+
+def series_title(forecast: Forecast) -> str:
+    """What is forecast, in a few words."""
+    bars = "1 bar" if forecast.horizon == 1 else f"{forecast.horizon} bars"
+    return f"{forecast.symbol} · next {bars}" if forecast.symbol else f"The next {bars}"
 
 
 def facts(forecast: Forecast) -> list[tuple[str, str]]:
@@ -141,11 +147,6 @@ def _labels(past: pd.DataFrame, future: pd.DatetimeIndex) -> list[str]:
     if len(set(labels)) < len(labels):  # bars within one minute, or the hour that a clock change repeats
         labels = list(times.strftime("%H:%M:%S.%f%z<br>%Y-%m-%d"))
     return labels
-
-
-def _title(forecast: Forecast) -> str:
-    bars = "1 bar" if forecast.horizon == 1 else f"{forecast.horizon} bars"
-    return f"{forecast.symbol} · next {bars}" if forecast.symbol else f"The next {bars}"
 
 
 def _source(metadata: Mapping[str, Any], paths: int) -> str:

@@ -1,0 +1,45 @@
+"""The root of the command line: which command lives where."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from kronos.cli import forecast, models, train
+
+app = typer.Typer(
+    name="kronos",
+    epilog="First try:  kronos forecast sample:sp500 --calendar XNYS -o forecast.html",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"kronos {version('kronos-kline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Probabilistic forecasts of candlesticks: from real bars to sampled futures, risk numbers and charts."""
+
+
+app.command()(forecast.forecast)
+app.add_typer(models.app, name="models")
+app.add_typer(train.app, name="train")
+for group in ("bars", "evaluate"):
+    if find_spec(f"kronos.cli.{group}"):
+        app.add_typer(import_module(f"kronos.cli.{group}").app, name=group)

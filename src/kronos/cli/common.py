@@ -1,0 +1,85 @@
+"""What the commands share: the two consoles, JSON on stdout, progress on stderr, packaged samples."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+console = Console(stderr=True, highlight=False)
+"""For people: notes, progress, errors. Goes to stderr, so that stdout holds results alone."""
+
+output = Console(highlight=False)
+"""For results that are tables. Goes to stdout."""
+
+PATIENCE = 2.0  # seconds of work before a progress bar is worth showing
+SAMPLE = "sample:"
+
+Progress = Callable[[int, int], None]
+
+
+def emit_json(value: Any) -> None:
+    """Print one JSON document on stdout; numpy, pandas and dates are converted, NaN becomes null."""
+    from kronos.inference.export import to_json
+
+    sys.stdout.write(json.dumps(to_json(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def note(text: str) -> None:
+    """Tell the user something aside on stderr."""
+    console.print(text, style="dim", markup=False, soft_wrap=True)
+
+
+def fail(text: str) -> None:
+    """Tell the user on stderr what went wrong."""
+    console.print("[bold red]Error:[/] ", end="")
+    console.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Progress]:
+    """A bar for long work: yields a callable(done, total), shown on terminals and after two seconds only."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    started = time.monotonic()
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task(what, total=None)
+
+    def report(done: int, total: int) -> None:
+        if console.is_terminal and time.monotonic() - started >= PATIENCE:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        bar.stop()
+
+
+def load_bars(source: str, symbol: str | None = None) -> pd.DataFrame:
+    """Read BARS: a file, or a packaged sample such as ``sample:sp500``.
+
+    Raises:
+        DataError: the file is missing or cannot be read as bars.
+    """
+    from kronos.bars import read_bars, sample_bars
+
+    if source.startswith(SAMPLE):
+        return sample_bars(source.removeprefix(SAMPLE))
+    return read_bars(source, symbol=symbol)

@@ -1,0 +1,137 @@
+"""``kronos forecast``: the next bars of one series, as a table, a file or a chart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kronos.cli.common import emit_json, load_bars, note, output, progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from kronos.inference.forecast import Forecast
+
+
+def forecast(
+    bars: Annotated[
+        str,
+        typer.Argument(
+            metavar="BARS", help="CSV, Parquet or Feather file of bars, or a packaged sample such as sample:sp500."
+        ),
+    ],
+    horizon: Annotated[int, typer.Option(help="Bars ahead.")] = 24,
+    model: Annotated[
+        str, typer.Option(help="A name (see 'kronos models list'), a folder or a hub id.")
+    ] = "kronos-nano",
+    samples: Annotated[int, typer.Option(help="Sample paths; more give smoother quantiles.")] = 30,
+    calendar: Annotated[
+        str | None,
+        typer.Option(help="Exchange by MIC code (XNYS, XSHG), or 24/7. Without it, the usual step goes on."),
+    ] = None,
+    quantiles: Annotated[
+        str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same paths.")] = 0,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", help="File to write: .html .png .csv .parquet or .json. May repeat."),
+    ] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="Write every sample path instead of the summary.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    symbol: Annotated[str | None, typer.Option(help="Which series, where the file holds several.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Spread of the sampling; 0 is greedy. Default: the model's own.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens; 0 is off.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest tokens of this total chance.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best one here.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None,
+) -> None:
+    """Forecast the next bars of a series as sample paths.
+
+    Prints the median, the intervals and the chance of a rise for each bar ahead; -o writes charts and tables.
+    """
+    from kronos.inference.export import check_target, document
+    from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
+    from kronos.inference.predictor import KronosPredictor
+
+    # Everything that can be wrong is asked before the model is loaded and the work begins.
+    levels = DEFAULT_LEVELS if quantiles is None else parse_levels(quantiles)
+    check_levels(levels)
+    targets = [check_target(target) for target in out or []]
+    table = load_bars(bars, symbol)
+    predictor = KronosPredictor.from_pretrained(model, device=device, revision=revision)
+    with progress(f"Forecasting {horizon} bars") as report:
+        result = predictor.forecast(
+            table,
+            horizon=horizon,
+            num_samples=samples,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            calendar=calendar,
+            progress=report,
+        )
+    written = [result.save(target, quantile_levels=levels, paths=paths) for target in targets]
+    if as_json:
+        emit_json(document(result, levels, paths=paths))
+        return
+    output.print(next_bars(result, None if quantiles is None else levels))
+    output.print(headline(result))
+    for path in written:
+        note(f"Wrote {path}")
+
+
+def parse_levels(text: str) -> tuple[float, ...]:
+    """'.1,.5,.9' as numbers.
+
+    Raises:
+        typer.BadParameter: something between the commas is not a number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"'{text}' is not a list of numbers between 0 and 1, such as .1,.5,.9.", param_hint="--quantiles"
+        ) from None
+
+
+def next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
+    """A table of the closes ahead: median and intervals, or the quantiles asked for, and the chance of a rise."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from kronos.inference.charts.scene import price_decimals, series_title
+
+    decimals = price_decimals(result.history["close"]) if result.history is not None else 2
+    shown = (0.5, 0.25, 0.75, 0.05, 0.95) if levels is None else levels
+    close = result.quantile_array(shown)[:, :, result.columns.index("close")]
+    texts = [[f"{value:,.{decimals}f}" for value in row] for row in close]
+    if levels is None:
+        middle, *edges = texts
+        bands = [[f"{low} – {high}" for low, high in zip(*edges[i : i + 2], strict=True)] for i in (0, 2)]
+        texts = [middle, *bands]
+    names = ["Median close", "50% interval", "90% interval"] if levels is None else [f"Close {x:.4g}" for x in shown]
+
+    table = Table(title=series_title(result), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("Time")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("P(up)", justify="right")
+    times = result.timestamps
+    whole_days = bool((times == times.normalize()).all())
+    for step, (moment, chance) in enumerate(zip(times, result.prob_up(), strict=True)):
+        time = f"{moment:%Y-%m-%d}" if whole_days else f"{moment:%Y-%m-%d %H:%M}"
+        table.add_row(time, *(row[step] for row in texts), f"{chance:.0%}")
+    return table
+
+
+def headline(result: Forecast) -> str:
+    """The few numbers that sum the forecast up, in one line."""
+    from kronos.inference.charts.scene import facts
+
+    return " " + "   ".join(f"[dim]{name}[/] [bold]{value}[/]" for name, value in facts(result))
