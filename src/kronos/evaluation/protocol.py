@@ -1,0 +1,132 @@
+"""What a forecaster is given and what it must return.
+
+The judge and the judged meet only here: a :class:`Context` is a read-only copy that ends at the cutoff, and a
+:class:`Forecaster` answers with sample paths of whole bars. Nothing behind the cutoff is reachable from a context
+but the *times* of the bars to come, which a trading calendar knows beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from kronos.bars.schema import FEATURES
+from kronos.errors import ConfigError, DataError
+
+FloatArray = npt.NDArray[np.float64]
+TimeArray = npt.NDArray[np.datetime64]
+
+#: Places of the features in the last axis of every array in this room.
+OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(6)
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """The past of one series up to and including its cutoff.
+
+    Args:
+        symbol: name of the series.
+        timestamps: (T,) datetime64[ns], ascending; the last one is the cutoff.
+        values: (T, 6) float64 in the order of ``kronos.bars.schema.FEATURES``, prices in the quote currency.
+        future_timestamps: (H,) datetime64[ns], the times of the bars to forecast.
+
+    The arrays are private copies and read-only, so that a forecaster can neither look behind them (``.base`` is
+    None) nor change what the next forecaster sees.
+    """
+
+    symbol: str
+    timestamps: TimeArray
+    values: FloatArray
+    future_timestamps: TimeArray
+
+    def __post_init__(self) -> None:
+        for name, kind in (("timestamps", "datetime64[ns]"), ("values", "f8"), ("future_timestamps", "datetime64[ns]")):
+            array = np.array(getattr(self, name), dtype=kind, order="C", copy=True)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        if self.values.shape != (len(self.timestamps), len(FEATURES)) or len(self.timestamps) < 2:
+            raise DataError(
+                f"context of {self.symbol!r}: values have shape {self.values.shape} for {len(self.timestamps)} "
+                f"timestamps; give (T, {len(FEATURES)}) with T ≥ 2"
+            )
+
+    @property
+    def cutoff(self) -> np.datetime64:
+        """Time of the last known bar."""
+        return np.datetime64(self.timestamps[-1])
+
+    @property
+    def last_close(self) -> float:
+        """The price at which every forecast starts."""
+        return float(self.values[-1, CLOSE])
+
+    def log_returns(self) -> FloatArray:
+        """(T-1,) close-to-close log returns of the context."""
+        returns: FloatArray = np.diff(np.log(self.values[:, CLOSE]))
+        return returns
+
+    def volatility(self) -> float:
+        """Standard deviation (divisor T-2) of the one-bar log returns: the unit of every scaled metric."""
+        return float(np.std(self.log_returns(), ddof=1)) if len(self.timestamps) > 2 else float("nan")
+
+
+@runtime_checkable
+class Forecaster(Protocol):
+    """Anything that continues bars with sample paths.
+
+    ``forecast`` returns one array (num_samples, horizon, 6) per context, in the order of the contexts. The same
+    seed and context must give the same paths whatever the other contexts are. A point forecaster returns
+    num_samples equal paths or a single one.
+    """
+
+    name: str
+
+    def forecast(
+        self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int
+    ) -> list[npt.NDArray[Any]]:
+        """Sample paths, one array (num_samples, horizon, 6) per context."""
+        ...
+
+
+def check_paths(
+    paths: Sequence[npt.NDArray[Any]], contexts: Sequence[Context], horizon: int, name: str
+) -> list[FloatArray]:
+    """Returned paths as float64, after checking their number, shape and finiteness.
+
+    Raises:
+        ConfigError: the forecaster broke its protocol; the message names it and the series.
+    """
+    if len(paths) != len(contexts):
+        raise ConfigError(f"forecaster {name!r} returned {len(paths)} arrays for {len(contexts)} contexts")
+    checked: list[FloatArray] = []
+    for context, path in zip(contexts, paths, strict=True):
+        array = np.asarray(path, dtype=np.float64)
+        if array.ndim != 3 or array.shape[0] < 1 or array.shape[1:] != (horizon, len(FEATURES)):
+            raise ConfigError(
+                f"forecaster {name!r}, series {context.symbol!r}: shape {array.shape}, expected (samples, {horizon}, 6)"
+            )
+        prices = array[..., : CLOSE + 1]
+        if not np.isfinite(prices).all() or (prices <= 0).any():
+            raise ConfigError(f"forecaster {name!r}, series {context.symbol!r}: a price is not positive and finite")
+        checked.append(array)
+    return checked
+
+
+def forecast_in_batches(
+    forecaster: Forecaster,
+    contexts: Sequence[Context],
+    horizon: int,
+    num_samples: int,
+    seed: int,
+    batch_size: int = 64,
+) -> Iterator[tuple[int, FloatArray]]:
+    """Yield (index, paths) for every context, asking the forecaster for ``batch_size`` contexts at a time."""
+    for start in range(0, len(contexts), batch_size):
+        batch = list(contexts[start : start + batch_size])
+        answer = forecaster.forecast(batch, horizon, num_samples, seed)
+        for offset, paths in enumerate(check_paths(answer, batch, horizon, forecaster.name)):
+            yield start + offset, paths

@@ -1,0 +1,189 @@
+"""Test windows: a context that ends at its cutoff, and the truth that only the judge sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.schema import FEATURES
+from kronos.errors import ConfigError, DataError
+from kronos.evaluation.metrics import invalid_bars
+from kronos.evaluation.protocol import CLOSE, Context, FloatArray, TimeArray
+
+#: A longer pause than this ends a series, whatever its bar size: weekends and holidays stay inside.
+LONGEST_PAUSE = np.timedelta64(108, "h")
+#: ... unless the bars themselves are long: then this many steps.
+PAUSE_STEPS = 12
+#: A close-to-close log move beyond this is taken for a split or a mistake, in a context as in a truth.
+MAX_JUMP = 0.4
+NO_TIME = np.timedelta64(0, "ns")
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One test case.
+
+    Args:
+        context: what forecasters see.
+        truth: (H, 6) float64, the bars after the cutoff, read-only.
+        group: where it comes from (a file, a market); reports break down by it.
+    """
+
+    context: Context
+    truth: FloatArray
+    group: str = ""
+
+    @property
+    def key(self) -> str:
+        """A name that is unique within a set of windows: group, symbol and cutoff."""
+        return f"{self.group}/{self.context.symbol}@{np.datetime_as_string(self.context.cutoff, unit='s')}"
+
+
+@dataclass
+class Refusals:
+    """Why candidate windows were left out, counted."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, reason: str, number: int = 1) -> None:
+        """Count ``number`` more candidates refused for ``reason``."""
+        self.counts[reason] = self.counts.get(reason, 0) + number
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One symbol's bars as arrays: timestamps (T,) datetime64[ns], values (T, 6) float64."""
+
+    symbol: str
+    timestamps: TimeArray
+    values: FloatArray
+
+    @classmethod
+    def from_frame(cls, symbol: str, bars: pd.DataFrame) -> Series:
+        """Arrays of a bars table of one symbol; absent volume becomes 0, absent amount volume × mean price."""
+        missing = [name for name in FEATURES[:4] if name not in bars.columns]
+        if missing or "timestamp" not in bars.columns:
+            raise DataError(f"bars of {symbol!r} lack the column(s) {missing or ['timestamp']}")
+        times = pd.DatetimeIndex(bars["timestamp"])
+        stamps = (times.tz_convert("UTC").tz_localize(None) if times.tz is not None else times).to_numpy()
+        values = np.zeros((len(bars), len(FEATURES)))
+        for column, name in enumerate(FEATURES):
+            if name in bars.columns:
+                values[:, column] = bars[name].to_numpy(dtype=float)
+        values[:, 4] = np.nan_to_num(values[:, 4], nan=0.0)
+        estimate = values[:, 4] * values[:, :4].mean(axis=1)
+        absent = np.isnan(values[:, 5]) if "amount" in bars.columns else np.ones(len(bars), bool)
+        values[:, 5] = np.where(absent, estimate, values[:, 5])
+        stamps = stamps.astype("datetime64[ns]")
+        if (np.diff(stamps) <= np.timedelta64(0, "ns")).any():
+            raise DataError(f"bars of {symbol!r} are not in ascending time order without repeats; sort them first")
+        return cls(symbol, stamps, values)
+
+    def step(self) -> np.timedelta64:
+        """The usual time from bar to bar (median)."""
+        return np.timedelta64(int(np.median(np.diff(self.timestamps).astype(np.int64))), "ns")
+
+    def window(self, end: int, context: int, horizon: int, group: str = "") -> Window:
+        """The window whose context's last bar is number ``end`` (its cutoff)."""
+        past, ahead = slice(end + 1 - context, end + 1), slice(end + 1, end + 1 + horizon)
+        truth = self.values[ahead].copy()
+        truth.flags.writeable = False
+        cut = Context(self.symbol, self.timestamps[past], self.values[past], self.timestamps[ahead])
+        return Window(cut, truth, group)
+
+
+def candidate_ends(
+    series: Series,
+    context: int,
+    horizon: int,
+    after: np.datetime64[Any] | None,
+    embargo: np.timedelta64,
+    refused: Refusals,
+    max_jump: float = MAX_JUMP,
+) -> npt.NDArray[np.int64]:
+    """Bar numbers that can be a cutoff: (N,) ascending.
+
+    The context and the truth lie in one stretch without a pause, jump or broken bar, and the first bar to forecast
+    comes later than ``after + embargo``.
+    """
+    total = len(series.timestamps)
+    if total < context + horizon:
+        refused.add("series too short")
+        return np.empty(0, np.int64)
+    ends = np.arange(context - 1, total - horizon)
+    if after is not None:
+        ends = ends[series.timestamps[ends + 1] > np.datetime64(after).astype("datetime64[ns]") + embargo]
+    pause = max(LONGEST_PAUSE, PAUSE_STEPS * series.step())
+    moves = np.abs(np.diff(np.log(series.values[:, CLOSE])))
+    broken = {
+        "pause": np.concatenate([[False], np.diff(series.timestamps) > pause]),
+        "jump": np.concatenate([[False], moves > max_jump]),
+        "inconsistent bar": invalid_bars(series.values) > 0,
+    }
+    for reason, flags in broken.items():
+        count = np.concatenate([[0], np.cumsum(flags)])
+        first = ends + 1 - context + (0 if reason == "inconsistent bar" else 1)  # a step belongs to its later bar
+        good = count[ends + 1 + horizon] == count[first]
+        refused.add(reason, int((~good).sum()))
+        ends = ends[good]
+    unchanged = np.concatenate([[0], np.cumsum(np.concatenate([[False], moves == 0]))])
+    lively = unchanged[ends + 1] - unchanged[ends + 2 - context] <= 0.5 * (context - 1)
+    refused.add("more than half of the closes unchanged", int((~lively).sum()))
+    kept: npt.NDArray[np.int64] = ends[lively]
+    return kept
+
+
+def draw_windows(
+    bars_by_symbol: Mapping[str, pd.DataFrame | Series],
+    context: int,
+    horizon: int,
+    n: int,
+    seed: int,
+    *,
+    after: np.datetime64[Any] | None = None,
+    embargo: np.timedelta64 = NO_TIME,
+    group: str = "",
+    max_jump: float = MAX_JUMP,
+    refused: Refusals | None = None,
+) -> list[Window]:
+    """Draw at most ``n`` windows at random, with truths that never overlap within a symbol.
+
+    Per symbol the candidates stand ``horizon`` bars apart from a random phase, so that no bar is judged twice; then
+    ``n`` of all candidates are drawn without replacement (longer series give more).
+
+    Args:
+        bars_by_symbol: bars tables or :class:`Series`, by symbol.
+        context: bars that the forecaster sees; ``horizon``: bars that it must forecast.
+        n: windows wanted; fewer are returned where the bars do not give more.
+        seed: the draw depends on it and on the bars only.
+        after: the first bar to forecast lies later than this (the end of training), by ``embargo`` at least. The
+            context may reach back before it.
+        group: written on each window.
+        max_jump: windows with a larger close-to-close log move are refused, in the context and in the truth.
+        refused: counts what was refused and why.
+
+    Returns:
+        Windows in ascending order of symbol and cutoff.
+    """
+    if context < 3 or horizon < 1 or n < 0:
+        raise ConfigError(f"context {context}, horizon {horizon}, n {n}: need context ≥ 3, horizon ≥ 1 and n ≥ 0")
+    rng = np.random.default_rng([seed, context, horizon])
+    refused = Refusals() if refused is None else refused
+    pool: list[tuple[Series, int]] = []
+    for symbol in sorted(bars_by_symbol):
+        bars = bars_by_symbol[symbol]
+        series = bars if isinstance(bars, Series) else Series.from_frame(symbol, bars)
+        phase = int(rng.integers(horizon))
+        ends = candidate_ends(series, context, horizon, after, embargo, refused, max_jump)
+        last = None
+        for end in ends[phase:] if len(ends) > phase else ends[:1]:
+            if last is None or end - last >= horizon:
+                pool.append((series, int(end)))
+                last = end
+    chosen = np.sort(rng.permutation(len(pool))[:n])
+    return [pool[i][0].window(pool[i][1], context, horizon, group) for i in chosen]

@@ -1,0 +1,184 @@
+"""Each metric against a closed form, an independent library, or a count by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kronos.evaluation import metrics
+
+
+def gaussian_crps(y: np.ndarray | float, mean: float, sigma: float) -> np.ndarray:
+    """Closed form of Gneiting and Raftery (2007), equation 21."""
+    z = (np.asarray(y) - mean) / sigma
+    return sigma * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+
+
+def test_crps_equals_the_pairwise_definition() -> None:
+    rng = np.random.default_rng(0)
+    y, x = rng.normal(size=(3, 4)), rng.normal(size=(3, 4, 7))
+    pairs = np.abs(x[..., :, None] - x[..., None, :]).sum((-1, -2)) / (2 * 7 * 6)
+    assert np.allclose(metrics.crps(y, x), np.abs(x - y[..., None]).mean(-1) - pairs, atol=1e-13)
+
+
+def test_crps_equals_scoringrules() -> None:
+    scoringrules = pytest.importorskip("scoringrules")
+    rng = np.random.default_rng(1)
+    y, x = rng.normal(size=20), rng.normal(size=(20, 30))
+    theirs = scoringrules.crps_ensemble(y, x, estimator="fair", backend="numpy")
+    assert np.allclose(metrics.crps(y, x), theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [2, 5, 50])
+def test_crps_expectation_does_not_depend_on_the_number_of_samples(size: int) -> None:
+    """The estimator is fair: its mean is the closed form already at two samples."""
+    rng = np.random.default_rng(size)
+    x = rng.normal(0.2, 1.5, size=(200_000 // size, size))
+    found = metrics.crps(0.7, x)
+    error = found.std() / np.sqrt(len(found))
+    assert abs(found.mean() - gaussian_crps(0.7, 0.2, 1.5)) < 4 * error
+
+
+def test_crps_of_a_point_is_its_distance_and_of_the_truth_is_zero() -> None:
+    assert metrics.crps(2.0, [5.0]) == pytest.approx(3.0)
+    assert metrics.crps(2.0, [2.0, 2.0, 2.0]) == 0.0
+
+
+def test_crps_rewards_the_true_distribution() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=20_000)
+    base = rng.normal(size=(20_000, 20))
+    honest = metrics.crps(y, base).mean()
+    assert honest < metrics.crps(y, 0.7 * base).mean()
+    assert honest < metrics.crps(y, 1.4 * base).mean()
+    assert honest < metrics.crps(y, base + 0.3).mean()
+
+
+def test_energy_score_in_one_dimension_is_the_crps() -> None:
+    rng = np.random.default_rng(4)
+    y, x = rng.normal(size=6), rng.normal(size=(6, 11))
+    assert np.allclose(metrics.energy_score(y[:, None], x[..., None]), metrics.crps(y, x), atol=1e-12)
+
+
+def test_energy_score_equals_scoringrules() -> None:
+    scoringrules = pytest.importorskip("scoringrules")
+    rng = np.random.default_rng(5)
+    y, x = rng.normal(size=(6, 4)), rng.normal(size=(6, 15, 4))
+    theirs = scoringrules.es_ensemble(y, x, m_axis=-2, v_axis=-1, estimator="fair", backend="numpy")
+    assert np.allclose(metrics.energy_score(y, x), theirs, atol=1e-12)
+    assert metrics.energy_score([0.0, 0.0], [[3.0, 4.0]]) == pytest.approx(5.0)
+
+
+def test_interval_coverage_is_exact_when_truth_is_one_of_the_crowd() -> None:
+    """99 samples cut the line into 100 equally likely gaps; the 90 % interval must hold 90 of them."""
+    samples = np.arange(1.0, 100.0)
+    gaps = np.arange(0.5, 100.0)
+    for level in (0.5, 0.8, 0.9):
+        assert metrics.covered(gaps, np.tile(samples, (100, 1)), level).sum() == pytest.approx(100 * level)
+
+
+@pytest.mark.parametrize("size", [30, 50, 64, 100])
+def test_interval_coverage_has_no_finite_sample_bias(size: int) -> None:
+    rng = np.random.default_rng(size)
+    x, y = rng.normal(size=(40_000, size)), rng.normal(size=40_000)
+    for level in metrics.LEVELS:
+        assert metrics.covered(y, x, level).mean() == pytest.approx(level, abs=0.008)
+    biased = np.quantile(x, [0.05, 0.95], axis=-1)  # numpy's default definition would fail
+    if size == 30:
+        assert ((y >= biased[0]) & (y <= biased[1])).mean() < 0.87
+
+
+def test_interval_needs_enough_samples() -> None:
+    assert np.isnan(metrics.covered(0.0, np.arange(18.0), 0.9))
+    assert metrics.interval(np.arange(1.0, 20.0), 0.9) == (1.0, 19.0)
+    assert np.isnan(metrics.interval_width([1.0], 0.5))
+
+
+def test_interval_width_of_known_samples() -> None:
+    assert metrics.interval_width(np.arange(1.0, 100.0), 0.8) == pytest.approx(80.0)
+
+
+def test_pinball_by_hand_and_its_integral_is_half_the_crps() -> None:
+    assert metrics.pinball(3.0, 1.0, 0.9) == pytest.approx(1.8)
+    assert metrics.pinball(1.0, 3.0, 0.9) == pytest.approx(0.2)
+    levels = (np.arange(20_000) + 0.5) / 20_000
+    losses = metrics.pinball(0.4, stats.norm.ppf(levels), levels)
+    assert 2 * losses.mean() == pytest.approx(float(gaussian_crps(0.4, 0.0, 1.0)), abs=1e-6)
+
+
+def test_absolute_error_uses_the_median() -> None:
+    assert metrics.absolute_error(1.0, [0.0, 2.0, 100.0]) == pytest.approx(1.0)
+
+
+def test_mase_scale_by_hand() -> None:
+    assert metrics.mase_scale([1.0, 2.0, 4.0, 3.0]) == pytest.approx(4 / 3)
+    assert metrics.mase_scale([1.0, 2.0, 4.0, 3.0], season=2) == pytest.approx(2.0)
+
+
+def test_pit_of_a_calibrated_forecast_is_uniform_also_with_ties() -> None:
+    rng = np.random.default_rng(6)
+    for draw in (rng.normal, lambda size: rng.integers(3, size=size).astype(float)):
+        pit = metrics.randomised_pit(draw(size=20_000), draw(size=(20_000, 9)), rng)
+        assert stats.kstest(pit, "uniform").pvalue > 0.001
+        assert metrics.ks_distance(pit) == pytest.approx(stats.kstest(pit, "uniform").statistic, abs=1e-12)
+
+
+def test_pit_sees_bias_and_narrowness() -> None:
+    rng = np.random.default_rng(7)
+    y, x = rng.normal(size=5000), rng.normal(size=(5000, 40))
+    assert metrics.ks_distance(metrics.randomised_pit(y, x + 1.0, rng)) > 0.3
+    narrow = metrics.randomised_pit(y, 0.3 * x, rng)
+    assert ((narrow < 0.05) | (narrow > 0.95)).mean() > 0.4
+
+
+def test_ks_distance_closed_forms() -> None:
+    assert metrics.ks_distance([0.5]) == pytest.approx(0.5)
+    assert metrics.ks_distance((np.arange(10) + 0.5) / 10) == pytest.approx(0.05)
+    assert metrics.ks_distance(np.ones(4)) == pytest.approx(1.0)
+    assert np.isnan(metrics.ks_distance([np.nan]))
+
+
+def test_direction_hit_by_hand() -> None:
+    samples = np.array([[1.0, 2.0, -1.0], [-1.0, -2.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    found = metrics.direction_hit([0.5, 0.5, 0.5, 0.0], samples)
+    assert found[:3].tolist() == [1.0, 0.0, 0.5]
+    assert np.isnan(found[3])
+
+
+def test_realised_volatility_by_hand() -> None:
+    assert metrics.realised_volatility([0.0, 0.03, -0.01]) == pytest.approx(0.05)
+
+
+def test_r_squared_by_hand() -> None:
+    y = np.array([1.0, 2.0, 3.0])
+    assert metrics.r_squared(y, y) == 1.0
+    assert metrics.r_squared(y, np.full(3, 2.0)) == 0.0
+    assert metrics.r_squared(y, y + 1.0) == pytest.approx(-0.5)
+
+
+def test_qlike_by_hand_and_its_minimum() -> None:
+    assert metrics.qlike(2.0, 1.0) == pytest.approx(1.0 - np.log(2.0))
+    assert metrics.qlike(3.0, 3.0) == pytest.approx(0.0)
+    assert np.isnan(metrics.qlike(0.0, 1.0))
+    y = np.random.default_rng(8).chisquare(3, size=50_000)
+    losses = [metrics.qlike(y, f).mean() for f in (2.5, 3.0, 3.5)]
+    assert losses[1] == min(losses)  # the mean variance is the best constant
+
+
+@pytest.mark.parametrize(
+    ("bar", "bad"),
+    [
+        ([10, 12, 9, 11, 5, 50], 0),
+        ([10, 10, 10, 10, 0, 0], 0),
+        ([10, 10.5, 9, 11, 5, 50], 1),  # high below the close
+        ([10, 12, 10.5, 11, 5, 50], 1),  # low above the open
+        ([10, 12, 9, 11, -1, 50], 1),
+        ([10, 12, 9, 11, 5, -1], 1),
+        ([10, 12, 0, 11, 5, 50], 1),
+        ([10, np.inf, 9, 11, 5, 50], 1),
+        ([10, 12, 9, 11, np.nan, 50], 1),
+    ],
+)
+def test_invalid_bars(bar: list[float], bad: int) -> None:
+    assert metrics.invalid_bars(bar) == bad
