@@ -1,0 +1,59 @@
+# Everything from a fresh machine with Python 3.11 and make: `make demo`, `make test`.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEMO   := demo
+TORCH  := torch==2.13.0
+# The first of these that is Python 3.11 or later; say `make PYTHON=/path/to/python` for another.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+# Tests run in WORKERS processes of one thread each: small tensors on many threads are slower, not faster.
+WORKERS ?= 2
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench soak lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make .venv and install the tested versions into it
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later was found. Install one, or run: make PYTHON=/path/to/python"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## forecast real bars with the packaged checkpoint: a table here, charts in demo/
+	@mkdir -p $(DEMO)
+	@$(BIN)/kronos forecast sample:sp500 --horizon 24 --samples 100 --calendar XNYS \
+		-o $(DEMO)/forecast.html -o $(DEMO)/forecast.csv -o $(DEMO)/forecast.png
+
+test: check ## lint, types and the whole test suite (under 15 minutes on 2 cores)
+	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not soak"
+
+check: setup ## lint, format and types only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## speed against the slow oracle, and forecast quality (about 15 minutes)
+	$(BIN)/python -m benchmarks.decode --preset mini --context 400 --horizon 120 --samples 1 --json
+	$(BIN)/python -m benchmarks.decode --preset mini --context 400 --horizon 120 --samples 30 --json
+	$(BIN)/python -m benchmarks.quality --model kronos-nano --json
+
+soak: setup ## the tests that take minutes each (about half an hour)
+	$(THREADS) $(BIN)/python -m pytest -m soak
+
+lock: setup ## write the versions of this environment into constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt.new
+	{ echo "# The tested versions; written by 'make lock'."; sed 's/^torch==.*/$(TORCH)/' constraints.txt.new; } > constraints.txt
+	@rm constraints.txt.new
+	@touch $(STAMP)
+
+clean: ## remove what was built; the environment too
+	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
