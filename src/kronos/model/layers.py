@@ -116,7 +116,7 @@ class Attention(nn.Module):
 
 
 def _visible(n_queries: int, n_keys: int, padding_mask: Tensor | None, device: torch.device) -> Tensor:
-    """Bool mask, True where a query may look: causal, without padded keys. A padded row sees itself, so no row is empty."""
+    """Bool mask, True where a query may look: causal, no padded keys. A padded row sees itself, so none is empty."""
     causal = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
     if padding_mask is None:
         return causal

@@ -76,13 +76,14 @@ class BinarySphericalQuantizer(nn.Module):
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         u = F.normalize(z.float(), dim=-1)  # float32: entropies of nearly decided bits vanish in half precision
         scale = 1.0 / math.sqrt(self.n_bits)
-        q = torch.where(u > 0, scale, -scale)  # 0 counts as -1
+        sign = torch.where(u > 0, 1.0, -1.0)  # 0 counts as -1
+        q = scale * sign
         commitment = (q - u).pow(2).sum(-1).mean()
         p = torch.sigmoid(-4.0 * scale * u)
         per_bar = _binary_entropy(p).sum(-1).mean()
         codebook = _binary_entropy(p.flatten(0, -2).mean(0)).sum()
         loss = self.beta * commitment + self.zeta * (self.gamma0 * per_bar - self.gamma * codebook)
-        return u + (q - u).detach(), loss
+        return scale * (u + (sign - u).detach()), loss  # straight through to the unscaled sign, as published
 
 
 def _binary_entropy(p: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class KronosTokenizer(PretrainedMixin, nn.Module):
 def tokenizer_loss(
     tokenizer: KronosTokenizer, x: Tensor, weights: Tensor | None = None, coarse_weight: float = 1.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """``(coarse_weight * mse(x_coarse) + mse(x_full) + quantizer loss) / 2`` (paper, eq. 4; the published halving kept).
+    """``(coarse_weight * mse(x_coarse) + mse(x_full) + quantizer loss) / 2`` (the published halving kept).
 
     It may be negative: the quantizer's loss subtracts the entropy of the codebook.
 

@@ -1,0 +1,130 @@
+"""Training windows, drawn by index: step k of seed s is the same batch wherever and whenever it is asked for.
+
+A window is a run of bars inside one segment, with a boundary drawn at random: the bars before it are the context that
+gives the statistics, the bars after it are what the model is asked about. Nothing is kept between steps, so a run
+resumes at any step, and several loaders never repeat each other's windows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kronos.bars.arrays import BarArrays
+from kronos.errors import DataError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """How windows are drawn.
+
+    Args:
+        length: bars in a window; segments that are shorter give shorter windows, padded at the end.
+        boundary: the context's length is uniform between these, inclusive.
+        volume_dropout: share of windows whose volume and amount are unknown.
+        aggregate: share of windows made of bars that are each 2, 3 or 4 of the original ones.
+        group_power: a group of n bars is drawn with weight n ** group_power.
+    """
+
+    length: int
+    boundary: tuple[int, int]
+    volume_dropout: float = 0.0
+    aggregate: float = 0.0
+    group_power: float = 0.5
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch: B windows of L bars."""
+
+    values: NDArray[np.float32]  # (B, L, 6); rows beyond `valid` repeat the last bar
+    stamps: NDArray[np.uint8]  # (B, L, 5)
+    valid: NDArray[np.int64]  # (B,) bars before the padding
+    boundary: NDArray[np.int64]  # (B,) bars of context
+
+
+class WindowSampler:
+    """Draws windows from segments, by (seed, step).
+
+    Raises:
+        DataError: no segment is long enough for the smallest context and eight bars to predict.
+    """
+
+    _MIN_TARGETS = 8
+
+    def __init__(self, arrays: BarArrays, plan: WindowPlan, batch_size: int, seed: int) -> None:
+        self.arrays, self.plan, self.batch_size, self.seed = arrays, plan, batch_size, seed
+        shortest = plan.boundary[0] + self._MIN_TARGETS
+        segments = [s for s in arrays.segments if len(s) >= shortest]
+        if not segments:
+            raise DataError(
+                f"no run of at least {shortest} bars without a gap among {len(arrays.segments)} segments; "
+                f"give more bars or a smaller context"
+            )
+        self.starts = np.array([s.start for s in segments])
+        self.lengths = np.array([len(s) for s in segments])
+        groups, group_of = np.unique([s.group for s in segments], return_inverse=True)
+        bars = np.bincount(group_of, weights=self.lengths, minlength=len(groups))
+        weights = self.lengths / bars[group_of] * bars[group_of] ** plan.group_power
+        self._cumulative = np.cumsum(weights / weights.sum())
+
+    def __call__(self, step: int) -> Windows:
+        """The batch of a step."""
+        rng = np.random.default_rng([self.seed, step])
+        size, length = self.batch_size, self.plan.length
+        chosen = np.searchsorted(self._cumulative, rng.random(size), side="right").clip(max=len(self.starts) - 1)
+        factors = self._factors(rng, chosen)
+        spans = np.minimum(self.lengths[chosen], length * factors) // factors * factors
+        starts = self.starts[chosen] + np.floor(rng.random(size) * (self.lengths[chosen] - spans + 1)).astype(np.int64)
+        valid = spans // factors
+        low, high = self.plan.boundary
+        highest = np.minimum(high, valid - self._MIN_TARGETS)
+        boundary = low + np.floor(rng.random(size) * (highest - low + 1)).astype(np.int64)
+        silent = rng.random(size) < self.plan.volume_dropout
+        values = np.empty((size, length, 6), dtype=np.float32)
+        stamps = np.empty((size, length, 5), dtype=np.uint8)
+        for i, (start, n, factor) in enumerate(zip(starts, valid, factors)):
+            rows = slice(start, start + n * factor)
+            values[i, :n] = aggregate_bars(self.arrays.values[rows], factor)
+            stamps[i, :n] = self.arrays.stamps[rows][::factor]
+            values[i, n:], stamps[i, n:] = values[i, n - 1], stamps[i, n - 1]
+        values[silent, :, 4:] = 0.0
+        return Windows(values, stamps, valid, boundary)
+
+    def _factors(self, rng: np.random.Generator, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many bars are taken together, 1 where the segment is too short for more."""
+        wanted = np.where(rng.random(len(chosen)) < self.plan.aggregate, rng.integers(2, 5, len(chosen)), 1)
+        enough = self.lengths[chosen] // wanted >= self.plan.boundary[0] + self._MIN_TARGETS
+        return np.where(enough, wanted, 1)
+
+
+def aggregate_bars(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """(n · factor, 6) bars -> (n, 6) bars, each made of ``factor`` consecutive ones."""
+    if factor == 1:
+        return values
+    grouped = values.reshape(-1, factor, 6)
+    first, last = grouped[:, 0], grouped[:, -1]
+    return np.column_stack(
+        (first[:, 0], grouped[:, :, 1].max(1), grouped[:, :, 2].min(1), last[:, 3], grouped[:, :, 4:].sum(1))
+    )
+
+
+def prefetch(make: Callable[[int], T], start: int, stop: int, workers: int = 2, ahead: int = 4) -> Iterator[T]:
+    """``make(start) … make(stop - 1)`` in order, computed ahead of time by threads."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="windows") as pool:
+        steps = iter(range(start, stop))
+        pending: deque[Future[T]] = deque(pool.submit(make, step) for step in itertools.islice(steps, ahead))
+        while pending:
+            ready = pending.popleft().result()
+            for step in itertools.islice(steps, 1):
+                pending.append(pool.submit(make, step))
+            yield ready

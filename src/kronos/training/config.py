@@ -1,0 +1,114 @@
+"""One run's settings: read from YAML, overridden from the command line, checked where they are built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kronos.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(_Section):
+    """Which bars, and how windows are cut from them."""
+
+    arrays: Path  # a folder written by kronos.bars.write_arrays
+    window: int = Field(257, ge=16, le=100_000)  # bars
+    boundary: tuple[int, int] = (48, 192)  # shortest and longest context in a window, bars
+    volume_dropout: float = Field(0.05, ge=0, le=1)  # share of windows without volume and amount
+    aggregate: float = Field(0.0, ge=0, le=1)  # share of windows of 2, 3 or 4 bars taken together
+    group_power: float = Field(0.5, ge=0, le=1)  # 0: every group alike, 1: every bar alike
+
+    @model_validator(mode="after")
+    def _boundary_inside(self) -> DataSettings:
+        low, high = self.boundary
+        if not 4 <= low <= high <= self.window - 8:
+            raise ValueError(f"boundary {low}–{high} must lie within 4 … window - 8 = {self.window - 8}")
+        return self
+
+
+class OptimSettings(_Section):
+    """AdamW with a warm-up and a cosine."""
+
+    steps: int = Field(10_000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    lr: float = Field(1.5e-3, gt=0)  # peak
+    final_lr: float = Field(0.02, ge=0, le=1)  # share of the peak that is left at the end
+    warmup: float = Field(0.03, ge=0, lt=1)  # share of the steps
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(0.05, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+
+
+class LossSettings(_Section):
+    """Weights of the losses' parts."""
+
+    coarse: float = Field(1.0, ge=0)  # tokenizer: reconstruction from the coarse token alone
+    s1: float = Field(1.0, ge=0)  # network: coarse token
+    teacher_forcing: float = Field(1.0, ge=0, le=1)  # share of steps that condition s2 on the true s1
+
+
+class RunConfig(_Section):
+    """Everything that a training run depends on."""
+
+    out: Path
+    data: DataSettings
+    optim: OptimSettings = OptimSettings()
+    loss: LossSettings = LossSettings()
+    tokenizer: dict[str, Any] | str = "kronos-nano"  # shape of a new tokenizer, or the name of a trained one
+    model: dict[str, Any] | str = "kronos-nano"  # shape of a new network, or the name of a trained one
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the autocast; weights stay float32
+    compile: bool = False
+    workers: int = Field(1, ge=1)  # threads that prepare windows
+    threads: int = Field(0, ge=0)  # of torch; 0 leaves them as they are
+    save_every: int = Field(500, ge=1)  # steps
+    validate_every: int = Field(500, ge=1)
+    validation_batches: int = Field(16, ge=1)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """Checks a mapping.
+
+        Raises:
+            ConfigError: names every setting that is unknown or out of range.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'run'}: {e['msg']}" for e in error.errors()[:3])
+            raise ConfigError(f"the run's settings do not hold: {faults}") from error
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+        """Reads YAML and applies ``section.name=value`` overrides, whose values are YAML too.
+
+        Raises:
+            ConfigError: the file cannot be read, or a setting does not hold.
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path} cannot be read as YAML ({error})") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} holds no settings; see configs/ for examples")
+        for override in overrides or []:
+            name, equals, value = override.partition("=")
+            if not equals:
+                raise ConfigError(f"--set {override}: write section.name=value")
+            *sections, last = name.strip().split(".")
+            target = values
+            for section in sections:
+                target = target.setdefault(section, {})
+                if not isinstance(target, dict):
+                    raise ConfigError(f"--set {override}: '{section}' is a value, not a section")
+            target[last] = yaml.safe_load(value)
+        return cls.from_dict(values)
