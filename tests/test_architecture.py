@@ -1,0 +1,202 @@
+"""The rooms and their arrows, and the absences that are promises, read from the source itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "kronos"
+
+# Every room may import itself and `errors`; beyond that, only what stands here.
+ARROWS: dict[str, set[str]] = {
+    "errors": set(),
+    "model": set(),
+    "bars": set(),
+    "inference": {"model", "bars"},
+    "training": {"model", "bars"},
+    "evaluation": {"bars"},
+    "backtest": {"bars"},
+    "serve": {"inference", "bars"},
+    "scale": {"inference", "bars"},
+    "pretrained": set(),
+    "cli": {"model", "bars", "inference", "training", "evaluation", "backtest", "serve", "scale", "pretrained"},
+}
+# Packages that only the named rooms may import.
+OWNERS = {"qlib": {"backtest"}, "ray": {"scale"}, "typer": {"cli"}, "rich": {"cli"}, "fastapi": {"serve"}}
+SERIALISERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+NUMPY_STREAMS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox", "BitGenerator"}
+TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "normal", "rand_like", "randn_like"}
+
+
+def sources(*folders: Path) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+LIBRARY = sources(PACKAGE)
+EVERYTHING = sources(PACKAGE, ROOT / "tests", ROOT / "benchmarks")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything a file imports, at the top or inside a function."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively; write the whole name"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def calls(path: Path) -> Iterator[tuple[int, str, ast.Call]]:
+    """(line, dotted name as written, node) of every call."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            yield node.lineno, dotted(node.func), node
+
+
+def dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def where(path: Path, line: int, what: str) -> str:
+    return f"{path.relative_to(ROOT)}:{line} {what}"
+
+
+def test_every_room_is_known() -> None:
+    assert {room(path) for path in LIBRARY} - {"__init__"} <= set(ARROWS)
+
+
+@pytest.mark.parametrize("name", ARROWS)
+def test_arrows(name: str) -> None:
+    allowed = ARROWS[name] | {name, "errors"}
+    wrong = []
+    for path in LIBRARY:
+        if room(path) != name:
+            continue
+        for line, imported in imports(path):
+            first, *rest = imported.split(".")
+            if first == "kronos" and rest[0] not in allowed:
+                wrong.append(where(path, line, f"imports {imported}"))
+    assert not wrong
+
+
+def test_packages_stay_in_their_rooms() -> None:
+    wrong = [
+        where(path, line, f"imports {name}")
+        for path in LIBRARY
+        for line, name in imports(path)
+        if (owners := OWNERS.get(name.split(".")[0])) and room(path) not in owners
+    ]
+    assert not wrong
+
+
+def test_no_pandas_in_model_and_torch_in_bars_only_for_windows() -> None:
+    banned = {"model": "pandas", "bars": "torch", "errors": "torch"}
+    wrong = [
+        where(path, line, f"imports {name}")
+        for path in LIBRARY
+        for line, name in imports(path)
+        if name.split(".")[0] == banned.get(room(path)) and path.name != "windows.py"
+    ]
+    assert not wrong
+
+
+def test_no_print_outside_cli() -> None:
+    wrong = [
+        where(path, line, name)
+        for path in LIBRARY
+        if room(path) != "cli"
+        for line, name, _ in calls(path)
+        if name == "print" or name.startswith(("sys.stdout.", "sys.stderr."))
+    ]
+    assert not wrong
+
+
+def test_no_pickle() -> None:
+    wrong = [
+        where(path, line, f"imports {name}")
+        for path in LIBRARY
+        for line, name in imports(path)
+        if name.split(".")[0] in SERIALISERS
+    ]
+    for path in LIBRARY:
+        for line, name, node in calls(path):
+            unsafe = name in {"torch.load", "torch.save"} or name.endswith((".read_pickle", ".to_pickle"))
+            if unsafe or any(keyword.arg == "allow_pickle" and is_true(keyword.value) for keyword in node.keywords):
+                wrong.append(where(path, line, name))
+    assert not wrong
+
+
+def is_true(node: ast.AST) -> bool:
+    return not (isinstance(node, ast.Constant) and node.value is False)
+
+
+def test_no_global_random_state() -> None:
+    wrong = [
+        where(path, line, f"imports {name}")
+        for path in LIBRARY
+        for line, name in imports(path)
+        if name.split(".")[0] == "random"
+    ]
+    for path in LIBRARY:
+        shielded = lines_under(path, "fork_rng")
+        for line, name, node in calls(path):
+            first, _, last = name.rpartition(".")
+            numpy = first in {"np.random", "numpy.random"} and last not in NUMPY_STREAMS
+            seeds = last in {"manual_seed", "manual_seed_all"} and first.startswith("torch")
+            draws = first == "torch" and last in TORCH_DRAWS and "generator" not in {k.arg for k in node.keywords}
+            if numpy or ((seeds or draws) and line not in shielded):
+                wrong.append(where(path, line, name))
+    assert not wrong
+
+
+def lines_under(path: Path, context: str) -> set[int]:
+    """The lines inside `with …context(…)`: what happens to the global state there is undone at its end."""
+    lines: set[int] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.With) and any(context in ast.dump(item.context_expr) for item in node.items):
+            lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return lines
+
+
+def test_no_sys_path_edits() -> None:
+    wrong = [
+        where(path, node.lineno, "touches sys.path")
+        for path in EVERYTHING
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and dotted(node) == "sys.path"
+    ]
+    assert not wrong
+
+
+def test_no_work_at_import() -> None:
+    """At the top of a file stand imports, definitions and values; the command line's file also mounts its commands."""
+    wrong = [
+        where(path, node.lineno, "works at import")
+        for path in LIBRARY
+        if path != PACKAGE / "cli" / "app.py"
+        for node in tree(path).body
+        if isinstance(node, ast.For | ast.While | ast.With | ast.Try | ast.Assert)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+    ]
+    assert not wrong
+
+
+def test_files_fit_in_the_head() -> None:
+    long = {str(path.relative_to(ROOT)): n for path in LIBRARY if (n := len(path.read_text().splitlines())) > 400}
+    assert not long
