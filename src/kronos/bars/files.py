@@ -1,0 +1,133 @@
+"""Opens a file by what it holds, not by its name: text, gzip, zip, Parquet, Feather, Arrow."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from kronos.errors import CapacityError, DataError
+
+_MOST_RATIO: Final = 100
+_FREE_SIZE: Final = 64 * 2**20  # below this, any ratio is harmless
+
+
+@dataclass(frozen=True)
+class Content:
+    """The bytes of a file, unpacked, and what they are: ``text``, ``parquet`` or ``arrow``."""
+
+    data: bytes | memoryview
+    kind: str
+    notes: tuple[str, ...] = field(default=())
+
+
+def open_content(path: Path) -> Content:
+    """Read a file and unpack it.
+
+    Raises:
+        DataError: missing, a folder, empty, damaged, or of a kind that holds no bars.
+        CapacityError: unpacks to absurd sizes.
+    """
+    where = path.name
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not a file. Name one file in it, or import them: kronos bars import.")
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    notes: list[str] = []
+    for _ in range(3):  # a zip of a gzip of a table is as far as it goes
+        unpacked = _unpack(data, where, notes)
+        if unpacked is None:
+            break
+        data = unpacked
+    if not data.strip() if len(data) < 4096 else False:
+        raise DataError(f"{where}: the file is empty. Bars need a header and at least one row.")
+    return Content(data, _kind(data, where), tuple(notes))
+
+
+def _kind(data: bytes, where: str) -> str:
+    if data[:4] == b"PAR1":
+        return "parquet"
+    if data[:6] == b"ARROW1" or data[:4] in (b"FEA1", b"\xff\xff\xff\xff"):
+        return "arrow"
+    for magic, name in (
+        (b"\x89HDF", "an HDF5 file"),
+        (b"SQLite format", "an SQLite database"),
+        (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+        (b"%PDF", "a PDF"),
+        (b"\x80\x04", "a pickle, which is never opened"),
+        (b"\x80\x05", "a pickle, which is never opened"),
+    ):
+        if data.startswith(magic):
+            raise DataError(f"{where}: this is {name}. Export the bars as CSV, Parquet or Feather.")
+    return "text"
+
+
+def _unpack(data: bytes, where: str, notes: list[str]) -> bytes | None:
+    if data[:2] == b"\x1f\x8b":
+        import gzip
+
+        notes.append("gzip")
+        return _stream(gzip.GzipFile(fileobj=io.BytesIO(data)), len(data), where)
+    if data[:3] == b"BZh":
+        import bz2
+
+        notes.append("bzip2")
+        return _stream(bz2.BZ2File(io.BytesIO(data)), len(data), where)
+    if data[:6] == b"\xfd7zXZ\x00":
+        import lzma
+
+        notes.append("xz")
+        return _stream(lzma.LZMAFile(io.BytesIO(data)), len(data), where)
+    if data[:4] == b"PK\x03\x04":
+        notes.append("zip")
+        return _unzip(data, where)
+    if data[:4] == b"PK\x05\x06":
+        raise DataError(f"{where}: the zip archive is empty.")
+    return None
+
+
+def _stream(stream: Any, packed: int, where: str) -> bytes:
+    limit = max(_FREE_SIZE, _MOST_RATIO * packed)
+    try:
+        data: bytes = stream.read(limit + 1)
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(f"{where}: the archive is damaged or cut ({error}). Download it again.") from error
+    except Exception as error:  # zlib.error and LZMAError have no common base
+        raise DataError(f"{where}: the archive is damaged ({error}). Download it again.") from error
+    if len(data) > limit:
+        raise CapacityError(
+            f"{where}: {packed:,} bytes unpack to more than {limit:,}, which no table of bars does. "
+            "Unpack it yourself if you trust it."
+        )
+    return data
+
+
+def _unzip(data: bytes, where: str) -> bytes:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        entries = [
+            entry
+            for entry in archive.infolist()
+            if not entry.is_dir() and not entry.filename.startswith("__MACOSX") and entry.file_size
+        ]
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise DataError(f"{where}: the zip archive is damaged ({error}). Download it again.") from error
+    names = [entry.filename for entry in entries]
+    if "xl/workbook.xml" in names:
+        raise DataError(f"{where}: this is an Excel workbook. Save the sheet as CSV and read that.")
+    if len(entries) != 1:
+        listing = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+        raise DataError(f"{where}: the zip holds {len(entries)} files ({listing}). Unpack it and name one.")
+    if entries[0].flag_bits & 1:
+        raise DataError(f"{where}: the zip is encrypted. Unpack it with its password first.")
+    try:
+        stream = archive.open(entries[0])
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{where}: the zip archive is damaged ({error}). Download it again.") from error
+    return _stream(stream, len(data), where)

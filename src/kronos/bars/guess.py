@@ -1,0 +1,151 @@
+"""Which calendar the timestamps follow: their hours, weekdays and holidays against those of exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from kronos.bars.clocks import Clock, clocks_for
+from kronos.bars.frequency import BarSize
+from kronos.bars.grid import ANCHORS, STAMPS, Grid, Stamp, intraday_stamps
+from kronos.bars.labels import days_of
+from kronos.bars.markets import ALWAYS, FX, Market, market
+
+CANDIDATES: Final = (
+    "XSHG", "XNYS", "XHKG", "XTKS", "XLON", "XETR", "XPAR", "XBOM", "XTAI", "XASX", "XTSE", "XSWX",
+    "BVMF", "XSES", "XKRX",
+)  # fmt: skip
+"""Exchanges that are tried, in order of preference where two fit equally."""
+
+FITS: Final = 0.9
+"""Share of timestamps that must lie on a calendar's bars."""
+
+_WINDOW: Final = pd.Timedelta(days=75)
+_MOST: Final = 20_000
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well timestamps lie on the bars of a market.
+
+    Attributes:
+        share: timestamps that lie on a bar.
+        coverage: bars that have a timestamp.
+    """
+
+    market: Market
+    clock: Clock
+    grid: Grid
+    share: float
+    coverage: float
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """Order of preference: times off the grid weigh most, then bars without a time."""
+        return (round(self.share, 4), round(self.coverage, 3))
+
+
+def fit_intraday(times: pd.DatetimeIndex, size: BarSize, where: Market, stamps: Iterable[Stamp] = STAMPS) -> list[Fit]:
+    """Every reading of the times as bars of one market, best first."""
+    recent = times[times >= times[-1] - _WINDOW][-_MOST:]
+    fits: list[Fit] = []
+    for clock in clocks_for(where, times):
+        nanos = clock.to_utc(recent)
+        first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
+        sessions = where.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=2))
+        for anchor in ANCHORS:
+            for stamp in stamps:
+                grid = Grid(anchor, stamp)
+                bars, _ = intraday_stamps(sessions, size, grid, where.zone)
+                share = float(np.isin(nanos, bars).mean())
+                inside = bars[(bars >= nanos[0]) & (bars <= nanos[-1])]
+                coverage = float(np.isin(inside, nanos).mean()) if len(inside) else 0.0
+                fits.append(Fit(where, clock, grid, share, coverage))
+    return sorted(fits, key=lambda fit: fit.score, reverse=True)  # stable: the earlier reading wins a tie
+
+
+def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = None) -> Fit | str | None:
+    """A fit to an exchange (intraday), the name of a calendar, or None when nothing stands out.
+
+    Args:
+        times: sorted timestamps, naive or aware.
+        size: their bar size.
+        hint: an exchange to prefer where several fit equally, as the symbol may suggest.
+    """
+    if len(times) < 10 or size.unit in ("w", "mo"):
+        return None
+    wall = times.tz_localize(None) if times.tz is not None else times
+    span = wall[-1] - wall[0]
+    weekdays = np.bincount(wall.day_of_week, minlength=7)
+    working = weekdays[:5].mean()
+    if span >= pd.Timedelta(days=7) and min(weekdays[5], weekdays[6]) >= 0.7 * working:
+        return ALWAYS
+    order: list[str] = [hint, *CANDIDATES] if hint is not None and hint in CANDIDATES else [*CANDIDATES]
+    if not size.intraday:
+        return _guess_daily(wall.normalize(), order, hint)
+    if span < pd.Timedelta(days=2):
+        return None
+    return _guess_intraday(times, size, order)
+
+
+def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, order: list[str]) -> Fit | None:
+    best: Fit | None = None
+    for name in [FX, *order]:
+        if name == "XKRX" and best is not None:
+            continue  # the slowest calendar to build, so only where nothing else fits
+        fit = fit_intraday(times, size, market(name))[0]
+        if fit.share < FITS or fit.coverage < (0.75 if name == FX else 0.5):
+            continue
+        if best is None or (fit.share + fit.coverage) > (best.share + best.coverage) + 1e-9:
+            best = fit
+        if best.share > 0.99 and best.coverage > 0.95:
+            break
+    return best
+
+
+def _guess_daily(dates: pd.DatetimeIndex, order: list[str], hint: str | None) -> str | None:
+    recent = dates[dates >= dates[-1] - pd.Timedelta(days=5 * 366)].unique().as_unit("ns")
+    if (recent.day_of_week >= 5).mean() > 0.01:
+        return None
+    scores: dict[str, float] = {}
+    for name in order:
+        if name in scores or (name == "XKRX" and min(scores.values(), default=9) < 0.1):
+            continue
+        sessions = days_of(market(name), recent[0], recent[-1]).dates
+        extra = ~np.isin(recent.asi8, sessions)
+        missing = ~np.isin(sessions, recent.asi8)
+        # A bar on a holiday is proof against a calendar; a missing bar may be a halt.
+        scores[name] = 20 * float(extra.mean()) + float(missing.mean())
+        if scores[name] == 0 and len(recent) > 250:
+            break
+    weekdays = pd.bdate_range(recent[0], recent[-1])
+    fx = 1 - len(recent) / max(len(weekdays), 1)
+    best = min(scores, key=lambda name: scores[name])
+    if len(recent) < 120:  # too short for holidays to tell exchanges apart
+        return hint if hint in scores and scores[hint] < 0.1 else None
+    if scores[best] <= 0.10 and scores[best] < 20 * fx:
+        return best
+    return FX if fx <= 0.02 else None
+
+
+def symbol_hint(symbol: str | None) -> str | None:
+    """The exchange that a symbol's spelling suggests: ``600519.SS``, ``sz000001``, ``0700.HK``, ``7203.T``."""
+    if not symbol:
+        return None
+    text = symbol.upper()
+    endings = {
+        ".SS": "XSHG", ".SH": "XSHG", ".SZ": "XSHG", ".XSHG": "XSHG", ".XSHE": "XSHG", ".HK": "XHKG", ".T": "XTKS",
+        ".L": "XLON", ".DE": "XETR", ".PA": "XPAR", ".NS": "XBOM", ".BO": "XBOM", ".TW": "XTAI", ".AX": "XASX",
+        ".TO": "XTSE", ".SW": "XSWX", ".SA": "BVMF", ".SI": "XSES", ".KS": "XKRX", ".US": "XNYS",
+    }  # fmt: skip
+    for ending, code in endings.items():
+        if text.endswith(ending):
+            return code
+    core = text.removeprefix("SH").removeprefix("SZ").removeprefix("BJ").lstrip("._")
+    if len(core) == 6 and core.isdigit():
+        return "XSHG"
+    return None

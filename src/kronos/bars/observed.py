@@ -1,0 +1,80 @@
+"""Future timestamps where no exchange is known: a regular step, or the weekly hours seen in the bars."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.frequency import BarSize
+from kronos.errors import CalendarError
+
+_MINUTE = 60 * 10**9
+_WEEK = 7 * 24 * 60 * _MINUTE
+_WEEKS_SEEN = 26
+
+
+def regular_step(last: pd.Timestamp, horizon: int, size: BarSize) -> pd.DatetimeIndex:
+    """``horizon`` timestamps one bar apart; days and more keep their wall time through clock changes."""
+    wall = last.tz_localize(None) if last.tzinfo is not None else last
+    if size.unit == "mo":
+        months_end = wall.is_month_end and wall.day > 28
+        step = pd.offsets.MonthEnd(size.count) if months_end else pd.DateOffset(months=size.count)
+        days = pd.DatetimeIndex([wall + step * (k + 1) for k in range(horizon)])
+        return _like(days, last)
+    if size.intraday:
+        return pd.date_range(last, periods=horizon + 1, freq=size.delta)[1:]
+    return _like(pd.date_range(wall, periods=horizon + 1, freq=size.delta)[1:], last)
+
+
+def _like(wall: pd.DatetimeIndex, last: pd.Timestamp) -> pd.DatetimeIndex:
+    if last.tzinfo is None:
+        return wall
+    return wall.tz_localize(last.tzinfo, ambiguous=np.ones(len(wall), dtype=bool), nonexistent="shift_forward")
+
+
+def observed_hours(times: pd.DatetimeIndex, horizon: int, size: BarSize) -> pd.DatetimeIndex:
+    """The next timestamps at the weekly hours that the bars have kept so far.
+
+    Raises:
+        CalendarError: fewer than two timestamps.
+    """
+    if len(times) < 2:
+        raise CalendarError("calendar='observed' needs the index of the bars, not one timestamp.")
+    if size.unit in ("w", "mo"):
+        return regular_step(times[-1], horizon, size)
+    wall = (times.tz_localize(None) if times.tz is not None else times).as_unit("ns")
+    slots = weekly_slots(wall)
+    monday = wall[-1].normalize() - pd.Timedelta(days=wall[-1].weekday())
+    weeks = horizon // len(slots) + 3
+    starts = monday.value + np.arange(weeks, dtype=np.int64) * _WEEK
+    future = (starts[:, None] + slots[None, :] * _MINUTE).ravel()
+    future = future[future > wall[-1].value][:horizon]
+    return _like(pd.DatetimeIndex(future.view("datetime64[ns]")), times[-1])
+
+
+def weekly_slots(wall: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
+    """Minutes of the week (Monday 00:00 is 0) at which bars are usual, sorted."""
+    nanos = wall.asi8
+    monday = wall[-1].normalize() - pd.Timedelta(days=wall[-1].weekday())
+    first = monday.value - _WEEKS_SEEN * _WEEK
+    nanos = nanos[nanos >= first]
+    week = (nanos - first) // _WEEK
+    slot = (nanos - first) % _WEEK // _MINUTE
+    if nanos[-1] - nanos[0] < 2 * _WEEK:
+        return _from_few_days(slot)
+    used, counts = np.unique(slot, return_counts=True)
+    days = used // 1440
+    # A weekday counts over the weeks that traded on it, so holidays do not thin its hours.
+    traded = np.array([len(np.unique(week[slot // 1440 == day])) for day in range(7)])
+    usual_day = traded >= 0.5 * traded.max()
+    keep = usual_day[days] & (counts >= 0.5 * traded[days])
+    return used[keep] if keep.any() else used
+
+
+def _from_few_days(slot: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Less than two weeks: every day is taken to be like the days seen, weekends only when seen."""
+    minutes = np.unique(slot % 1440)
+    days = np.unique(slot // 1440)
+    week = np.arange(7) if (days >= 5).any() else np.arange(5)
+    return (week[:, None] * 1440 + minutes[None, :]).ravel()

@@ -1,0 +1,148 @@
+"""What was recognised in a table, and what was wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+import pandas as pd
+
+DEFECT_WORDS: Final[dict[str, str]] = {
+    "unparsable_time": "the timestamp cannot be read",
+    "mixed_time_zones": "the time zone differs from the rows before",
+    "text_in_number": "text where a number is expected",
+    "missing_price": "a price is missing",
+    "infinite_price": "a price is infinite, or too large for 32-bit floats",
+    "nonpositive_price": "a price is zero or negative",
+    "high_below_low": "high is below low",
+    "high_below_body": "high is below open or close",
+    "low_above_body": "low is above open or close",
+    "negative_volume": "volume is negative",
+    "infinite_volume": "volume is infinite",
+    "negative_amount": "amount is negative",
+    "infinite_amount": "amount is infinite",
+    "duplicate_time": "the timestamp appeared before",
+    "unsorted_time": "the timestamp is earlier than the row before",
+    "ragged_row": "the row has another number of columns than the header",
+    "gap": "bars are missing before this row",
+    "zero_volume": "no volume was traded",
+    "split_suspect": "the price jumps by a ratio that looks like a split",
+}
+"""Every kind of defect or warning, in plain words."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One kind of defect.
+
+    Attributes:
+        kind: a key of ``DEFECT_WORDS``.
+        count: rows concerned.
+        rows: the first of them (at most 10). Rows count from 1; in a text file they are the file's own
+            line numbers, header included, as an editor shows them.
+        column: the column, where one can be named.
+        example: what was found in the first row.
+    """
+
+    kind: str
+    count: int
+    rows: tuple[int, ...] = ()
+    column: str | None = None
+    example: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The kind in plain words."""
+        return DEFECT_WORDS.get(self.kind, self.kind.replace("_", " "))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {
+            "kind": self.kind,
+            "text": self.text,
+            "count": self.count,
+            "rows": list(self.rows),
+            "column": self.column,
+            "example": self.example,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class BarsReport(dict[str, Any]):
+    """What was recognised in a table of bars; found as ``bars.attrs["report"]``.
+
+    The report is also a mapping of plain types (the same as ``to_dict()``), because pandas writes
+    ``attrs`` as JSON beside the data and can do so only with plain types.
+
+    Attributes:
+        layout: name of the recognised layout.
+        source: the file, or ``"table"``.
+        symbols: the symbols, empty when the table names none.
+        rows: bars returned.
+        rows_read: rows found, before any were dropped.
+        first, last: first and last timestamp.
+        frequency: bar size, such as ``"5m"`` or ``"1d"``; None when it cannot be told.
+        timezone: ``"UTC"`` or an IANA name for aware timestamps; None when the file does not say
+            (then the timestamps are wall time, as written).
+        timezone_guess: the zone that the trading hours suggest, when the file does not say.
+        calendar: the calendar that the timestamps fit, or None.
+        stamp: ``"start"`` or ``"end"`` of the bar, None when not told apart.
+        left_out: columns of the source that were not used.
+        defects: what is wrong (refused in strict mode, dropped in drop mode).
+        warnings: what was accepted but is worth knowing (gaps, no volume).
+        notes: readings that were chosen, in words.
+        dropped: rows dropped because of defects.
+    """
+
+    layout: str = "table"
+    source: str = "table"
+    symbols: tuple[str, ...] = ()
+    rows: int = 0
+    rows_read: int = 0
+    first: pd.Timestamp | None = None
+    last: pd.Timestamp | None = None
+    frequency: str | None = None
+    timezone: str | None = None
+    timezone_guess: str | None = None
+    calendar: str | None = None
+    stamp: str | None = None
+    left_out: tuple[str, ...] = ()
+    defects: tuple[Defect, ...] = field(default=())
+    warnings: tuple[Defect, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    dropped: int = 0
+
+    def __post_init__(self) -> None:
+        self.update(self._plain())
+
+    @property
+    def symbol(self) -> str | None:
+        """The symbol, when there is exactly one."""
+        return self.symbols[0] if len(self.symbols) == 1 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report in plain types, ready for JSON."""
+        return dict(self)
+
+    def __repr__(self) -> str:
+        span = f"{self.first} … {self.last}" if self.rows else "no rows"
+        return f"BarsReport({self.layout}, {self.symbol or 'no symbol'}, {self.rows} × {self.frequency}, {span})"
+
+    # pandas copies attrs deeply at every step; a frozen report need not be.
+    def __copy__(self) -> BarsReport:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BarsReport:
+        return self
+
+    def _plain(self) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, pd.Timestamp):
+                value = value.isoformat()
+            elif isinstance(value, tuple):
+                value = [part.to_dict() if isinstance(part, Defect) else part for part in value]
+            plain[item.name] = value
+        plain["symbol"] = self.symbol
+        return plain

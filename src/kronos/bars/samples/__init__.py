@@ -1,0 +1,34 @@
+"""Real bars that ship with the package, so that the first command works offline (see SOURCES.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from kronos.errors import ConfigError
+
+SAMPLES: Final = ("eurusd", "nasdaq", "sp500")
+"""Names that ``sample_bars`` and ``sample_path`` know."""
+
+
+def sample_path(name: str) -> Path:
+    """The Parquet file of a packaged sample.
+
+    Args:
+        name: ``sp500`` and ``nasdaq`` (daily, 1999–2018) or ``eurusd`` (hourly, 2017).
+
+    Raises:
+        ConfigError: for any other name.
+    """
+    if name not in SAMPLES:
+        raise ConfigError(f"There are no sample bars '{name}'. Choose one of {', '.join(SAMPLES)}.")
+    return Path(__file__).with_name(f"{name}.parquet")
+
+
+def sample_bars(name: str) -> pd.DataFrame:
+    """A packaged sample as a bars table, with its report in ``attrs["report"]``."""
+    from kronos.bars.read import read_bars
+
+    return read_bars(sample_path(name))

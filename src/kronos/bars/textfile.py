@@ -1,0 +1,132 @@
+"""Text files into Arrow columns: only the columns that bars need, parsed once, with their line numbers."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from kronos.bars.defects import Finding
+from kronos.bars.numbers import BLANKS, to_plain
+from kronos.bars.schema import FEATURES
+from kronos.bars.sniff import Shape
+from kronos.errors import DataError
+
+_TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
+
+
+@dataclass
+class Columns:
+    """Source columns by role, with the line number of each row.
+
+    Attributes:
+        data: role → Arrow array.
+        rows: line numbers, 1-based.
+        ragged: rows that could not be cut into cells.
+        notes: readings that were chosen.
+    """
+
+    data: dict[str, Any]
+    rows: npt.NDArray[np.int64]
+    ragged: tuple[Finding, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+def read_text(data: bytes, shape: Shape, at: dict[str, int], decimal: str | None, where: str) -> Columns:
+    """Parse the columns that play a part.
+
+    Raises:
+        DataError: rows that cannot be cut into cells at all.
+    """
+    if shape.delimiter == " ":
+        data, shape = re.sub(rb"[ \t]+", b"\t", data), Shape("\t", shape.header_lines, shape.names, shape.width)
+    roles = {f"c{position}": role for role, position in at.items()}
+    quick = {name: pa.string() if role in _TEXT_ROLES else pa.float64() for name, role in roles.items()}
+    columns = Columns({}, np.empty(0, dtype=np.int64))
+    try:
+        table, bad = _parse(data, shape, quick)
+    except pa.ArrowInvalid:
+        table, bad = _parse_as_text(data, shape, dict.fromkeys(roles, pa.string()), where)
+        text = {roles[name]: table.column(name).combine_chunks() for name in roles if roles[name] in FEATURES}
+        columns.data = to_plain(text, decimal, columns.notes, where)
+    for name, role in roles.items():
+        if role not in columns.data:
+            columns.data[role] = table.column(name).combine_chunks()
+    columns.rows = line_numbers(data, shape.header_lines, table.num_rows, bad)
+    if bad:
+        columns.ragged = (
+            Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {shape.width} cells", tuple(bad)),
+        )
+    return columns
+
+
+def _parse_as_text(data: bytes, shape: Shape, types: dict[str, Any], where: str) -> tuple[Any, list[int]]:
+    try:
+        return _parse(data, shape, types)
+    except pa.ArrowInvalid as error:
+        detail = str(error).splitlines()[0][:120]
+        raise DataError(f"{where}: the text cannot be cut into rows and columns ({detail}).") from error
+
+
+def _parse(data: bytes, shape: Shape, types: dict[str, Any]) -> tuple[Any, list[int]]:
+    """One pass of Arrow's parser; again in one thread where rows must be skipped, to number them."""
+    ragged = 0
+
+    def skip(row: Any) -> str:
+        nonlocal ragged
+        ragged += 1
+        return "skip"
+
+    table = _arrow(data, shape, types, skip, threads=True)
+    if not ragged:
+        return table, []
+    numbers: list[int] = []
+
+    def number(row: Any) -> str:
+        numbers.append(int(row.number))
+        return "skip"
+
+    table = _arrow(data, shape, types, number, threads=False)
+    return table, numbers
+
+
+def _arrow(data: bytes, shape: Shape, types: dict[str, Any], handler: Any, *, threads: bool) -> Any:
+    return pacsv.read_csv(
+        io.BytesIO(data),
+        read_options=pacsv.ReadOptions(
+            column_names=[f"c{k}" for k in range(shape.width)],
+            skip_rows=shape.header_lines,
+            use_threads=threads,
+            block_size=max(2**20, min(len(data), 2**24)),
+        ),
+        parse_options=pacsv.ParseOptions(delimiter=shape.delimiter, invalid_row_handler=handler),
+        convert_options=pacsv.ConvertOptions(
+            column_types=types,
+            include_columns=list(types),
+            null_values=list(BLANKS),
+            strings_can_be_null=True,
+        ),
+    )
+
+
+def line_numbers(data: bytes, header_lines: int, count: int, bad: list[int]) -> npt.NDArray[np.int64]:
+    """The line of the file on which each parsed row stands."""
+    if not bad and not _has_blank_lines(data):
+        return np.arange(header_lines + 1, header_lines + 1 + count)
+    lines = data.splitlines()
+    filled = np.array([k + 1 for k, line in enumerate(lines) if k >= header_lines and line], dtype=np.int64)
+    if bad:
+        filled = filled[~np.isin(filled, bad)]
+    if len(filled) < count:  # quoted line breaks: the order is kept, the exact line is not known
+        return np.arange(header_lines + 1, header_lines + 1 + count)
+    return filled[:count]
+
+
+def _has_blank_lines(data: bytes) -> bool:
+    return b"\n\n" in data or b"\r\n\r\n" in data or b"\n\r\n" in data

@@ -1,0 +1,183 @@
+"""The one validator: a table enters as bars here, or is refused with file, row and column.
+
+Rows count from 1. For text files they are the file's own line numbers (header included); for Parquet,
+Feather and tables in memory they count the data rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.defects import Finding, refuse, time_findings, value_findings, warnings_in
+from kronos.bars.frequency import infer_frequency
+from kronos.bars.report import BarsReport
+from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
+from kronos.bars.times import parse_times
+from kronos.errors import ConfigError, DataError
+
+OnDefect = Literal["strict", "drop"]
+_MOST_DROPPED: Final = 0.5
+
+
+def validate_bars(
+    table: Any,
+    *,
+    on_defect: OnDefect = "strict",
+    source: str | None = None,
+    min_rows: int = 1,
+    timezone: str | None = None,
+    rows: npt.NDArray[np.int64] | None = None,
+    report: BarsReport | None = None,
+    earlier: tuple[Finding, ...] = (),
+) -> pd.DataFrame:
+    """Check a table whose columns already carry the names of a bars table.
+
+    Args:
+        table: ``timestamp`` (a column or the index), optionally ``symbol``, ``open, high, low, close``,
+            optionally ``volume`` and ``amount``. Volume absent: both are 0. Only amount absent:
+            volume times the mean price. Other columns are left out and named in the report.
+        on_defect: ``strict`` refuses any defect; ``drop`` drops the defective rows and lists them in the
+            report. Nothing else is changed in silence.
+        source: what to call the table in errors.
+        min_rows: refuse fewer rows, after dropping.
+        timezone: as in ``read_bars``.
+        rows: the row number of each row in its file, for errors and the report.
+        report: what a reader already recognised.
+        earlier: defects that a reader found before the table could be built.
+
+    Returns:
+        DataFrame with the columns of ``COLUMNS``, sorted by (symbol,) timestamp, a RangeIndex, float64
+        features, and ``attrs["report"]``.
+
+    Raises:
+        DataError: a defect in strict mode; in either mode a missing column, too few rows, or so many
+            defects that dropping them would leave less than half.
+    """
+    if on_defect not in ("strict", "drop"):
+        raise ConfigError(f"on_defect must be 'strict' or 'drop', not '{on_defect}'.")
+    where = source or "The table"
+    frame = to_table(table)
+    report = report or BarsReport(source=source or "table")
+    frame, left_out = _named_columns(frame, where)
+    if len(frame) == 0:
+        raise DataError(f"{where}: there are no rows. Bars need at least {max(min_rows, 1)}.")
+    rows = np.arange(1, len(frame) + 1) if rows is None else rows
+
+    times = parse_times(frame["timestamp"], timezone=timezone, where=where)
+    symbols = _symbols(frame)
+    values, findings, notes = value_findings(frame)
+    findings = [*earlier, *findings, *time_findings(times, symbols)]
+    keep = _judge(findings, rows, len(frame), on_defect, where)
+
+    bars = pd.DataFrame({"timestamp": times.index})
+    if symbols is not None:
+        bars["symbol"] = symbols
+    for name in FEATURES:
+        bars[name] = values[name]
+    rows_read = len(bars) + sum(len(finding.rows_gone) for finding in findings)
+    defects = tuple(finding.defect(rows) for finding in findings)
+    if keep is not None:
+        bars, rows = bars[keep], rows[keep]
+    if symbols is not None:
+        order = np.argsort(bars["symbol"].to_numpy(dtype=object), kind="stable")
+        bars, rows = bars.iloc[order], rows[order]
+    bars = bars.reset_index(drop=True)
+    if len(bars) < min_rows:
+        raise DataError(f"{where}: there are {len(bars)} usable bars, at least {min_rows} are needed.")
+    bars.attrs["report"] = replace(
+        _summary(bars, report),
+        source=source or report.source,
+        rows_read=rows_read,
+        dropped=rows_read - len(bars),
+        left_out=(*report.left_out, *left_out),
+        defects=defects,
+        warnings=(*report.warnings, *warnings_in(bars, rows)),
+        notes=(*report.notes, *times.notes, *notes),
+    )
+    return bars
+
+
+def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    if "timestamp" not in frame.columns:
+        index = frame.index
+        if isinstance(index, pd.MultiIndex) and "timestamp" in index.names:
+            frame = frame.reset_index()
+        elif isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
+            stamps = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+            frame = frame.assign(timestamp=stamps)
+    missing = [name for name in ("timestamp", *PRICES) if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{where}: no column for {', '.join(missing)} among {_listing(frame.columns)}. "
+            "Name them with columns={'open': NAME, …}."
+        )
+    twice = [str(name) for name in COLUMNS if list(frame.columns).count(name) > 1]
+    if twice:
+        raise DataError(f"{where}: the column {twice[0]} appears twice. Keep one of them.")
+    left_out = tuple(str(name) for name in frame.columns if name not in COLUMNS)
+    return frame[[name for name in COLUMNS if name in frame.columns]], left_out
+
+
+def _listing(columns: Any) -> str:
+    names = [str(name) for name in columns]
+    return ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else "no columns"
+
+
+def _symbols(frame: pd.DataFrame) -> npt.NDArray[np.object_] | None:
+    if "symbol" not in frame.columns:
+        return None
+    if frame["symbol"].isna().any():
+        raise DataError(
+            f"The symbol is missing in {int(frame['symbol'].isna().sum())} rows. Fill it, or drop those rows."
+        )
+    return frame["symbol"].astype(str).to_numpy(dtype=object)
+
+
+def _judge(
+    findings: list[Finding], rows: npt.NDArray[np.int64], total: int, on_defect: str, where: str
+) -> npt.NDArray[np.bool_] | None:
+    """The rows to keep (None: all), or a refusal."""
+    if not findings:
+        return None
+    if on_defect == "strict":
+        refuse(findings, rows, where)
+    bad = np.zeros(total, dtype=bool)
+    for finding in findings:
+        bad[finding.where] = True
+    if bad.mean() > _MOST_DROPPED:
+        worst = max(findings, key=lambda finding: finding.count)
+        raise DataError(
+            f"{where}: {int(bad.sum())} of {total} rows are defective, mostly because {worst.defect(rows).text}; "
+            "too many to drop. Check the columns and the order of the rows."
+        )
+    return ~bad
+
+
+def _summary(bars: pd.DataFrame, report: BarsReport) -> BarsReport:
+    times = pd.DatetimeIndex(bars["timestamp"])
+    symbols = report.symbols
+    if "symbol" in bars.columns:
+        counts = bars["symbol"].value_counts(sort=False)
+        symbols = tuple(str(name) for name in counts.index)
+        # The longest series shows the bar size best.
+        times = pd.DatetimeIndex(bars.loc[bars["symbol"] == counts.idxmax(), "timestamp"])
+    size = infer_frequency(times)
+    return replace(
+        report,
+        symbols=symbols,
+        rows=len(bars),
+        first=bars["timestamp"].min(),
+        last=bars["timestamp"].max(),
+        frequency=str(size) if size else None,
+        timezone=zone_name(times),
+    )
+
+
+def zone_name(times: pd.DatetimeIndex) -> str | None:
+    """The zone of aware timestamps, such as ``UTC`` or ``America/New_York``; None for wall time."""
+    return None if times.tz is None else str(times.tz)
