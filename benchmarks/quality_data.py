@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,16 @@ import pandas as pd
 
 from kronos.evaluation.protocol import Context
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
+from kronos.training.split import LATER_SHARE, held_apart
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
-SHARE_AFTER = 0.15  # of a file's bars lie after its cutoff
 
 
-def held_apart(symbol: str) -> bool:
-    """Whether training never saw this instrument: training's own rule, or the same one written here."""
-    try:
-        from kronos.training.split import held_apart as rule
-    except ImportError:
-        base = symbol.split("#")[0]
-        return hashlib.blake2b(base.encode()).digest()[0] < 0.12 * 256
-    return bool(rule(symbol))
-
-
-def split_cutoff(stem: str, path: Path) -> np.datetime64:
-    """The end of training for a file."""
-    try:
-        from kronos.training.split import cutoff as rule
-    except ImportError:
-        times = np.sort(pd.read_parquet(path, columns=["timestamp"])["timestamp"].to_numpy())
-        return np.datetime64(times[int((1.0 - SHARE_AFTER) * len(times))], "ns")
-    return np.datetime64(rule(stem), "ns")
+def split_cutoff(path: Path) -> np.datetime64:
+    """The end of training for a file: training's own rule, applied to the file's timestamps."""
+    times = pd.read_parquet(path, columns=["timestamp"])["timestamp"].to_numpy().astype("datetime64[s]")
+    return np.datetime64(int(np.quantile(times.astype(np.int64), 1.0 - LATER_SHARE)), "s")
 
 
 def read_series(path: Path, wanted: Callable[[str], bool]) -> dict[str, Series]:
@@ -63,7 +48,7 @@ def real_windows(
     for path in sorted(folder.glob("*.parquet")):
         series = read_series(path, held_apart if scope == "held-apart" else lambda _: True)
         available[path.stem] = draw_windows(
-            series, context, horizon, total, seed, after=split_cutoff(path.stem, path), group=path.stem, refused=refused
+            series, context, horizon, total, seed, after=split_cutoff(path), group=path.stem, refused=refused
         )
     share = equal_shares({name: len(found) for name, found in available.items()}, total)
     rng = np.random.default_rng([seed, total])
@@ -98,7 +83,7 @@ def sample_windows(context: int, horizon: int, total: int, seed: int) -> tuple[l
     windows: list[Window] = []
     for path in files:
         bars = read_bars(path)
-        after = np.datetime64(pd.Timestamp(bars["timestamp"].iloc[int((1.0 - SHARE_AFTER) * len(bars))]))
+        after = np.datetime64(pd.Timestamp(bars["timestamp"].iloc[int((1.0 - LATER_SHARE) * len(bars))]))
         series = Series.from_frame(path.stem, bars)
         windows += draw_windows(
             {path.stem: series}, context, horizon, total // max(1, len(files)), seed, after=after, group=path.stem

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 FloatArray = npt.NDArray[np.float64]
 ArrayLike = npt.ArrayLike
@@ -88,3 +89,134 @@ def time_blocks(cutoffs: npt.NDArray[np.datetime64], spans: npt.NDArray[np.timed
     length = np.maximum(1, -(-spans.astype("timedelta64[ns]").astype(np.int64) // day))
     number = cutoffs.astype("datetime64[ns]").astype(np.int64) // (length * day)
     return np.array([f"{size}d:{index}" for size, index in zip(length, number, strict=True)], dtype=str)
+
+
+@dataclass(frozen=True)
+class MeanTest:
+    """A mean with its heteroscedasticity- and autocorrelation-robust test against zero."""
+
+    mean: float
+    error: float
+    t: float
+    p: float
+    lags: int
+    n: int
+
+
+def newey_west(values: ArrayLike, lags: int | None = None) -> MeanTest:
+    """Mean of a time series with its Newey–West (1987) standard error.
+
+    ``S = γ0 + 2 Σ_{l ≤ L} (1 - l / (L + 1)) γl`` with γl = (1/T) Σ e[t] e[t-l]; the error is √(S / T). The p-value is
+    two-sided from Student's t with T - 1 degrees of freedom.
+
+    Args:
+        values: (T,) in time order; NaN are left out.
+        lags: L; by default ⌊4 (T/100)^(2/9)⌋. Give at least the number of neighbours whose outcomes overlap.
+    """
+    x = np.asarray(values, float)
+    x = x[np.isfinite(x)]
+    size = len(x)
+    if size < 3:
+        nan = float("nan")
+        return MeanTest(float(x.mean()) if size else nan, nan, nan, nan, 0, size)
+    order = min(int(4 * (size / 100) ** (2 / 9)) if lags is None else lags, size - 2)
+    mean, variance = float(x.mean()), long_run_variance(x, order)
+    error = float(np.sqrt(variance / size))
+    t = mean / error if error > 0 else float("nan")
+    return MeanTest(mean, error, t, _two_sided(t, size - 1), order, size)
+
+
+def long_run_variance(x: FloatArray, lags: int) -> float:
+    """Bartlett-weighted sum of autocovariances (divisor T), never negative."""
+    e = x - x.mean()
+    total = float(e @ e)
+    for lag in range(1, lags + 1):
+        total += 2.0 * (1.0 - lag / (lags + 1)) * float(e[lag:] @ e[:-lag])
+    return max(total / len(x), 0.0)
+
+
+def _two_sided(t: float, degrees: int) -> float:
+    return float(2.0 * stats.t.sf(abs(t), degrees)) if np.isfinite(t) else float("nan")
+
+
+def diebold_mariano(loss: ArrayLike, other: ArrayLike, overlap: int = 1) -> MeanTest:
+    """Diebold–Mariano test of equal expected loss, with the correction of Harvey, Leybourne and Newbold (1997).
+
+    The mean of ``loss - other`` (negative: the first is better) over its Newey–West error, times
+    √((T + 1 - 2h + h (h - 1) / T) / T), against Student's t with T - 1 degrees of freedom.
+
+    Args:
+        loss, other: (T,) losses on the same dates, in time order. Average over symbols on a date first: names that
+            move together are not independent evidence.
+        overlap: h, how many consecutive dates share a part of their outcomes (1: none). At least h - 1 lags are used.
+    """
+    difference = np.asarray(loss, float) - np.asarray(other, float)
+    difference = difference[np.isfinite(difference)]
+    size = len(difference)
+    automatic = int(4 * (size / 100) ** (2 / 9)) if size else 0
+    found = newey_west(difference, max(overlap - 1, automatic))
+    if not np.isfinite(found.t):
+        return found
+    h = min(overlap, max(1, size // 2))
+    factor = np.sqrt(max((size + 1 - 2 * h + h * (h - 1) / size) / size, 0.0))
+    t = float(found.t * factor)
+    return MeanTest(found.mean, found.error, t, _two_sided(t, size - 1), found.lags, size)
+
+
+def holm(p_values: ArrayLike) -> FloatArray:
+    """Holm's step-down adjusted p-values, in the order given; NaN stay NaN and do not count.
+
+    Reject where the result is below the level: the chance of any false rejection stays below it, whatever the
+    dependence between the tests.
+    """
+    p = np.asarray(p_values, float)
+    adjusted = np.full(p.shape, np.nan)
+    valid = np.flatnonzero(np.isfinite(p))
+    order = valid[np.argsort(p[valid], kind="stable")]
+    running = 0.0
+    for rank, place in enumerate(order):
+        running = max(running, min(1.0, (len(order) - rank) * float(p[place])))
+        adjusted[place] = running
+    return adjusted
+
+
+def block_bootstrap(
+    values: ArrayLike, block: int, *, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> Estimate:
+    """Percentile interval of the mean of a time series from circular blocks (Politis and Romano 1992).
+
+    Args:
+        values: (T,) in time order; NaN are left out.
+        block: consecutive observations kept together; at least the overlap of their outcomes.
+    """
+    x = np.asarray(values, float)
+    x = x[np.isfinite(x)]
+    size = len(x)
+    nan = float("nan")
+    if size == 0:
+        return Estimate(nan, nan, nan)
+    block = max(1, min(block, size))
+    if size < 2 * block or size < 5:
+        return Estimate(float(x.mean()), nan, nan)
+    rng = np.random.default_rng([seed, size, block])
+    count = -(-size // block)
+    starts = rng.integers(size, size=(draws, count))
+    places = (starts[..., None] + np.arange(block)) % size
+    means = x[places.reshape(draws, -1)[:, :size]].mean(axis=1)
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return Estimate(float(x.mean()), float(low), float(high))
+
+
+def verdict(name: str, difference: Estimate, adjusted_p: float, *, lower_is_better: bool = True) -> str:
+    """The comparison in words: "better than X", "worse than X" or "no edge shown over X".
+
+    A side is taken only if the adjusted p-value is below .05 *and* the bootstrap interval leaves zero out.
+
+    Args:
+        name: the baseline; ``difference``: ours minus theirs; ``adjusted_p``: after Holm's correction.
+    """
+    clear = np.isfinite(adjusted_p) and adjusted_p < 0.05 and (difference.low > 0 or difference.high < 0)
+    if not clear:
+        return f"no edge shown over {name}"
+    return f"{'better' if (difference.value < 0) == lower_is_better else 'worse'} than {name}"
