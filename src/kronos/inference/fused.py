@@ -1,0 +1,233 @@
+"""Weights rearranged once for decoding; the function that they compute stays the same.
+
+Notable:
+- query, key and value maps are one matrix, gate and up maps another; norm weights and the 1/√D of the scores are
+  multiplied into the matrix that follows;
+- embeddings and the linear map after them are one table each: √C · emb_s1 · W1ᵀ, √C · emb_s2 · W2ᵀ + b, likewise the
+  dependency layer's query and the tokenizer decoder's input;
+- the halves of each rotary pair stand side by side, so a rotation is one complex product. Scores do not change when
+  queries and keys are permuted alike.
+
+Nothing here knows dropout, so no train flag can change a forecast. Shapes: C width, N heads, D head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronos.model import Kronos, KronosTokenizer
+from kronos.model.config import DEPENDENCY_HEADS
+from kronos.model.layers import Attention, Rotary, TransformerBlock
+
+NORM_EPS = 1e-5
+
+
+def normalise(x: Tensor) -> Tensor:
+    """RMS normalisation without weight, in float32."""
+    return F.rms_norm(x, x.shape[-1:], None, NORM_EPS)
+
+
+@dataclass(frozen=True, slots=True)
+class FusedBlock:
+    """One transformer block as four matrices."""
+
+    qkv: Tensor  # (3C, C)
+    qkv_bias: Tensor
+    out: Tensor  # (C, C)
+    out_bias: Tensor
+    gate_up: Tensor  # (2 ff, C)
+    down: Tensor  # (C, ff)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """``x + w2(silu(w1 norm(x)) * w3 norm(x))``."""
+        gate, up = F.linear(normalise(x), self.gate_up).chunk(2, dim=-1)
+        return x + F.linear(F.silu(gate).mul_(up), self.down)
+
+
+class FusedStack:
+    """A stack of blocks and the rotations of its positions."""
+
+    def __init__(self, blocks: nn.ModuleList, dtype: torch.dtype) -> None:
+        self.blocks = [_fuse_block(block, dtype) for block in blocks if isinstance(block, TransformerBlock)]
+        attention = blocks[0].self_attn if len(blocks) else None
+        self.n_heads: int = attention.n_heads if attention else 1
+        self.head_dim: int = attention.rotary.head_dim if attention else 2
+
+    def project(self, block: FusedBlock, x: Tensor, turns: Tensor) -> Tensor:
+        """(…, C) -> rotated queries, rotated keys, and values (…, 3, N, D); turns (…, 1, 1, D/2) complex."""
+        qkv = F.linear(normalise(x), block.qkv, block.qkv_bias).unflatten(-1, (3, self.n_heads, self.head_dim))
+        turn(qkv[..., :2, :, :], turns)
+        return qkv
+
+
+class FusedModel:
+    """The network's weights, arranged for decoding."""
+
+    def __init__(self, model: Kronos, dtype: torch.dtype) -> None:
+        c = model.config
+        self.config, self.dtype = c, dtype
+        embedding = model.embedding
+        first, second = embedding.fusion_proj.weight.chunk(2, dim=1)
+        self.emb_s1 = _copy(embedding.scale * embedding.emb_s1.weight @ first.T, dtype)  # (V1, C)
+        self.emb_s2 = _copy(
+            embedding.scale * embedding.emb_s2.weight @ second.T + embedding.fusion_proj.bias, dtype
+        )  # (V2, C)
+        self.time_emb = model.time_emb
+        self.stack = FusedStack(model.transformer, dtype)
+        self.norm = _copy(model.norm.weight, dtype)
+        self.head_s1, self.head_s1_bias = _linear(model.head.proj_s1, dtype)
+        self.dependency = FusedDependency(model, dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self.norm.device
+
+    @property
+    def weights_per_step(self) -> int:
+        """Multiply-adds of one new position in all linear maps."""
+        dep = self.dependency
+        matrices = [m for block in self.stack.blocks for m in (block.qkv, block.out, block.gate_up, block.down)]
+        return sum(m.numel() for m in (*matrices, self.head_s1, dep.kv, dep.out, dep.head_s2))
+
+    def embed(self, s1: Tensor, s2: Tensor, time: Tensor) -> Tensor:
+        """Token ids (…) and the embedding of their times (…, C) -> (…, C)."""
+        return F.embedding(s1, self.emb_s1).add_(F.embedding(s2, self.emb_s2)).add_(time)
+
+    def embed_time(self, stamps: Tensor) -> Tensor:
+        """(…, 5) -> (…, C)."""
+        out: Tensor = self.time_emb(stamps)
+        return out.to(self.dtype)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The last norm: (…, C) -> hidden states (…, C)."""
+        return F.rms_norm(x, x.shape[-1:], self.norm, NORM_EPS)
+
+
+class FusedDependency:
+    """The dependency-aware layer and the head behind it."""
+
+    def __init__(self, model: Kronos, dtype: torch.dtype) -> None:
+        layer = model.dep_layer.cross_attn
+        self.n_heads, self.head_dim = DEPENDENCY_HEADS, layer.rotary.head_dim
+        self.rotated = model.config.consistent  # published checkpoints leave keys and query unrotated
+        q_weight, q_bias, k_weight, k_bias = _queries_and_keys(layer)
+        table = model.embedding.emb_s1.weight @ q_weight.T + q_bias
+        self.queries = _copy(table, dtype).unflatten(-1, (self.n_heads, self.head_dim))  # (V1, N, D)
+        self.kv = _copy(torch.cat((k_weight, layer.v_proj.weight)), dtype)
+        self.kv_bias = _copy(torch.cat((k_bias, layer.v_proj.bias)), dtype)
+        self.out, self.out_bias = _linear(layer.out_proj, dtype)
+        # The norm's weight goes into the head.
+        self.head_s2 = _copy(model.head.proj_s2.weight * model.dep_layer.norm.weight, dtype)
+        self.head_s2_bias = _copy(model.head.proj_s2.bias, dtype)
+
+    def keys_values(self, hidden: Tensor, turns: Tensor) -> Tensor:
+        """Hidden states (…, C) -> (…, 2, N, D)."""
+        kv = F.linear(hidden, self.kv, self.kv_bias).unflatten(-1, (2, self.n_heads, self.head_dim))
+        if self.rotated:
+            turn(kv[..., :1, :, :], turns)
+        return kv
+
+    def query(self, s1: Tensor, turns: Tensor) -> Tensor:
+        """Coarse tokens (…) -> (…, N, D)."""
+        query = self.queries[s1]  # a copy, so it may be turned in place
+        if self.rotated:
+            turn(query.unsqueeze(-3), turns)
+        return query
+
+    def logits(self, hidden: Tensor, asked: Tensor) -> Tensor:
+        """Hidden states (…, C) and what the attention answered (…, C) -> s2 logits (…, V2)."""
+        x = hidden + F.linear(asked, self.out, self.out_bias)
+        return F.linear(normalise(x), self.head_s2, self.head_s2_bias)
+
+
+class FusedTokenizer:
+    """The tokenizer's weights, arranged for encoding a context once and decoding a horizon."""
+
+    def __init__(self, tokenizer: KronosTokenizer, dtype: torch.dtype) -> None:
+        c = tokenizer.config
+        self.config, self.dtype = c, dtype
+        self.quantizer = tokenizer.tokenizer
+        # Encoding stays in float32: a bit that flips is another token.
+        self.embed, self.embed_bias = _linear(tokenizer.embed, torch.float32)
+        self.encoder = FusedStack(tokenizer.encoder, torch.float32)
+        self.quant, self.quant_bias = _linear(tokenizer.quant_embed, torch.float32)
+        self.decoder = FusedStack(tokenizer.decoder, dtype)
+        self.emb_s1, self.emb_s2 = _decoder_tables(tokenizer, dtype)
+        self.head, self.head_bias = _linear(tokenizer.head, dtype)
+
+    def embed_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
+        """Token ids (…) -> the decoder's input (…, C)."""
+        return F.embedding(s1, self.emb_s1).add_(F.embedding(s2, self.emb_s2))
+
+    def to_ids(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's output (…, C) -> s1 and s2 ids (…)."""
+        quantized, _ = self.quantizer(F.linear(x, self.quant, self.quant_bias))
+        return self.quantizer.to_ids(quantized)
+
+    def to_features(self, x: Tensor) -> Tensor:
+        """The decoder's output (…, C) -> features (…, F), float32."""
+        return F.linear(x, self.head, self.head_bias).float()
+
+
+def turn(x: Tensor, turns: Tensor) -> None:
+    """Rotates (…, D), pairs side by side, in place by complex numbers of length one (…, D/2)."""
+    if x.dtype == torch.float32:
+        torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(turns)
+    else:  # the arithmetic is float32 in every precision
+        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        x.copy_(torch.view_as_real(pairs * turns).flatten(-2))
+
+
+def turn_table(length: int, head_dim: int, device: torch.device) -> Tensor:
+    """(length, D/2) complex rotations of the positions 0 … length - 1."""
+    cos, sin = Rotary(head_dim).table(0, length)
+    half = head_dim // 2
+    return torch.complex(cos[:, :half], sin[:, :half]).to(device)
+
+
+def _fuse_block(block: TransformerBlock, dtype: torch.dtype) -> FusedBlock:
+    attention, ffn = block.self_attn, block.ffn
+    q_weight, q_bias, k_weight, k_bias = _queries_and_keys(attention)
+    return FusedBlock(
+        qkv=_copy(torch.cat((q_weight, k_weight, attention.v_proj.weight)) * block.norm1.weight, dtype),
+        qkv_bias=_copy(torch.cat((q_bias, k_bias, attention.v_proj.bias)), dtype),
+        out=_copy(attention.out_proj.weight, dtype),
+        out_bias=_copy(attention.out_proj.bias, dtype),
+        gate_up=_copy(torch.cat((ffn.w1.weight, ffn.w3.weight)) * block.norm2.weight, dtype),
+        down=_copy(ffn.w2.weight, dtype),
+    )
+
+
+def _queries_and_keys(attention: Attention) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Query and key weights and biases with rotary pairs side by side; queries carry the 1/√D of the scores."""
+    head_dim = attention.rotary.head_dim
+    place = torch.arange(head_dim).view(2, -1).T.flatten()  # 0, D/2, 1, D/2 + 1, …
+    rows = (torch.arange(attention.n_heads)[:, None] * head_dim + place).flatten().to(attention.q_proj.weight.device)
+    scale = head_dim**-0.5
+    q, k = attention.q_proj, attention.k_proj
+    return q.weight[rows] * scale, q.bias[rows] * scale, k.weight[rows], k.bias[rows]
+
+
+def _decoder_tables(tokenizer: KronosTokenizer, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``post_quant_embed`` of every coarse and of every fine id; their sum is that of the pair."""
+    c, quantizer, linear = tokenizer.config, tokenizer.tokenizer, tokenizer.post_quant_embed
+    device, split = linear.weight.device, quantizer.s1_width
+    s1, s2 = torch.arange(2**c.s1_bits, device=device), torch.arange(2**c.s2_bits, device=device)
+    coarse = quantizer.from_ids(s1, torch.zeros_like(s1))[:, :split]
+    fine = quantizer.from_ids(torch.zeros_like(s2), s2)[:, split:]
+    return (
+        _copy(coarse @ linear.weight[:, :split].T, dtype),
+        _copy(fine @ linear.weight[:, split:].T + linear.bias, dtype),
+    )
+
+
+def _linear(linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return _copy(linear.weight, dtype), _copy(linear.bias, dtype)
+
+
+def _copy(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.detach().to(dtype).contiguous()

@@ -1,0 +1,105 @@
+"""The slow, obvious way to continue bars: recompute everything, for every bar and every path.
+
+This is what the published loop does, written for reading. It is kept as the judge: the engine must give the same
+tokens from the same random numbers. It is also the baseline that the benchmark measures against.
+
+Shapes: B series, S paths, T bars of context, H horizon, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import contextmanager
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from kronos.inference.sampling import SamplingSettings, sample_token
+from kronos.inference.window import Window
+from kronos.model import Kronos, KronosTokenizer
+
+
+@torch.inference_mode()
+def recompute_everything(
+    model: Kronos,
+    tokenizer: KronosTokenizer,
+    features: Tensor,
+    stamps: Tensor,
+    uniforms: Tensor,
+    settings: SamplingSettings,
+    *,
+    max_context: int,
+    window_stride: int = 1,
+    published_sampler: bool = False,
+    steps: Iterable[int] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Continues the bars of B series of equal length.
+
+    Args:
+        features: (B, T, F).
+        stamps: (B, T + H, 5) of context and horizon.
+        uniforms: (B, S, H, 2).
+        published_sampler: sort all tokens to sample and draw from torch's global stream, as the published loop does.
+            For timing alone.
+        steps: compute only these steps of the horizon and take token 0 at the others. For timing alone.
+
+    Returns:
+        s1 and s2, each (B, S, H), and the sampled bars' features (B, S, H, F).
+    """
+    n_series, n_context = features.shape[:2]
+    n_paths, horizon = uniforms.shape[1:3]
+    window = Window(n_context, max_context, window_stride)
+    wanted = set(range(horizon) if steps is None else steps)
+    with _eval_mode(model), _eval_mode(tokenizer):
+        x = features.repeat_interleave(n_paths, dim=0)  # (B·S, T, F): every path is a series of its own
+        stamps = stamps.repeat_interleave(n_paths, dim=0)
+        draws = uniforms.flatten(0, 1)
+        s1, s2 = tokenizer.encode(x, half=True)
+        for step in range(horizon):
+            known = n_context + step
+            if step in wanted:
+                now = slice(window.start(known), known)
+                logits, hidden = model.decode_s1(s1[:, now], s2[:, now], stamps[:, now])
+                next_s1 = _draw(logits[:, -1], draws[:, step, 0], settings, published_sampler)
+                logits = model.decode_s2(hidden, next_s1[:, None])
+                next_s2 = _draw(logits[:, -1], draws[:, step, 1], settings, published_sampler)
+            else:
+                next_s1 = next_s2 = s1.new_zeros(len(x))
+            s1 = torch.cat((s1, next_s1[:, None]), dim=1)
+            s2 = torch.cat((s2, next_s2[:, None]), dim=1)
+        bars = [
+            tokenizer.decode((s1[:, start : n_context + end], s2[:, start : n_context + end]), half=True)[:, first - end :]
+            for start, first, end in window.decode_blocks(horizon)
+        ]
+    shape = (n_series, n_paths, horizon)
+    return s1[:, n_context:].view(shape), s2[:, n_context:].view(shape), torch.cat(bars, dim=1).view(*shape, -1)
+
+
+def _draw(logits: Tensor, uniform: Tensor, settings: SamplingSettings, published_sampler: bool) -> Tensor:
+    if published_sampler:
+        return sort_and_draw(logits, settings)
+    return sample_token(logits, uniform, settings)
+
+
+def sort_and_draw(logits: Tensor, settings: SamplingSettings) -> Tensor:
+    """The published sampler: sort all logits, cut the nucleus, draw a multinomial. (B, V) -> (B,)."""
+    logits = logits / settings.temperature
+    ordered, places = logits.sort(descending=True)
+    beyond = ordered.softmax(-1).cumsum(-1) > settings.top_p
+    beyond[:, 1:] = beyond[:, :-1].clone()
+    beyond[:, 0] = False
+    logits = logits.masked_fill(beyond.scatter(1, places, beyond), float("-inf"))
+    return torch.multinomial(logits.softmax(-1), 1)[:, 0]
+
+
+@contextmanager
+def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards every part is as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
