@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 
@@ -23,7 +23,11 @@ output = Console(highlight=False)
 PATIENCE = 2.0  # seconds of work before a progress bar is worth showing
 SAMPLE = "sample:"
 
-Progress = Callable[[int, int], None]
+
+class Progress(Protocol):
+    """Told how much of the work is done, and in a few words how it goes."""
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
 
 
 def emit_json(value: Any) -> None:
@@ -46,7 +50,7 @@ def fail(text: str) -> None:
 
 @contextmanager
 def progress(what: str) -> Iterator[Progress]:
-    """A bar for long work: yields a callable(done, total), shown on terminals and after two seconds only."""
+    """A bar for long work: yields a ``Progress``, shown on terminals and after two seconds only."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -61,10 +65,10 @@ def progress(what: str) -> Iterator[Progress]:
     )
     task = bar.add_task(what, total=None)
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int, detail: str = "") -> None:
         if console.is_terminal and time.monotonic() - started >= PATIENCE:
             bar.start()
-            bar.update(task, completed=done, total=total)
+            bar.update(task, description=f"{what}  {detail}".rstrip(), completed=done, total=total)
 
     try:
         yield report

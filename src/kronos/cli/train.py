@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kronos.cli.common import progress
+from kronos.cli.common import note, output, progress
 
 app = typer.Typer(help="Train a tokenizer or a model from a run file.", no_args_is_help=True)
 
@@ -22,18 +22,31 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's las
 @app.command()
 def tokenizer(config: Config, overrides: Overrides = None, resume: Resume = False) -> None:
     """Train the tokenizer: the first stage."""
-    from kronos.training.run import RunConfig, train_tokenizer
-
-    run = RunConfig.from_yaml(config, overrides=overrides or [])
-    with progress("Training the tokenizer") as report:
-        train_tokenizer(run, resume=resume, progress=report)
+    run_stage("tokenizer", config, overrides, resume)
 
 
 @app.command()
 def model(config: Config, overrides: Overrides = None, resume: Resume = False) -> None:
     """Train the model on a trained tokenizer: the second stage."""
-    from kronos.training.run import RunConfig, train_model
+    run_stage("model", config, overrides, resume)
 
-    run = RunConfig.from_yaml(config, overrides=overrides or [])
-    with progress("Training the model") as report:
-        train_model(run, resume=resume, progress=report)
+
+def run_stage(stage: str, config: Path, overrides: list[str] | None, resume: bool) -> None:
+    """Train one stage: a bar for the steps, a line for each validation, and where the weights are."""
+    from kronos.training.config import RunConfig
+    from kronos.training.run import train
+
+    run = RunConfig.from_yaml(config, overrides or [])
+    with progress(f"Training the {stage}") as report:
+
+        def tell(record: dict[str, Any]) -> None:
+            step = int(record["step"])
+            if "val_loss" in record:
+                note(f"step {step:,}: validation loss {record['val_loss']:.4f}")
+            else:
+                report(step, run.optim.steps, f"loss {record['loss']:.4f}, {record['bars_per_s']:,.0f} bars/s")
+
+        result = train(stage, run, resume=resume, progress=tell)
+    output.print(
+        f"Trained {result.steps:,} steps; best validation loss {result.best_validation:.4f}; in {result.folder}"
+    )
