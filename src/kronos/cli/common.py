@@ -81,9 +81,18 @@ def load_bars(source: str, symbol: str | None = None) -> pd.DataFrame:
 
     Raises:
         DataError: the file is missing or cannot be read as bars.
+        ConfigError: there is no such sample.
     """
-    from kronos.bars import read_bars, sample_bars
+    from kronos.bars import read_bars, sample_path
 
-    if source.startswith(SAMPLE):
-        return sample_bars(source.removeprefix(SAMPLE))
-    return read_bars(source, symbol=symbol)
+    path = sample_path(source.removeprefix(SAMPLE)) if source.startswith(SAMPLE) else source
+    return read_bars(path, symbol=symbol)
+
+
+def tell_report(table: pd.DataFrame) -> None:
+    """Say in a line what was read, and what was left out."""
+    report = table.attrs["report"]
+    size = f"{report.frequency} bars" if report.frequency else "bars"
+    note(f"Read {report.rows:,} {size} of {report.symbol or 'one series'}, {report.first} … {report.last}.")
+    if report.left_out:
+        note(f"Left out columns that are not needed: {', '.join(report.left_out)}.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kronos.cli.common import emit_json, load_bars, note, output, progress
+from kronos.cli.common import emit_json, load_bars, note, output, progress, tell_report
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,6 +63,8 @@ def forecast(
     check_levels(levels)
     targets = [check_target(target) for target in out or []]
     table = load_bars(bars, symbol)
+    if not as_json:
+        tell_report(table)
     predictor = KronosPredictor.from_pretrained(model, device=device, revision=revision)
     with progress(f"Forecasting {horizon} bars") as report:
         result = predictor.forecast(
