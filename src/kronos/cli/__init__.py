@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
+DONE, FAILED, INTERRUPTED, CLOSED = 0, 1, 130, 141
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    0 done · 1 an error, told in one or two lines on stderr · 2 usage · 130 interrupted by the keyboard.
+    0 done · 1 an error, told in one or two lines on stderr · 2 usage · 130 interrupted by the keyboard ·
+    141 the reader of the output has gone.
 
     Args:
         args: the words after ``kronos``; those of the process when None.
     """
+    try:
+        status = _run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # As in `kronos … | head`. Python would flush once more at exit and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    return status
+
+
+def _run(args: Sequence[str] | None) -> int:
     from kronos.cli.app import app
     from kronos.cli.common import fail
     from kronos.errors import KronosError
@@ -25,6 +39,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        raise
     except KronosError as error:
         fail(str(error))
     except MemoryError:

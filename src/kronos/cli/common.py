@@ -73,7 +73,8 @@ def progress(what: str) -> Iterator[Progress]:
     try:
         yield report
     finally:
-        bar.stop()
+        if bar.live.is_started:  # else rich would print an empty line
+            bar.stop()
 
 
 def load_bars(source: str, symbol: str | None = None) -> pd.DataFrame:

@@ -56,15 +56,16 @@ def forecast(
     """
     from kronos.inference.export import check_target, document
     from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
-    from kronos.inference.predictor import KronosPredictor
 
-    # Everything that can be wrong is asked before the model is loaded and the work begins.
+    # What can be wrong is asked first; only then is torch imported, the model loaded and the work begun.
     levels = DEFAULT_LEVELS if quantiles is None else parse_levels(quantiles)
     check_levels(levels)
     targets = [check_target(target) for target in out or []]
     table = load_bars(bars, symbol)
     if not as_json:
         tell_report(table)
+    from kronos.inference.predictor import KronosPredictor
+
     predictor = KronosPredictor.from_pretrained(model, device=device, revision=revision)
     with progress(f"Forecasting {horizon} bars") as report:
         result = predictor.forecast(

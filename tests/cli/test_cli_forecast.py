@@ -1,0 +1,229 @@
+"""``kronos forecast``: the table, the files, JSON, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+
+@pytest.fixture
+def forecast(run, tiny: Path, bars_csv: Path):
+    """``kronos forecast`` of the small file by the tiny model, with these options."""
+
+    def call(*options: object, bars: object = bars_csv, model: object = tiny):
+        return run("forecast", bars, "--model", model, "--horizon", 5, "--samples", 8, *options)
+
+    return call
+
+
+# -- what comes out ---------------------------------------------------------------------------------------
+
+
+def test_prints_a_row_a_bar_and_the_headline(forecast) -> None:
+    result = forecast("--calendar", "XNYS")
+    assert result.status == 0
+    for words in ("next 5 bars", "Median close", "50% interval", "90% interval", "P(up)", "Last close", "2,506.85"):
+        assert words in result.stdout
+    # The sample ends on the last trading day of 2018; New Year's Day and the weekend are closed.
+    times = [line.split()[0] for line in result.stdout.splitlines() if line.strip().startswith("2019-")]
+    assert times == ["2019-01-02", "2019-01-03", "2019-01-04", "2019-01-07", "2019-01-08"]
+
+
+def test_chosen_quantiles_are_shown(forecast) -> None:
+    result = forecast("--quantiles", ".1,.9")
+    assert "Close 0.1" in result.stdout
+    assert "Median close" not in result.stdout
+
+
+def test_json_is_one_document_and_nothing_else(forecast) -> None:
+    result = forecast("--json", "--quantiles", ".1,.5,.9")
+    content = json.loads(result.stdout)
+    assert result.status == 0
+    assert result.stderr == ""
+    assert list(content["quantiles"]) == ["0.1", "0.5", "0.9"]
+    assert len(content["timestamps"]) == len(content["prob_up"]) == 5
+    assert content["last_close"] == pytest.approx(2506.85, abs=0.01)
+    assert "paths" not in content
+
+
+def test_same_seed_same_forecast(forecast) -> None:
+    first, again, other = (forecast("--json", "--seed", seed).stdout for seed in (1, 1, 2))
+    assert first == again
+    assert json.loads(first)["mean"] != json.loads(other)["mean"]
+
+
+def test_writes_every_form_at_once(forecast, tmp_path: Path) -> None:
+    names = ["a.html", "a.png", "a.csv", "a.parquet", "a.json"]
+    options = [word for name in names for word in ("-o", tmp_path / name)]
+    result = forecast(*options)
+    assert result.status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "bars.csv"])
+    for name in names:
+        assert f"Wrote {tmp_path / name}" in result.stderr
+    assert len(pd.read_csv(tmp_path / "a.csv")) == len(pd.read_parquet(tmp_path / "a.parquet")) == 5
+
+
+def test_paths_are_valid_bars(forecast, tmp_path: Path) -> None:
+    forecast("--paths", "-o", tmp_path / "paths.parquet")
+    paths = pd.read_parquet(tmp_path / "paths.parquet")
+    assert len(paths) == 5 * 8
+    assert (paths["high"] >= paths[["open", "close"]].max(axis=1)).all()
+    assert (paths["low"] <= paths[["open", "close"]].min(axis=1)).all()
+    assert (paths[["low", "close"]] > 0).all().all()
+
+
+def test_reads_a_packaged_sample(forecast) -> None:
+    result = forecast(bars="sample:eurusd")
+    assert result.status == 0
+    assert "EURUSD" in result.stdout
+
+
+def test_several_symbols_want_a_choice(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "two.parquet"
+    pd.concat([bars.assign(symbol="AAA"), bars.assign(symbol="BBB")]).to_parquet(path, index=False)
+    result = forecast(bars=path)
+    assert result.status == 1
+    assert "--symbol" in result.stderr
+    assert "AAA" in result.stderr
+    assert forecast("--symbol", "BBB", bars=path).status == 0
+
+
+# -- bad input --------------------------------------------------------------------------------------------
+
+Spoil = Callable[[pd.DataFrame], object]
+
+
+def put(column: str, value: object, row: int = 40) -> Spoil:
+    def spoil(bars: pd.DataFrame) -> None:
+        bars[column] = bars[column].astype(object)
+        bars.loc[row, column] = value
+
+    return spoil
+
+
+def swap(bars: pd.DataFrame) -> None:
+    bars.loc[[40, 41], "timestamp"] = bars.loc[[41, 40], "timestamp"].to_numpy()
+
+
+def repeat(bars: pd.DataFrame) -> None:
+    bars.loc[41, "timestamp"] = bars.loc[40, "timestamp"]
+
+
+def rename(bars: pd.DataFrame) -> None:
+    bars.columns = pd.Index([f"column {letter}" for letter in "abcdefg"])
+
+
+# Row 40 of the table stands on line 42 of the file: the header is line 1, and the table counts from 0.
+BAD_BARS: dict[str, tuple[Spoil, list[str]]] = {
+    "unknown columns": (rename, ["column a"]),
+    "text in a number": (put("close", "n/k"), ["42", "close", "n/k"]),
+    "missing price": (put("open", np.nan), ["42", "open"]),
+    "infinite price": (put("high", np.inf), ["42", "high", "infinite"]),
+    "high below low": (put("high", 1.0), ["42", "high"]),
+    "zero price": (put("low", 0.0), ["42", "low"]),
+    "negative price": (put("close", -5.0), ["42", "close"]),
+    "negative volume": (put("volume", -1), ["42", "volume"]),
+    "unreadable time": (put("timestamp", "yesterday"), ["42", "yesterday"]),
+    "unsorted times": (swap, ["43", "earlier"]),
+    "duplicate times": (repeat, ["43", "before"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BARS)
+def test_bad_bars_are_refused_with_the_place(forecast, bars: pd.DataFrame, tmp_path: Path, name: str) -> None:
+    spoil, words = BAD_BARS[name]
+    table = bars.copy()
+    spoil(table)
+    path = tmp_path / "spoilt.csv"
+    table.to_csv(path, index=False)
+    refused(forecast("-o", tmp_path / "out.csv", bars=path), ["spoilt.csv", *words])
+    assert not (tmp_path / "out.csv").exists()
+
+
+def refused(result, words: list[str], status: int = 1) -> None:
+    assert result.status == status, result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    message = result.stderr[result.stderr.index("Error:") :]
+    assert len(message.splitlines()) <= 2, message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("empty.csv", ["empty.csv", "empty"]),
+        ("header.csv", ["header.csv"]),
+        ("folder", ["folder"]),
+        ("missing.csv", ["missing.csv"]),
+        ("noise.parquet", ["noise.parquet"]),
+        ("sample:nikkei", ["nikkei", "sp500"]),
+    ],
+)
+def test_bad_sources_are_refused(forecast, tmp_path: Path, monkeypatch, source: str, words: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.csv").touch()
+    Path("header.csv").write_text("timestamp,open,high,low,close\n")
+    Path("folder").mkdir()
+    Path("noise.parquet").write_bytes(bytes(range(256)) * 9)
+    refused(forecast(bars=source), words)
+
+
+BAD_SETTINGS: dict[str, tuple[list[object], list[str]]] = {
+    "horizon 0": (["--horizon", 0], ["horizon", "0"]),
+    "horizon of a million": (["--horizon", 1_000_000], ["horizon", "1"]),
+    "no samples": (["--samples", 0], ["samples", "0"]),
+    "absurdly many samples": (["--samples", 10**9], ["samples"]),
+    "negative temperature": (["--temperature", -1], ["temperature", "-1"]),
+    "top_p 0": (["--top-p", 0], ["top_p", "0"]),
+    "top_p 2": (["--top-p", 2], ["top_p", "2"]),
+    "negative top_k": (["--top-k", -1], ["top_k", "-1"]),
+    "unknown calendar": (["--calendar", "XMARS"], ["XMARS"]),
+    "quantile above 1": (["--quantiles", ".1,1.5"], ["1.5"]),
+    "unknown device": (["--device", "abacus"], ["abacus"]),
+    "unknown ending": (["-o", "out.xlsx"], [".xlsx", ".parquet"]),
+    "no ending": (["-o", "out"], ["no ending", ".parquet"]),
+    "missing folder": (["-o", "nowhere/out.csv"], ["nowhere"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_bad_settings_are_refused(forecast, tmp_path: Path, monkeypatch, name: str) -> None:
+    options, words = BAD_SETTINGS[name]
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    refused(forecast(*options, *([] if "-o" in options else ["-o", "out.csv"])), words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_context_of_one_bar_is_refused(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    bars.head(1).to_csv(path, index=False)
+    refused(forecast(bars=path), ["1 "])
+
+
+def test_an_unknown_model_is_refused_with_the_known_names(forecast) -> None:
+    refused(forecast(model="kronos-gigantic"), ["kronos-gigantic", "kronos-nano"])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "noise", "config", "no weights"])
+def test_a_damaged_checkpoint_is_refused(forecast, tiny: Path, tmp_path: Path, damage: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny, copy)
+    weights, config = copy / "model" / "model.safetensors", copy / "model" / "config.json"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "noise":
+        weights.write_bytes(bytes(range(256)) * 40)
+    elif damage == "config":
+        config.write_text('{"s1_bits": 4')
+    else:
+        weights.unlink()
+    refused(forecast(model=copy), ["config.json" if damage == "config" else "model.safetensors"])
