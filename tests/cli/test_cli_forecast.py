@@ -130,7 +130,7 @@ BAD_BARS: dict[str, tuple[Spoil, list[str]]] = {
     "negative price": (put("close", -5.0), ["42", "close"]),
     "negative volume": (put("volume", -1), ["42", "volume"]),
     "unreadable time": (put("timestamp", "yesterday"), ["42", "yesterday"]),
-    "unsorted times": (swap, ["43", "earlier"]),
+    "unsorted times": (swap, ["column timestamp", "Sort the rows"]),
     "duplicate times": (repeat, ["43", "before"]),
 }
 
@@ -144,6 +144,14 @@ def test_bad_bars_are_refused_with_the_place(forecast, bars: pd.DataFrame, tmp_p
     table.to_csv(path, index=False)
     refused(forecast("-o", tmp_path / "out.csv", bars=path), ["spoilt.csv", *words])
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_defective_rows_can_be_dropped(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "spoilt.csv"
+    bars.assign(high=bars["high"].where(bars.index != 40, 1.0)).to_csv(path, index=False)
+    result = forecast("--on-defect", "drop", bars=path)
+    assert result.status == 0
+    assert "Dropped 1 defective rows of 80" in result.stderr
 
 
 def refused(result, words: list[str], status: int = 1) -> None:

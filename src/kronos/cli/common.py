@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
@@ -22,6 +23,13 @@ output = Console(highlight=False)
 
 PATIENCE = 2.0  # seconds of work before a progress bar is worth showing
 SAMPLE = "sample:"
+
+
+class OnDefect(StrEnum):
+    """What to do with rows that are no valid bars."""
+
+    strict = "strict"
+    drop = "drop"
 
 
 class Progress(Protocol):
@@ -77,7 +85,7 @@ def progress(what: str) -> Iterator[Progress]:
             bar.stop()
 
 
-def load_bars(source: str, symbol: str | None = None) -> pd.DataFrame:
+def load_bars(source: str, symbol: str | None = None, on_defect: OnDefect = OnDefect.strict) -> pd.DataFrame:
     """Read BARS: a file, or a packaged sample such as ``sample:sp500``.
 
     Raises:
@@ -87,7 +95,7 @@ def load_bars(source: str, symbol: str | None = None) -> pd.DataFrame:
     from kronos.bars import read_bars, sample_path
 
     path = sample_path(source.removeprefix(SAMPLE)) if source.startswith(SAMPLE) else source
-    return read_bars(path, symbol=symbol)
+    return read_bars(path, symbol=symbol, on_defect=on_defect.value)
 
 
 def tell_report(table: pd.DataFrame) -> None:
@@ -95,5 +103,7 @@ def tell_report(table: pd.DataFrame) -> None:
     report = table.attrs["report"]
     size = f"{report.frequency} bars" if report.frequency else "bars"
     note(f"Read {report.rows:,} {size} of {report.symbol or 'one series'}, {report.first} … {report.last}.")
+    if report.dropped:
+        note(f"Dropped {report.dropped:,} defective rows of {report.rows_read:,}.")
     if report.left_out:
         note(f"Left out columns that are not needed: {', '.join(report.left_out)}.")

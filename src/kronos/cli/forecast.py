@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kronos.cli.common import emit_json, load_bars, note, output, progress, tell_report
+from kronos.cli.common import OnDefect, emit_json, load_bars, note, output, progress, tell_report
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,6 +42,7 @@ def forecast(
     paths: Annotated[bool, typer.Option("--paths", help="Write every sample path instead of the summary.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     symbol: Annotated[str | None, typer.Option(help="Which series, where the file holds several.")] = None,
+    on_defect: Annotated[OnDefect, typer.Option(help="Refuse defective rows, or drop them.")] = OnDefect.strict,
     temperature: Annotated[
         float | None, typer.Option(help="Spread of the sampling; 0 is greedy. Default: the model's own.")
     ] = None,
@@ -61,7 +62,7 @@ def forecast(
     levels = DEFAULT_LEVELS if quantiles is None else parse_levels(quantiles)
     check_levels(levels)
     targets = [check_target(target) for target in out or []]
-    table = load_bars(bars, symbol)
+    table = load_bars(bars, symbol, on_defect)
     if not as_json:
         tell_report(table)
     from kronos.inference.predictor import KronosPredictor
