@@ -83,6 +83,7 @@ class Baseline:
     """Common part of the baselines: one context at a time, each with its own random stream."""
 
     name = "baseline"
+    parallel = True  # no state between contexts but a counter: processes may share the work
 
     def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
         """Sample paths (num_samples, horizon, 6) per context; point forecasters give (1, horizon, 6)."""

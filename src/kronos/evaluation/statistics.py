@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ class Estimate:
 
 
 def cluster_bootstrap(
-    clusters: npt.NDArray[np.object_] | npt.NDArray[np.str_],
+    clusters: npt.NDArray[Any],
     columns: ArrayLike,
     statistic: Callable[[FloatArray], FloatArray],
     *,
@@ -220,3 +221,25 @@ def verdict(name: str, difference: Estimate, adjusted_p: float, *, lower_is_bett
     if not clear:
         return f"no edge shown over {name}"
     return f"{'better' if (difference.value < 0) == lower_is_better else 'worse'} than {name}"
+
+
+def cluster_test(clusters: npt.NDArray[Any], values: ArrayLike) -> MeanTest:
+    """Mean of observations with its cluster-robust test against zero.
+
+    ``error² = G / (G - 1) · Σ_g (Σ_{i in g} (x_i - mean))² / N²`` over G clusters; Student's t with G - 1 degrees of
+    freedom. ``n`` in the result is G. For windows of many markets, where "the next date" means nothing.
+    """
+    x = np.asarray(values, float)
+    keep = np.isfinite(x)
+    x, labels = x[keep], np.asarray(clusters)[keep].astype(str)
+    nan = float("nan")
+    if len(x) == 0:
+        return MeanTest(nan, nan, nan, nan, 0, 0)
+    names, member = np.unique(labels, return_inverse=True)
+    count, mean = len(names), float(x.mean())
+    if count < 5:
+        return MeanTest(mean, nan, nan, nan, 0, count)
+    sums = np.bincount(member, weights=x - mean, minlength=count)
+    error = float(np.sqrt(count / (count - 1) * (sums**2).sum()) / len(x))
+    t = mean / error if error > 0 else nan
+    return MeanTest(mean, error, t, _two_sided(t, count - 1), 0, count)

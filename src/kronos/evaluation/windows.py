@@ -32,11 +32,18 @@ class Window:
         context: what forecasters see.
         truth: (H, 6) float64, the bars after the cutoff, read-only.
         group: where it comes from (a file, a market); reports break down by it.
+        origin: the cutoff asked for, shared by all symbols of a date; by default the context's own last bar.
     """
 
     context: Context
     truth: FloatArray
     group: str = ""
+    origin: np.datetime64[Any] | None = None
+
+    @property
+    def date(self) -> np.datetime64[Any]:
+        """The date under which the window is counted: ``origin``, or the context's cutoff."""
+        return self.context.cutoff if self.origin is None else self.origin
 
     @property
     def key(self) -> str:
@@ -88,13 +95,15 @@ class Series:
         """The usual time from bar to bar (median)."""
         return np.timedelta64(int(np.median(np.diff(self.timestamps).astype(np.int64))), "ns")
 
-    def window(self, end: int, context: int, horizon: int, group: str = "") -> Window:
+    def window(
+        self, end: int, context: int, horizon: int, group: str = "", origin: np.datetime64[Any] | None = None
+    ) -> Window:
         """The window whose context's last bar is number ``end`` (its cutoff)."""
         past, ahead = slice(end + 1 - context, end + 1), slice(end + 1, end + 1 + horizon)
         truth = self.values[ahead].copy()
         truth.flags.writeable = False
         cut = Context(self.symbol, self.timestamps[past], self.values[past], self.timestamps[ahead])
-        return Window(cut, truth, group)
+        return Window(cut, truth, group, origin)
 
 
 def candidate_ends(

@@ -1,0 +1,294 @@
+"""Rolling evaluation: many cutoffs, many symbols, many forecasters, one long table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kronos.errors import ConfigError, DataError
+from kronos.evaluation.protocol import Forecaster, TimeArray, check_paths
+from kronos.evaluation.scoring import score_window
+from kronos.evaluation.store import ResultStore, window_id
+from kronos.evaluation.windows import MAX_JUMP, NO_TIME, Refusals, Series, Window, candidate_ends
+
+Progress = Callable[[int, int], None]
+BarsInput = pd.DataFrame | Mapping[str, pd.DataFrame] | Mapping[str, Series]
+
+
+class LeakWarning(UserWarning):
+    """A test date lies before the end of a forecaster's training: its scores may be remembered, not forecast."""
+
+
+def as_series(bars: BarsInput) -> dict[str, Series]:
+    """Bars by symbol, from a table with or without a ``symbol`` column or from a mapping."""
+    if isinstance(bars, pd.DataFrame):
+        if "symbol" not in bars.columns:
+            return {"": Series.from_frame("", bars)}
+        parts = bars.groupby(bars["symbol"].astype(str), sort=True)
+        return {str(symbol): Series.from_frame(str(symbol), part) for symbol, part in parts}
+    return {
+        symbol: table if isinstance(table, Series) else Series.from_frame(symbol, table)
+        for symbol, table in bars.items()
+    }
+
+
+def common_cutoffs(series: Iterable[Series], horizon: int, n_windows: int, step: int) -> TimeArray:
+    """The last ``n_windows`` cutoffs, ``step`` bars apart, on the time axis that the symbols share.
+
+    Only times that at least half as many symbols have as the busiest time count, so that one symbol with odd hours
+    does not shift everybody. Symbols are then judged on the same dates, which is what a cross-section needs.
+    """
+    times, counts = np.unique(np.concatenate([s.timestamps for s in series]), return_counts=True)
+    axis = times[counts >= 0.5 * counts.max()]
+    places = len(axis) - 1 - horizon - step * np.arange(n_windows)
+    return np.asarray(np.sort(axis[places[places >= 0]]))
+
+
+def rolling_windows(
+    bars: BarsInput,
+    context: int,
+    horizon: int,
+    *,
+    n_windows: int | None = None,
+    cutoffs: Sequence[Any] | None = None,
+    step: int | None = None,
+    after: np.datetime64[Any] | None = None,
+    embargo: np.timedelta64 = NO_TIME,
+    group: str = "",
+    max_jump: float = MAX_JUMP,
+    refused: Refusals | None = None,
+) -> list[Window]:
+    """Windows of every symbol at common cutoffs, in order of cutoff and symbol.
+
+    Args:
+        bars: a table (with ``symbol`` for several series) or tables by symbol.
+        context, horizon: bars seen and bars to forecast.
+        n_windows: how many cutoffs, counted back from the end of the shared time axis; or
+        cutoffs: the cutoffs themselves. Each symbol's context ends at its last bar at or before the cutoff, if that
+            is not more than one usual step older.
+        step: bars between cutoffs; by default ``horizon``, so that truths do not overlap.
+        after, embargo: the first bar to forecast lies later than ``after + embargo``.
+        group, max_jump, refused: as in :func:`~kronos.evaluation.windows.draw_windows`.
+    """
+    if (n_windows is None) == (cutoffs is None):
+        raise ConfigError("give either n_windows or cutoffs")
+    step = horizon if step is None else step
+    if context < 3 or horizon < 1 or step < 1 or (n_windows is not None and n_windows < 1):
+        raise ConfigError(f"context {context}, horizon {horizon}, step {step}, n_windows {n_windows}: all too small")
+    refused = Refusals() if refused is None else refused
+    series = as_series(bars)
+    if not series:
+        raise DataError("no bars to evaluate on")
+    if cutoffs is None:
+        assert n_windows is not None
+        dates = common_cutoffs(series.values(), horizon, n_windows, step)
+    else:
+        dates = np.sort(np.array([np.datetime64(pd.Timestamp(c)) for c in cutoffs], dtype="datetime64[ns]"))
+    found: list[tuple[np.datetime64, str, Window]] = []
+    for symbol, one in series.items():
+        ends = candidate_ends(one, context, horizon, after, embargo, refused, max_jump)
+        allowed = np.zeros(len(one.timestamps), bool)
+        allowed[ends] = True
+        places = np.searchsorted(one.timestamps, dates, side="right") - 1
+        for date, place in zip(dates, places, strict=True):
+            if place >= 0 and allowed[place] and date - one.timestamps[place] <= one.step():
+                found.append((date, symbol, one.window(int(place), context, horizon, group, date)))
+    found.sort(key=lambda item: (item[0], item[1]))
+    return [window for _, _, window in found]
+
+
+def identity(forecaster: Forecaster) -> str:
+    """What distinguishes a forecaster's stored scores: its name and, where it has one, its fingerprint."""
+    return f"{forecaster.name}|{getattr(forecaster, 'fingerprint', '')}"
+
+
+def warn_of_leaks(forecasters: Sequence[Forecaster], windows: Sequence[Window]) -> list[str]:
+    """One sentence, and a :class:`LeakWarning`, for each forecaster whose training reaches into the test dates.
+
+    A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64); one without makes
+    no claim and gets no warning.
+    """
+    notes = []
+    for forecaster in forecasters:
+        end = getattr(forecaster, "training_cutoff", None)
+        if end is None or not windows:
+            continue
+        early = sum(bool(w.context.future_timestamps[0] <= np.datetime64(end)) for w in windows)
+        if early:
+            notes.append(
+                f"{forecaster.name} was trained on bars up to {np.datetime_as_string(np.datetime64(end), unit='D')}: "
+                f"{early} of {len(windows)} test windows begin before; their scores may be memory, not skill"
+            )
+            warnings.warn(notes[-1], LeakWarning, stacklevel=2)
+    return notes
+
+
+def score_batch(forecaster: Forecaster, windows: Sequence[Window], num_samples: int, seed: int) -> pd.DataFrame:
+    """Forecast one batch of windows of equal horizon and score it: one row per window and step."""
+    contexts = [window.context for window in windows]
+    horizon = len(windows[0].truth)
+    fell_back = getattr(forecaster, "fallbacks", 0)
+    answer = check_paths(forecaster.forecast(contexts, horizon, num_samples, seed), contexts, horizon, forecaster.name)
+    fell_back = getattr(forecaster, "fallbacks", 0) - fell_back
+    tables = []
+    for window, paths in zip(windows, answer, strict=True):
+        score = score_window(window, paths, seed)
+        table = pd.DataFrame(
+            {
+                "group": window.group,
+                "symbol": window.context.symbol,
+                "date": window.date,
+                "cutoff": window.context.cutoff,
+                "timestamp": window.context.future_timestamps,
+                "step": np.arange(1, horizon + 1),
+                "forecaster": forecaster.name,
+                "forecaster_id": identity(forecaster),
+                "window_id": window_id(window, num_samples, seed),
+            }
+        )
+        columns: dict[str, Any] = {**score.steps, **score.whole, "fallback": fell_back / len(windows)}
+        tables.append(pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _batches(windows: Sequence[Window], size: int) -> Iterator[list[Window]]:
+    """Runs of windows of one horizon, at most ``size`` long."""
+    batch: list[Window] = []
+    for window in windows:
+        if batch and (len(batch) == size or len(window.truth) != len(batch[0].truth)):
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+def score_windows(
+    windows: Sequence[Window],
+    forecasters: Sequence[Forecaster],
+    num_samples: int = 50,
+    seed: int = 0,
+    *,
+    store: ResultStore | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Scores of every forecaster on every window: one row per (forecaster, window, step).
+
+    Args:
+        windows: test windows; horizons may differ.
+        forecasters: their names must differ.
+        num_samples, seed: given to every forecaster.
+        store: where finished batches are kept; what it holds already is not computed again.
+        workers: processes for forecasters with ``parallel = True`` (the baselines); others run in this process.
+        progress: called with (done, total) pairs of (forecaster, window).
+
+    Returns:
+        The long table. Columns: group, symbol, date (the common cutoff), cutoff (the context's last bar), timestamp,
+        step (1…H), forecaster, the step metrics of :func:`~kronos.evaluation.scoring.score_window`, and its
+        whole-window numbers repeated on each step.
+    """
+    names = [forecaster.name for forecaster in forecasters]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"forecasters need different names, found {', '.join(names)}")
+    store = ResultStore() if store is None else store
+    ids = {id(window): window_id(window, num_samples, seed) for window in windows}
+    ready, total = store.done(), len(windows) * len(forecasters)
+    done = 0
+    for forecaster in forecasters:
+        missing = [w for w in windows if (identity(forecaster), ids[id(w)]) not in ready]
+        done += len(windows) - len(missing)
+        for rows, number in _scored(forecaster, missing, num_samples, seed, workers):
+            store.add(rows)
+            done += number
+            if progress is not None:
+                progress(done, total)
+    table = store.read([identity(f) for f in forecasters], list(ids.values()))
+    order = {name: place for place, name in enumerate(names)}
+    if table.empty:
+        return table
+    table["_order"] = table["forecaster"].map(order)
+    table = table.sort_values(["_order", "date", "group", "symbol", "step"], kind="stable").drop(columns="_order")
+    return table.reset_index(drop=True)
+
+
+def _scored(
+    forecaster: Forecaster, windows: Sequence[Window], num_samples: int, seed: int, workers: int
+) -> Iterator[tuple[pd.DataFrame, int]]:
+    """Batches of scores as they are finished."""
+    batches = list(_batches(windows, 32))
+    if workers > 1 and getattr(forecaster, "parallel", False) and len(batches) > workers:
+        from multiprocessing import get_context
+
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            jobs = {pool.submit(score_batch, forecaster, batch, num_samples, seed): len(batch) for batch in batches}
+            for job in as_completed(jobs):
+                yield job.result(), jobs[job]
+        return
+    for batch in batches:
+        yield score_batch(forecaster, batch, num_samples, seed), len(batch)
+
+
+def cross_validate(
+    bars: BarsInput,
+    forecasters: Sequence[Forecaster],
+    horizon: int,
+    *,
+    n_windows: int | None = None,
+    cutoffs: Sequence[Any] | None = None,
+    step: int | None = None,
+    context: int = 256,
+    after: np.datetime64[Any] | None = None,
+    embargo: np.timedelta64 = NO_TIME,
+    num_samples: int = 50,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Rolling evaluation of forecasters on bars.
+
+    Every forecaster sees, at each cutoff and for each symbol, a read-only copy of the last ``context`` bars, and is
+    scored on the ``horizon`` bars that follow. Arguments are those of :func:`rolling_windows` and
+    :func:`score_windows`.
+
+    Returns:
+        The long table of :func:`score_windows`: symbol, cutoff, step, forecaster, metrics.
+
+    Raises:
+        DataError: no window fits; the message says why candidates were refused.
+
+    Example:
+        >>> table = cross_validate(bars, make_baselines(["ewma", "garch"]), 24, n_windows=20)
+        >>> table.groupby("forecaster")["crps"].mean()
+    """
+    refused = Refusals()
+    windows = rolling_windows(
+        bars,
+        context,
+        horizon,
+        n_windows=n_windows,
+        cutoffs=cutoffs,
+        step=step,
+        after=after,
+        embargo=embargo,
+        refused=refused,
+    )
+    if not windows:
+        raise DataError(no_windows_message(context, horizon, refused))
+    warn_of_leaks(forecasters, windows)
+    return score_windows(windows, forecasters, num_samples, seed, workers=workers, progress=progress)
+
+
+def no_windows_message(context: int, horizon: int, refused: Refusals) -> str:
+    """Why there is nothing to evaluate, and what to do."""
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in refused.counts.items() if count)
+    return (
+        f"no test window of {context} + {horizon} bars fits"
+        + (f"; candidates refused: {reasons}" if reasons else "")
+        + ". Give longer series, or a smaller context or horizon"
+    )

@@ -1,0 +1,77 @@
+"""Calibration: a known mistake in the width is found and mended, on later windows too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kronos.errors import ConfigError
+from kronos.evaluation import calibrate
+from kronos.evaluation.calibrate import WidthCurve
+
+
+def forecasts(windows: int, seed: int, narrow: np.ndarray, samples: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Random-walk truths and paths whose log distance from the last close is too small by ``narrow`` (H,)."""
+    rng = np.random.default_rng(seed)
+    horizon = len(narrow)
+    truth = np.cumsum(rng.normal(size=(windows, horizon)), axis=1)
+    paths = np.cumsum(rng.normal(size=(windows, samples, horizon)), axis=2) * narrow
+    return paths, truth
+
+
+def test_fitted_width_undoes_a_known_error() -> None:
+    wrong = WidthCurve((1, 16), (0.9, 0.6)).at(16)
+    paths, truth = forecasts(1500, 0, wrong)
+    curve = calibrate.fit_width(paths, truth, knots=(1, 16))
+    assert curve.at(16) * wrong == pytest.approx(np.ones(16), abs=0.12)
+    later_paths, later_truth = forecasts(1500, 1, wrong)
+    before = calibrate.measure(later_paths, later_truth)
+    after = calibrate.measure(curve.apply(later_paths), later_truth)
+    assert before.covered[0.9] < 0.80
+    assert after.covered[0.9] == pytest.approx(0.9, abs=0.02)
+    assert after.error < 0.2 * before.error
+    assert after.crps < before.crps
+
+
+def test_right_width_is_left_alone() -> None:
+    paths, truth = forecasts(2000, 2, np.ones(8))
+    assert calibrate.fit_width(paths, truth).at(8) == pytest.approx(np.ones(8), abs=0.08)
+
+
+def test_temperature_is_chosen_by_crps() -> None:
+    sharp, truth = forecasts(1500, 3, np.full(8, 0.7))
+    paths = {t: sharp * t / 0.7 for t in (0.5, 0.7, 1.0, 1.4)}
+    assert calibrate.fit_temperature(paths, truth) == 1.0
+    only_first = np.r_[1.0, np.zeros(1499)]
+    best = calibrate.fit_temperature(paths, truth, only_first)
+    scores = {t: calibrate.measure(p[:1], truth[:1]).crps for t, p in paths.items()}
+    assert best == min(scores, key=scores.get)  # type: ignore[arg-type]
+
+
+def test_curve_is_the_one_that_the_checkpoint_applies() -> None:
+    width = pytest.importorskip("kronos.inference.width")
+    curve = WidthCurve((1, 4, 20), (1.2, 1.0, 0.8))
+    assert width.width_factors(curve.as_dict(), 30) == pytest.approx(curve.at(30))
+    prices = 100 * np.exp(np.random.default_rng(0).normal(0, 0.02, size=(3, 30, 6)))
+    widened = width.widen(prices, 100.0, curve.at(30))
+    assert np.log(widened[..., 3] / 100) == pytest.approx(curve.apply(np.log(prices[None, ..., 3] / 100))[0])
+
+
+def test_knots_and_shapes() -> None:
+    assert calibrate.default_knots(24) == (1, 2, 4, 8, 16, 24)
+    assert calibrate.default_knots(20) == (1, 2, 4, 8, 20)
+    assert calibrate.default_knots(1) == (1,)
+    for steps, factors in [((2, 1), (1.0, 1.0)), ((1,), (0.0,)), ((), ()), ((1, 2), (1.0,))]:
+        with pytest.raises(ConfigError):
+            WidthCurve(steps, factors)
+    with pytest.raises(ConfigError, match="need"):
+        calibrate.measure(np.ones((3, 5, 4)), np.ones((3, 5)))
+
+
+def test_split_by_time_leaves_the_embargo_out() -> None:
+    days = np.datetime64("2024-01-01", "ns") + np.arange(10) * np.timedelta64(1, "D")
+    fit, judge = calibrate.split_by_time(days, np.timedelta64(2, "D"))
+    assert fit.sum() == 5
+    assert days[judge].min() - days[fit].max() > np.timedelta64(2, "D")
+    with pytest.raises(ConfigError):
+        calibrate.split_by_time(days, np.timedelta64(0, "D"), 1.0)

@@ -1,0 +1,156 @@
+"""Rolling evaluation: common dates, no peeking, resuming, processes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kronos.errors import ConfigError, DataError
+from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
+from kronos.evaluation.protocol import CLOSE, Context, FloatArray
+from kronos.evaluation.rolling import LeakWarning, cross_validate, rolling_windows, score_windows
+from kronos.evaluation.store import ResultStore
+from kronos.evaluation.windows import Window
+
+Maker = Callable[..., pd.DataFrame]
+
+
+class Counting(RandomWalkResampled):
+    """Notes what it was asked, and stops after so many batches."""
+
+    parallel = False
+
+    def __init__(self, name: str = "counting", limit: int | None = None) -> None:
+        super().__init__()
+        self.name, self.limit = name, limit
+        self.seen: list[Context] = []
+        self.batches = 0
+
+    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+        """The resampled walk, watched."""
+        if self.limit is not None and self.batches >= self.limit:
+            raise KeyboardInterrupt
+        self.batches += 1
+        self.seen += contexts
+        return super().forecast(contexts, horizon, num_samples, seed)
+
+
+def market(make_bars: Maker, symbols: int = 3, length: int = 400) -> pd.DataFrame:
+    """Several symbols in one long table."""
+    return pd.concat([make_bars(length, seed).assign(symbol=f"S{seed}") for seed in range(symbols)], ignore_index=True)
+
+
+def test_long_table_has_a_row_per_symbol_cutoff_step_and_forecaster(make_bars: Maker) -> None:
+    table = cross_validate(market(make_bars), make_baselines(["ewma", "last-close"]), 6, n_windows=5, context=100)
+    assert len(table) == 3 * 5 * 6 * 2
+    assert not table.duplicated(["symbol", "cutoff", "step", "forecaster"]).any()
+    assert {"group", "crps", "pit", "covered_90", "energy", "hit", "volatility"} <= set(table.columns)
+    dates = table.groupby("symbol")["date"].unique()
+    assert all((dates.iloc[0] == other).all() for other in dates)  # the same dates for every symbol
+    cutoffs = np.sort(table["cutoff"].unique())
+    assert (np.diff(cutoffs) == np.timedelta64(6, "h")).all()  # truths do not overlap
+    last = table.loc[table["step"] == 6, "timestamp"].max()
+    assert last == market(make_bars)["timestamp"].max()
+
+
+def test_forecasters_get_the_past_and_nothing_else(make_bars: Maker) -> None:
+    """One who searches everything it was handed finds no number of the future."""
+    bars, spy = market(make_bars, 1), Counting()
+    cross_validate(bars, [spy], 6, n_windows=5, context=100)
+    for context in spy.seen:
+        future = bars.loc[bars["timestamp"] > context.cutoff, ["open", "high", "low", "close"]].to_numpy().ravel()
+        assert not np.isin(context.values, future).any()
+        assert context.timestamps.max() == context.cutoff
+        assert context.values.base is None
+        past = bars.loc[bars["timestamp"] <= context.cutoff, "close"].to_numpy()[-100:]
+        assert np.array_equal(context.values[:, CLOSE], past)
+
+
+def test_changing_the_future_does_not_change_a_forecast(make_bars: Maker) -> None:
+    bars = market(make_bars, 1)
+    end = bars["timestamp"].iloc[300]
+    changed = bars.copy()
+    changed.loc[changed["timestamp"] > end, ["open", "high", "low", "close"]] *= 1.01
+    one, two = (rolling_windows(b, 100, 6, cutoffs=[end])[0] for b in (bars, changed))
+    forecaster = RandomWalkResampled()
+    assert not np.array_equal(one.truth, two.truth)
+    assert np.array_equal(
+        forecaster.forecast([one.context], 6, 5, 0)[0], forecaster.forecast([two.context], 6, 5, 0)[0]
+    )
+
+
+def test_explicit_cutoffs_take_the_last_bar_at_hand_but_no_stale_one(make_bars: Maker) -> None:
+    bars = market(make_bars, 1)
+    stamps = bars["timestamp"]
+    between = stamps.iloc[200] + pd.Timedelta(minutes=30)
+    (found,) = rolling_windows(bars, 100, 6, cutoffs=[between])
+    assert found.context.cutoff == stamps.iloc[200].to_datetime64()
+    assert found.date == between.to_datetime64()
+    holed = bars.drop(index=range(195, 201))
+    assert rolling_windows(holed, 100, 6, cutoffs=[between]) == []
+
+
+def test_after_and_embargo(make_bars: Maker) -> None:
+    bars = market(make_bars, 2)
+    after, embargo = bars["timestamp"].iloc[350].to_datetime64(), np.timedelta64(10, "h")
+    windows = rolling_windows(bars, 100, 6, n_windows=30, after=after, embargo=embargo)
+    assert windows
+    assert min(w.context.future_timestamps[0] for w in windows) > after + embargo
+
+
+def test_interrupted_evaluation_goes_on_where_it_stopped(make_bars: Maker, tmp_path: Path) -> None:
+    windows = rolling_windows(market(make_bars), 100, 6, n_windows=30)
+    assert len(windows) == 90
+    whole = score_windows(windows, [Counting()], 20)
+    with pytest.raises(KeyboardInterrupt):
+        score_windows(windows, [Counting(limit=2)], 20, store=ResultStore(tmp_path))
+    late = Counting()
+    resumed = score_windows(windows, [late], 20, store=ResultStore(tmp_path))
+    assert len(late.seen) == 90 - 64  # two batches of 32 were kept
+    pd.testing.assert_frame_equal(whole, resumed)
+    again = Counting()
+    score_windows(windows, [again], 20, store=ResultStore(tmp_path))
+    assert again.seen == []
+    other = Counting()
+    score_windows(windows, [other], 20, seed=1, store=ResultStore(tmp_path))
+    assert len(other.seen) == 90  # another seed is another question
+
+
+def test_processes_give_the_same_table(make_bars: Maker) -> None:
+    windows = rolling_windows(market(make_bars), 100, 6, n_windows=40)
+    one, two = (score_windows(windows, make_baselines(["ewma"]), 20, workers=w) for w in (1, 2))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_progress_counts_to_the_end(make_bars: Maker) -> None:
+    calls: list[tuple[int, int]] = []
+    windows = rolling_windows(market(make_bars), 100, 6, n_windows=20)
+    score_windows(windows, make_baselines(["ewma", "drift"]), 20, progress=lambda d, t: calls.append((d, t)))
+    assert calls[-1] == (120, 120)
+    assert [d for d, _ in calls] == sorted(d for d, _ in calls)
+
+
+def test_training_that_reaches_into_the_test_is_said(make_bars: Maker) -> None:
+    bars, late = market(make_bars, 1), Counting("late")
+    late.training_cutoff = bars["timestamp"].iloc[350].to_datetime64()  # type: ignore[attr-defined]
+    with pytest.warns(LeakWarning, match=r"late was trained on bars up to 2020-01-15: \d+ of 40 test windows"):
+        cross_validate(bars, [late], 6, n_windows=40, context=100)
+    late.training_cutoff = np.datetime64("2019-01-01")  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cross_validate(bars, [late], 6, n_windows=4, context=100)
+
+
+def test_wrong_requests_are_refused(make_bars: Maker, window: Window) -> None:
+    bars = market(make_bars, 1)
+    with pytest.raises(ConfigError, match="either"):
+        rolling_windows(bars, 100, 6)
+    with pytest.raises(ConfigError, match="different names"):
+        score_windows([window], [Counting(), Counting()])
+    with pytest.raises(DataError, match="too short"):
+        cross_validate(bars, make_baselines(["drift"]), 6, n_windows=2, context=1000)
