@@ -191,7 +191,7 @@ class _Log:
             path.unlink(missing_ok=True)
 
     def __call__(self, record: dict[str, Any]) -> None:
-        plain = {k: float(v) if isinstance(v, Tensor) else v for k, v in record.items()}
+        plain = {k: float(v.detach()) if isinstance(v, Tensor) else v for k, v in record.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain) + "\n")
         if self.progress is not None:
