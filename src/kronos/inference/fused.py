@@ -52,14 +52,16 @@ class FusedStack:
     """A stack of blocks and the rotations of its positions."""
 
     def __init__(self, blocks: nn.ModuleList, dtype: torch.dtype) -> None:
-        self.blocks = [_fuse_block(block, dtype) for block in blocks if isinstance(block, TransformerBlock)]
-        attention = blocks[0].self_attn if len(blocks) else None
-        self.n_heads: int = attention.n_heads if attention else 1
-        self.head_dim: int = attention.rotary.head_dim if attention else 2
+        own = [block for block in blocks if isinstance(block, TransformerBlock)]
+        self.blocks = [_fuse_block(block, dtype) for block in own]
+        # A tokenizer may have no blocks at all; then nothing is ever rotated.
+        self.n_heads = own[0].self_attn.n_heads if own else 1
+        self.head_dim = own[0].self_attn.rotary.head_dim if own else 2
 
     def project(self, block: FusedBlock, x: Tensor, turns: Tensor) -> Tensor:
         """(…, C) -> rotated queries, rotated keys, and values (…, 3, N, D); turns (…, 1, 1, D/2) complex."""
-        qkv = F.linear(normalise(x), block.qkv, block.qkv_bias).unflatten(-1, (3, self.n_heads, self.head_dim))
+        qkv = F.linear(normalise(x), block.qkv, block.qkv_bias)
+        qkv = qkv.view(*x.shape[:-1], 3, self.n_heads, self.head_dim)
         turn(qkv[..., :2, :, :], turns)
         return qkv
 
@@ -116,7 +118,7 @@ class FusedDependency:
         self.rotated = model.config.consistent  # published checkpoints leave keys and query unrotated
         q_weight, q_bias, k_weight, k_bias = _queries_and_keys(layer)
         table = model.embedding.emb_s1.weight @ q_weight.T + q_bias
-        self.queries = _copy(table, dtype).unflatten(-1, (self.n_heads, self.head_dim))  # (V1, N, D)
+        self.queries = _copy(table, dtype).view(-1, self.n_heads, self.head_dim)  # (V1, N, D)
         self.kv = _copy(torch.cat((k_weight, layer.v_proj.weight)), dtype)
         self.kv_bias = _copy(torch.cat((k_bias, layer.v_proj.bias)), dtype)
         self.out, self.out_bias = _linear(layer.out_proj, dtype)
@@ -126,7 +128,8 @@ class FusedDependency:
 
     def keys_values(self, hidden: Tensor, turns: Tensor) -> Tensor:
         """Hidden states (…, C) -> (…, 2, N, D)."""
-        kv = F.linear(hidden, self.kv, self.kv_bias).unflatten(-1, (2, self.n_heads, self.head_dim))
+        kv = F.linear(hidden, self.kv, self.kv_bias)
+        kv = kv.view(*hidden.shape[:-1], 2, self.n_heads, self.head_dim)
         if self.rotated:
             turn(kv[..., :1, :, :], turns)
         return kv
@@ -176,9 +179,9 @@ class FusedTokenizer:
 def turn(x: Tensor, turns: Tensor) -> None:
     """Rotates (…, D), pairs side by side, in place by complex numbers of length one (…, D/2)."""
     if x.dtype == torch.float32:
-        torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(turns)
+        torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(turns)
     else:  # the arithmetic is float32 in every precision
-        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
         x.copy_(torch.view_as_real(pairs * turns).flatten(-2))
 
 

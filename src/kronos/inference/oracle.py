@@ -9,12 +9,11 @@ Shapes: B series, S paths, T bars of context, H horizon, F features.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import contextmanager
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from kronos.inference.likelihood import eval_mode
 from kronos.inference.sampling import SamplingSettings, sample_token
 from kronos.inference.window import Window
 from kronos.model import Kronos, KronosTokenizer
@@ -51,7 +50,7 @@ def recompute_everything(
     n_paths, horizon = uniforms.shape[1:3]
     window = Window(n_context, max_context, window_stride)
     wanted = set(range(horizon) if steps is None else steps)
-    with _eval_mode(model), _eval_mode(tokenizer):
+    with eval_mode(model, tokenizer):
         x = features.repeat_interleave(n_paths, dim=0)  # (B·S, T, F): every path is a series of its own
         stamps = stamps.repeat_interleave(n_paths, dim=0)
         draws = uniforms.flatten(0, 1)
@@ -69,7 +68,9 @@ def recompute_everything(
             s1 = torch.cat((s1, next_s1[:, None]), dim=1)
             s2 = torch.cat((s2, next_s2[:, None]), dim=1)
         bars = [
-            tokenizer.decode((s1[:, start : n_context + end], s2[:, start : n_context + end]), half=True)[:, first - end :]
+            tokenizer.decode((s1[:, start : n_context + end], s2[:, start : n_context + end]), half=True)[
+                :, first - end :
+            ]
             for start, first, end in window.decode_blocks(horizon)
         ]
     shape = (n_series, n_paths, horizon)
@@ -91,15 +92,3 @@ def sort_and_draw(logits: Tensor, settings: SamplingSettings) -> Tensor:
     beyond[:, 0] = False
     logits = logits.masked_fill(beyond.scatter(1, places, beyond), float("-inf"))
     return torch.multinomial(logits.softmax(-1), 1)[:, 0]
-
-
-@contextmanager
-def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
-    """Eval mode for a while; afterwards every part is as it was."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -1,0 +1,200 @@
+"""Many series through the engine: batches that fit in memory, results in the order of the requests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from kronos.errors import CapacityError, ConfigError
+from kronos.inference.cache import cache_bytes
+from kronos.inference.engine import Batch, Hooks, continue_batch
+from kronos.inference.fused import FusedModel, FusedTokenizer
+from kronos.inference.sampling import SamplingSettings
+from kronos.model import Kronos, KronosTokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+BATCH_BYTES = 128 << 20  # a batch grows to about this; larger ones are no faster on a CPU
+PATHS_BYTES = 1 << 30  # beyond this the paths of one series are computed in parts
+_SIMILAR = 0.8  # series of one batch differ in length by at most this ratio, so that little padding is computed
+
+
+@dataclass(frozen=True)
+class Request:
+    """One series to be continued.
+
+    Attributes:
+        features: (T, F) float32.
+        stamps: (T + H, 5) integers, of context and horizon.
+        uniforms: (S, H, 2) float32.
+    """
+
+    features: npt.NDArray[np.float32]
+    stamps: npt.NDArray[np.int64]
+    uniforms: npt.NDArray[np.float32]
+
+    @property
+    def context(self) -> int:
+        return int(self.features.shape[0])
+
+    @property
+    def horizon(self) -> int:
+        return int(self.uniforms.shape[1])
+
+    @property
+    def paths(self) -> int:
+        return int(self.uniforms.shape[0])
+
+
+class Engine:
+    """A model and its tokenizer, ready to continue bars.
+
+    Args:
+        dtype: ``float32``, or ``bfloat16`` for half the memory traffic at a loss of accuracy.
+
+    Raises:
+        ConfigError: an unknown dtype.
+    """
+
+    def __init__(self, model: Kronos, tokenizer: KronosTokenizer, *, dtype: str = "float32") -> None:
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype is {dtype!r}; choose {' or '.join(DTYPES)}")
+        self.model, self.tokenizer, self.dtype = model, tokenizer, DTYPES[dtype]
+        self._fused: tuple[object, FusedModel, FusedTokenizer] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.norm.weight.device
+
+    def weights(self) -> tuple[FusedModel, FusedTokenizer]:
+        """The fused weights, made anew when the model's own have changed since."""
+        state = [*self.model.parameters(), *self.tokenizer.parameters()]
+        version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in state)
+        if self._fused is None or self._fused[0] != version:
+            with torch.no_grad():
+                self._fused = (
+                    version,
+                    FusedModel(self.model, self.dtype),
+                    FusedTokenizer(self.tokenizer, self.dtype),
+                )
+        return self._fused[1], self._fused[2]
+
+    def run(
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        *,
+        max_context: int,
+        window_stride: int = 1,
+        hooks: Hooks | None = None,
+    ) -> list[npt.NDArray[np.float32]]:
+        """Continues every request: (S, H, F) features each, in the order of the requests.
+
+        Raises:
+            CapacityError: a single series does not fit into the machine's memory.
+            Cancelled: the caller's hook asked to stop.
+        """
+        net, tok = self.weights()
+        out: list[Any] = [None] * len(requests)
+        for members in self.plan(requests, max_context):
+            chosen = [requests[i] for i in members]
+            parts = [
+                self._continue(net, tok, chosen, paths, settings, max_context, window_stride, hooks)
+                for paths in self._path_slices(chosen[0], max_context)
+            ]
+            for row, i in enumerate(members):
+                out[i] = np.concatenate([part[row] for part in parts]) if len(parts) > 1 else parts[0][row]
+        return out
+
+    def plan(self, requests: Sequence[Request], max_context: int) -> Iterator[list[int]]:
+        """Which requests are computed together: alike in size, few enough for the batch's memory.
+
+        Series of unequal length share a batch only where no window slides, since they would slide at different bars.
+        """
+        by_length = sorted(range(len(requests)), key=lambda i: requests[i].context)
+        batch: list[int] = []
+        for i in by_length:
+            request = requests[i]
+            if batch:
+                shortest, room = requests[batch[0]], BATCH_BYTES // self.bytes_for(request, max_context)
+                fits = request.context + request.horizon <= max_context
+                alike = request.context == shortest.context or (fits and shortest.context >= _SIMILAR * request.context)
+                same = (request.horizon, request.paths) == (shortest.horizon, shortest.paths)
+                if not (alike and same and len(batch) < room):
+                    yield batch
+                    batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    def bytes_for(self, request: Request, max_context: int, paths: int | None = None) -> int:
+        """Memory that one series takes while it is computed, roughly: caches and the largest intermediate."""
+        c, t, size = self.model.config, self.tokenizer.config, self.dtype.itemsize
+        paths = request.paths if paths is None else paths
+        prefix, suffix = min(request.context, max_context), min(request.horizon, max_context)
+        caches: int = cache_bytes(c.n_layers + 1, c.d_model, paths, prefix, suffix, size)
+        caches += cache_bytes(t.n_dec_layers - 1, t.d_model, 0, prefix, 0, size)
+        per_bar = 4 * max(8 * c.d_model + 3 * c.ff_dim, 8 * t.d_model + 3 * t.ff_dim)
+        per_path = 16 * (2**c.s1_bits + 2**c.s2_bits) + suffix * 8 * (t.d_in + 4)
+        return int(caches + request.context * per_bar + paths * per_path)
+
+    def _path_slices(self, request: Request, max_context: int) -> list[slice]:
+        one = self.bytes_for(request, max_context, 1)
+        limit, outcome = _memory_limit(), request.paths * request.horizon * 6 * 24
+        if one + outcome > limit:
+            raise CapacityError(
+                f"a forecast of {request.paths} paths x {request.horizon} bars from {request.context} bars needs about "
+                f"{(one + outcome) / 1e9:.1f} GB, more than half of this machine's memory; ask for fewer paths or bars"
+            )
+        per_path = max(1, self.bytes_for(request, max_context, 2) - one)
+        at_once = max(1, (PATHS_BYTES - one) // per_path + 1)
+        return [slice(first, first + at_once) for first in range(0, request.paths, at_once)]
+
+    def _continue(
+        self,
+        net: FusedModel,
+        tok: FusedTokenizer,
+        requests: Sequence[Request],
+        paths: slice,
+        settings: SamplingSettings,
+        max_context: int,
+        window_stride: int,
+        hooks: Hooks | None,
+    ) -> npt.NDArray[np.float32]:
+        batch = make_batch(requests, paths, self.device)
+        result = continue_batch(
+            net, tok, batch, settings, max_context=max_context, window_stride=window_stride, hooks=hooks
+        )
+        features: npt.NDArray[np.float32] = result.features.cpu().numpy()
+        return features
+
+
+def make_batch(requests: Sequence[Request], paths: slice, device: torch.device) -> Batch:
+    """Requests of one horizon as tensors, padded on the right."""
+    lengths = [request.context for request in requests]
+    longest = max(lengths)
+    features = np.zeros((len(requests), longest, requests[0].features.shape[1]), dtype=np.float32)
+    stamps = np.zeros((len(requests), longest, requests[0].stamps.shape[1]), dtype=np.int64)
+    for row, request in enumerate(requests):
+        features[row, : request.context] = request.features
+        stamps[row, : request.context] = request.stamps[: request.context]
+    future = np.stack([request.stamps[request.context :] for request in requests])
+
+    def tensor(array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    uniforms = np.stack([request.uniforms[paths] for request in requests])
+    return Batch(tensor(features), lengths, tensor(stamps), tensor(future), tensor(uniforms))
+
+
+def _memory_limit() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return 8 << 30

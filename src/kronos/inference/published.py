@@ -1,0 +1,92 @@
+"""The published ``predict`` call: what it accepts and what it returns.
+
+Column names, defaults and numbers are those of the published predictor. What it would have misread in silence
+(lengths that differ, infinities, text) is refused with the position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.schema import FEATURES, PRICES, to_table
+from kronos.errors import DataError
+from kronos.inference.series import as_times
+
+
+@dataclass(frozen=True)
+class PublishedInput:
+    """One checked ``predict`` call: values (T, 6), the times of the context (T) and of the horizon (H)."""
+
+    values: npt.NDArray[np.float64]
+    context_times: pd.DatetimeIndex
+    future_times: pd.DatetimeIndex
+    index: pd.Index[Any]  # of the result
+
+
+def read_published(
+    df: Any, x_timestamp: Any, y_timestamp: Any, pred_len: int, *, positive: bool, where: str = ""
+) -> PublishedInput:
+    """Checks the arguments of ``predict``.
+
+    Args:
+        positive: refuse prices at or below zero and negative volumes (transforms that take logarithms).
+        where: what to call the table, for several at once.
+
+    Raises:
+        DataError: a missing column, text, NaN, infinity, or lengths that do not agree, with the position.
+    """
+    frame = to_table(df)
+    if missing := [name for name in PRICES if name not in frame.columns]:
+        raise DataError(f"{where}the table lacks {', '.join(missing)}; predict needs {', '.join(PRICES)}")
+    values = np.zeros((len(frame), len(FEATURES)))
+    given = [name for name in FEATURES if name in frame.columns]
+    if "volume" not in given:  # as published, also where there is an amount
+        given = list(PRICES)
+    for name in given:
+        values[:, FEATURES.index(name)] = _numbers(frame[name], name, where)
+    if "volume" in given and "amount" not in given:
+        values[:, 5] = values[:, 4] * values[:, :4].mean(axis=1)
+    if len(values) == 0:
+        raise DataError(f"{where}the table has no rows; predict needs a context")
+    if positive:
+        _check_positive(values, where)
+    x_times, y_times = as_times(x_timestamp, f"{where}x_timestamp"), as_times(y_timestamp, f"{where}y_timestamp")
+    if len(x_times) != len(frame):
+        raise DataError(f"{where}x_timestamp has {len(x_times)} entries for {len(frame)} bars; give one a bar")
+    if len(y_times) != pred_len:
+        raise DataError(f"{where}y_timestamp has {len(y_times)} entries for pred_len {pred_len}; give one a bar")
+    index = pd.Index(y_timestamp) if not isinstance(y_timestamp, pd.Index) else y_timestamp
+    return PublishedInput(values, x_times, y_times, index)
+
+
+def _numbers(column: pd.Series[Any], name: str, where: str) -> npt.NDArray[np.float64]:
+    numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
+    bad = ~np.isfinite(numbers)
+    if bad.any():
+        position = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"{where}column '{name}' holds {column.iloc[position]!r} at position {position} ({int(bad.sum())} such "
+            "values in all); predict needs finite numbers"
+        )
+    return numbers
+
+
+def _check_positive(values: npt.NDArray[np.float64], where: str) -> None:
+    for i, name in enumerate(FEATURES):
+        bad = values[:, i] <= 0 if name in PRICES else values[:, i] < 0
+        if bad.any():
+            position = int(np.flatnonzero(bad)[0])
+            kind = "prices above zero" if name in PRICES else "no negative values"
+            raise DataError(
+                f"{where}column '{name}' holds {values[position, i]:g} at position {position}; this model needs {kind}"
+            )
+
+
+def published_frame(bars: npt.NDArray[np.float64], index: pd.Index[Any]) -> pd.DataFrame:
+    """(S, H, 6) paths as the published result: their mean, one row a future bar."""
+    return pd.DataFrame(bars.mean(axis=0), columns=list(FEATURES), index=index)

@@ -1,0 +1,156 @@
+"""From a caller's table to what the engine reads: one series, checked, cut, with the times of its future."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.calendar import future_times
+from kronos.bars.read import read_bars
+from kronos.bars.schema import FEATURES, TIME_FEATURES, to_table
+from kronos.errors import DataError
+
+_CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
+
+
+@dataclass(frozen=True)
+class Series:
+    """The context of one series.
+
+    Attributes:
+        symbol: its name, if it has one.
+        bars: the context as a bars table, cut to what the model reads.
+        times: timestamps of the whole history.
+    """
+
+    symbol: str | None
+    bars: pd.DataFrame
+    times: pd.DatetimeIndex
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """(T, 6) in the order of ``FEATURES``."""
+        return self.bars[list(FEATURES)].to_numpy(dtype=np.float64)
+
+    @property
+    def last_close(self) -> float:
+        return float(self.bars["close"].iloc[-1])
+
+
+@dataclass(frozen=True)
+class Future:
+    """The times of the bars to come."""
+
+    times: pd.DatetimeIndex
+    calendar: str
+    frequency: str | None = None
+    estimated: int = 0  # how many lie beyond the calendar's end
+    notes: tuple[str, ...] = field(default=())
+
+
+def make_series(table: Any, most: int, least: int, name: str | None = None) -> Series:
+    """Checks a table of one symbol and keeps its last ``most`` bars.
+
+    Args:
+        least: refuse fewer bars.
+        name: what to call the series, over what the table says.
+
+    Raises:
+        DataError: no bars, defective bars, several symbols, or too few bars.
+    """
+    bars = read_bars(table)
+    symbols: list[object] = list(bars["symbol"].unique()) if "symbol" in bars.columns else []
+    if len(symbols) > 1:
+        raise DataError(
+            f"the table holds {len(symbols)} symbols ({', '.join(map(str, symbols[:3]))} …); forecast one of them, "
+            "or all with forecast_many"
+        )
+    symbol = name if name is not None else str(symbols[0]) if len(symbols) else None
+    if len(bars) < least:
+        label = f"'{symbol}' has" if symbol else "the table has"
+        count = f"{len(bars)} bar{'s' * (len(bars) != 1)}"
+        raise DataError(f"{label} {count}; this model needs at least {least} as context")
+    context = bars.iloc[-most:].reset_index(drop=True)
+    context.attrs = bars.attrs
+    return Series(symbol, context, pd.DatetimeIndex(bars["timestamp"]))
+
+
+def tables_of(source: Any) -> list[tuple[str, Any]]:
+    """(name, table) of every series of a mapping or of a long table with a ``symbol`` column, in input order.
+
+    Raises:
+        DataError: neither of them, or empty.
+    """
+    if isinstance(source, Mapping):
+        found = [(str(name), table) for name, table in source.items()]
+    else:
+        frame = to_table(source)
+        if "symbol" not in frame.columns:
+            raise DataError(
+                "forecast_many takes a mapping {symbol: bars} or one long table with a 'symbol' column; this table "
+                "has none. For one series use forecast"
+            )
+        found = [(str(name), rows) for name, rows in frame.groupby("symbol", sort=False)]
+    if not found:
+        raise DataError("there is no series to forecast: the mapping or table is empty")
+    return found
+
+
+def future_of(series: Series, horizon: int, calendar: str | None, given: Any) -> Future:
+    """The next ``horizon`` timestamps: those given, or the calendar's.
+
+    Raises:
+        DataError: given times are too few or too many, unordered, or not after the last bar.
+        CalendarError: unknown calendar, or one that the bars do not fit.
+    """
+    if given is not None:
+        return Future(_given_times(given, horizon, series.times[-1]), "given")
+    found = future_times(series.times[-_CALENDAR_BARS:], horizon, calendar, symbol=series.symbol)
+    return Future(
+        found.timestamps, found.calendar, found.frequency, int(np.count_nonzero(found.estimated)), tuple(found.notes)
+    )
+
+
+def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> pd.DatetimeIndex:
+    times = as_times(given, "future")
+    if len(times) != horizon:
+        raise DataError(f"future has {len(times)} timestamps for a horizon of {horizon} bars; give one a bar")
+    if (times.tz is None) != (cutoff.tz is None):
+        raise DataError("future and the bars must both have a time zone, or neither")
+    if not times.is_monotonic_increasing or not times.is_unique or times[0] <= cutoff:
+        raise DataError(f"future must increase and start after the last bar ({cutoff})")
+    return times
+
+
+def as_times(given: Any, name: str) -> pd.DatetimeIndex:
+    """A Series, index, array or list of times as an index.
+
+    Raises:
+        DataError: something in it is no time, with its position.
+    """
+    try:
+        times = pd.DatetimeIndex(pd.Series(given).to_numpy() if not isinstance(given, pd.Series | pd.Index) else given)
+    except (TypeError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{name} holds something that is no timestamp: {str(error)[:120]}") from error
+    if times.hasnans:
+        position = int(np.flatnonzero(times.isna())[0])
+        raise DataError(f"{name} has no timestamp at position {position}")
+    return times
+
+
+def stamp_features(times: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
+    """(T, 5) minute, hour, weekday, day and month of wall-clock times."""
+    parts = {"weekday": "day_of_week"}  # pandas' own word
+    return np.stack([np.asarray(getattr(times, parts.get(name, name)), dtype=np.int64) for name in TIME_FEATURES], -1)
+
+
+def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    """Consecutive parts of a list."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
