@@ -91,7 +91,7 @@ def future_times(
         notes: tuple[str, ...] = ()
     else:
         name, fit, notes = _inferred(times, size, symbol)
-    if name == ALWAYS or name == STEP:
+    if name in (ALWAYS, STEP):
         return _plain(regular_step(times[-1], horizon, size), name, size, stamp, notes)
     if name == OBSERVED:
         return _plain(observed_hours(times, horizon, size), name, size, stamp, notes)

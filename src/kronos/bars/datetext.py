@@ -71,6 +71,10 @@ def parse_dates(text: Any, *, dayfirst: bool | None, notes: list[str], where: st
         return _ns(pc.cast(text, pa.timestamp("ns")))
     except pa.ArrowInvalid:
         pass
+    compact = _compact_text(text)
+    if compact is not None:
+        notes.append("timestamps are compact dates (YYYYMMDD HHMMSS)")
+        return compact
     filled = len(text) - text.null_count
     best: tuple[float, str] | None = None
     for pattern in (_NUMERIC, _DAY_NAME, _NAME_DAY):
@@ -93,6 +97,20 @@ def parse_dates(text: Any, *, dayfirst: bool | None, notes: list[str], where: st
     return np.where(np.isnat(days), np.datetime64("NaT"), days.astype("datetime64[ns]") + clock).astype(
         "datetime64[ns]"
     )
+
+
+def _compact_text(text: Any) -> Stamps | None:
+    """``20240102 093000`` and ``20240102T0930``: digits with one separator, which numbers cannot hold."""
+    fields = pc.extract_regex(
+        text,
+        r"^(?P<a>\d{4})(?P<b>\d{2})(?P<c>\d{2})[ T_-](?P<hour>\d{2}):?(?P<minute>\d{2})(?::?(?P<second>\d{2}))?"
+        r"(?P<fraction>)(?P<half>)$",
+    )
+    if fields.null_count - text.null_count > (1 - _SHARE) * (len(text) - text.null_count):
+        return None
+    days = _to_days(*(_ints(fields, name) for name in "abc"))
+    stamps = days.astype("datetime64[ns]") + _clock_nanos(fields)
+    return np.where(np.isnat(days), np.datetime64("NaT"), stamps).astype("datetime64[ns]")
 
 
 def _example(text: Any, pattern: str) -> str:

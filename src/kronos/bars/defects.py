@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -24,7 +24,6 @@ passed through float32, or were printed with seven digits, are not refused."""
 
 _MEND: Final = {
     "unparsable_time": "Correct the timestamps, or name the right column with columns={'timestamp': NAME}",
-    "mixed_time_zones": "Give timezone= to read them all as instants of one zone, or write one zone",
     "text_in_number": "Correct the cells, or say how decimals are written with decimal=",
     "unsorted_time": "Sort the rows oldest first",
     "duplicate_time": "Keep one row a timestamp; where many symbols share the table, use columns={'symbol': NAME}",
@@ -99,12 +98,47 @@ def value_findings(frame: pd.DataFrame) -> tuple[dict[str, Floats], list[Finding
         values[name], text = _floats(frame[name])
         findings += _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
         findings += _price_findings(name, values[name], text)
-    findings += _shape_findings(values)
+    findings = _by_kind(findings)
+    sound = np.ones(len(frame), dtype=bool)
+    for finding in findings:
+        sound[finding.where] = False
+    findings += _shape_findings(values, sound)
     mean = (values["open"] + values["high"] + values["low"] + values["close"]) / 4
     for name in ("volume", "amount"):
         values[name], more = _traded(name, frame, values, mean, notes)
         findings += more
+    _note_units(frame, values, mean, notes)
     return values, findings, notes
+
+
+def _note_units(frame: pd.DataFrame, values: dict[str, Floats], mean: Floats, notes: list[str]) -> None:
+    """Volume in lots or amount in thousands is common; it is said, never changed."""
+    if "volume" not in frame.columns or "amount" not in frame.columns:
+        return
+    worth = values["volume"] * mean
+    traded = (worth > 0) & (values["amount"] > 0)
+    if not traded.any():
+        return
+    ratio = float(np.median(values["amount"][traded][:10_000] / worth[traded][:10_000]))
+    if 50 < ratio < 200:
+        notes.append("volume is in lots: amount is about 100 × volume × price")
+    elif not 0.5 < ratio < 2:
+        notes.append(f"amount is about {ratio:.2g} × volume × price: their units differ")
+
+
+def _by_kind(findings: list[Finding]) -> list[Finding]:
+    """One finding a kind: a row with four missing prices is one defect, not four."""
+    merged: dict[str, Finding] = {}
+    for finding in findings:
+        before = merged.get(finding.kind)
+        if before is None:
+            merged[finding.kind] = finding
+            continue
+        earlier = before if before.where[0] <= finding.where[0] else finding
+        rows = np.union1d(before.where, finding.where)
+        column = f"{before.column}, {finding.column}"
+        merged[finding.kind] = Finding(finding.kind, rows, column, earlier.example)
+    return list(merged.values())
 
 
 def _floats(series: pd.Series[Any]) -> tuple[Floats, Mask]:
@@ -136,15 +170,16 @@ def _price_findings(name: str, price: Floats, text: Mask) -> list[Finding]:
     ]
 
 
-def _shape_findings(values: dict[str, Floats]) -> list[Finding]:
+def _shape_findings(values: dict[str, Floats], sound: Mask) -> list[Finding]:
+    """Bars whose prices are sound one by one but contradict each other."""
     top = np.maximum(values["open"], values["close"])
     bottom = np.minimum(values["open"], values["close"])
     high, low = values["high"], values["low"]
     with np.errstate(invalid="ignore", over="ignore"):
         slack = TOLERANCE * np.abs(high)
-        crossed = high < low - slack
-        short = (high < top - slack) & ~crossed
-        long = (low > bottom + slack) & ~crossed
+        crossed = (high < low - slack) & sound
+        short = (high < top - slack) & ~crossed & sound
+        long = (low > bottom + slack) & ~crossed & sound
     found = []
     for kind, mask, column, other in (
         ("high_below_low", crossed, "high", low),
@@ -192,8 +227,8 @@ def time_findings(times: TimeColumn, symbols: npt.NDArray[np.object_] | None) ->
     stamps = times.index.asi8
     bad = np.asarray(times.index.isna(), dtype=bool)
     found = _at("unparsable_time", bad, "timestamp")
-    if times.zone_breaks:
-        found.append(Finding("mixed_time_zones", np.array(times.zone_breaks), "timestamp"))
+    if found and times.examples:
+        found = [replace(found[0], example=times.examples[0])]
     if symbols is None:
         duplicates, unsorted = _order(np.flatnonzero(~bad), stamps)
     else:

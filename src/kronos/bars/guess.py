@@ -84,12 +84,23 @@ def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = No
     working = weekdays[:5].mean()
     if span >= pd.Timedelta(days=7) and min(weekdays[5], weekdays[6]) >= 0.7 * working:
         return ALWAYS
+    if size.intraday and _whole_saturday(wall):
+        return ALWAYS
     order: list[str] = [hint, *CANDIDATES] if hint is not None and hint in CANDIDATES else [*CANDIDATES]
     if not size.intraday:
         return _guess_daily(wall.normalize(), order, hint)
     if span < pd.Timedelta(days=2):
         return None
     return _guess_intraday(times, size, order)
+
+
+def _whole_saturday(wall: pd.DatetimeIndex) -> bool:
+    """True when some Saturday was traded for eight hours or more; no exchange does, whatever the clock."""
+    saturdays = wall[wall.day_of_week == 5]
+    if len(saturdays) == 0:
+        return False
+    days = pd.Series(saturdays).groupby(saturdays.normalize()).agg(["min", "max"])
+    return bool(((days["max"] - days["min"]) >= pd.Timedelta(hours=8)).any())
 
 
 def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, order: list[str]) -> Fit | None:

@@ -36,6 +36,9 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 """Names of each column after ``normal``, the likeliest first; the first that is present is taken."""
 
 HEADER_ZONES: Final = {"gmttime": "UTC", "utctime": "UTC", "timeutc": "UTC", "dateutc": "UTC", "datetimeutc": "UTC"}
+SPARE: Final = ("tick_volume", "adjusted")
+"""Columns that are read only to judge others: tick counts beside an empty volume, adjusted closes."""
+
 _CLOCK_NAMES: Final = ("time", "时间", "clock", "timeofday", "hour", "交易时间")
 _DATE_NAMES: Final = ("date", "日期", "交易日期", "tradedate", "day", "dtyyyymmdd", "tradingday", "tradingdate")
 _QUOTES: Final = ("USDT", "USDC", "BUSD", "FDUSD", "USD", "EUR", "GBP", "JPY", "KRW", "TRY", "CNY", "BTC", "ETH")
@@ -58,6 +61,11 @@ class Roles:
     newest_first: bool = False
     zone: str | None = None
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def parts(self) -> set[int]:
+        """Positions that end up in the bars; the spare columns do not."""
+        return {position for role, position in self.at.items() if role not in SPARE}
 
 
 def normal(name: object) -> str:
@@ -106,6 +114,10 @@ def assign(names: list[str], columns: dict[str, str | int] | None, where: str) -
                 taken.add(spots[0])
                 break
     _currency_volumes(names, plain, at, taken)
+    for role, spare in (("tick_volume", ("tickvol", "tickvolume")), ("adjusted", ("adjclose", "adjustedclose"))):
+        spots = [k for k, name in enumerate(plain) if name in spare and k not in taken]
+        if len(spots) == 1:
+            at[role] = spots[0]
     missing = [role for role in PRICES if role not in at]
     if missing or "timestamp" not in at:
         if not missing:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from kronos.bars.files import Content, open_content
-from kronos.bars.layouts import Roles, assign, given
+from kronos.bars.files import open_content
+from kronos.bars.layouts import SPARE, normal
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import FEATURES, to_table
-from kronos.bars.sniff import Shape, decode, shape_of
-from kronos.bars.textfile import Columns, read_text
-from kronos.bars.times import as_arrow, check_zone, parse_times
-from kronos.bars.validate import OnDefect, validate_bars
+from kronos.bars.tables import from_arrow, from_frame, from_text, open_arrow
+from kronos.bars.times import TimeColumn, check_zone, parse_times
+from kronos.bars.validate import OnDefect, build_bars, refuse_mixed_zones
 from kronos.errors import DataError
 
 
@@ -58,6 +59,36 @@ def read_bars(
     Raises:
         DataError: what cannot be read without guessing, with file, row, column and what to do.
     """
+    return read_with_rows(
+        path_or_table,
+        symbol=symbol,
+        columns=columns,
+        timezone=timezone,
+        on_defect=on_defect,
+        min_rows=min_rows,
+        dayfirst=dayfirst,
+        epoch=epoch,
+        decimal=decimal,
+        encoding=encoding,
+        newest_first=newest_first,
+    )[0]
+
+
+def read_with_rows(
+    path_or_table: Any,
+    *,
+    symbol: str | None = None,
+    columns: dict[str, str | int] | None = None,
+    timezone: str | None = None,
+    on_defect: OnDefect = "strict",
+    min_rows: int = 1,
+    dayfirst: bool | None = None,
+    epoch: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+    newest_first: bool | None = None,
+) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    """As ``read_bars``, with the row number in the file of each bar."""
     check_zone(timezone)
     is_path = isinstance(path_or_table, (str, os.PathLike))
     where = Path(path_or_table).name if is_path else "The table"
@@ -65,14 +96,13 @@ def read_bars(
         source = str(path_or_table)
         content = open_content(Path(path_or_table))
         if content.kind == "text":
-            found, roles, report = _from_text(content, columns, decimal, encoding, where)
+            found, roles, report = from_text(content, columns, decimal, encoding, where)
         else:
-            found, roles, report = _from_arrow(_arrow_table(content, columns, where), columns, where)
+            found, roles, report = from_arrow(open_arrow(content, where), columns, where)
         report = replace(report, notes=(*content.notes, *report.notes))
     else:
         source = "table"
-        found, roles, report = _from_frame(to_table(path_or_table), columns, where)
-    backwards = roles.newest_first and is_path if newest_first is None else newest_first
+        found, roles, report = from_frame(to_table(path_or_table), columns, where)
     times = parse_times(
         found.data["timestamp"],
         clock=found.data.get("clock"),
@@ -82,121 +112,60 @@ def read_bars(
         epoch=epoch,
         where=where,
     )
-    frame = pd.DataFrame({"timestamp": times.index})
+    refuse_mixed_zones(times, found.rows, where)
+    backwards = _runs_backwards(times, newest_first, roles.newest_first and is_path)
+    frame = pd.DataFrame(index=range(len(times.index)))
     if "symbol" in found.data:
         frame["symbol"] = _symbol_column(found.data["symbol"])
     for name in FEATURES:
         if name in found.data:
             frame[name] = _values(found.data[name])
-    rows = found.rows
-    if backwards and len(times.index.dropna()) > 1 and times.index.dropna()[0] > times.index.dropna()[-1]:
-        frame, rows = frame.iloc[::-1].reset_index(drop=True), rows[::-1]
-        report = replace(report, notes=(*report.notes, "rows run newest first: reversed"))
-    frame, rows, report = _choose_symbol(frame, rows, symbol, report, where)
-    report = replace(report, source=source, notes=(*report.notes, *found.notes, *times.notes))
-    return validate_bars(
-        frame,
-        on_defect=on_defect,
-        source=source if is_path else None,
-        min_rows=min_rows,
-        rows=rows,
-        report=report,
-        earlier=found.ragged,
+    spare: dict[str, Any] = {role: _values(found.data[role]) for role in SPARE if role in found.data}
+    report = _use_tick_volume(frame, spare, report)
+    picked = _picked_rows(frame, times, symbol, backwards, where)
+    if symbol is not None and "symbol" not in frame.columns:
+        frame["symbol"] = str(symbol)
+    if picked is not None:
+        frame = frame.iloc[picked].reset_index(drop=True)
+        times = replace(times, index=times.index[picked])
+    rows = found.rows if picked is None else found.rows[picked]
+    turned = ("rows run newest first: reversed",) if picked is not None and backwards else ()
+    report = replace(report, source=source, notes=(*report.notes, *found.notes, *turned))
+    return build_bars(
+        frame, times, rows, report, where=where, on_defect=on_defect, min_rows=min_rows, earlier=found.ragged
     )
 
 
-def _left_out(names: list[str], at: dict[str, int]) -> tuple[str, ...]:
-    used = set(at.values())
-    return tuple(str(name) for k, name in enumerate(names) if k not in used and str(name) not in ("", "(empty)"))
+def _use_tick_volume(frame: pd.DataFrame, spare: Mapping[str, Any], report: BarsReport) -> BarsReport:
+    """MetaTrader counts ticks where it knows no volume: then the ticks are the volume, and the report says so."""
+    ticks = spare.get("tick_volume")
+    if ticks is None or "volume" not in frame.columns or not pd.api.types.is_numeric_dtype(frame["volume"].dtype):
+        return report
+    if not (frame["volume"].to_numpy() == 0).all() or len(frame) == 0:
+        return report
+    frame["volume"] = ticks
+    kept = tuple(name for name in report.left_out if normal(name) not in ("tickvol", "tickvolume"))
+    return replace(report, left_out=kept, notes=(*report.notes, "volume is 0 throughout: tick volume used"))
 
 
-def _from_text(
-    content: Content, columns: dict[str, str | int] | None, decimal: str | None, encoding: str | None, where: str
-) -> tuple[Columns, Roles, BarsReport]:
-    data, name = decode(bytes(content.data), encoding, where)
-    shape = shape_of(data, where)
-    roles = assign(list(shape.names), columns, where) if shape.names else _headless(shape, columns, where)
-    found = read_text(data, shape, roles.at, decimal, where)
-    notes = [*roles.notes]
-    if name not in ("ascii", "utf-8"):
-        notes.append(f"encoding {name}")
-    if shape.delimiter != ",":
-        notes.append(
-            {"\t": "tab-separated", ";": "semicolon-separated", " ": "space-separated"}.get(
-                shape.delimiter, "|-separated"
-            )
-        )
-    report = BarsReport(layout=roles.layout, left_out=_left_out(list(shape.names), roles.at), notes=tuple(notes))
-    return found, roles, report
+def _runs_backwards(times: TimeColumn, asked: bool | None, known: bool) -> bool:
+    """Whether to turn the rows round: where the caller says so, or a layout known to run backwards does."""
+    filled = times.index.dropna()
+    return (known if asked is None else asked) and len(filled) > 1 and filled[0] > filled[-1]
 
 
-def _headless(shape: Shape, columns: dict[str, str | int] | None, where: str) -> Roles:
-    names = [f"column {k}" for k in range(shape.width)]
-    if columns:
-        return Roles("no header", given(names, columns, where))
-    raise DataError(
-        f"{where}: there is no header with column names. "
-        "Say which column is which by position: columns={'timestamp': 0, 'open': 1, …}."
-    )
-
-
-def _arrow_table(content: Content, columns: dict[str, str | int] | None, where: str) -> Any:
-    """Parquet or Arrow as a table, only the columns that play a part where that can be told early."""
-    buffer = pa.BufferReader(content.data)
-    try:
-        if content.kind == "parquet":
-            import pyarrow.parquet as pq
-
-            return pq.ParquetFile(buffer).read()
-        if bytes(content.data[:4]) == b"\xff\xff\xff\xff":
-            return pa.ipc.open_stream(buffer).read_all()
-        import pyarrow.feather as feather
-
-        return feather.read_table(buffer)
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        detail = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise DataError(f"{where}: the {content.kind.title()} file is damaged or cut ({detail}).") from error
-
-
-def _from_arrow(table: Any, columns: dict[str, str | int] | None, where: str) -> tuple[Columns, Roles, BarsReport]:
-    names = [str(name) for name in table.column_names]
-    names = ["index" if name.startswith("__index_level_") else name for name in names]
-    roles = assign(names, columns, where)
-    data = {role: as_arrow(table.column(position)) for role, position in roles.at.items()}
-    found = Columns(data, np.arange(1, table.num_rows + 1))
-    return found, roles, BarsReport(layout=roles.layout, left_out=_left_out(names, roles.at), notes=roles.notes)
-
-
-def _from_frame(
-    frame: pd.DataFrame, columns: dict[str, str | int] | None, where: str
-) -> tuple[Columns, Roles, BarsReport]:
-    if not isinstance(frame.index, pd.RangeIndex) and not (
-        isinstance(frame.index, pd.Index) and _is_count(frame.index)
-    ):
-        frame = frame.reset_index(names=_index_names(frame))
-    names = [str(name) for name in frame.columns]
-    roles = assign(names, columns, where)
-    data: dict[str, Any] = {role: frame.iloc[:, position] for role, position in roles.at.items()}
-    found = Columns(data, np.arange(1, len(frame) + 1))
-    return found, roles, BarsReport(layout=roles.layout, left_out=_left_out(names, roles.at), notes=roles.notes)
-
-
-def _is_count(index: pd.Index[Any]) -> bool:
-    return bool(index.nlevels == 1 and pd.api.types.is_integer_dtype(index.dtype) and index.name is None)
-
-
-def _index_names(frame: pd.DataFrame) -> list[str]:
-    """Names for index levels: their own, or what they hold."""
-    names: list[str] = []
-    for level in range(frame.index.nlevels):
-        values = frame.index.get_level_values(level)
-        own = values.name
-        fallback = (
-            "timestamp" if isinstance(values, pd.DatetimeIndex) else "symbol" if frame.index.nlevels > 1 else "index"
-        )
-        name = str(own) if own is not None else fallback
-        names.append(name if name not in frame.columns else f"{name} (index)")
-    return names
+def _picked_rows(frame: pd.DataFrame, times: TimeColumn, symbol: str | None, backwards: bool, where: str) -> Any:
+    """The rows to take, in their order; None for all as they stand."""
+    picked = None
+    if symbol is not None and "symbol" in frame.columns:
+        names = frame["symbol"].astype(str)
+        picked = np.flatnonzero((names == str(symbol)).to_numpy())
+        if len(picked) == 0:
+            some = ", ".join(str(name) for name in pd.unique(names)[:6])
+            raise DataError(f"{where}: there is no symbol '{symbol}'; there are {some}.")
+    if backwards:
+        picked = (np.arange(len(frame)) if picked is None else picked)[::-1]
+    return picked
 
 
 def _values(column: Any) -> Any:
@@ -216,17 +185,3 @@ def _symbol_column(column: Any) -> Any:
     if isinstance(column, pd.Series):
         return column.array
     return column.cast(pa.string()).to_pandas()
-
-
-def _choose_symbol(
-    frame: pd.DataFrame, rows: Any, symbol: str | None, report: BarsReport, where: str
-) -> tuple[pd.DataFrame, Any, BarsReport]:
-    if symbol is None:
-        return frame, rows, report
-    if "symbol" not in frame.columns:
-        return frame.assign(symbol=str(symbol)), rows, report
-    chosen = (frame["symbol"].astype(str) == str(symbol)).to_numpy()
-    if not chosen.any():
-        some = ", ".join(str(name) for name in pd.unique(frame["symbol"].astype(str))[:6])
-        raise DataError(f"{where}: there is no symbol '{symbol}'; there are {some} …")
-    return frame[chosen].reset_index(drop=True), rows[chosen], report

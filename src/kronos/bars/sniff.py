@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -138,24 +139,38 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
     for position, row in enumerate(cells[:30]):
         if not has_header(row):
             continue
-        names, end = row, position + 1
-        tickers: tuple[str, ...] = ()
-        if normal(row[0]) == "price" and len(cells) > end and normal(cells[end][0]) in ("ticker", "ticker"):
-            tickers = tuple(cells[end])
-            end += 1
-            names = ["Date", *row[1:]]
-        if (
-            len(cells) > end
-            and len(cells[end]) >= 1
-            and normal(cells[end][0]) in ("date", "datetime")
-            and not any(cells[end][1:])
-        ):
-            end += 1
+        names, tickers, end = _ticker_lines(cells, position)
         body = [row for row in cells[end : end + 200] if any(row)]
         if body and all(len(line) == len(names) + 1 and line[-1] == "" for line in body):
             names = [*names, "(empty)"]  # each row ends with a delimiter, the header does not
         elif body and all(len(line) == len(names) + 1 for line in body):
             names = ["index", *names]  # a nameless index column
         return Shape(delimiter, end, tuple(names), len(names), tickers)
-    blank = next((k for k, row in enumerate(cells) if any(row)), 0)
+    for position, row in enumerate(cells[:30]):
+        if len(row) == width and _is_words(row):  # names in a language that we do not know: the error lists them
+            return Shape(delimiter, position + 1, tuple(row), width)
+    # Titles and notes may stand above a table without column names.
+    blank = next((k for k, row in enumerate(cells) if len(row) == width), 0)
     return Shape(delimiter, blank, (), width)
+
+
+def _ticker_lines(cells: list[list[str]], position: int) -> tuple[list[str], tuple[str, ...], int]:
+    """The extra header lines of yfinance: the ticker of each column, and the name of the index alone."""
+    row, end = cells[position], position + 1
+    tickers: tuple[str, ...] = ()
+    if normal(row[0]) in ("price", ""):
+        above = cells[position - 1] if position else [""]
+        below = cells[end] if len(cells) > end else [""]
+        if below and normal(below[0]) == "ticker":
+            tickers, end = tuple(below), end + 1
+        elif above and normal(above[0]) == "ticker":
+            tickers = tuple(above)
+    names = ["Date", *row[1:]] if tickers else row
+    if len(cells) > end and cells[end] and normal(cells[end][0]) in ("date", "datetime") and not any(cells[end][1:]):
+        end += 1
+    return names, tickers if len(tickers) == len(names) else (), end
+
+
+def _is_words(row: list[str]) -> bool:
+    """True when no cell is a number, a date or a time."""
+    return sum(1 for cell in row if cell) >= 4 and not any(re.match(r"[+-]?[.,]?\d", cell) for cell in row)

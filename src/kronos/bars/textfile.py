@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from kronos.bars.defects import Finding
 from kronos.bars.numbers import BLANKS, to_plain
-from kronos.bars.schema import FEATURES
 from kronos.bars.sniff import Shape
 from kronos.errors import DataError
 
@@ -53,7 +53,7 @@ def read_text(data: bytes, shape: Shape, at: dict[str, int], decimal: str | None
         table, bad = _parse(data, shape, quick)
     except pa.ArrowInvalid:
         table, bad = _parse_as_text(data, shape, dict.fromkeys(roles, pa.string()), where)
-        text = {roles[name]: table.column(name).combine_chunks() for name in roles if roles[name] in FEATURES}
+        text = {roles[name]: table.column(name).combine_chunks() for name in roles if roles[name] not in _TEXT_ROLES}
         columns.data = to_plain(text, decimal, columns.notes, where)
     for name, role in roles.items():
         if role not in columns.data:
@@ -113,6 +113,25 @@ def _arrow(data: bytes, shape: Shape, types: dict[str, Any], handler: Any, *, th
             strings_can_be_null=True,
         ),
     )
+
+
+def read_every_column(data: bytes, shape: Shape, where: str) -> list[Any]:
+    """All columns with the types that their cells suggest, for tables without a header."""
+    if shape.delimiter == " ":
+        data, shape = re.sub(rb"[ \t]+", b"\t", data), Shape("\t", shape.header_lines, shape.names, shape.width)
+    names = [f"c{k}" for k in range(shape.width)]
+    table, _ = _parse_as_text(data, shape, dict.fromkeys(names, pa.string()), where)
+    columns: list[Any] = []
+    for name in names:
+        text = table.column(name).combine_chunks()
+        if text.null_count == len(text):
+            columns.append(text)
+            continue
+        try:
+            columns.append(pc.cast(text, pa.float64()))
+        except pa.ArrowInvalid:
+            columns.append(to_plain({name: text}, None, [], where)[name])
+    return columns
 
 
 def line_numbers(data: bytes, header_lines: int, count: int, bad: list[int]) -> npt.NDArray[np.int64]:

@@ -39,12 +39,14 @@ class TimeColumn:
     Attributes:
         index: one entry a row; NaT where the row could not be read. Aware when the zone is known.
         notes: what was recognised, in words.
-        zone_breaks: rows (0-based) whose zone suffix differs from the rows before.
+        examples: what stands in the first row that could not be read.
+        zone_breaks: rows (0-based) whose zone suffix differs from the rows before (at most 10).
     """
 
     index: pd.DatetimeIndex
     notes: tuple[str, ...] = ()
     zone_breaks: tuple[int, ...] = ()
+    examples: tuple[str, ...] = ()
 
 
 def parse_times(
@@ -93,7 +95,15 @@ def parse_times(
     with np.errstate(invalid="ignore"):
         stamps = np.where((stamps > _EARLIEST) & (stamps < _LATEST), stamps, np.datetime64("NaT"))
     index = _apply_zone(pd.DatetimeIndex(stamps), zone, timezone, notes)
-    return TimeColumn(index, tuple(notes), breaks)
+    return TimeColumn(index, tuple(notes), breaks, _first_bad(column, index))
+
+
+def _first_bad(column: Any, index: pd.DatetimeIndex) -> tuple[str, ...]:
+    bad = np.flatnonzero(np.asarray(index.isna()))
+    if len(bad) == 0:
+        return ()
+    found = column[int(bad[0])].as_py()
+    return ("nothing" if found is None else str(found)[:40],)
 
 
 def check_zone(timezone: str | None) -> None:

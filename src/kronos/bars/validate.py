@@ -17,7 +17,7 @@ from kronos.bars.defects import Finding, refuse, time_findings, value_findings, 
 from kronos.bars.frequency import infer_frequency
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
-from kronos.bars.times import parse_times
+from kronos.bars.times import TimeColumn, parse_times
 from kronos.errors import ConfigError, DataError
 
 OnDefect = Literal["strict", "drop"]
@@ -31,9 +31,6 @@ def validate_bars(
     source: str | None = None,
     min_rows: int = 1,
     timezone: str | None = None,
-    rows: npt.NDArray[np.int64] | None = None,
-    report: BarsReport | None = None,
-    earlier: tuple[Finding, ...] = (),
 ) -> pd.DataFrame:
     """Check a table whose columns already carry the names of a bars table.
 
@@ -46,30 +43,55 @@ def validate_bars(
         source: what to call the table in errors.
         min_rows: refuse fewer rows, after dropping.
         timezone: as in ``read_bars``.
-        rows: the row number of each row in its file, for errors and the report.
-        report: what a reader already recognised.
-        earlier: defects that a reader found before the table could be built.
 
     Returns:
         DataFrame with the columns of ``COLUMNS``, sorted by (symbol,) timestamp, a RangeIndex, float64
         features, and ``attrs["report"]``.
 
     Raises:
-        DataError: a defect in strict mode; in either mode a missing column, too few rows, or so many
-            defects that dropping them would leave less than half.
+        DataError: a defect in strict mode; in either mode a missing column, too few rows, mixed time zones,
+            or so many defects that dropping them would leave less than half.
+    """
+    where = source or "The table"
+    frame, left_out = _named_columns(to_table(table), where)
+    if len(frame) == 0:
+        raise DataError(f"{where}: there are no rows. Bars need at least {max(min_rows, 1)}.")
+    times = parse_times(frame["timestamp"], timezone=timezone, where=where)
+    report = BarsReport(source=source or "table", left_out=left_out)
+    rows = np.arange(1, len(frame) + 1)
+    return build_bars(frame, times, rows, report, where=where, on_defect=on_defect, min_rows=min_rows)[0]
+
+
+def build_bars(
+    frame: pd.DataFrame,
+    times: TimeColumn,
+    rows: npt.NDArray[np.int64],
+    report: BarsReport,
+    *,
+    where: str,
+    on_defect: OnDefect = "strict",
+    min_rows: int = 1,
+    earlier: tuple[Finding, ...] = (),
+) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    """The validator's second half, for readers that have parsed the timestamps themselves.
+
+    Returns the bars and, for each, the number of its row.
+
+    Args:
+        frame: feature columns and perhaps ``symbol``.
+        times: one entry a row of ``frame``.
+        rows: the number of each row in its file.
+        report: what the reader recognised.
+        where: what to call the source in errors.
+        on_defect, min_rows: as in ``validate_bars``.
+        earlier: defects that the reader found before the table could be built.
     """
     if on_defect not in ("strict", "drop"):
         raise ConfigError(f"on_defect must be 'strict' or 'drop', not '{on_defect}'.")
-    where = source or "The table"
-    frame = to_table(table)
-    report = report or BarsReport(source=source or "table")
-    frame, left_out = _named_columns(frame, where)
-    if len(frame) == 0:
+    if len(frame) == 0 and not earlier:
         raise DataError(f"{where}: there are no rows. Bars need at least {max(min_rows, 1)}.")
-    rows = np.arange(1, len(frame) + 1) if rows is None else rows
-
-    times = parse_times(frame["timestamp"], timezone=timezone, where=where)
-    symbols = _symbols(frame)
+    refuse_mixed_zones(times, rows, where)
+    symbols = _symbols(frame, rows, where)
     values, findings, notes = value_findings(frame)
     findings = [*earlier, *findings, *time_findings(times, symbols)]
     keep = _judge(findings, rows, len(frame), on_defect, where)
@@ -91,15 +113,22 @@ def validate_bars(
         raise DataError(f"{where}: there are {len(bars)} usable bars, at least {min_rows} are needed.")
     bars.attrs["report"] = replace(
         _summary(bars, report),
-        source=source or report.source,
         rows_read=rows_read,
         dropped=rows_read - len(bars),
-        left_out=(*report.left_out, *left_out),
         defects=defects,
         warnings=(*report.warnings, *warnings_in(bars, rows)),
         notes=(*report.notes, *times.notes, *notes),
     )
-    return bars
+    return bars, rows
+
+
+def refuse_mixed_zones(times: TimeColumn, rows: npt.NDArray[np.int64], where: str) -> None:
+    """Raise DataError where rows carry different zones: no row can be said to be the wrong one."""
+    if times.zone_breaks:
+        raise DataError(
+            f"{where}, row {rows[times.zone_breaks[0]]}, column timestamp: the time zone differs from the rows "
+            "before.\nGive timezone= (--timezone, such as America/New_York) to read all as instants, or write one zone."
+        )
 
 
 def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -128,12 +157,14 @@ def _listing(columns: Any) -> str:
     return ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else "no columns"
 
 
-def _symbols(frame: pd.DataFrame) -> npt.NDArray[np.object_] | None:
+def _symbols(frame: pd.DataFrame, rows: npt.NDArray[np.int64], where: str) -> npt.NDArray[np.object_] | None:
     if "symbol" not in frame.columns:
         return None
-    if frame["symbol"].isna().any():
+    missing = np.flatnonzero(frame["symbol"].isna())
+    if len(missing):
         raise DataError(
-            f"The symbol is missing in {int(frame['symbol'].isna().sum())} rows. Fill it, or drop those rows."
+            f"{where}, row {rows[missing[0]]}, column symbol: no symbol, as in {len(missing)} rows. "
+            "Fill them, or leave those rows out."
         )
     return frame["symbol"].astype(str).to_numpy(dtype=object)
 

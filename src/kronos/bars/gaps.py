@@ -1,0 +1,49 @@
+"""Where bars are missing: between two bars, the calendar (or the regular step) knows more."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.frequency import BarSize
+from kronos.bars.grid import intraday_stamps
+from kronos.bars.guess import Fit
+from kronos.bars.labels import days_of
+from kronos.bars.markets import ALWAYS, RULES, market
+
+Counts = npt.NDArray[np.int64]
+
+
+def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str | None) -> Counts | None:
+    """How many bars are missing just before each timestamp; None where no calendar says what is due.
+
+    Args:
+        times: sorted timestamps.
+        size: their bar size.
+        calendar: as ``guess_calendar`` returns it.
+    """
+    if size.unit in ("w", "mo"):
+        return None
+    if isinstance(calendar, Fit):
+        nanos = calendar.clock.to_utc(times)
+        first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
+        sessions = calendar.market.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=2))
+        due, _ = intraday_stamps(sessions, size, calendar.grid, calendar.market.zone)
+    elif calendar == ALWAYS:
+        nanos = (times.tz_convert("UTC") if times.tz is not None else times).as_unit("ns").asi8
+        return _before(np.round(np.diff(nanos) / size.delta.value).astype(np.int64) - 1)
+    elif calendar is not None and calendar not in RULES and not size.intraday and size.count == 1:
+        wall = (times.tz_localize(None) if times.tz is not None else times).normalize().as_unit("ns")
+        nanos = wall.asi8
+        due = days_of(market(calendar), wall[0], wall[-1]).dates
+    else:
+        return None
+    # Of the bars due between two timestamps, those not present are missing.
+    places = np.searchsorted(due, nanos)
+    present = np.isin(nanos, due)
+    return _before(np.diff(places) - present[:-1])
+
+
+def _before(between: npt.NDArray[np.int64]) -> Counts:
+    return np.concatenate([[0], np.maximum(between, 0)])

@@ -1,0 +1,221 @@
+"""Larger bars from smaller ones, within sessions: no bar spans a lunch break, a night or a weekend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.clocks import Clock
+from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
+from kronos.bars.grid import Grid, Stamp, intraday_stamps
+from kronos.bars.guess import Fit, fit_intraday, guess_calendar, symbol_hint
+from kronos.bars.markets import ALWAYS, FX, OBSERVED, STEP, market, resolve_calendar
+from kronos.bars.report import BarsReport
+from kronos.bars.schema import FEATURES
+from kronos.errors import ConfigError, DataError
+
+Nanos = npt.NDArray[np.int64]
+
+_AGGREGATES: Final = {
+    "open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "amount": "sum",
+}  # fmt: skip
+_FX_DAY: Final = 7  # a currency day ends at 17:00 in New York, which is midnight seven hours ahead of it
+
+
+def resample_bars(
+    bars: pd.DataFrame,
+    to: str,
+    *,
+    calendar: str | None = None,
+    stamp: Stamp | None = None,
+    keep_forming: bool = False,
+) -> pd.DataFrame:
+    """Bars of a larger size.
+
+    Intraday bars start again with each session and after each lunch break. Days are sessions of the
+    exchange (for FX, the day that ends at 17:00 in New York; for 24/7, the day of the timestamps' own
+    clock). Weeks and months are labelled with the date of their last bar, or their first where ``stamp``
+    is ``start``.
+
+    Args:
+        bars: a bars table of one symbol or many.
+        to: the new size, a multiple of the old one.
+        calendar: as in ``future_timestamps``; inferred when None.
+        stamp: the end of the bar that timestamps name; inferred for intraday bars, kept in the result.
+        keep_forming: keep the last bar although its time is not over in the data.
+
+    Returns:
+        A bars table with its report in ``attrs``.
+
+    Raises:
+        ConfigError: the new size is not a larger multiple of the old one.
+        DataError: the bar size cannot be told.
+    """
+    target = parse_frequency(to)
+    if "symbol" not in bars.columns:
+        parts = [_one(bars, target, calendar, stamp, keep_forming, None)]
+    else:
+        parts = []
+        for name, part in bars.groupby("symbol", sort=True):
+            done = _one(part, target, calendar, stamp, keep_forming, str(name))
+            done.insert(1, "symbol", str(name))
+            parts.append(done)
+    table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    table.attrs = {}
+    before = bars.attrs.get("report")
+    report = before if isinstance(before, BarsReport) else BarsReport()
+    dropped = sum(part.attrs["forming"] for part in parts)
+    notes = [*report.notes, f"resampled from {report.frequency or 'smaller bars'} by {parts[0].attrs['rule']}"]
+    if dropped:
+        notes.append("the last bar is not over in the data: left out")
+    table.attrs["report"] = replace(
+        report,
+        rows=len(table),
+        frequency=str(target),
+        first=table["timestamp"].min() if len(table) else None,
+        last=table["timestamp"].max() if len(table) else None,
+        warnings=(),
+        notes=tuple(notes),
+    )
+    return table
+
+
+def _one(
+    bars: pd.DataFrame,
+    target: BarSize,
+    calendar: str | None,
+    stamp: Stamp | None,
+    keep_forming: bool,
+    symbol: str | None,
+) -> pd.DataFrame:
+    times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
+    size = infer_frequency(times)
+    if size is None:
+        raise DataError("The bar size cannot be told from the timestamps, so the bars cannot be resampled.")
+    _check_sizes(size, target)
+    guess = _calendar(times, size, calendar, stamp, symbol)
+    rule = guess.market.name if isinstance(guess, Fit) else guess
+    if target.intraday:
+        labels, over = _intraday_labels(times, size, target, guess, stamp)
+    else:
+        labels, over = _day_labels(times, size, target, guess, stamp)
+    # Rows that belong to no bar of the market (before the open, after the close) are left out.
+    inside = ~labels.isna()
+    grouped = bars.loc[np.asarray(inside), list(FEATURES)].groupby(labels[inside], sort=True)
+    table = grouped.agg(_AGGREGATES)
+    table.index.name = "timestamp"
+    forming = not over and not keep_forming and len(table) > 0
+    if forming:
+        table = table.iloc[:-1]
+    table = table.reset_index()
+    table.attrs = {"forming": int(forming), "rule": rule or "wall clock"}
+    return table
+
+
+def _check_sizes(size: BarSize, target: BarSize) -> None:
+    if target.delta <= size.delta:
+        raise ConfigError(f"Bars of {size} cannot be resampled to {target}: choose a larger size.")
+    if target.intraday and target.delta.value % size.delta.value:
+        raise ConfigError(f"{target} is not a multiple of {size}. Choose a size that the bars fill evenly.")
+    if size.unit == "w" and target.unit == "mo":
+        raise ConfigError("Weeks do not fill months evenly. Resample from daily bars.")
+
+
+def _calendar(
+    times: pd.DatetimeIndex, size: BarSize, calendar: str | None, stamp: Stamp | None, symbol: str | None
+) -> Fit | str | None:
+    if calendar is None:
+        return guess_calendar(times, size, symbol_hint(symbol))
+    name = resolve_calendar(calendar)
+    if name in (ALWAYS, OBSERVED, STEP) or not size.intraday:
+        return name
+    return fit_intraday(times, size, market(name), (stamp,) if stamp else ("start", "end"))[0]
+
+
+def _starts(times: pd.DatetimeIndex, size: BarSize, stamp: str | None) -> pd.DatetimeIndex:
+    return times - size.delta if stamp == "end" else times
+
+
+def _intraday_labels(
+    times: pd.DatetimeIndex, size: BarSize, target: BarSize, guess: Fit | str | None, stamp: Stamp | None
+) -> tuple[pd.DatetimeIndex, bool]:
+    """The new timestamp of each row (NaT outside the sessions), and whether the last bar is over."""
+    if not isinstance(guess, Fit):
+        starts = _starts(times, size, stamp)
+        wall = starts.tz_localize(None) if starts.tz is not None else starts
+        floors = starts - (wall - wall.normalize()) % target.delta  # counted from each midnight
+        over = bool(starts[-1] + size.delta >= floors[-1] + target.delta)
+        return (floors + target.delta if stamp == "end" else floors), over
+    nanos = guess.clock.to_utc(times)
+    first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
+    sessions = guess.market.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=7))
+    zone, anchor = guess.market.zone, guess.grid.anchor
+    begin, _ = intraday_stamps(sessions, target, Grid(anchor, "start"), zone)
+    end, _ = intraday_stamps(sessions, target, Grid(anchor, "end"), zone)
+    own = guess.grid.stamp
+    # A start stamp lies in [begin, end), an end stamp in (begin, end].
+    side = "right" if own == "start" else "left"
+    place = np.searchsorted(begin, nanos, side=side) - 1
+    safe = np.maximum(place, 0)
+    outside = (place < 0) | ((nanos >= end[safe]) if own == "start" else (nanos > end[safe]))
+    chosen = begin[safe] if own == "start" else end[safe]
+    labels = pd.DatetimeIndex(guess.clock.from_utc(chosen, times)).where(~outside)
+    length = size.delta.value
+    finished = nanos[-1] + (length if own == "start" else 0)
+    return labels, bool(finished >= end[safe[-1]])
+
+
+def _day_labels(
+    times: pd.DatetimeIndex, size: BarSize, target: BarSize, guess: Fit | str | None, stamp: Stamp | None
+) -> tuple[pd.DatetimeIndex, bool]:
+    if not size.intraday:
+        wall = times.tz_localize(None) if times.tz is not None else times
+        return _periods(times, wall, target, stamp), True
+    if isinstance(guess, Fit):
+        days, over = _session_days(times, size, guess)
+    else:
+        starts = _starts(times, size, stamp)
+        wall = starts.tz_localize(None) if starts.tz is not None else starts
+        days = wall.normalize()
+        over = bool(wall[-1] + size.delta >= days[-1] + pd.Timedelta(days=1))
+    dated = days if times.tz is None else days.tz_localize(times.tz, ambiguous=True, nonexistent="shift_forward")
+    if target.unit == "d":
+        if target.count > 1:
+            raise ConfigError("Days are resampled to 1d, weeks or months, not to several days.")
+        return dated, over
+    return _periods(dated, days, target, stamp), over
+
+
+def _session_days(times: pd.DatetimeIndex, size: BarSize, guess: Fit) -> tuple[pd.DatetimeIndex, bool]:
+    """The session date of each row, and whether the last session is over."""
+    nanos = guess.clock.to_utc(times)
+    length = size.delta.value
+    inner = nanos if guess.grid.stamp == "start" else nanos - 1
+    if guess.market.name == FX:
+        ahead = Clock("", guess.market.zone, _FX_DAY).from_utc(inner, times.tz_localize(None))
+        finish = ahead[-1] + pd.Timedelta(length if guess.grid.stamp == "start" else 1)
+        return ahead.normalize(), bool(finish >= ahead[-1].normalize() + pd.Timedelta(days=1))
+    first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
+    sessions = guess.market.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=7))
+    place = np.maximum(np.searchsorted(sessions.opens, inner, side="right") - 1, 0)
+    outside = (inner < sessions.opens[place]) | (inner >= sessions.closes[place])
+    days = pd.DatetimeIndex(sessions.dates[place].view("datetime64[ns]")).where(~outside)
+    finish = nanos[-1] + (length if guess.grid.stamp == "start" else 0)
+    return days, bool(finish >= sessions.closes[place[-1]])
+
+
+def _periods(times: pd.DatetimeIndex, wall: pd.DatetimeIndex, target: BarSize, stamp: Stamp | None) -> pd.DatetimeIndex:
+    """Weeks and months, named by the timestamp of their last (or first) row."""
+    if target.unit == "w":
+        key: Any = (wall.normalize() - pd.to_timedelta(wall.day_of_week, unit="D")).asi8
+        key = key // (7 * 86400 * 10**9 * target.count)
+    elif target.unit == "mo":
+        key = wall.to_period("M").asi8 // target.count
+    else:
+        raise ConfigError(f"Bars of a day or more are resampled to weeks or months, not to {target}.")
+    edge = "first" if stamp == "start" else "last"
+    return pd.DatetimeIndex(pd.Series(times).groupby(key).transform(edge))
