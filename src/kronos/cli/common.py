@@ -98,11 +98,17 @@ def load_bars(source: str, symbol: str | None = None, on_defect: OnDefect = OnDe
     return read_bars(path, symbol=symbol, on_defect=on_defect.value)
 
 
+def moment(time: pd.Timestamp) -> str:
+    """A time as people write it: without the hour where it is a whole day's."""
+    return f"{time:%Y-%m-%d}" if time == time.normalize() else f"{time:%Y-%m-%d %H:%M}"
+
+
 def tell_report(table: pd.DataFrame) -> None:
     """Say in a line what was read, and what was left out."""
     report = table.attrs["report"]
     size = f"{report.frequency} bars" if report.frequency else "bars"
-    note(f"Read {report.rows:,} {size} of {report.symbol or 'one series'}, {report.first} … {report.last}.")
+    of = f" of {report.symbol}" if report.symbol else ""
+    note(f"Read {report.rows:,} {size}{of}, {moment(report.first)} … {moment(report.last)}.")
     if report.dropped:
         note(f"Dropped {report.dropped:,} defective rows of {report.rows_read:,}.")
     if report.left_out:

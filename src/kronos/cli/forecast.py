@@ -10,6 +10,7 @@ import typer
 from kronos.cli.common import OnDefect, emit_json, load_bars, note, output, progress, tell_report
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
     from kronos.inference.forecast import Forecast
@@ -63,6 +64,7 @@ def forecast(
     check_levels(levels)
     targets = [check_target(target) for target in out or []]
     table = load_bars(bars, symbol, on_defect)
+    check_one_series(table)
     if not as_json:
         tell_report(table)
     from kronos.inference.predictor import KronosPredictor
@@ -86,8 +88,24 @@ def forecast(
         return
     output.print(next_bars(result, None if quantiles is None else levels))
     output.print(headline(result))
+    for warning in result.metadata.get("warnings", ()):
+        note(f"Note: {warning}.")
     for path in written:
         note(f"Wrote {path}")
+
+
+def check_one_series(table: pd.DataFrame) -> None:
+    """Refuse a table of several symbols.
+
+    Raises:
+        DataError: names the symbols and the option that chooses one.
+    """
+    from kronos.errors import DataError
+
+    report = table.attrs["report"]
+    if len(report.symbols) > 1:
+        some = ", ".join(report.symbols[:6]) + (" …" if len(report.symbols) > 6 else "")
+        raise DataError(f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with --symbol.")
 
 
 def parse_levels(text: str) -> tuple[float, ...]:
@@ -134,8 +152,15 @@ def next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
     return table
 
 
-def headline(result: Forecast) -> str:
-    """The few numbers that sum the forecast up, in one line."""
+def headline(result: Forecast) -> Table:
+    """The few numbers that sum the forecast up, each under its name."""
+    from rich.table import Table
+
     from kronos.inference.charts.scene import facts
 
-    return " " + "   ".join(f"[dim]{name}[/] [bold]{value}[/]" for name, value in facts(result))
+    table = Table(box=None, header_style="dim", padding=(0, 2))
+    names, values = zip(*facts(result), strict=True)
+    for name in names:
+        table.add_column(name)
+    table.add_row(*values)
+    return table
