@@ -204,6 +204,7 @@ def filtered_paths(
     """
     shapes = BarShapes.of(context)
     residual = moves / sigma
+    residual = residual - residual.mean()  # no drift: centred moves do not make centred residuals
     residual = residual / np.sqrt((residual**2).mean())  # unit variance: the recursion alone sets the level
     picked = rng.integers(len(moves), size=shape)
     steps, stretch = np.empty(shape), np.empty(shape)

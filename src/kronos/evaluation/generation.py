@@ -54,7 +54,7 @@ def stylised_facts(sequences: FloatArray, max_lag: int = 5) -> dict[str, float]:
     lags = range(1, min(max_lag, x.shape[1] - 2) + 1)
     squares = x**2
     return {
-        "kurtosis": float((x**4).mean() / (x**2).mean() ** 2),
+        "kurtosis": float((x**4).mean() / (x**2).mean() ** 2) if x.any() else float("nan"),
         "tail_index": hill_index(np.abs(moves)),
         "acf_returns": float(np.mean([_lagged(x, x, lag) for lag in lags])),
         "acf_squares": float(np.mean([_lagged(squares, squares, lag) for lag in lags])),
