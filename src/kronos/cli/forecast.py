@@ -87,6 +87,7 @@ def forecast(
         emit_json(document(result, levels, paths=paths))
         return
     output.print(next_bars(result, None if quantiles is None else levels))
+    output.print()
     output.print(headline(result))
     for warning in result.metadata.get("warnings", ()):
         note(f"Note: {warning}.")
@@ -140,7 +141,8 @@ def next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
     names = ["Median close", "50% interval", "90% interval"] if levels is None else [f"Close {x:.4g}" for x in shown]
 
     table = Table(title=series_title(result), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.add_column("Time")
+    table.show_edge = table.pad_edge = False  # so that five-digit rates by the hour fit into 80 columns
+    table.add_column("Time", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right")
     table.add_column("P(up)", justify="right")
@@ -158,7 +160,7 @@ def headline(result: Forecast) -> Table:
 
     from kronos.inference.charts.scene import facts
 
-    table = Table(box=None, header_style="dim", padding=(0, 2))
+    table = Table(box=None, header_style="dim", padding=(0, 4, 0, 0))
     names, values = zip(*facts(result), strict=True)
     for name in names:
         table.add_column(name)
