@@ -176,6 +176,8 @@ def _inferred(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) -> tup
         return guess, None, (f"calendar {guess} inferred from the bars' times",)
     if len(times) > 1 and times[-1] - times[0] >= pd.Timedelta(days=7) and size.unit in "smhd":
         return OBSERVED, None, ("no calendar stands out: the weekly hours seen in the bars go on",)
+    if size.unit in ("w", "mo"):
+        return STEP, None, ("a regular step",)
     if len(times) == 1:
         return STEP, None, ("regular step; pass calendar for an exchange's sessions",)
     return STEP, None, ("too few bars to tell a calendar: regular step; pass calendar for an exchange's sessions",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -164,7 +165,7 @@ def _series(bars: pd.DataFrame) -> list[tuple[str | None, int, int]]:
     codes = pd.factorize(bars["symbol"])[0]
     starts = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1, [len(bars)]])
     names = bars["symbol"].to_numpy(dtype=object)
-    return [(str(names[a]), int(a), int(b) - 1) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [(str(names[a]), int(a), int(b) - 1) for a, b in pairwise(starts)]
 
 
 def _cut(

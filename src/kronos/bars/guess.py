@@ -12,7 +12,7 @@ import pandas as pd
 from kronos.bars.clocks import Clock, clocks_for
 from kronos.bars.frequency import BarSize
 from kronos.bars.grid import ANCHORS, STAMPS, Grid, Stamp, intraday_stamps
-from kronos.bars.labels import days_of
+from kronos.bars.labels import days_of, period_labels
 from kronos.bars.markets import ALWAYS, FX, Market, market
 
 CANDIDATES: Final = (
@@ -76,9 +76,11 @@ def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = No
         size: their bar size.
         hint: an exchange to prefer where several fit equally, as the symbol may suggest.
     """
-    if len(times) < 10 or size.unit in ("w", "mo"):
+    if len(times) < 10:
         return None
     wall = times.tz_localize(None) if times.tz is not None else times
+    if size.unit in ("w", "mo"):
+        return _guess_periods(wall.normalize()[-300:], size)
     span = wall[-1] - wall[0]
     weekdays = np.bincount(wall.day_of_week, minlength=7)
     working = weekdays[:5].mean()
@@ -141,6 +143,21 @@ def _guess_daily(dates: pd.DatetimeIndex, order: list[str], hint: str | None) ->
     if scores[best] <= 0.10 and scores[best] < 20 * fx:
         return best
     return FX if fx <= 0.02 else None
+
+
+def _guess_periods(dates: pd.DatetimeIndex, size: BarSize) -> str | None:
+    """Weeks and months named by their last session show its holidays; other labels are a regular step."""
+    if size.unit == "w" and dates.day_of_week.nunique() == 1:
+        return None
+    if size.unit == "mo" and (dates.is_month_start.all() or dates.is_month_end.all()):
+        return None
+    for name in CANDIDATES[:-1]:
+        sessions = days_of(market(name), dates[0] - pd.Timedelta(days=40), dates[-1] + pd.Timedelta(days=40))
+        labels, _ = period_labels(sessions, dates, size)
+        # The last period may still be forming.
+        if np.isin(dates[1:-1].as_unit("ns").asi8, labels.as_unit("ns").asi8).mean() >= 0.98:
+            return name
+    return None
 
 
 def symbol_hint(symbol: str | None) -> str | None:

@@ -27,7 +27,7 @@ def future_days(
     per = {"d": 1, "w": 5, "mo": 21}[size.unit] * size.count
     end = last + pd.Timedelta(days=int(horizon * per * 1.6) + 40)
     sessions = days_of(market, dates[0] - pd.Timedelta(days=40), end)
-    labels, estimated = _period_labels(sessions, dates, size)
+    labels, estimated = period_labels(sessions, dates, size)
     later = labels > last
     labels, estimated = labels[later], estimated[later]
     if size.unit == "d":
@@ -92,7 +92,7 @@ def _edge_writer(market: Market, clock: Clock, times: pd.DatetimeIndex, stamp: s
     return write
 
 
-def _period_labels(sessions: Sessions, dates: pd.DatetimeIndex, size: BarSize) -> tuple[pd.DatetimeIndex, Flags]:
+def period_labels(sessions: Sessions, dates: pd.DatetimeIndex, size: BarSize) -> tuple[pd.DatetimeIndex, Flags]:
     """The label of every period in the sessions, in the convention that the observed dates follow best."""
     days = pd.DatetimeIndex(sessions.dates.view("datetime64[ns]"))
     if size.unit == "d":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from kronos.bars.clocks import Clock
 from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.grid import Grid, Stamp, intraday_stamps
 from kronos.bars.guess import Fit, fit_intraday, guess_calendar, symbol_hint
+from kronos.bars.labels import days_of
 from kronos.bars.markets import ALWAYS, FX, OBSERVED, STEP, market, resolve_calendar
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import FEATURES
@@ -57,20 +58,21 @@ def resample_bars(
     """
     target = parse_frequency(to)
     if "symbol" not in bars.columns:
-        parts = [_one(bars, target, calendar, stamp, keep_forming, None)]
+        table, forming, rule = _one(bars, target, calendar, stamp, keep_forming, None)
     else:
-        parts = []
+        parts: list[pd.DataFrame] = []
+        forming, rule = False, ""
         for name, part in bars.groupby("symbol", sort=True):
-            done = _one(part, target, calendar, stamp, keep_forming, str(name))
+            done, cut, rule = _one(part, target, calendar, stamp, keep_forming, str(name))
             done.insert(1, "symbol", str(name))
             parts.append(done)
-    table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+            forming |= cut
+        table = pd.concat(parts, ignore_index=True)
     table.attrs = {}
     before = bars.attrs.get("report")
     report = before if isinstance(before, BarsReport) else BarsReport()
-    dropped = sum(part.attrs["forming"] for part in parts)
-    notes = [*report.notes, f"resampled from {report.frequency or 'smaller bars'} by {parts[0].attrs['rule']}"]
-    if dropped:
+    notes = [*report.notes, f"resampled from {report.frequency or 'smaller bars'} by {rule}"]
+    if forming:
         notes.append("the last bar is not over in the data: left out")
     table.attrs["report"] = replace(
         report,
@@ -91,7 +93,8 @@ def _one(
     stamp: Stamp | None,
     keep_forming: bool,
     symbol: str | None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, bool, str]:
+    """The larger bars of one series, whether a forming one was left out, and the rule that cut them."""
     times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
     size = infer_frequency(times)
     if size is None:
@@ -104,16 +107,14 @@ def _one(
     else:
         labels, over = _day_labels(times, size, target, guess, stamp)
     # Rows that belong to no bar of the market (before the open, after the close) are left out.
-    inside = ~labels.isna()
-    grouped = bars.loc[np.asarray(inside), list(FEATURES)].groupby(labels[inside], sort=True)
+    inside = ~np.asarray(labels.isna())
+    grouped = bars.loc[inside, list(FEATURES)].groupby(labels[inside], sort=True)
     table = grouped.agg(_AGGREGATES)
     table.index.name = "timestamp"
     forming = not over and not keep_forming and len(table) > 0
     if forming:
         table = table.iloc[:-1]
-    table = table.reset_index()
-    table.attrs = {"forming": int(forming), "rule": rule or "wall clock"}
-    return table
+    return table.reset_index(), forming, rule or "wall clock"
 
 
 def _check_sizes(size: BarSize, target: BarSize) -> None:
@@ -158,12 +159,11 @@ def _intraday_labels(
     end, _ = intraday_stamps(sessions, target, Grid(anchor, "end"), zone)
     own = guess.grid.stamp
     # A start stamp lies in [begin, end), an end stamp in (begin, end].
-    side = "right" if own == "start" else "left"
-    place = np.searchsorted(begin, nanos, side=side) - 1
+    place = np.searchsorted(begin, nanos, side="right" if own == "start" else "left") - 1
     safe = np.maximum(place, 0)
     outside = (place < 0) | ((nanos >= end[safe]) if own == "start" else (nanos > end[safe]))
     chosen = begin[safe] if own == "start" else end[safe]
-    labels = pd.DatetimeIndex(guess.clock.from_utc(chosen, times)).where(~outside)
+    labels = pd.DatetimeIndex(guess.clock.from_utc(chosen, times).where(~outside))
     length = size.delta.value
     finished = nanos[-1] + (length if own == "start" else 0)
     return labels, bool(finished >= end[safe[-1]])
@@ -174,7 +174,7 @@ def _day_labels(
 ) -> tuple[pd.DatetimeIndex, bool]:
     if not size.intraday:
         wall = times.tz_localize(None) if times.tz is not None else times
-        return _periods(times, wall, target, stamp), True
+        return _periods(times, wall, target, stamp), _period_over(wall[-1], target, guess)
     if isinstance(guess, Fit):
         days, over = _session_days(times, size, guess)
     else:
@@ -187,7 +187,8 @@ def _day_labels(
         if target.count > 1:
             raise ConfigError("Days are resampled to 1d, weeks or months, not to several days.")
         return dated, over
-    return _periods(dated, days, target, stamp), over
+    last = days[~np.asarray(days.isna())][-1]
+    return _periods(dated, days, target, stamp), over and _period_over(last, target, guess)
 
 
 def _session_days(times: pd.DatetimeIndex, size: BarSize, guess: Fit) -> tuple[pd.DatetimeIndex, bool]:
@@ -196,26 +197,43 @@ def _session_days(times: pd.DatetimeIndex, size: BarSize, guess: Fit) -> tuple[p
     length = size.delta.value
     inner = nanos if guess.grid.stamp == "start" else nanos - 1
     if guess.market.name == FX:
-        ahead = Clock("", guess.market.zone, _FX_DAY).from_utc(inner, times.tz_localize(None))
+        ahead: pd.DatetimeIndex = Clock("", guess.market.zone, _FX_DAY).from_utc(inner, times.tz_localize(None))
         finish = ahead[-1] + pd.Timedelta(length if guess.grid.stamp == "start" else 1)
         return ahead.normalize(), bool(finish >= ahead[-1].normalize() + pd.Timedelta(days=1))
     first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
     sessions = guess.market.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=7))
     place = np.maximum(np.searchsorted(sessions.opens, inner, side="right") - 1, 0)
     outside = (inner < sessions.opens[place]) | (inner >= sessions.closes[place])
-    days = pd.DatetimeIndex(sessions.dates[place].view("datetime64[ns]")).where(~outside)
+    days = pd.DatetimeIndex(pd.DatetimeIndex(sessions.dates[place].view("datetime64[ns]")).where(~outside))
     finish = nanos[-1] + (length if guess.grid.stamp == "start" else 0)
     return days, bool(finish >= sessions.closes[place[-1]])
 
 
+def _period_over(last: pd.Timestamp, target: BarSize, guess: Fit | str | None) -> bool:
+    """True when the next trading day belongs to the next week or month."""
+    name = guess.market.name if isinstance(guess, Fit) else guess
+    if name == ALWAYS:
+        following = last + pd.Timedelta(days=1)
+    elif name is None or name in (OBSERVED, STEP):
+        following = last + pd.offsets.BusinessDay(1)
+    else:
+        days = days_of(market(name), last + pd.Timedelta(days=1), last + pd.Timedelta(days=20)).dates
+        following = pd.Timestamp(int(days[0]))
+    keys = _period_keys(pd.DatetimeIndex([last, following]), target)
+    return bool(keys[0] != keys[1])
+
+
+def _period_keys(wall: pd.DatetimeIndex, target: BarSize) -> npt.NDArray[np.int64]:
+    """A number for each week or month."""
+    if target.unit == "w":
+        monday = wall.normalize().as_unit("ns") - pd.to_timedelta(wall.day_of_week, unit="D")
+        return pd.DatetimeIndex(monday).as_unit("ns").asi8 // (7 * 86400 * 10**9 * target.count)
+    if target.unit == "mo":
+        return wall.to_period("M").asi8 // target.count
+    raise ConfigError(f"Bars of a day or more are resampled to weeks or months, not to {target}.")
+
+
 def _periods(times: pd.DatetimeIndex, wall: pd.DatetimeIndex, target: BarSize, stamp: Stamp | None) -> pd.DatetimeIndex:
     """Weeks and months, named by the timestamp of their last (or first) row."""
-    if target.unit == "w":
-        key: Any = (wall.normalize() - pd.to_timedelta(wall.day_of_week, unit="D")).asi8
-        key = key // (7 * 86400 * 10**9 * target.count)
-    elif target.unit == "mo":
-        key = wall.to_period("M").asi8 // target.count
-    else:
-        raise ConfigError(f"Bars of a day or more are resampled to weeks or months, not to {target}.")
-    edge = "first" if stamp == "start" else "last"
-    return pd.DatetimeIndex(pd.Series(times).groupby(key).transform(edge))
+    groups = pd.Series(times).groupby(_period_keys(wall, target))
+    return pd.DatetimeIndex(groups.transform("first") if stamp == "start" else groups.transform("last"))

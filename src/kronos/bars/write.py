@@ -1,0 +1,81 @@
+"""Writes bars whole or not at all: a file appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from kronos.errors import ConfigError, DataError
+
+ENDINGS: Final = (".csv", ".parquet", ".feather")
+"""File endings that ``write_bars`` knows; ``.csv.gz`` too."""
+
+
+def write_bars(bars: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write a bars table as CSV, Parquet or Feather, chosen by the ending.
+
+    Raises:
+        ConfigError: another ending.
+        DataError: the folder cannot be written.
+    """
+    target = Path(path)
+    name = target.name.lower()
+    if not name.endswith((*ENDINGS, ".csv.gz")):
+        raise ConfigError(f"{target}: the ending must be one of {', '.join(ENDINGS)} or .csv.gz.")
+    with whole_file(target) as part:
+        if name.endswith(".parquet"):
+            write_parquet(bars, part)
+        elif name.endswith(".feather"):
+            import pyarrow.feather as feather
+
+            feather.write_feather(to_arrow(bars), str(part))
+        else:
+            bars.to_csv(part, index=False, compression="gzip" if name.endswith(".gz") else None)
+    return target
+
+
+def to_arrow(bars: pd.DataFrame) -> Any:
+    """A bars table as Arrow, without pandas' own metadata."""
+    import pyarrow as pa
+
+    plain = bars.copy(deep=False)
+    plain.attrs = {}
+    return pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
+
+
+def write_parquet(bars: pd.DataFrame, path: Path) -> None:
+    """Parquet with zstd; the same bars give the same bytes."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(to_arrow(bars), path, compression="zstd")
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A temporary path beside ``target`` that replaces it when the block ends well, and vanishes otherwise.
+
+    Raises:
+        DataError: the folder does not exist or cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent or ".")
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror}). Check the folder.") from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+        part.replace(target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        part.unlink(missing_ok=True)
