@@ -10,51 +10,91 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kronos.bars.calendar import FutureTimes, future_times, future_timestamps, infer_calendar
+    from kronos.bars.clean import CLEANING, CleanedBars, CleaningRule, clean_bars
     from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
+    from kronos.bars.inspect import describe, inspect_bars
+    from kronos.bars.markets import calendar_names
     from kronos.bars.read import read_bars
     from kronos.bars.report import BarsReport, Defect
-    from kronos.bars.samples import sample_bars, sample_path
+    from kronos.bars.resample import resample_bars
+    from kronos.bars.samples import SAMPLES, sample_bars, sample_path
     from kronos.bars.schema import FEATURES, PRICES, TIME_FEATURES, to_table
+    from kronos.bars.sources import fetch_bars
+    from kronos.bars.splits import SplitSuspect, adjust_bars, split_suspects
+    from kronos.bars.store import BarStore, import_bars
     from kronos.bars.validate import validate_bars
+    from kronos.bars.write import write_bars
 
 _WHERE = {
+    "CLEANING": "clean",
     "FEATURES": "schema",
     "PRICES": "schema",
+    "SAMPLES": "samples",
     "TIME_FEATURES": "schema",
     "BarSize": "frequency",
+    "BarStore": "store",
     "BarsReport": "report",
+    "CleanedBars": "clean",
+    "CleaningRule": "clean",
     "Defect": "report",
     "FutureTimes": "calendar",
+    "SplitSuspect": "splits",
+    "adjust_bars": "splits",
+    "calendar_names": "markets",
+    "clean_bars": "clean",
+    "describe": "inspect",
+    "fetch_bars": "sources",
     "future_times": "calendar",
     "future_timestamps": "calendar",
+    "import_bars": "store",
     "infer_calendar": "calendar",
     "infer_frequency": "frequency",
+    "inspect_bars": "inspect",
     "parse_frequency": "frequency",
     "read_bars": "read",
+    "resample_bars": "resample",
     "sample_bars": "samples",
     "sample_path": "samples",
+    "split_suspects": "splits",
     "to_table": "schema",
     "validate_bars": "validate",
+    "write_bars": "write",
 }
 
 __all__ = [
+    "CLEANING",
     "FEATURES",
     "PRICES",
+    "SAMPLES",
     "TIME_FEATURES",
     "BarSize",
+    "BarStore",
     "BarsReport",
+    "CleanedBars",
+    "CleaningRule",
     "Defect",
     "FutureTimes",
+    "SplitSuspect",
+    "adjust_bars",
+    "calendar_names",
+    "clean_bars",
+    "describe",
+    "fetch_bars",
     "future_times",
     "future_timestamps",
+    "import_bars",
     "infer_calendar",
     "infer_frequency",
+    "inspect_bars",
     "parse_frequency",
     "read_bars",
+    "resample_bars",
     "sample_bars",
     "sample_path",
+    "split_suspects",
     "to_table",
     "validate_bars",
+    "write_bars",
 ]
 
 

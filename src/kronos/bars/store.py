@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -281,3 +281,57 @@ def _look(path: Path, relative: str) -> Entry:
         size=stat.st_size,
         modified=stat.st_mtime_ns,
     )
+
+
+def import_bars(
+    store: BarStore,
+    paths: list[str | Path],
+    *,
+    symbol: str | None = None,
+    frequency: str | None = None,
+    replace: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> list[Imported]:
+    """Read files, and the files of folders, into a store.
+
+    A file that names no symbol is stored under its own name up to the first ending, unless ``symbol`` is
+    given. All files are read before the first is written, so a bad one leaves the store as it was.
+
+    Args:
+        store: where to.
+        paths: files and folders; folders are searched for CSV, Parquet and Feather files.
+        symbol, frequency, replace: as in ``BarStore.write``.
+        progress: told (files read, files in all).
+        options: as for ``read_bars``.
+
+    Raises:
+        DataError: a file that cannot be read, or contradicts the store.
+    """
+    from kronos.bars.read import read_bars
+
+    files = _files([Path(path) for path in paths])
+    tables: list[tuple[pd.DataFrame, str | None]] = []
+    for count, path in enumerate(files, start=1):
+        bars = read_bars(path, symbol=symbol, **options)
+        tables.append((bars, None if "symbol" in bars.columns else path.name.partition(".")[0]))
+        if progress is not None:
+            progress(count, len(files))
+    done: list[Imported] = []
+    for bars, name in tables:
+        done += store.write(bars, symbol=name, frequency=frequency, replace=replace)
+    return done
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            endings = (".csv", ".parquet", ".feather", ".csv.gz", ".zip", ".txt")
+            inside = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(endings))
+            if not inside:
+                raise DataError(f"{path}: the folder holds no CSV, Parquet or Feather files.")
+            files += inside
+        else:
+            files.append(path)
+    return files

@@ -1,0 +1,351 @@
+"""``kronos bars``: look over, convert, clean, resample, fetch and store tables of bars."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kronos.cli.common import SAMPLE, OnDefect, console, emit_json, note, output, progress
+from kronos.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kronos.bars import BarsReport
+
+app = typer.Typer(help="Look over, convert, clean, resample, fetch and store bars.", no_args_is_help=True)
+
+
+class Decimal(StrEnum):
+    """The decimal mark of a text file."""
+
+    point = "."
+    comma = ","
+
+
+class Epoch(StrEnum):
+    """The unit of epoch timestamps."""
+
+    s = "s"
+    ms = "ms"
+    us = "us"
+    ns = "ns"
+
+
+class Stamp(StrEnum):
+    """The end of a bar that its timestamp names."""
+
+    start = "start"
+    end = "end"
+
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet or Feather, or sample:sp500.")]
+Files = Annotated[list[str], typer.Argument(metavar="FILES…", help="Files, or folders of them.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help=".parquet, .csv, .csv.gz or .feather.")]
+Symbol = Annotated[str | None, typer.Option(help="Take this symbol; or, where the file names none, call it so.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="ROLE=NAME, such as close=Last, or a position from 0. Repeat as needed."),
+]
+Timezone = Annotated[str | None, typer.Option(help="IANA name: times without a zone are wall time there.")]
+Defects = Annotated[OnDefect, typer.Option(help="Refuse defective rows, or drop and report them.")]
+Dayfirst = Annotated[bool | None, typer.Option("--dayfirst/--monthfirst", help="Decide between 31/12 and 12/31.")]
+DecimalMark = Annotated[Decimal | None, typer.Option("--decimal", help="Decide how decimals are written.")]
+EpochUnit = Annotated[Epoch | None, typer.Option("--epoch", help="Decide the unit of epoch timestamps.")]
+Encoding = Annotated[str | None, typer.Option(help="Decide how characters are written, such as gbk.")]
+Newest = Annotated[bool | None, typer.Option("--newest-first/--oldest-first", help="Whether rows run backwards.")]
+Calendar = Annotated[str | None, typer.Option(help="MIC code such as XNYS or XSHG, 24/7, FX or observed.")]
+Frequency = Annotated[str | None, typer.Option(help="Bar size: 1m, 5m, 1h, 1d, 1w …")]
+Store = Annotated[Path, typer.Option(help="Folder of the bar store.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def _options(
+    symbol: str | None,
+    column: list[str] | None,
+    timezone: str | None,
+    dayfirst: bool | None,
+    decimal: Decimal | None,
+    epoch: Epoch | None,
+    encoding: str | None,
+    newest: bool | None,
+) -> dict[str, Any]:
+    """The reading options as ``read_bars`` takes them."""
+    return {
+        "symbol": symbol,
+        "columns": _columns(column),
+        "timezone": timezone,
+        "dayfirst": dayfirst,
+        "decimal": decimal.value if decimal else None,
+        "epoch": epoch.value if epoch else None,
+        "encoding": encoding,
+        "newest_first": newest,
+    }
+
+
+def _columns(pairs: list[str] | None) -> dict[str, str | int] | None:
+    if not pairs:
+        return None
+    columns: dict[str, str | int] = {}
+    for pair in pairs:
+        role, equals, name = pair.partition("=")
+        if not equals or not role or not name:
+            raise ConfigError(f"--column '{pair}' is not ROLE=NAME. Write it as close=Last or close=4.")
+        columns[role] = int(name) if name.isdigit() else name
+    return columns
+
+
+def _path(source: str) -> str | Path:
+    if not source.startswith(SAMPLE):
+        return source
+    from kronos.bars import sample_path
+
+    return sample_path(source.removeprefix(SAMPLE))
+
+
+@app.command()
+def inspect(
+    file: File,
+    symbol: Symbol = None,
+    column: Columns = None,
+    timezone: Timezone = None,
+    dayfirst: Dayfirst = None,
+    decimal: DecimalMark = None,
+    epoch: EpochUnit = None,
+    encoding: Encoding = None,
+    newest_first: Newest = None,
+    as_json: Json = False,
+) -> None:
+    """Name layout, symbol, bar size, time zone, calendar, rows and every defect of a file."""
+    from kronos.bars import inspect_bars
+
+    options = _options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
+    report = inspect_bars(_path(file), **options)
+    if as_json:
+        emit_json(report.to_dict())
+    else:
+        _show(report)
+
+
+def _show(report: BarsReport) -> None:
+    from rich.table import Table
+
+    zone = report.timezone or "not said; the times are wall time"
+    if report.timezone_guess:
+        zone = f"not said; the hours are those of {report.timezone_guess}"
+    calendar = report.calendar or "none stands out"
+    if report.stamp:
+        calendar += f", stamps name the {report.stamp} of the bar"
+    symbols = ", ".join(report.symbols[:8]) + (f" … ({len(report.symbols)})" if len(report.symbols) > 8 else "")
+    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in (
+        ("file", report.source),
+        ("layout", report.layout),
+        ("symbol", symbols or "not named"),
+        ("bar size", report.frequency or "cannot be told"),
+        ("time zone", zone),
+        ("calendar", calendar),
+        ("rows", f"{report.rows:,}" + (f" of {report.rows_read:,}" if report.dropped else "")),
+        ("from", str(report.first)),
+        ("to", str(report.last)),
+        ("left out", ", ".join(report.left_out) or "no column"),
+        ("read as", "; ".join(report.notes) or "written"),
+    ):
+        facts.add_row(f"[bold]{name}[/]", _plain(value))
+    output.print(facts)
+    _show_defects("Defects: these rows are refused, or dropped with --on-defect drop", report.defects)
+    _show_defects("Accepted, but worth knowing", report.warnings)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _show_defects(title: str, defects: tuple[Any, ...]) -> None:
+    from rich.table import Table
+
+    if not defects:
+        return
+    table = Table(title=title, title_justify="left")
+    for heading in ("what", "rows", "first rows", "column", "found"):
+        table.add_column(heading, justify="right" if heading == "rows" else "left")
+    for defect in defects:
+        rows = ", ".join(str(row) for row in defect.rows[:5])
+        table.add_row(defect.text, f"{defect.count:,}", rows, defect.column or "", _plain(defect.example or ""))
+    output.print(table)
+
+
+@app.command()
+def convert(
+    file: File,
+    target: Output,
+    symbol: Symbol = None,
+    column: Columns = None,
+    timezone: Timezone = None,
+    on_defect: Defects = OnDefect.strict,
+    dayfirst: Dayfirst = None,
+    decimal: DecimalMark = None,
+    epoch: EpochUnit = None,
+    encoding: Encoding = None,
+    newest_first: Newest = None,
+    as_json: Json = False,
+) -> None:
+    """Read any layout and write a plain table of bars."""
+    from kronos.bars import read_bars, write_bars
+
+    options = _options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
+    bars = read_bars(_path(file), on_defect=on_defect.value, **options)
+    write_bars(bars, target)
+    _tell(bars, target, as_json)
+
+
+def _tell(bars: pd.DataFrame, target: Path, as_json: bool) -> None:
+    report = bars.attrs["report"]
+    if as_json:
+        emit_json({"output": str(target), **report.to_dict()})
+        return
+    dropped = f", {report.dropped:,} defective rows dropped" if report.dropped else ""
+    note(f"Wrote {len(bars):,} bars to {target}{dropped}.")
+    for line in report.notes:
+        note(f"  {line}")
+
+
+@app.command()
+def clean(
+    file: File,
+    target: Annotated[Path | None, typer.Option("--output", "-o", help="Write the pieces here.")] = None,
+    symbol: Symbol = None,
+    frequency: Frequency = None,
+    on_defect: Defects = OnDefect.strict,
+    as_json: Json = False,
+) -> None:
+    """Cut series for training where they jump, stop trading or stand still, by the published thresholds."""
+    from kronos.bars import clean_bars, read_bars, write_bars
+
+    cleaned = clean_bars(read_bars(_path(file), symbol=symbol, on_defect=on_defect.value), frequency=frequency)
+    summary = cleaned.to_dict()
+    if target is not None:
+        write_bars(cleaned.to_frame(), target)
+    if as_json:
+        emit_json({"output": str(target) if target else None, **summary})
+        return
+    kept = f"{summary['rows_kept']:,} of {summary['rows']:,} bars in {summary['pieces']:,} pieces"
+    output.print(f"Kept {kept}; a piece has at least {cleaned.rule.min_length} bars.")
+    output.print(
+        f"Cut: {summary['jumps']:,} jumps above {cleaned.rule.jump:.0%}, {summary['idle_bars']:,} bars without volume, "
+        f"{summary['flat_bars']:,} at an unchanged close, {summary['short_bars']:,} in pieces that are too short."
+    )
+    if target is not None:
+        note(f"Wrote {target}; each piece is a symbol of its own.")
+
+
+@app.command()
+def resample(
+    file: File,
+    to: Annotated[str, typer.Option(help="The larger bar size: 15m, 1h, 1d, 1w, 1mo.")],
+    target: Output,
+    symbol: Symbol = None,
+    calendar: Calendar = None,
+    stamp: Annotated[Stamp | None, typer.Option(help="Which end of a bar its timestamp names.")] = None,
+    timezone: Timezone = None,
+    keep_forming: Annotated[bool, typer.Option(help="Keep a last bar that is not over in the data.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make larger bars, within sessions: none spans a lunch break, a night or a weekend."""
+    from kronos.bars import read_bars, resample_bars, write_bars
+
+    bars = read_bars(_path(file), symbol=symbol, timezone=timezone)
+    larger = resample_bars(bars, to, calendar=calendar, stamp=stamp.value if stamp else None, keep_forming=keep_forming)
+    write_bars(larger, target)
+    _tell(larger, target, as_json)
+
+
+@app.command()
+def fetch(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE:SYMBOL", help="binance:BTC/USDT, yfinance:AAPL, akshare:600519.")
+    ],
+    target: Output,
+    timeframe: Annotated[str, typer.Option(help="Bar size.")] = "1d",
+    since: Annotated[str | None, typer.Option(help="First date; one year back by default.")] = None,
+    until: Annotated[str | None, typer.Option(help="End date, not included.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Download bars; a broken download is resumed by the same command."""
+    from kronos.bars import fetch_bars
+
+    with progress(f"Fetching {source}") as report:
+        bars = fetch_bars(
+            source,
+            timeframe=timeframe,
+            since=since,
+            until=until,
+            output=target,
+            progress=lambda count, share: report(int(share * 1000), 1000, f"{count:,} bars"),
+        )
+    _tell(bars, target, as_json)
+
+
+@app.command("import")
+def import_files(
+    files: Files,
+    store: Store,
+    symbol: Symbol = None,
+    frequency: Frequency = None,
+    column: Columns = None,
+    timezone: Timezone = None,
+    on_defect: Defects = OnDefect.strict,
+    replace: Annotated[bool, typer.Option(help="Let new values win over stored ones.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put files into a bar store, by bar size and symbol; doing it twice changes nothing."""
+    from kronos.bars import BarStore, import_bars
+
+    paths = [_path(name) for name in files]
+    with progress("Importing") as report:
+        done = import_bars(
+            BarStore(store),
+            paths,
+            symbol=symbol,
+            frequency=frequency,
+            replace=replace,
+            progress=report,
+            columns=_columns(column),
+            timezone=timezone,
+            on_defect=on_defect.value,
+        )
+    if as_json:
+        emit_json([vars(item) for item in done])
+        return
+    added = sum(item.added for item in done)
+    note(f"{len(done)} series, {added:,} new bars in {store}.")
+
+
+@app.command("list")
+def list_store(store: Store, frequency: Frequency = None, as_json: Json = False) -> None:
+    """List what a bar store holds."""
+    from rich.table import Table
+
+    from kronos.bars import BarStore
+
+    if not store.is_dir():
+        raise ConfigError(f"{store} is not a bar store. Make one with kronos bars import FILES --store {store}.")
+    entries = BarStore(store).entries(frequency)
+    if as_json:
+        emit_json([vars(entry) for entry in entries])
+        return
+    table = Table()
+    for heading in ("symbol", "bar size", "bars", "from", "to", "time zone"):
+        table.add_column(heading, justify="right" if heading == "bars" else "left")
+    for entry in entries:
+        table.add_row(
+            _plain(entry.symbol), entry.frequency, f"{entry.rows:,}", entry.first, entry.last, entry.timezone or ""
+        )
+    output.print(table)
+    if not entries:
+        console.print("The store is empty.")
