@@ -24,9 +24,10 @@ import numpy as np
 import pandas as pd
 from benchmarks.quality_data import DATA, random_walks, real_windows, sample_windows
 
+from kronos.cli.evaluate import load_forecaster
 from kronos.evaluation import metrics
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.protocol import Context, Forecaster, forecast_in_batches
+from kronos.evaluation.protocol import Forecaster, forecast_in_batches
 from kronos.evaluation.scoring import score_window
 from kronos.evaluation.signals import correlation, slope
 from kronos.evaluation.statistics import cluster_bootstrap, first_mean, ratio_of_means, time_blocks
@@ -34,33 +35,6 @@ from kronos.evaluation.windows import Window
 
 YARDSTICK = "rw-resampled"
 DEFAULT_BASELINES = ("rw-resampled", "rw-resampled-drift", "rw-gaussian", "ewma", "garch", "last-close")
-
-
-class PredictorForecaster:
-    """A thin adapter: the library's predictor as the evaluation's Forecaster."""
-
-    def __init__(self, name: str, device: str | None, **settings: Any) -> None:
-        from kronos import KronosPredictor
-
-        self.name = name
-        self.predictor = KronosPredictor.from_pretrained(name, device=device)
-        self.settings = {key: value for key, value in settings.items() if value is not None}
-
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[np.ndarray]:
-        """Sample paths for each context."""
-        columns = ["open", "high", "low", "close", "volume", "amount"]
-        tables, future = {}, {}
-        for number, context in enumerate(contexts):
-            table = pd.DataFrame(context.values, columns=columns)
-            table.insert(0, "timestamp", context.timestamps)
-            tables[str(number)] = table
-            future[str(number)] = pd.DatetimeIndex(context.future_timestamps)
-        found = dict(
-            self.predictor.forecast_many(
-                tables, horizon=horizon, num_samples=num_samples, seed=seed, future=future, **self.settings
-            )
-        )
-        return [np.asarray(found[str(number)].samples, dtype=float) for number in range(len(contexts))]
 
 
 def say(text: str) -> None:
@@ -204,7 +178,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     forecasters: list[Forecaster] = list(make_baselines(names))
     if args.model != "none":
         options = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
-        forecasters.append(PredictorForecaster(args.model, args.device, **options))
+        forecasters.append(load_forecaster(args.model, args.device, **options))
     clusters = cluster_labels(windows)
     walks = random_walks(args.walks, args.context, args.horizon, args.seed)
     tables = {f.name: scored(f, windows, args.samples, args.seed) for f in forecasters}

@@ -81,6 +81,11 @@ class Forecaster(Protocol):
     ``forecast`` returns one array (num_samples, horizon, 6) per context, in the order of the contexts. The same
     seed and context must give the same paths whatever the other contexts are. A point forecaster returns
     num_samples equal paths or a single one.
+
+    Optional attributes that the evaluation reads where they exist: ``fingerprint`` (str, distinguishes stored
+    scores), ``training_cutoff`` (datetime64, the last date it was trained on), ``parallel`` (bool, may be copied to
+    other processes), and ``nats(context, truth) -> (H,)``, the negative log-likelihood of the true bars, called only
+    after the forecast is in.
     """
 
     name: str

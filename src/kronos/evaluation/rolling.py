@@ -136,8 +136,10 @@ def score_batch(forecaster: Forecaster, windows: Sequence[Window], num_samples: 
     answer = check_paths(forecaster.forecast(contexts, horizon, num_samples, seed), contexts, horizon, forecaster.name)
     fell_back = getattr(forecaster, "fallbacks", 0) - fell_back
     tables = []
+    nats_of = getattr(forecaster, "nats", None)  # asked only after the forecast is in
     for window, paths in zip(windows, answer, strict=True):
         score = score_window(window, paths, seed)
+        score.steps["nats"] = np.full(horizon, np.nan) if nats_of is None else nats_of(window.context, window.truth)
         table = pd.DataFrame(
             {
                 "group": window.group,

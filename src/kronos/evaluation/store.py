@@ -56,7 +56,7 @@ class ResultStore:
         self._number += 1
         final = self._folder / f"part-{self._number:06d}.parquet"
         draft = final.with_suffix(".draft")
-        rows.to_parquet(draft, index=False)
+        rows.to_parquet(draft, index=False, compression="zstd")
         os.replace(draft, final)
 
     def read(self, forecaster_ids: list[str], window_ids: list[str]) -> pd.DataFrame:

@@ -54,7 +54,9 @@ def per_window(table: pd.DataFrame) -> pd.DataFrame:
     between mean path and truth, NaN for a flat forecast).
     """
     keys = ["forecaster", "window_id"]
-    steps = [c for c in table.columns if c.startswith(("crps", "absolute", "energy", "pinball", "covered", "width"))]
+    steps = [
+        c for c in table.columns if c.startswith(("crps", "absolute", "energy", "pinball", "covered", "width", "nats"))
+    ]
     grouped = table.groupby(keys, sort=False)
     out = grouped[steps].mean()
     last = table.loc[grouped["step"].idxmax()].set_index(keys)
@@ -89,6 +91,8 @@ def price_row(rows: pd.DataFrame, yardstick: pd.DataFrame, pit: npt.NDArray[Any]
         "invalid_bars": float(rows["invalid"].mean()),
         "fallbacks": float(rows["fallback"].mean()),
     }
+    if rows["nats"].notna().any():
+        out["nats_per_bar"] = float(rows["nats"].mean())
     for level in ("50", "80", "90"):
         out[f"coverage_{level}"] = cluster_bootstrap(labels, rows[f"covered_{level}"], first_mean).as_dict()
         out[f"width_{level}"] = float(rows[f"width_{level}"].mean())

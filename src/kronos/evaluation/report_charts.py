@@ -1,0 +1,142 @@
+"""The charts of the report: calibration, PIT, CRPS by step, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from kronos.evaluation.metrics import sample_quantile
+from kronos.evaluation.protocol import CLOSE
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from kronos.evaluation.run import Example
+
+INK, GRID, TRUTH = "#7d8896", "rgba(128, 138, 150, 0.18)", "#e4572e"
+PALETTE = ("#2563eb", "#0d9488", "#9333ea", "#d97706", "#475569", "#db2777", "#65a30d", "#0891b2", "#b45309")
+BANDS = ((0.9, "rgba(37, 99, 235, 0.14)"), (0.8, "rgba(37, 99, 235, 0.16)"), (0.5, "rgba(37, 99, 235, 0.26)"))
+
+
+def _dress(chart: go.Figure, height: int, **layout: Any) -> go.Figure:
+    chart.update_layout(
+        height=height,
+        margin={"l": 55, "r": 15, "t": 35, "b": 45},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": INK, "size": 12},
+        legend={"orientation": "h", "y": -0.2},
+        **layout,
+    )
+    chart.update_xaxes(gridcolor=GRID, zerolinecolor=GRID)
+    chart.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
+    return chart
+
+
+def colours(names: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Line style per forecaster: models solid and first in the palette, baselines dotted."""
+    order = [*models, *(name for name in names if name not in models)]
+    return {
+        name: {
+            "color": PALETTE[place % len(PALETTE)],
+            "width": 2.5 if name in models else 1.3,
+            "dash": "solid" if name in models else "dot",
+        }
+        for place, name in enumerate(order)
+    }
+
+
+def calibration_chart(table: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> go.Figure:
+    """Share of truths below each quantile against the quantile: on the diagonal is honest.
+
+    Read from the PIT of every (window, step); a flat S means too wide, a steep one too narrow.
+    """
+    import plotly.graph_objects as go
+
+    levels = np.linspace(0.0, 1.0, 41)
+    chart = go.Figure()
+    chart.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": INK, "width": 1}, name="honest")
+    for name, style in styles.items():
+        pit = table.loc[table["forecaster"] == name, "pit"].dropna().to_numpy()
+        if pit.size:
+            below = [float((pit <= level).mean()) for level in levels]
+            chart.add_scatter(x=levels, y=below, mode="lines", name=name, line=style)
+    chart.update_xaxes(title="quantile that was forecast")
+    chart.update_yaxes(title="share of truths below it")
+    return _dress(chart, 430, title="Calibration of the close")
+
+
+def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[str, Any]]) -> go.Figure:
+    """Histogram of the PIT in twenty bins: flat is honest, U too narrow, hump too wide, slope biased."""
+    import plotly.graph_objects as go
+
+    chart = go.Figure()
+    edges = np.linspace(0, 1, 21)
+    for name in names:
+        pit = table.loc[table["forecaster"] == name, "pit"].dropna().to_numpy()
+        if pit.size:
+            height = np.histogram(pit, bins=edges)[0] / pit.size * 20
+            chart.add_scatter(
+                x=(edges[:-1] + edges[1:]) / 2, y=height, mode="lines", line={**styles[name], "shape": "hvh"}, name=name
+            )
+    chart.add_hline(y=1.0, line={"color": INK, "width": 1})
+    chart.update_xaxes(title="rank of the truth among the paths")
+    chart.update_yaxes(title="density", rangemode="tozero")
+    return _dress(chart, 430, title="PIT")
+
+
+def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[str, Any]]) -> go.Figure:
+    """Mean CRPS over the yardstick's at each step; below one is better."""
+    import plotly.graph_objects as go
+
+    means = table.groupby(["forecaster", "step"])["crps"].mean()
+    chart = go.Figure()
+    for name, style in styles.items():
+        if name in means.index.get_level_values(0):
+            ratio = means[name] / means[yardstick]
+            if ratio.max() < 2.5:  # point forecasts would flatten everything else; they stay in the tables
+                chart.add_scatter(x=ratio.index, y=ratio, mode="lines", name=name, line=style)
+    chart.update_xaxes(title="bars ahead")
+    chart.update_yaxes(title=f"CRPS / {yardstick}")
+    return _dress(chart, 430, title="CRPS by horizon")
+
+
+def example_chart(example: Example) -> go.Figure:
+    """The last bars of the context, the fan of the forecast and what came."""
+    import plotly.graph_objects as go
+
+    context, truth = example.window.context, example.window.truth
+    shown = min(len(context.timestamps), 3 * len(truth))
+    chart = go.Figure()
+    chart.add_scatter(
+        x=context.timestamps[-shown:], y=context.values[-shown:, CLOSE], line={"color": INK, "width": 1.3}, name="past"
+    )
+    times = np.concatenate([context.timestamps[-1:], context.future_timestamps])
+
+    def joined(values: Any) -> Any:
+        return np.concatenate([[context.last_close], values])
+
+    closes = example.paths[..., CLOSE].T
+    for level, fill in BANDS:
+        ends = sample_quantile(closes, [(1 - level) / 2, (1 + level) / 2])
+        chart.add_scatter(x=times, y=joined(ends[:, 1]), line={"width": 0}, showlegend=False, hoverinfo="skip")
+        chart.add_scatter(
+            x=times,
+            y=joined(ends[:, 0]),
+            line={"width": 0},
+            fill="tonexty",
+            fillcolor=fill,
+            name=f"{level:.0%}",
+            hoverinfo="skip",
+        )
+    chart.add_scatter(x=times, y=joined(np.median(closes, axis=1)), line={"color": PALETTE[0]}, name="median")
+    chart.add_scatter(x=times, y=joined(truth[:, CLOSE]), line={"color": TRUTH, "width": 2}, name="what came")
+    where = f"{example.window.group} {context.symbol}".strip()
+    title = f"{example.kind}: {where}, {np.datetime_as_string(context.cutoff, unit='m')}, CRPS {example.crps:.2f} σ"
+    # bars follow one another: nights and weekends would draw as long straight lines
+    stamps = [str(t) for t in [*context.timestamps[-shown:], *context.future_timestamps]]
+    chart.update_xaxes(type="category", categoryarray=stamps, nticks=6, showticklabels=False)
+    return _dress(chart, 340, title={"text": title, "font": {"size": 13}}, showlegend=example.kind == "best")
