@@ -40,6 +40,22 @@ class Hooks:
     progress: Callable[[int], None] | None = None  # told how many more bars have been sampled
     cancel: Callable[[], bool] | None = None  # asked before every bar
 
+    @classmethod
+    def counting(
+        cls, progress: Callable[[int, int], None] | None, cancel: Callable[[], bool] | None, total: int
+    ) -> Hooks:
+        """Hooks for a caller who wants to hear (bars sampled so far, bars in all)."""
+        if progress is None:
+            return cls(None, cancel)
+        done = 0
+
+        def more(bars: int) -> None:
+            nonlocal done
+            done += bars
+            progress(done, total)
+
+        return cls(more, cancel)
+
     def check(self) -> None:
         """Raises Cancelled when the caller asks to stop."""
         if self.cancel is not None and self.cancel():

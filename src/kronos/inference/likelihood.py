@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kronos.bars.transform import BarTransform
 from kronos.model import Kronos, KronosTokenizer
 
 
@@ -61,3 +62,30 @@ def token_likelihood(
         fine[0], s2[0, 1:], reduction="none"
     )
     return nats.double().cpu().numpy()
+
+
+def score_series(
+    model: Kronos,
+    tokenizer: KronosTokenizer,
+    transform: BarTransform,
+    values: npt.NDArray[np.float64],
+    stamps: npt.NDArray[np.int64],
+    *,
+    context_length: int,
+    max_context: int,
+    clip: float,
+) -> npt.NDArray[np.float64]:
+    """(T,) nats of every bar of (T, 6) bars and (T, 5) stamps, each given bars before it alone.
+
+    Blocks of bars follow ``context_length`` bars that set the scale; both together are at most ``max_context``
+    features. NaN before the first block.
+    """
+    out = np.full(len(values), np.nan)
+    block = max_context - context_length + transform.lost
+    for first in range(context_length, len(out), block):
+        window = slice(first - context_length, min(first + block, len(out)))
+        state = transform.fit(values[window][:context_length], clip=clip)
+        features = transform.encode(values[window], state)
+        nats = token_likelihood(model, tokenizer, features, stamps[window][transform.lost :])
+        out[first : window.stop] = nats[first - window.stop :]
+    return out

@@ -39,7 +39,7 @@ def recompute_everything(
         features: (B, T, F).
         stamps: (B, T + H, 5) of context and horizon.
         uniforms: (B, S, H, 2).
-        published_sampler: sort all tokens to sample and draw from torch's global stream, as the published loop does.
+        published_sampler: sort all tokens to sample and draw from a multinomial, as the published loop does.
             For timing alone.
         steps: compute only these steps of the horizon and take token 0 at the others. For timing alone.
 
@@ -49,6 +49,7 @@ def recompute_everything(
     n_series, n_context = features.shape[:2]
     n_paths, horizon = uniforms.shape[1:3]
     window = Window(n_context, max_context, window_stride)
+    generator = torch.Generator(features.device).manual_seed(0) if published_sampler else None
     wanted = set(range(horizon) if steps is None else steps)
     with eval_mode(model, tokenizer):
         x = features.repeat_interleave(n_paths, dim=0)  # (B·S, T, F): every path is a series of its own
@@ -60,9 +61,9 @@ def recompute_everything(
             if step in wanted:
                 now = slice(window.start(known), known)
                 logits, hidden = model.decode_s1(s1[:, now], s2[:, now], stamps[:, now])
-                next_s1 = _draw(logits[:, -1], draws[:, step, 0], settings, published_sampler)
+                next_s1 = _draw(logits[:, -1], draws[:, step, 0], settings, generator)
                 logits = model.decode_s2(hidden, next_s1[:, None])
-                next_s2 = _draw(logits[:, -1], draws[:, step, 1], settings, published_sampler)
+                next_s2 = _draw(logits[:, -1], draws[:, step, 1], settings, generator)
             else:
                 next_s1 = next_s2 = s1.new_zeros(len(x))
             s1 = torch.cat((s1, next_s1[:, None]), dim=1)
@@ -77,18 +78,18 @@ def recompute_everything(
     return s1[:, n_context:].view(shape), s2[:, n_context:].view(shape), torch.cat(bars, dim=1).view(*shape, -1)
 
 
-def _draw(logits: Tensor, uniform: Tensor, settings: SamplingSettings, published_sampler: bool) -> Tensor:
-    if published_sampler:
-        return sort_and_draw(logits, settings)
+def _draw(logits: Tensor, uniform: Tensor, settings: SamplingSettings, generator: torch.Generator | None) -> Tensor:
+    if generator is not None:
+        return sort_and_draw(logits, settings, generator)
     return sample_token(logits, uniform, settings)
 
 
-def sort_and_draw(logits: Tensor, settings: SamplingSettings) -> Tensor:
-    """The published sampler: sort all logits, cut the nucleus, draw a multinomial. (B, V) -> (B,)."""
+def sort_and_draw(logits: Tensor, settings: SamplingSettings, generator: torch.Generator) -> Tensor:
+    """The published sampler: sort all logits, cut the nucleus, draw from a multinomial. (B, V) -> (B,)."""
     logits = logits / settings.temperature
     ordered, places = logits.sort(descending=True)
     beyond = ordered.softmax(-1).cumsum(-1) > settings.top_p
     beyond[:, 1:] = beyond[:, :-1].clone()
     beyond[:, 0] = False
     logits = logits.masked_fill(beyond.scatter(1, places, beyond), float("-inf"))
-    return torch.multinomial(logits.softmax(-1), 1)[:, 0]
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]

@@ -18,25 +18,29 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from kronos.bars.schema import FEATURES
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, DataError
+from kronos.inference.assemble import assemble_forecast
 from kronos.inference.batches import Engine, Request
 from kronos.inference.engine import Hooks
 from kronos.inference.forecast import Forecast
-from kronos.inference.likelihood import hidden_states, token_likelihood
+from kronos.inference.likelihood import hidden_states, score_series
+from kronos.inference.pair import check_pair, load_pair, usable_device
 from kronos.inference.plan import MOST_BARS, MOST_PATHS, Plan, calibrated_settings, make_request, whole_number
 from kronos.inference.published import PublishedInput, published_frame, read_published
-from kronos.inference.repair import repair_bars
 from kronos.inference.rng import check_seed
 from kronos.inference.sampling import SamplingSettings
-from kronos.inference.series import Future, Series, chunks, future_of, make_series, stamp_features, tables_of
-from kronos.inference.width import widen, width_factors
+from kronos.inference.series import (
+    UNLIMITED,
+    Future,
+    Series,
+    chunks,
+    future_of,
+    make_series,
+    stamp_features,
+    tables_of,
+)
 from kronos.model import Kronos, KronosTokenizer
-from kronos.model.checkpoint import family_member
-
-Progress = Callable[[int, int], None]
-Cancel = Callable[[], bool]
 
 _SERIES_AT_ONCE = 256  # prepared together by forecast_many, so that any number of series needs bounded memory
 
@@ -68,23 +72,15 @@ class KronosPredictor:
         revision: str | None = None,
         dtype: str = "float32",
     ) -> None:
-        m, t = model.config, tokenizer.config
-        if (m.s1_bits, m.s2_bits) != (t.s1_bits, t.s2_bits):
-            raise ConfigError(
-                f"the model reads {m.s1_bits}+{m.s2_bits} bits, the tokenizer writes {t.s1_bits}+{t.s2_bits}; "
-                "load a pair that was trained together"
-            )
-        if t.d_in != len(FEATURES):
-            raise ConfigError(f"the tokenizer reads {t.d_in} features; a bar has {len(FEATURES)}")
-        if isinstance(max_context, bool) or not isinstance(max_context, int) or max_context < 2:
-            raise ConfigError(f"max_context is {max_context!r}; it must be a whole number of bars, 2 or more")
+        check_pair(model, tokenizer)
+        self.max_context = whole_number("max_context", max_context, 2, 1_000_000)
         if not clip > 0:
             raise ConfigError(f"clip is {clip!r}; it must be above 0")
-        self.device = _device(device)
+        self.device = usable_device(device)
         self.model, self.tokenizer = model.to(self.device), tokenizer.to(self.device)
-        self.max_context, self.clip = max_context, float(clip)
+        self.clip = float(clip)
         self.name, self.revision = name, revision
-        self.transform = get_transform(t.bar_transform)
+        self.transform = get_transform(tokenizer.config.bar_transform)
         self.engine = Engine(self.model, self.tokenizer, dtype=dtype)
 
     @classmethod
@@ -108,21 +104,8 @@ class KronosPredictor:
             CheckpointError: not found, damaged, or unreachable.
             ConfigError: a hub id whose tokenizer is unknown.
         """
-        member = None if Path(name).is_dir() else family_member(str(name))
-        if tokenizer is None:
-            if member is None and not Path(name).is_dir() and str(name).count("/") == 1:
-                raise ConfigError(f"the tokenizer of '{name}' is not known; name it with tokenizer=")
-            tokenizer = member.tokenizer if member else name
-        model = Kronos.from_pretrained(name, revision=revision)
-        return cls(
-            model,
-            KronosTokenizer.from_pretrained(tokenizer),
-            device,
-            member.max_context if member and not model.config.consistent else model.config.max_context,
-            name=_short_name(name, member),
-            revision=revision,
-            dtype=dtype,
-        )
+        pair = load_pair(name, revision, tokenizer)
+        return cls(pair.model, pair.tokenizer, device, pair.max_context, name=pair.name, revision=revision, dtype=dtype)
 
     # -- the published interface ------------------------------------------------------------------------------
 
@@ -226,8 +209,8 @@ class KronosPredictor:
         seed: int = 0,
         calendar: str | None = None,
         future: Any = None,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
         context_length: int | None = None,
         window_stride: int | None = None,
     ) -> Forecast:
@@ -255,7 +238,7 @@ class KronosPredictor:
         settings = calibrated_settings(self.model.config, temperature, top_k, top_p)
         plan = Plan.build(self.max_context, settings, horizon, num_samples, seed, context_length, window_stride)
         series = self._series(bars, plan)
-        hooks = _hooks(progress, cancel, plan.paths * plan.horizon)
+        hooks = Hooks.counting(progress, cancel, plan.paths * plan.horizon)
         return self._forecast([(series, future_of(series, plan.horizon, calendar, future))], plan, hooks)[0]
 
     def forecast_many(
@@ -268,8 +251,8 @@ class KronosPredictor:
         top_p: float | None = None,
         seed: int = 0,
         calendar: str | None = None,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
         context_length: int | None = None,
         window_stride: int | None = None,
     ) -> Iterator[tuple[str, Forecast]]:
@@ -284,7 +267,7 @@ class KronosPredictor:
         settings = calibrated_settings(self.model.config, temperature, top_k, top_p)
         plan = Plan.build(self.max_context, settings, horizon, num_samples, seed, context_length, window_stride)
         tables = tables_of(series)
-        hooks = _hooks(progress, cancel, len(tables) * plan.paths * plan.horizon)
+        hooks = Hooks.counting(progress, cancel, len(tables) * plan.paths * plan.horizon)
         return self._forecast_chunks(tables, plan, calendar, hooks)
 
     def _forecast_chunks(
@@ -334,41 +317,36 @@ class KronosPredictor:
 
         Where the transform spends its first bar as anchor, T is one less than the bars read.
         """
-        series = make_series(bars, self.max_context + self.transform.lost, 1 + self.transform.lost)
+        lost = self.transform.lost
+        series = make_series(bars, self.max_context + lost, 1 + lost)
         features = self.transform.encode(series.values, self.transform.fit(series.values, clip=self.clip))
-        stamps = stamp_features(pd.DatetimeIndex(series.bars["timestamp"]))[self.transform.lost :]
+        stamps = stamp_features(pd.DatetimeIndex(series.bars["timestamp"]))[lost:]
         return hidden_states(self.model, self.tokenizer, features, stamps)
 
     def score(self, bars: Any, context_length: int | None = None) -> npt.NDArray[np.float64]:
         """(T,) negative log-likelihood of every bar's two tokens, in nats.
 
-        Every bar is judged from bars before it alone, scale included: blocks of bars follow a context of
-        ``context_length`` bars that sets the scale.
+        Every bar is judged from earlier bars alone, scale included: blocks of bars follow a context that sets the
+        scale. The first ``context_length`` bars, which nothing precedes, are NaN.
 
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
-
-        Returns:
-            One number a bar; NaN for the first ``context_length`` bars, which nothing precedes.
         """
-        series = make_series(bars, 1 << 40, 2 + 2 * self.transform.lost)
-        most = self.max_context // 2
-        length = min(most, len(series.bars) // 2) if context_length is None else context_length
-        if not 1 + self.transform.lost <= length < self.max_context:
-            raise ConfigError(
-                f"context_length is {length}; it must be from {1 + self.transform.lost} to {self.max_context - 1} bars"
-            )
-        stamps = stamp_features(series.times)
-        out = np.full(len(series.bars), np.nan)
-        block = self.max_context - length + self.transform.lost
-        for first in range(length, len(out), block):
-            window = slice(first - length, min(first + block, len(out)))
-            values = series.values[window]
-            state = self.transform.fit(values[:length], clip=self.clip)
-            features = self.transform.encode(values, state)
-            nats = token_likelihood(self.model, self.tokenizer, features, stamps[window][self.transform.lost :])
-            out[first : window.stop] = nats[-(window.stop - first) :]
-        return out
+        least = 1 + self.transform.lost
+        series = make_series(bars, UNLIMITED, 2 * least)
+        if context_length is None:
+            context_length = min(self.max_context // 2, len(series.bars) // 2)
+        context_length = whole_number("context_length", context_length, least, self.max_context - 1)
+        return score_series(
+            self.model,
+            self.tokenizer,
+            self.transform,
+            series.values,
+            stamp_features(series.times),
+            context_length=context_length,
+            max_context=self.max_context,
+            clip=self.clip,
+        )
 
     # -- inside -----------------------------------------------------------------------------------------------
 
@@ -404,70 +382,15 @@ class KronosPredictor:
             hooks=hooks,
         )
         return [
-            self._finish(series, future, plan, self.transform.decode(sampled, state))
+            assemble_forecast(
+                self.transform.decode(sampled, state),
+                series,
+                future,
+                plan,
+                self.model.config,
+                transform=self.transform.name,
+                model=self.name,
+                revision=self.revision,
+            )
             for (series, future), (_, state), sampled in zip(jobs, prepared, features, strict=True)
         ]
-
-    def _finish(self, series: Series, future: Future, plan: Plan, bars: npt.NDArray[np.float64]) -> Forecast:
-        metadata = self._metadata(series, future, plan)
-        if self.transform.name == "returns":
-            width = (self.model.config.calibration or {}).get("width")
-            if width is not None:
-                bars = widen(bars, series.last_close, width_factors(width, plan.horizon))
-        else:
-            bars, metadata["repaired_bars"] = repair_bars(bars, series.last_close)
-        return Forecast(bars.astype(np.float32), future.times, metadata, series.bars, series.symbol)
-
-    def _metadata(self, series: Series, future: Future, plan: Plan) -> dict[str, Any]:
-        notes = [*series.warnings, *future.notes]
-        if future.estimated:
-            notes.append(f"{future.estimated} timestamps lie beyond the calendar's end and are estimated")
-        return {
-            "model": self.name,
-            "revision": self.revision,
-            "seed": plan.seed,
-            "settings": {
-                "temperature": plan.settings.temperature,
-                "top_k": plan.settings.top_k,
-                "top_p": plan.settings.top_p,
-                "num_samples": plan.paths,
-                "window_stride": plan.window_stride,
-            },
-            "cutoff": series.times[-1].isoformat(),
-            "horizon": plan.horizon,
-            "calendar": future.calendar,
-            "frequency": future.frequency,
-            "context_length": len(series.bars),
-            "estimated_timestamps": future.estimated,
-            "warnings": notes,
-        }
-
-
-def _hooks(progress: Progress | None, cancel: Cancel | None, total: int) -> Hooks:
-    if progress is None:
-        return Hooks(None, cancel)
-    done = 0
-
-    def more(bars: int) -> None:
-        nonlocal done
-        done += bars
-        progress(done, total)
-
-    return Hooks(more, cancel)
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        wanted = torch.device(device)
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
-    return wanted
-
-
-def _short_name(name: str | Path, member: Any) -> str:
-    if member is not None:
-        return str(member.model).rsplit("/", 1)[-1].lower()
-    return Path(name).name if Path(name).is_dir() else str(name)

@@ -15,6 +15,7 @@ from kronos.bars.read import read_bars
 from kronos.bars.schema import FEATURES, TIME_FEATURES, to_table
 from kronos.errors import DataError
 
+UNLIMITED = 1 << 40  # bars to keep, where all are wanted
 _CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
 
 
