@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from kronos.cli import forecast, models, train
+from kronos.cli import bars, evaluate, forecast, models, train
 
 app = typer.Typer(
     name="kronos",
@@ -38,8 +36,7 @@ def root(
 
 
 app.command()(forecast.forecast)
-app.add_typer(models.app, name="models")
+app.command()(evaluate.evaluate)
 app.add_typer(train.app, name="train")
-for group in ("bars", "evaluate"):
-    if find_spec(f"kronos.cli.{group}"):
-        app.add_typer(import_module(f"kronos.cli.{group}").app, name=group)
+app.add_typer(bars.app, name="bars")
+app.add_typer(models.app, name="models")
