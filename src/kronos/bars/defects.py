@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.report import Defect
+from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import PRICES
 from kronos.bars.times import TimeColumn
 from kronos.errors import DataError
@@ -54,13 +55,13 @@ class Finding:
         """Rows concerned."""
         return len(self.where) + len(self.rows_gone)
 
-    def defect(self, rows: npt.NDArray[np.int64]) -> Defect:
+    def defect(self, rows: RowNumbers) -> Defect:
         """The finding as an entry of the report; ``rows`` are the row numbers of the whole table."""
         first = self.rows_gone[:10] if self.rows_gone else tuple(int(row) for row in rows[self.where[:10]])
         return Defect(self.kind, self.count, first, self.column, self.example)
 
 
-def refuse(findings: list[Finding], rows: npt.NDArray[np.int64], where: str) -> NoReturn:
+def refuse(findings: list[Finding], rows: RowNumbers, where: str) -> NoReturn:
     """Raise the DataError of strict mode: the first defective row in full, the other kinds counted."""
     defects = [(finding.defect(rows), finding) for finding in findings]
     defects.sort(key=lambda pair: pair[0].rows[0])
@@ -99,27 +100,31 @@ def value_findings(frame: pd.DataFrame) -> tuple[dict[str, Floats], list[Finding
         findings += _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
         findings += _price_findings(name, values[name], text)
     findings = _by_kind(findings)
-    sound = np.ones(len(frame), dtype=bool)
-    for finding in findings:
-        sound[finding.where] = False
-    findings += _shape_findings(values, sound)
-    mean = (values["open"] + values["high"] + values["low"] + values["close"]) / 4
+    findings += _shape_findings(values, findings)
     for name in ("volume", "amount"):
-        values[name], more = _traded(name, frame, values, mean, notes)
+        values[name], more = _traded(name, frame, values, notes)
         findings += more
-    _note_units(frame, values, mean, notes)
+    _note_units(frame, values, notes)
     return values, findings, notes
 
 
-def _note_units(frame: pd.DataFrame, values: dict[str, Floats], mean: Floats, notes: list[str]) -> None:
+def _mean_price(values: dict[str, Floats]) -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
+
+
+def _note_units(frame: pd.DataFrame, values: dict[str, Floats], notes: list[str]) -> None:
     """Volume in lots or amount in thousands is common; it is said, never changed."""
     if "volume" not in frame.columns or "amount" not in frame.columns:
         return
-    worth = values["volume"] * mean
-    traded = (worth > 0) & (values["amount"] > 0)
-    if not traded.any():
-        return
-    ratio = float(np.median(values["amount"][traded][:10_000] / worth[traded][:10_000]))
+    stride = len(frame) // 10_000 + 1  # a sample from the whole table is enough for a note
+    sample = {name: column[::stride] for name, column in values.items()}
+    with np.errstate(over="ignore", invalid="ignore"):
+        worth = sample["volume"] * _mean_price(sample)
+        traded = (worth > 0) & (sample["amount"] > 0) & np.isfinite(worth) & np.isfinite(sample["amount"])
+        if not traded.any():
+            return
+        ratio = float(np.median(sample["amount"][traded] / worth[traded]))
     if 50 < ratio < 200:
         notes.append("volume is in lots: amount is about 100 × volume × price")
     elif not 0.5 < ratio < 2:
@@ -170,11 +175,16 @@ def _price_findings(name: str, price: Floats, text: Mask) -> list[Finding]:
     ]
 
 
-def _shape_findings(values: dict[str, Floats], sound: Mask) -> list[Finding]:
+def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[Finding]:
     """Bars whose prices are sound one by one but contradict each other."""
     top = np.maximum(values["open"], values["close"])
     bottom = np.minimum(values["open"], values["close"])
     high, low = values["high"], values["low"]
+    if (high >= top).all() and (low <= bottom).all():
+        return []  # the usual case
+    sound = np.ones(len(high), dtype=bool)
+    for finding in earlier:
+        sound[finding.where] = False
     with np.errstate(invalid="ignore", over="ignore"):
         slack = TOLERANCE * np.abs(high)
         crossed = (high < low - slack) & sound
@@ -194,11 +204,9 @@ def _shape_findings(values: dict[str, Floats], sound: Mask) -> list[Finding]:
 
 
 def _traded(
-    name: str, frame: pd.DataFrame, values: dict[str, Floats], mean: Floats, notes: list[str]
+    name: str, frame: pd.DataFrame, values: dict[str, Floats], notes: list[str]
 ) -> tuple[Floats, list[Finding]]:
     """Volume or amount; absent ones follow the table contract."""
-    absent = np.zeros(len(mean)) if name == "volume" or "volume" not in frame else values["volume"] * mean
-    absent = np.where(np.isfinite(absent), absent, 0.0)
     if name not in frame.columns or (name == "amount" and "volume" not in frame.columns):
         if name in frame.columns:
             notes.append("amount without volume: both read as 0")
@@ -206,9 +214,11 @@ def _traded(
             notes.append("no volume: volume and amount are 0")
         elif "volume" in frame.columns:
             notes.append("no amount: volume × mean price")
-        return absent, []
+        return _absent(name, frame, values), []
     column, text = _floats(frame[name])
     findings = _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
+    if column.size and np.isfinite(column.sum()) and column.min() >= 0 and column.max() < 3e38:
+        return column, findings
     missing = np.isnan(column)
     if missing.any() and not text.all():
         filled = int((missing & ~text).sum())
@@ -219,7 +229,18 @@ def _traded(
     with np.errstate(invalid="ignore", over="ignore"):
         findings += _at(f"negative_{name}", column < 0, name, column)
         findings += _at(f"infinite_{name}", np.isinf(column.astype(np.float32)), name, column)
-    return np.where(missing, absent, column), findings
+    return np.where(missing, _absent(name, frame, values), column), findings
+
+
+def _absent(name: str, frame: pd.DataFrame, values: dict[str, Floats]) -> Floats:
+    """What stands for an absent volume (0) or amount (volume times the mean price)."""
+    if name == "volume" or "volume" not in frame.columns:
+        return np.zeros(len(frame))
+    with np.errstate(over="ignore", invalid="ignore"):
+        worth = values["volume"] * _mean_price(values)
+    if np.isfinite(worth.sum()):
+        return worth
+    return np.where(np.isfinite(worth), worth, 0.0)
 
 
 def time_findings(times: TimeColumn, symbols: npt.NDArray[np.object_] | None) -> list[Finding]:
@@ -284,7 +305,7 @@ def _longest_rising(series: npt.NDArray[np.int64]) -> list[int]:
     return chain[::-1]
 
 
-def warnings_in(bars: pd.DataFrame, rows: npt.NDArray[np.int64]) -> list[Defect]:
+def warnings_in(bars: pd.DataFrame, rows: RowNumbers) -> list[Defect]:
     """What is accepted but worth knowing: places where regular bars are missing, bars without volume."""
     found: list[Defect] = []
     volume = bars["volume"].to_numpy()

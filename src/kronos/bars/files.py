@@ -11,20 +11,40 @@ from typing import Any, Final
 from kronos.errors import CapacityError, DataError
 
 _MOST_RATIO: Final = 100
+_HEAD: Final = 4096
+_PACKED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"PK\x03\x04", b"PK\x05\x06")
 _FREE_SIZE: Final = 64 * 2**20  # below this, any ratio is harmless
 
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a file, unpacked, and what they are: ``text``, ``parquet`` or ``arrow``."""
+    """A file, unpacked, and what it is: ``text``, ``parquet`` or ``arrow``.
 
-    data: bytes | memoryview
+    Attributes:
+        head: its first bytes.
+        data: all bytes where they had to be unpacked, else None.
+        path: the file itself.
+    """
+
+    head: bytes
     kind: str
+    path: Path
+    data: bytes | None = None
     notes: tuple[str, ...] = field(default=())
+
+    def read(self) -> bytes:
+        """All bytes."""
+        return self.path.read_bytes() if self.data is None else self.data
+
+    def open(self) -> Any:
+        """A source that Arrow can seek in."""
+        import pyarrow as pa
+
+        return pa.OSFile(str(self.path)) if self.data is None else pa.BufferReader(self.data)
 
 
 def open_content(path: Path) -> Content:
-    """Read a file and unpack it.
+    """Look at a file and unpack it where it is packed.
 
     Raises:
         DataError: missing, a folder, empty, damaged, or of a kind that holds no bars.
@@ -35,19 +55,25 @@ def open_content(path: Path) -> Content:
         raise DataError(f"{path} is a folder, not a file. Name one file in it, or import them: kronos bars import.")
     if not path.exists():
         raise DataError(f"{path}: there is no such file.")
+    if not path.is_file():
+        raise DataError(f"{path}: this is no regular file.")
+    notes: list[str] = []
+    data: bytes | None = None
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if head.startswith(_PACKED):
+            data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    notes: list[str] = []
     for _ in range(3):  # a zip of a gzip of a table is as far as it goes
-        unpacked = _unpack(data, where, notes)
+        unpacked = _unpack(data, where, notes) if data is not None else None
         if unpacked is None:
             break
-        data = unpacked
-    if not data.strip() if len(data) < 4096 else False:
+        data, head = unpacked, unpacked[:_HEAD]
+    if len(head) < _HEAD and not head.strip():
         raise DataError(f"{where}: the file is empty. Bars need a header and at least one row.")
-    return Content(data, _kind(data, where), tuple(notes))
+    return Content(head, _kind(head, where), path, data, tuple(notes))
 
 
 def _kind(data: bytes, where: str) -> str:

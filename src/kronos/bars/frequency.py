@@ -102,6 +102,10 @@ def infer_frequency(times: pd.DatetimeIndex) -> BarSize | None:
     # Wall time, so that a daily bar stays 24 hours long when clocks change.
     wall = times.tz_localize(None) if times.tz is not None else times
     steps = np.diff(wall.to_numpy().astype("datetime64[s]").astype(np.int64))
+    if len(steps) > 1000:  # where one step makes up most of the column, it is the commonest
+        likely = int(np.median(steps[:1000]))
+        if 0 < likely < 86400 - 3600 and (steps == likely).mean() > 0.5:
+            return _canonical(likely, "s")
     steps = steps[steps > 0]
     if len(steps) == 0:
         return None

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.frequency import parse_frequency
@@ -14,6 +13,7 @@ from kronos.bars.gaps import missing_before
 from kronos.bars.guess import Fit, guess_calendar, symbol_hint
 from kronos.bars.read import read_with_rows
 from kronos.bars.report import BarsReport, Defect
+from kronos.bars.rows import RowNumbers
 from kronos.bars.splits import split_suspects
 
 
@@ -31,19 +31,19 @@ def inspect_bars(path_or_table: Any, **options: Any) -> BarsReport:
     return describe(bars, rows)
 
 
-def describe(bars: pd.DataFrame, rows: npt.NDArray[np.int64] | None = None) -> BarsReport:
+def describe(bars: pd.DataFrame, rows: RowNumbers | None = None) -> BarsReport:
     """The report of a bars table, completed by calendar, stamp, gaps and split suspects.
 
     Args:
         bars: a bars table; of several symbols, the longest series is looked at.
         rows: the row number of each bar in its file; None: the bars are counted from 1.
     """
-    rows = np.arange(1, len(bars) + 1) if rows is None else rows
+    rows = RowNumbers.counted(len(bars)) if rows is None else rows
     report: BarsReport = bars.attrs["report"]
     if "symbol" in bars.columns:
         counts = bars["symbol"].value_counts(sort=False)
         longest = (bars["symbol"] == counts.idxmax()).to_numpy()
-        bars, rows = bars[longest], rows[longest]
+        bars, rows = bars[longest], rows.picked(longest)
     if report.frequency is None:
         return report
     times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")

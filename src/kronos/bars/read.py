@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from kronos.bars.files import open_content
 from kronos.bars.layouts import SPARE, normal
 from kronos.bars.report import BarsReport
+from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import FEATURES, to_table
 from kronos.bars.tables import from_arrow, from_frame, from_text, open_arrow
 from kronos.bars.times import TimeColumn, check_zone, parse_times
@@ -87,7 +87,7 @@ def read_with_rows(
     decimal: str | None = None,
     encoding: str | None = None,
     newest_first: bool | None = None,
-) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+) -> tuple[pd.DataFrame, RowNumbers]:
     """As ``read_bars``, with the row number in the file of each bar."""
     check_zone(timezone)
     is_path = isinstance(path_or_table, (str, os.PathLike))
@@ -98,7 +98,7 @@ def read_with_rows(
         if content.kind == "text":
             found, roles, report = from_text(content, columns, decimal, encoding, where)
         else:
-            found, roles, report = from_arrow(open_arrow(content, where), columns, where)
+            found, roles, report = from_arrow(open_arrow(content, columns, where), columns, where)
         report = replace(report, notes=(*content.notes, *report.notes))
     else:
         source = "table"
@@ -114,12 +114,11 @@ def read_with_rows(
     )
     refuse_mixed_zones(times, found.rows, where)
     backwards = _runs_backwards(times, newest_first, roles.newest_first and is_path)
-    frame = pd.DataFrame(index=range(len(times.index)))
+    data: dict[str, Any] = {}
     if "symbol" in found.data:
-        frame["symbol"] = _symbol_column(found.data["symbol"])
-    for name in FEATURES:
-        if name in found.data:
-            frame[name] = _values(found.data[name])
+        data["symbol"] = _symbol_column(found.data["symbol"])
+    data |= {name: _values(found.data[name]) for name in FEATURES if name in found.data}
+    frame = pd.DataFrame(data, copy=False)
     spare: dict[str, Any] = {role: _values(found.data[role]) for role in SPARE if role in found.data}
     report = _use_tick_volume(frame, spare, report)
     picked = _picked_rows(frame, times, symbol, backwards, where)
@@ -128,7 +127,7 @@ def read_with_rows(
     if picked is not None:
         frame = frame.iloc[picked].reset_index(drop=True)
         times = replace(times, index=times.index[picked])
-    rows = found.rows if picked is None else found.rows[picked]
+    rows = found.rows if picked is None else found.rows.picked(picked)
     turned = ("rows run newest first: reversed",) if picked is not None and backwards else ()
     report = replace(report, source=source, notes=(*report.notes, *found.notes, *turned))
     return build_bars(

@@ -13,6 +13,7 @@ from kronos.bars.files import Content
 from kronos.bars.headless import recognise
 from kronos.bars.layouts import ALIASES, Roles, assign, given, normal
 from kronos.bars.report import BarsReport
+from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import PRICES
 from kronos.bars.sniff import Shape, decode, shape_of
 from kronos.bars.textfile import Columns, read_every_column, read_text
@@ -27,7 +28,7 @@ _SEPARATED: Final = {"\t": "tab-separated", ";": "semicolon-separated", " ": "sp
 
 def from_text(content: Content, columns: Assignment, decimal: str | None, encoding: str | None, where: str) -> Parts:
     """Columns of a text file."""
-    data, name = decode(bytes(content.data), encoding, where)
+    data, name = decode(content.read(), encoding, where)
     shape = shape_of(data, where)
     tickers = _distinct(shape.tickers)
     if len(tickers) > 1 and not columns:
@@ -36,7 +37,7 @@ def from_text(content: Content, columns: Assignment, decimal: str | None, encodi
         roles = assign(list(shape.names), columns, where) if shape.names else _headless(data, shape, columns, where)
         found, names = read_text(data, shape, roles.at, decimal, where), list(shape.names)
         if len(tickers) == 1:
-            found.data["symbol"] = pa.array([tickers[0]] * len(found.rows))
+            found.data["symbol"] = pa.array([tickers[0]] * len(found.data["open"]))
     notes = [*roles.notes]
     if name not in ("ascii", "utf-8"):
         notes.append(f"encoding {name}")
@@ -50,8 +51,8 @@ def from_arrow(table: Any, columns: Assignment, where: str) -> Parts:
     names = [str(name) for name in table.column_names]
     names = ["index" if name.startswith("__index_level_") else name for name in names]
     roles = assign(names, columns, where)
-    data = {role: as_arrow(table.column(position)) for role, position in roles.at.items()}
-    found = Columns(data, np.arange(1, table.num_rows + 1))
+    data = {role: _column(table.column(position)) for role, position in roles.at.items()}
+    found = Columns(data, RowNumbers.counted(table.num_rows))
     return found, roles, BarsReport(layout=roles.layout, left_out=left_out(names, roles), notes=roles.notes)
 
 
@@ -64,7 +65,7 @@ def from_frame(frame: pd.DataFrame, columns: Assignment, where: str) -> Parts:
     names = [str(name) for name in frame.columns]
     roles = assign(names, columns, where)
     data: dict[str, Any] = {role: frame.iloc[:, position] for role, position in roles.at.items()}
-    found = Columns(data, np.arange(1, len(frame) + 1))
+    found = Columns(data, RowNumbers.counted(len(frame)))
     return found, roles, BarsReport(layout=roles.layout, left_out=left_out(names, roles), notes=roles.notes)
 
 
@@ -74,19 +75,24 @@ def left_out(names: list[str], roles: Roles) -> tuple[str, ...]:
     return tuple(str(name) for k, name in enumerate(names) if k not in used and str(name) not in ("", "(empty)"))
 
 
-def open_arrow(content: Content, where: str) -> Any:
-    """Parquet, Feather or an Arrow stream as a table of the columns that may play a part.
+def _column(column: Any) -> Any:
+    """Plain numbers stay in their chunks; everything else becomes one array that needs no special care."""
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        return column
+    return as_arrow(column)
+
+
+def open_arrow(content: Content, columns: Assignment, where: str) -> Any:
+    """Parquet, Feather or an Arrow stream as a table; of Parquet only the columns that play a part.
 
     Raises:
-        DataError: damaged files.
+        DataError: damaged files, or columns that are missing.
     """
-    buffer = pa.BufferReader(content.data)
     try:
         if content.kind == "parquet":
-            import pyarrow.parquet as pq
-
-            return pq.ParquetFile(buffer).read()
-        if bytes(content.data[:4]) == b"\xff\xff\xff\xff":
+            return _parquet(content.open(), columns, where)
+        buffer = content.open()
+        if content.head[:4] == b"\xff\xff\xff\xff":
             return pa.ipc.open_stream(buffer).read_all()
         import pyarrow.feather as feather
 
@@ -94,6 +100,21 @@ def open_arrow(content: Content, where: str) -> Any:
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
         detail = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise DataError(f"{where}: the {content.kind.title()} file is damaged or cut ({detail}).") from error
+
+
+def _parquet(source: Any, columns: Assignment, where: str) -> Any:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(source)
+    names = file.schema_arrow.names
+    if len(set(names)) < len(names):
+        return file.read()
+    plain = ["index" if name.startswith("__index_level_") else name for name in names]
+    needed = set(assign(plain, columns, where).at.values())
+    # Columns that play no part stay in the table as empty ones, so that the report can name them.
+    table = file.read(columns=[names[k] for k in sorted(needed)], use_pandas_metadata=False)
+    empty = pa.nulls(table.num_rows) if len(needed) < len(names) else None
+    return pa.table([table.column(name) if k in needed else empty for k, name in enumerate(names)], names=names)
 
 
 def _headless(data: bytes, shape: Shape, columns: Assignment, where: str) -> Roles:
@@ -150,18 +171,21 @@ def _stack(parts: list[tuple[str, Columns]]) -> Columns:
     kept: list[tuple[str, dict[str, Any], Any]] = []
     absent = 0
     for ticker, part in parts:
-        empty = np.ones(len(part.rows), dtype=bool)
+        empty = np.ones(len(part.data["open"]), dtype=bool)
         for price in PRICES:
             empty &= part.data[price].is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         absent += int(empty.sum())
         mask = pa.array(~empty)
-        kept.append((ticker, {role: column.filter(mask) for role, column in part.data.items()}, part.rows[~empty]))
+        kept.append(
+            (ticker, {role: column.filter(mask) for role, column in part.data.items()}, part.rows.numbers[~empty])
+        )
     roles = list(kept[0][1])
     data: dict[str, Any] = {
         role: pa.chunked_array([columns[role] for _, columns, _ in kept]).combine_chunks() for role in roles
     }
     data["symbol"] = pa.array([ticker for ticker, _, rows in kept for _ in range(len(rows))], type=pa.string())
-    found = Columns(data, np.concatenate([rows for _, _, rows in kept]), parts[0][1].ragged)
+    numbers = np.concatenate([rows for _, _, rows in kept])
+    found = Columns(data, RowNumbers(lambda: numbers), parts[0][1].ragged)
     if absent:
         found.notes.append(f"{absent} cells of days without a bar of their symbol left out")
     return found

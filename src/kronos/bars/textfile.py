@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,9 +14,11 @@ import pyarrow.csv as pacsv
 
 from kronos.bars.defects import Finding
 from kronos.bars.numbers import BLANKS, to_plain
+from kronos.bars.rows import RowNumbers
 from kronos.bars.sniff import Shape
 from kronos.errors import DataError
 
+_BLOCK: Final = 2**21  # bytes a thread parses at a time; also the longest row
 _TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
 
 
@@ -33,7 +34,7 @@ class Columns:
     """
 
     data: dict[str, Any]
-    rows: npt.NDArray[np.int64]
+    rows: RowNumbers
     ragged: tuple[Finding, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -48,7 +49,7 @@ def read_text(data: bytes, shape: Shape, at: dict[str, int], decimal: str | None
         data, shape = re.sub(rb"[ \t]+", b"\t", data), Shape("\t", shape.header_lines, shape.names, shape.width)
     roles = {f"c{position}": role for role, position in at.items()}
     quick = {name: pa.string() if role in _TEXT_ROLES else pa.float64() for name, role in roles.items()}
-    columns = Columns({}, np.empty(0, dtype=np.int64))
+    columns = Columns({}, RowNumbers.counted(0))
     try:
         table, bad = _parse(data, shape, quick)
     except pa.ArrowInvalid:
@@ -57,8 +58,10 @@ def read_text(data: bytes, shape: Shape, at: dict[str, int], decimal: str | None
         columns.data = to_plain(text, decimal, columns.notes, where)
     for name, role in roles.items():
         if role not in columns.data:
-            columns.data[role] = table.column(name).combine_chunks()
-    columns.rows = line_numbers(data, shape.header_lines, table.num_rows, bad)
+            column = table.column(name)
+            columns.data[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
+    count = table.num_rows
+    columns.rows = RowNumbers(lambda: line_numbers(data, shape.header_lines, count, bad))
     if bad:
         columns.ragged = (
             Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {shape.width} cells", tuple(bad)),
@@ -98,12 +101,12 @@ def _parse(data: bytes, shape: Shape, types: dict[str, Any]) -> tuple[Any, list[
 
 def _arrow(data: bytes, shape: Shape, types: dict[str, Any], handler: Any, *, threads: bool) -> Any:
     return pacsv.read_csv(
-        io.BytesIO(data),
+        pa.BufferReader(data),
         read_options=pacsv.ReadOptions(
             column_names=[f"c{k}" for k in range(shape.width)],
             skip_rows=shape.header_lines,
             use_threads=threads,
-            block_size=max(2**20, min(len(data), 2**24)),
+            block_size=_BLOCK,
         ),
         parse_options=pacsv.ParseOptions(delimiter=shape.delimiter, invalid_row_handler=handler),
         convert_options=pacsv.ConvertOptions(

@@ -85,6 +85,8 @@ def parse_times(
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         zone = getattr(column.type, "tz", None) or header_zone
         stamps = _to_ns(column)
+        if clock is not None:
+            stamps = stamps + parse_clock(as_arrow(clock), where=where)
     else:
         numbers = None if clock is not None else _numbers(column)
         if numbers is not None:
@@ -92,8 +94,7 @@ def parse_times(
             zone = "UTC" if aware else header_zone
         else:
             stamps, zone, breaks = _from_text(column, clock, timezone, dayfirst, header_zone, notes, where)
-    with np.errstate(invalid="ignore"):
-        stamps = np.where((stamps > _EARLIEST) & (stamps < _LATEST), stamps, np.datetime64("NaT"))
+    stamps = _within(stamps)
     index = _apply_zone(pd.DatetimeIndex(stamps), zone, timezone, notes)
     return TimeColumn(index, tuple(notes), breaks, _first_bad(column, index))
 
@@ -147,12 +148,15 @@ def _to_ns(column: Any) -> Stamps:
     """Arrow dates or times as datetime64[ns], in UTC when aware; out of range becomes NaT."""
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("ms"))
-    values = column.to_numpy(zero_copy_only=False)
-    seconds = values.astype("datetime64[s]")
-    with np.errstate(invalid="ignore"):
-        fits = (seconds > _EARLIEST) & (seconds < _LATEST)
-    values = np.where(fits, values, np.datetime64("NaT"))
-    return values.astype("datetime64[ns]")
+    return _within(column.to_numpy(zero_copy_only=False)).astype("datetime64[ns]")
+
+
+def _within(stamps: Stamps) -> Stamps:
+    """NaT for what lies outside the years that bars can have."""
+    # Compared in the column's own unit: a cast to nanoseconds first would wrap around.
+    low, high = (edge.astype(stamps.dtype) for edge in (_EARLIEST, _LATEST))
+    inside = (stamps > low) & (stamps < high)
+    return stamps if inside.all() else np.where(inside, stamps, np.datetime64("NaT")).astype(stamps.dtype)
 
 
 def _numbers(column: Any) -> npt.NDArray[np.float64] | npt.NDArray[np.int64] | None:
@@ -162,6 +166,8 @@ def _numbers(column: Any) -> npt.NDArray[np.float64] | npt.NDArray[np.int64] | N
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         numbers: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
     elif pa.types.is_string(column.type):
+        if not _starts_as_number(column):
+            return None
         for kind in (pa.int64(), pa.float64()):
             try:
                 cast = pc.cast(_blank_to_null(column), kind)
@@ -176,6 +182,16 @@ def _numbers(column: Any) -> npt.NDArray[np.float64] | npt.NDArray[np.int64] | N
     else:
         return None
     return numbers.astype(np.int64) if numbers.dtype.kind in "iu" else numbers.astype(np.float64)
+
+
+def _starts_as_number(column: Any) -> bool:
+    """False when one of the first rows already is no number: then the column is not one of numbers."""
+    for text in column.slice(0, 20).to_pylist():
+        try:
+            float(text or "0")
+        except ValueError:
+            return False
+    return True
 
 
 def _blank_to_null(column: Any) -> Any:
@@ -264,11 +280,16 @@ def _from_text(
     where: str,
 ) -> tuple[Stamps, str | None, tuple[int, ...]]:
     """Text stamps: naive wall time or, with zone suffixes, instants in UTC."""
+    quick = _iso(column) if clock is None else None
+    if quick is not None:
+        return quick, header_zone, ()
     text = _blank_to_null(column if pa.types.is_string(column.type) else column.cast(pa.string()))
     if text.null_count == len(text):
         raise DataError(f"{where}: the timestamp column is empty.")
     body, offsets = split_zone(text)
-    wall = parse_dates(body, dayfirst=dayfirst, notes=notes, where=where)
+    digits = _numbers(column) if clock is not None else None
+    days = _compact(digits, np.isfinite(digits)) if digits is not None else None
+    wall = parse_dates(body, dayfirst=dayfirst, notes=notes, where=where) if days is None else days
     if clock is not None:
         wall = wall + parse_clock(as_arrow(clock), where=where)
     if offsets is None:
@@ -294,6 +315,17 @@ def _from_text(
         notes.append(f"offsets change with daylight saving: read as instants, shown in {timezone}")
         return instants, "UTC", ()
     return instants, "UTC", tuple(np.flatnonzero(known & (offsets != first))[:10])
+
+
+def _iso(column: Any) -> Stamps | None:
+    """Plain ISO 8601 without zones, which most files have, in one pass of Arrow; else None."""
+    if not pa.types.is_string(column.type):
+        return None
+    try:
+        stamps: Stamps = pc.cast(column, pa.timestamp("s")).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+    return None if np.isnat(stamps).all() else _within(stamps).astype("datetime64[ns]")
 
 
 def _offset_name(minutes: float) -> str:

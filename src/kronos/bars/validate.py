@@ -16,6 +16,7 @@ import pandas as pd
 from kronos.bars.defects import Finding, refuse, time_findings, value_findings, warnings_in
 from kronos.bars.frequency import infer_frequency
 from kronos.bars.report import BarsReport
+from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
 from kronos.bars.times import TimeColumn, parse_times
 from kronos.errors import ConfigError, DataError
@@ -58,21 +59,21 @@ def validate_bars(
         raise DataError(f"{where}: there are no rows. Bars need at least {max(min_rows, 1)}.")
     times = parse_times(frame["timestamp"], timezone=timezone, where=where)
     report = BarsReport(source=source or "table", left_out=left_out)
-    rows = np.arange(1, len(frame) + 1)
+    rows = RowNumbers.counted(len(frame))
     return build_bars(frame, times, rows, report, where=where, on_defect=on_defect, min_rows=min_rows)[0]
 
 
 def build_bars(
     frame: pd.DataFrame,
     times: TimeColumn,
-    rows: npt.NDArray[np.int64],
+    rows: RowNumbers,
     report: BarsReport,
     *,
     where: str,
     on_defect: OnDefect = "strict",
     min_rows: int = 1,
     earlier: tuple[Finding, ...] = (),
-) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+) -> tuple[pd.DataFrame, RowNumbers]:
     """The validator's second half, for readers that have parsed the timestamps themselves.
 
     Returns the bars and, for each, the number of its row.
@@ -96,19 +97,19 @@ def build_bars(
     findings = [*earlier, *findings, *time_findings(times, symbols)]
     keep = _judge(findings, rows, len(frame), on_defect, where)
 
-    bars = pd.DataFrame({"timestamp": times.index})
+    columns: dict[str, Any] = {"timestamp": times.index}
     if symbols is not None:
-        bars["symbol"] = symbols
-    for name in FEATURES:
-        bars[name] = values[name]
+        columns["symbol"] = symbols
+    bars = pd.DataFrame({**columns, **{name: values[name] for name in FEATURES}}, copy=False)
     rows_read = len(bars) + sum(len(finding.rows_gone) for finding in findings)
     defects = tuple(finding.defect(rows) for finding in findings)
     if keep is not None:
-        bars, rows = bars[keep], rows[keep]
+        bars, rows = bars[keep], rows.picked(keep)
     if symbols is not None:
         order = np.argsort(bars["symbol"].to_numpy(dtype=object), kind="stable")
-        bars, rows = bars.iloc[order], rows[order]
-    bars = bars.reset_index(drop=True)
+        bars, rows = bars.iloc[order], rows.picked(order)
+    if keep is not None or symbols is not None:
+        bars = bars.reset_index(drop=True)
     if len(bars) < min_rows:
         raise DataError(f"{where}: there are {len(bars)} usable bars, at least {min_rows} are needed.")
     bars.attrs["report"] = replace(
@@ -122,7 +123,7 @@ def build_bars(
     return bars, rows
 
 
-def refuse_mixed_zones(times: TimeColumn, rows: npt.NDArray[np.int64], where: str) -> None:
+def refuse_mixed_zones(times: TimeColumn, rows: RowNumbers, where: str) -> None:
     """Raise DataError where rows carry different zones: no row can be said to be the wrong one."""
     if times.zone_breaks:
         raise DataError(
@@ -157,7 +158,7 @@ def _listing(columns: Any) -> str:
     return ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else "no columns"
 
 
-def _symbols(frame: pd.DataFrame, rows: npt.NDArray[np.int64], where: str) -> npt.NDArray[np.object_] | None:
+def _symbols(frame: pd.DataFrame, rows: RowNumbers, where: str) -> npt.NDArray[np.object_] | None:
     if "symbol" not in frame.columns:
         return None
     missing = np.flatnonzero(frame["symbol"].isna())
@@ -170,7 +171,7 @@ def _symbols(frame: pd.DataFrame, rows: npt.NDArray[np.int64], where: str) -> np
 
 
 def _judge(
-    findings: list[Finding], rows: npt.NDArray[np.int64], total: int, on_defect: str, where: str
+    findings: list[Finding], rows: RowNumbers, total: int, on_defect: str, where: str
 ) -> npt.NDArray[np.bool_] | None:
     """The rows to keep (None: all), or a refusal."""
     if not findings:
@@ -191,6 +192,8 @@ def _judge(
 
 def _summary(bars: pd.DataFrame, report: BarsReport) -> BarsReport:
     times = pd.DatetimeIndex(bars["timestamp"])
+    if len(times) == 0:
+        return replace(report, rows=0)
     symbols = report.symbols
     if "symbol" in bars.columns:
         counts = bars["symbol"].value_counts(sort=False)
@@ -202,8 +205,8 @@ def _summary(bars: pd.DataFrame, report: BarsReport) -> BarsReport:
         report,
         symbols=symbols,
         rows=len(bars),
-        first=bars["timestamp"].min(),
-        last=bars["timestamp"].max(),
+        first=bars["timestamp"].min() if "symbol" in bars.columns else times[0],
+        last=bars["timestamp"].max() if "symbol" in bars.columns else times[-1],
         frequency=str(size) if size else None,
         timezone=zone_name(times),
     )
