@@ -135,10 +135,10 @@ class FusedDependency:
         return kv
 
     def query(self, s1: Tensor, turns: Tensor) -> Tensor:
-        """Coarse tokens (…) -> (…, N, D)."""
+        """Coarse tokens (…) -> (…, N, D); turns (…, 1, D/2)."""
         query = self.queries[s1]  # a copy, so it may be turned in place
         if self.rotated:
-            turn(query.unsqueeze(-3), turns)
+            turn(query, turns)
         return query
 
     def logits(self, hidden: Tensor, asked: Tensor) -> Tensor:

@@ -69,9 +69,11 @@ def _numbers(column: pd.Series[Any], name: str, where: str) -> npt.NDArray[np.fl
     bad = ~np.isfinite(numbers)
     if bad.any():
         position = int(np.flatnonzero(bad)[0])
+        found = column.iloc[position]
+        shown = repr(found) if isinstance(found, str) else found
         raise DataError(
-            f"{where}column '{name}' holds {column.iloc[position]!r} at position {position} ({int(bad.sum())} such "
-            "values in all); predict needs finite numbers"
+            f"{where}column '{name}' holds {shown} at position {position} ({int(bad.sum())} such values in all); "
+            "predict needs finite numbers"
         )
     return numbers
 

@@ -30,7 +30,6 @@ def repair_bars(bars: npt.NDArray[np.float64], last_close: float) -> tuple[npt.N
     out = bars.copy()
     prices = out[..., :4]
     np.copyto(prices, _PRICE_FLOOR * last_close, where=~(prices > 0))
-    out[..., 1] = prices.max(-1)
-    out[..., 2] = prices.min(-1)
+    out[..., 1], out[..., 2] = prices.max(-1), prices.min(-1)
     np.maximum(out[..., 4:], 0.0, out=out[..., 4:])
     return out, int((out != bars).any(-1).sum())

@@ -53,10 +53,19 @@ class Window:
     def decode_blocks(self, horizon: int) -> Iterator[tuple[int, int, int]]:
         """How sampled tokens become bars: ``(window start, first, end)``, the bars of the horizon [first, end).
 
-        All bars are decoded from the last ``max_context`` tokens in one go, as published. A horizon beyond
-        ``max_context`` is decoded in blocks of half a window, each from the window that ends with it.
+        A bar is decoded from the window that ends with it or shortly after, and that starts where the schedule says;
+        so a longer horizon never changes an earlier bar. With a stride of 1 all bars are decoded from the last
+        ``max_context`` tokens in one go, as published (in half windows where the horizon exceeds that).
         """
-        block = horizon if horizon <= self.max_context else max(1, self.max_context // 2)
-        for first in range(0, horizon, block):
-            end = min(first + block, horizon)
-            yield max(0, self.context + end - self.max_context), first, end
+        if self.stride == 1:
+            block = horizon if horizon <= self.max_context else max(1, self.max_context // 2)
+            for first in range(0, horizon, block):
+                end = min(first + block, horizon)
+                yield max(0, self.context + end - self.max_context), first, end
+            return
+        first = 0
+        while first < horizon:
+            start = self.start(self.context + first + 1)
+            end = min(horizon, start + self.max_context - self.context)  # from there on the window is full
+            yield start, first, end
+            first = end

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kronos.errors import ConfigError
+from kronos.inference.oracle import sort_and_draw
+from kronos.inference.sampling import SamplingSettings, sample_token
+
+
+def obvious(logits: np.ndarray, uniform: float, settings: SamplingSettings) -> int:
+    """The definition, token by token, in float64."""
+    if settings.greedy:
+        return int(np.argmax(logits))
+    weights = np.exp((logits - logits.max()) / settings.temperature)
+    if 0 < settings.top_k < len(weights):
+        weights[weights < np.sort(weights)[-settings.top_k]] = 0
+    if settings.top_p < 1:
+        share, kept = 0.0, np.zeros(len(weights), dtype=bool)
+        for token in np.argsort(-weights, kind="stable"):
+            if share > settings.top_p * weights.sum():
+                break
+            kept[token], share = True, share + weights[token]
+        weights[~(weights >= weights[kept].min())] = 0
+    reached = 0.0
+    for token, weight in enumerate(weights):
+        reached += weight
+        if reached > uniform * weights.sum():
+            return token
+    raise AssertionError("unreachable")
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(2, 40),
+    st.floats(0.1, 5),
+    st.integers(0, 45),
+    st.floats(0.01, 1),
+    st.integers(0, 2**24 - 1),
+)
+def test_equals_the_definition(seed: int, size: int, temperature: float, top_k: int, top_p: float, tick: int) -> None:
+    logits = np.random.default_rng(seed).normal(0, 3, size).astype(np.float32)
+    settings = SamplingSettings(temperature, top_k, top_p)
+    uniform = tick / 2**24
+    found = int(sample_token(torch.from_numpy(logits)[None], torch.tensor([uniform]), settings))
+    wanted = obvious(logits.astype(np.float64), uniform, settings)
+    if found != wanted:  # only where rounding decides: the uniform or the nucleus at the very edge of a token
+        for nudge in (-1e-5, 1e-5):
+            near = SamplingSettings(temperature, top_k, min(1.0, top_p * (1 + nudge)))
+            both = {obvious(logits.astype(np.float64), min(max(uniform + n, 0), 1 - 1e-9), near) for n in (-1e-5, 1e-5)}
+            if found in both:
+                return
+        raise AssertionError((found, wanted))
+
+
+@pytest.mark.parametrize("settings", [SamplingSettings(0), SamplingSettings(0.0, 5, 0.5), SamplingSettings(2, 1)])
+def test_greedy_takes_the_most_probable(settings: SamplingSettings) -> None:
+    logits = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(sample_token(logits, torch.full((20,), 0.999), settings), logits.argmax(-1))
+
+
+def test_both_limits_apply() -> None:
+    logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(2**12, -1)
+    ticks = torch.arange(2**12) / 2**12
+    assert sample_token(logits, ticks, SamplingSettings(1, 3, 1.0)).unique().tolist() == [0, 1, 2]
+    assert sample_token(logits, ticks, SamplingSettings(1, 0, 0.6)).unique().tolist() == [0, 1]
+    # Of the three that top_k keeps, 0.4/0.9 < 0.5 <= 0.7/0.9 hold half.
+    assert sample_token(logits, ticks, SamplingSettings(1, 3, 0.5)).unique().tolist() == [0, 1]
+    assert sample_token(logits, ticks, SamplingSettings(1, 1, 0.99)).unique().tolist() == [0]
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2.0**-24])
+def test_the_ends_of_the_unit_interval(uniform: float) -> None:
+    logits = torch.full((1000, 37), -30.0)
+    logits[:, 5:9] = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
+    tokens = sample_token(logits, torch.full((1000,), uniform), SamplingSettings(1.0, 4))
+    assert tokens.unique().tolist() == [5 if uniform == 0 else 8]
+
+
+def test_the_same_distribution_as_the_published_sampler() -> None:
+    settings = SamplingSettings(0.8, 0, 0.9)
+    logits = torch.randn(16, generator=torch.Generator().manual_seed(1)).expand(40_000, -1)
+    uniform = torch.rand(40_000, generator=torch.Generator().manual_seed(2))
+    ours = sample_token(logits, (uniform * 2**24).floor() / 2**24, settings).bincount(minlength=16).double()
+    theirs = sort_and_draw(logits, settings, torch.Generator().manual_seed(3)).bincount(minlength=16).double()
+    assert torch.equal(ours > 0, theirs > 0)
+    seen = theirs > 0
+    chi2 = ((ours - theirs)[seen] ** 2 / (ours + theirs)[seen]).sum()
+    assert chi2 < 2.5 * int(seen.sum()) + 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((-0.1,), "temperature"),
+        ((float("nan"),), "temperature"),
+        ((float("inf"),), "temperature"),
+        (("warm",), "temperature"),
+        ((1.0, -1), "top_k"),
+        ((1.0, 2.5), "top_k"),
+        ((1.0, 0, 0), "top_p"),
+        ((1.0, 0, 2), "top_p"),
+        ((1.0, 0, float("nan")), "top_p"),
+        ((True,), "temperature"),
+    ],
+)
+def test_settings_out_of_range(arguments: tuple[object, ...], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        SamplingSettings(*arguments)  # type: ignore[arg-type]
