@@ -38,7 +38,7 @@ def random_bars(
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_bars() -> BarsMaker:
     """The maker of synthetic bars."""
     return random_bars

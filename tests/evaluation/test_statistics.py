@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kronos.evaluation.statistics import Estimate, block_bootstrap, diebold_mariano, holm, newey_west, verdict
+from kronos.evaluation.statistics import (
+    Estimate,
+    _fixed_b,
+    block_bootstrap,
+    cluster_test,
+    diebold_mariano,
+    holm,
+    newey_west,
+    verdict,
+)
 
 
 def autoregression(length: int, rho: float, rng: np.random.Generator) -> np.ndarray:
@@ -48,21 +57,36 @@ def test_too_few_dates_give_no_test() -> None:
     assert np.isnan(newey_west([1.0, 2.0]).p)
     assert np.isnan(block_bootstrap([1.0, 2.0, 3.0], 1).low)
     assert np.isnan(newey_west([]).mean)
+    assert newey_west([1.0, 1.0, 1.0]).p == 0.0
+    assert np.isnan(newey_west([0.0, 0.0, 0.0]).p)
 
 
-def test_diebold_mariano_by_hand_at_one_step() -> None:
-    """h = 1 and no lags: the t-test of the difference with divisor T, times √((T - 1) / T)."""
-    rng = np.random.default_rng(3)
-    a, b = rng.normal(size=9), rng.normal(size=9)
-    found = diebold_mariano(a, b)
-    t = stats.ttest_1samp(a - b, 0.0)
-    lagged = newey_west(a - b, found.lags)
-    assert found.t == pytest.approx(lagged.t * np.sqrt(8 / 9), abs=1e-12)
-    if found.lags == 0:
-        assert found.p == pytest.approx(float(t.pvalue), abs=1e-12)
+def test_p_value_without_lags_is_students() -> None:
+    x = np.random.default_rng(3).normal(size=9)
+    found = newey_west(x, lags=0)
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(x.mean() / (x.std() / 3.0)), 8), abs=1e-12)
 
 
-@pytest.mark.parametrize(("overlap", "limit"), [(1, 0.08), (4, 0.12)])
+def test_fixed_b_widens_with_the_lags() -> None:
+    """cv(.5) of Kiefer and Vogelsang is 3.48: at T = 20, 9 lags, t = 3.48 is just significant at 5 %."""
+    assert _fixed_b(9, 20) * 1.96 == pytest.approx(3.482, abs=0.001)
+    assert _fixed_b(0, 20) == 1.0
+
+
+@pytest.mark.parametrize(("length", "rho"), [(12, 0.0), (20, 0.3), (40, 0.3)])
+def test_small_samples_hold_their_level(length: int, rho: float) -> None:
+    """Fat tails, few dates, autocorrelation: the textbook version rejects three times too often here."""
+    rng = np.random.default_rng(length)
+    rejected = 0
+    for _ in range(1000):
+        x = rng.standard_t(4, size=length + 20)
+        for t in range(1, len(x)):
+            x[t] += rho * x[t - 1]
+        rejected += diebold_mariano(x[20:], np.zeros(length)).p < 0.05
+    assert 0.015 < rejected / 1000 < 0.09
+
+
+@pytest.mark.parametrize(("overlap", "limit"), [(1, 0.08), (4, 0.09)])
 def test_diebold_mariano_holds_its_level_and_finds_a_difference(overlap: int, limit: float) -> None:
     rng = np.random.default_rng(4)
     rejected = found = 0
@@ -72,7 +96,18 @@ def test_diebold_mariano_holds_its_level_and_finds_a_difference(overlap: int, li
         rejected += diebold_mariano(difference, np.zeros(120), overlap).p < 0.05
         found += diebold_mariano(difference + 0.5 * overlap, np.zeros(120), overlap).p < 0.05
     assert rejected / 400 < limit
-    assert found / 400 > 0.6
+    assert found / 400 > 0.9
+
+
+def test_cluster_test_by_hand_and_its_level() -> None:
+    """Without ties between observations it is the plain t-test up to the divisor; with copies it is not fooled."""
+    x = np.random.default_rng(6).normal(size=30)
+    plain = cluster_test(np.arange(30).astype(str), x)
+    assert plain.error == pytest.approx(x.std(ddof=1) / np.sqrt(30), abs=1e-12)
+    copied = cluster_test(np.repeat(np.arange(30), 7).astype(str), np.repeat(x, 7))
+    assert copied.error == pytest.approx(plain.error, abs=1e-12)
+    assert copied.n == 30
+    assert np.isnan(cluster_test(np.array(list("aabb")), x[:4]).p)
 
 
 def test_holm_by_hand() -> None:

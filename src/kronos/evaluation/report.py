@@ -191,7 +191,7 @@ def _explain(summary: dict[str, Any]) -> str:
         "<p>A side is taken only where the 95 % interval of the difference leaves zero out <em>and</em> the p-value, "
         f"after Holm's correction for all {count} comparisons of this report, is below .05. Within a market the losses "
         "are averaged over the symbols of a date and the dates tested by Diebold–Mariano (Newey–West errors, "
-        "Harvey–Leybourne–Newbold correction); over all markets the test is cluster-robust.</p>"
+        "fixed-b critical values); over all markets the test is cluster-robust.</p>"
     )
 
 
@@ -205,7 +205,7 @@ def _price_charts(table: pd.DataFrame, summary: dict[str, Any], names: list[str]
 
 def _html(figure: Any) -> str:
     text: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False}
+        full_html=False, include_plotlyjs=False, config={"responsive": True, "displayModeBar": False}
     )
     return text
 
@@ -269,7 +269,8 @@ tr.model {{ background: var(--band); font-weight: 600; }}
 .warn {{ background: #fff3cd; color: #5c4400; padding: .5rem .8rem; border-radius: 4px; }}
 pre {{ overflow-x: auto; font-size: 12px; background: var(--band); padding: .8rem; }}
 </style>
-<script>{plotly}</script></head><body>
+<script>{plotly}</script>
+<script>addEventListener("load", () => dispatchEvent(new Event("resize")));</script></head><body>
 <h1>{title}</h1>
 {body}
 </body></html>

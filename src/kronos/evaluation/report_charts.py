@@ -110,11 +110,9 @@ def example_chart(example: Example) -> go.Figure:
 
     context, truth = example.window.context, example.window.truth
     shown = min(len(context.timestamps), 3 * len(truth))
+    past, ahead = np.arange(1 - shown, 1), np.arange(len(truth) + 1)  # bars, since nights would draw as long lines
     chart = go.Figure()
-    chart.add_scatter(
-        x=context.timestamps[-shown:], y=context.values[-shown:, CLOSE], line={"color": INK, "width": 1.3}, name="past"
-    )
-    times = np.concatenate([context.timestamps[-1:], context.future_timestamps])
+    chart.add_scatter(x=past, y=context.values[-shown:, CLOSE], line={"color": INK, "width": 1.3}, name="past")
 
     def joined(values: Any) -> Any:
         return np.concatenate([[context.last_close], values])
@@ -122,9 +120,9 @@ def example_chart(example: Example) -> go.Figure:
     closes = example.paths[..., CLOSE].T
     for level, fill in BANDS:
         ends = sample_quantile(closes, [(1 - level) / 2, (1 + level) / 2])
-        chart.add_scatter(x=times, y=joined(ends[:, 1]), line={"width": 0}, showlegend=False, hoverinfo="skip")
+        chart.add_scatter(x=ahead, y=joined(ends[:, 1]), line={"width": 0}, showlegend=False, hoverinfo="skip")
         chart.add_scatter(
-            x=times,
+            x=ahead,
             y=joined(ends[:, 0]),
             line={"width": 0},
             fill="tonexty",
@@ -132,11 +130,9 @@ def example_chart(example: Example) -> go.Figure:
             name=f"{level:.0%}",
             hoverinfo="skip",
         )
-    chart.add_scatter(x=times, y=joined(np.median(closes, axis=1)), line={"color": PALETTE[0]}, name="median")
-    chart.add_scatter(x=times, y=joined(truth[:, CLOSE]), line={"color": TRUTH, "width": 2}, name="what came")
+    chart.add_scatter(x=ahead, y=joined(np.median(closes, axis=1)), line={"color": PALETTE[0]}, name="median")
+    chart.add_scatter(x=ahead, y=joined(truth[:, CLOSE]), line={"color": TRUTH, "width": 2}, name="what came")
     where = f"{example.window.group} {context.symbol}".strip()
     title = f"{example.kind}: {where}, {np.datetime_as_string(context.cutoff, unit='m')}, CRPS {example.crps:.2f} σ"
-    # bars follow one another: nights and weekends would draw as long straight lines
-    stamps = [str(t) for t in [*context.timestamps[-shown:], *context.future_timestamps]]
-    chart.update_xaxes(type="category", categoryarray=stamps, nticks=6, showticklabels=False)
-    return _dress(chart, 340, title={"text": title, "font": {"size": 13}}, showlegend=example.kind == "best")
+    chart.update_xaxes(title="bars after the cutoff")
+    return _dress(chart, 360, title={"text": title, "font": {"size": 12}})

@@ -22,7 +22,6 @@ from kronos.evaluation.statistics import (
     diebold_mariano,
     first_mean,
     holm,
-    newey_west,
     ratio_of_means,
     time_blocks,
     verdict,
@@ -33,6 +32,8 @@ ALL = "all markets"
 MIN_DATES = 8
 #: Baselines that claim an order of returns (the first claims none: RankIC 0). The others rank by chance.
 RANKING = ("last-close", "drift", "seasonal-naive")
+#: Baselines whose single path says nothing of volatility.
+SILENT = ("last-close", "drift")
 
 
 def cluster_labels(rows: pd.DataFrame) -> npt.NDArray[Any]:
@@ -108,7 +109,7 @@ def return_row(rows: pd.DataFrame) -> dict[str, Any]:
         when, values = ic_by_date(dates, predicted, actual, rank=rank)
         if len(when) >= MIN_DATES:
             overlap = overlap_of(when, rows["span"].median())
-            test = newey_west(values, max(overlap - 1, int(4 * (len(values) / 100) ** (2 / 9))))
+            test = diebold_mariano(values, np.zeros(len(values)), overlap)
             out[name] = block_bootstrap(values, _block(len(values), overlap)).as_dict()
             out |= {f"{name}_t": test.t, f"{name}_p": test.p, "dates": len(when)}
     labels = cluster_labels(rows)
@@ -211,7 +212,7 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
         for market in [*markets, ALL] if len(markets) > 1 and task != "return" else markets:
             part = windows if market == ALL else windows[windows["group"] == market]
             for model in models:
-                for baseline in [b for b in baselines if task != "return" or b in RANKING]:
+                for baseline in [b for b in baselines if _speaks(b, task)]:
                     found = _one(part, task, model, baseline, market == ALL)
                     if found is not None:
                         raw.append((task, market, model, baseline, *found))
@@ -232,6 +233,13 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
         )
         for (task, market, model, baseline, difference, relative, test, kind), p in zip(raw, adjusted, strict=True)
     ]
+
+
+def _speaks(baseline: str, task: str) -> bool:
+    """Whether a baseline makes a statement in a task."""
+    if task == "return":
+        return baseline in RANKING
+    return not (task == "volatility" and baseline in SILENT)
 
 
 def _one(
@@ -285,6 +293,8 @@ def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str]
             part = windows if market == ALL else windows[windows["group"] == market]
             base = part[part["forecaster"] == yardstick].set_index("window_id")
             for name in part["forecaster"].unique():
+                if task == "volatility" and name in SILENT:
+                    continue
                 rows = part[part["forecaster"] == name]
                 if task == "price":
                     pit = table.loc[
