@@ -26,6 +26,7 @@ passed through float32, or were printed with seven digits, are not refused."""
 _MEND: Final = {
     "unparsable_time": "Correct the timestamps, or name the right column with columns={'timestamp': NAME}",
     "text_in_number": "Correct the cells, or say how decimals are written with decimal=",
+    "newest_first": "Say that they do with newest_first=True (--newest-first), or sort them oldest first",
     "unsorted_time": "Sort the rows oldest first",
     "duplicate_time": "Keep one row a timestamp; where many symbols share the table, use columns={'symbol': NAME}",
     "nonpositive_price": "Correct the rows",
@@ -71,6 +72,8 @@ def refuse(findings: list[Finding], rows: RowNumbers, where: str) -> NoReturn:
     more = f" and {first.count - 1} more rows" if first.count > 1 else ""
     others = ", ".join(f"{other.kind} {other.count}×" for other, _ in defects[1:5])
     mend = _MEND.get(first.kind, "Correct the rows")
+    if first.kind == "newest_first":
+        raise DataError(f"{where}, from row {first.rows[0]}, column timestamp: {first.text}.\n{mend}.")
     raise DataError(
         f"{where}, row {first.rows[0]}{column}: {first.text}{example}{more}"
         f"{f'; also {others}' if others else ''}.\n"
@@ -260,6 +263,9 @@ def time_findings(times: TimeColumn, symbols: npt.NDArray[np.object_] | None) ->
         pairs = [_order(part, stamps) for part in parts]
         duplicates = np.sort(np.concatenate([pair[0] for pair in pairs]))
         unsorted = np.sort(np.concatenate([pair[1] for pair in pairs]))
+    falling = np.diff(stamps[~bad])
+    if len(unsorted) and (falling <= 0).mean() > 0.95:
+        return [*found, Finding("newest_first", unsorted, "timestamp", None)]
     for kind, rows in (("duplicate_time", duplicates), ("unsorted_time", unsorted)):
         if len(rows):
             found.append(Finding(kind, rows, "timestamp", str(times.index[rows[0]])))

@@ -22,6 +22,7 @@ DEFECT_WORDS: Final[dict[str, str]] = {
     "negative_amount": "amount is negative",
     "infinite_amount": "amount is infinite",
     "duplicate_time": "the timestamp appeared before",
+    "newest_first": "the rows run newest first",
     "unsorted_time": "the timestamp is earlier than the row before",
     "ragged_row": "the row has another number of columns than the header",
     "gap": "bars are missing before this row",

@@ -37,6 +37,7 @@ def from_text(content: Content, columns: Assignment, decimal: str | None, encodi
         roles = assign(list(shape.names), columns, where) if shape.names else _headless(data, shape, columns, where)
         found, names = read_text(data, shape, roles.at, decimal, where), list(shape.names)
         if len(tickers) == 1:
+            roles = replace(roles, layout="yfinance")
             found.data["symbol"] = pa.array([tickers[0]] * len(found.data["open"]))
     notes = [*roles.notes]
     if name not in ("ascii", "utf-8"):
