@@ -150,17 +150,36 @@ def walk_figures(forecaster: Forecaster, walks: list[Window], samples: int, seed
 
 
 def tokenizer_figures(forecaster: Forecaster, windows: list[Window]) -> dict[str, Any] | None:
-    """Reconstruction error per feature and the share of the codebooks in use, where the forecaster exposes them."""
-    measure = getattr(getattr(forecaster, "predictor", None), "tokenizer_report", None)
-    if measure is None:
+    """What the tokenizer loses and how much of its codebooks it uses; None for a forecaster without one.
+
+    Mean squared error per feature of decode(encode(context)) in the units that the tokenizer reads; per codebook the
+    share of codes seen at least once, and the perplexity (the number of equally used codes of the same entropy) as a
+    share. Both shares depend on how many bars were read, which is given beside them.
+    """
+    predictor = getattr(forecaster, "predictor", None)
+    if predictor is None:
         return None
-    frames = []
-    for window in windows:
-        frame = pd.DataFrame(window.context.values, columns=["open", "high", "low", "close", "volume", "amount"])
-        frame.insert(0, "timestamp", window.context.timestamps)
-        frames.append(frame)
-    report: dict[str, Any] = measure(frames)
-    return report
+    import torch
+
+    tokenizer, transform = predictor.tokenizer, predictor.transform
+    errors: list[np.ndarray] = []
+    used = [np.zeros(1 << bits, dtype=np.int64) for bits in (tokenizer.config.s1_bits, tokenizer.config.s2_bits)]
+    with torch.inference_mode():
+        for window in windows:
+            values = window.context.values
+            features = torch.from_numpy(transform.encode(values, transform.fit(values, clip=predictor.clip)))[None]
+            features = features.to(predictor.device)
+            ids = tokenizer.encode(features, half=True)
+            errors.append(((tokenizer.decode(ids, half=True) - features) ** 2)[0].float().cpu().numpy())
+            for counts, code in zip(used, ids, strict=True):
+                counts += np.bincount(code.cpu().numpy().ravel(), minlength=len(counts))
+    mean = np.concatenate(errors).mean(axis=0)
+    out: dict[str, Any] = {"bars": int(used[0].sum()), "mse_by_feature": [round(float(v), 5) for v in mean]}
+    for name, counts in zip(("s1", "s2"), used, strict=True):
+        share = counts[counts > 0] / counts.sum()
+        out[f"{name}_used"] = float((counts > 0).mean())
+        out[f"{name}_perplexity_share"] = float(np.exp(-(share * np.log(share)).sum()) / len(counts))
+    return out
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

@@ -95,6 +95,9 @@ def test_unsorted_or_incomplete_bars_and_silly_sizes_are_errors(make_bars: Maker
         Series.from_frame("A", bars.iloc[::-1])
     with pytest.raises(DataError, match="close"):
         Series.from_frame("A", bars.drop(columns="close"))
+    for end in (8, 45):
+        with pytest.raises(DataError, match=f"ends at {end}"):
+            Series.from_frame("A", bars).window(end, 10, 5)
     with pytest.raises(ConfigError, match="horizon 0"):
         draw_windows({"A": bars}, 10, 0, 1, seed=0)
 

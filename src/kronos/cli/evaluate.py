@@ -324,11 +324,3 @@ def _show(summary: dict[str, Any]) -> None:
 
 def _figure(value: float) -> str:
     return f"{value:.3f}" if value == value else "–"
-
-
-app = typer.Typer(
-    context_settings={"help_option_names": ["-h", "--help"], "allow_interspersed_args": True},
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.callback(invoke_without_command=True, help=inspect.getdoc(evaluate))(evaluate)

@@ -99,6 +99,10 @@ class Series:
         self, end: int, context: int, horizon: int, group: str = "", origin: np.datetime64[Any] | None = None
     ) -> Window:
         """The window whose context's last bar is number ``end`` (its cutoff)."""
+        if not context - 1 <= end < len(self.timestamps) - horizon:
+            raise DataError(
+                f"series {self.symbol!r} has {len(self.timestamps)} bars: no window of {context} + {horizon} ends at {end}"
+            )
         past, ahead = slice(end + 1 - context, end + 1), slice(end + 1, end + 1 + horizon)
         truth = self.values[ahead].copy()
         truth.flags.writeable = False

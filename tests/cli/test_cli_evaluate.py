@@ -1,0 +1,119 @@
+"""``kronos evaluate`` from the command line: report, resuming, models, and the errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kronos.cli.evaluate import PredictorForecaster, find_bars, load_forecaster
+from kronos.errors import DataError
+from kronos.evaluation.windows import Series
+
+FEW = ("--windows", 4, "--context", 40, "--horizon", 4, "--samples", 20, "--workers", 1)
+
+
+@pytest.fixture
+def two_markets(tmp_path: Path) -> Path:
+    """A folder with one file of three symbols and one of a single series."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for symbol in ("A", "B", "C"):
+        close = 50 * np.exp(np.cumsum(rng.normal(0, 0.01, 120)))
+        opening = np.concatenate([[50.0], close[:-1]])
+        high, low = np.maximum(opening, close) * 1.002, np.minimum(opening, close) * 0.998
+        frame = pd.DataFrame({"open": opening, "high": high, "low": low, "close": close, "volume": 10.0})
+        frame.insert(0, "timestamp", pd.date_range("2024-01-01", periods=120, freq="1h"))
+        frames.append(frame.assign(symbol=symbol))
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    pd.concat(frames, ignore_index=True).to_parquet(folder / "many_1h.parquet")
+    frames[0].drop(columns="symbol").to_csv(folder / "one_1h.csv", index=False)
+    return folder
+
+
+def test_report_of_a_model_and_two_baselines(run, tiny: Path, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "report"
+    words = ("evaluate", two_markets, "--model", tiny, "--baselines", "ewma,last-close", "-o", out, *FEW)
+    done = run(*words, "--json")
+    assert done.status == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert set(summary["markets"]) == {"many_1h", "one_1h"}
+    assert [f["name"] for f in summary["forecasters"]] == [tiny.name, "ewma", "last-close", "rw-resampled"]
+    assert all(digest.startswith("sha256:") for digest in summary["data"].values())
+    assert {v["task"] for v in summary["verdicts"]} >= {"price", "volatility"}
+    assert "kronos" in summary["command"]
+    assert np.isfinite(summary["tasks"]["price"]["many_1h"][tiny.name]["nats_per_bar"])
+    assert sorted(p.name for p in out.iterdir()) == [".parts", "metrics.parquet", "report.html", "summary.json"]
+    stored = sorted((out / ".parts").iterdir())
+    again = run(*words)
+    assert again.status == 0
+    assert sorted((out / ".parts").iterdir()) == stored  # nothing was computed twice
+    assert "no edge shown" in again.stdout or "worse than" in again.stdout
+
+
+def test_adapter_gives_the_predictors_own_paths(tiny: Path, bars: pd.DataFrame) -> None:
+    """Same seed, same bars, same future times: the forecast that a user would get."""
+    forecaster = load_forecaster(str(tiny))
+    windows = [Series.from_frame("x", bars).window(end, 50, 5) for end in (60, 70)]
+    paths = forecaster.forecast([w.context for w in windows], 5, 6, 3)
+    for window, found in zip(windows, paths, strict=True):
+        place = int(np.flatnonzero(bars["timestamp"].to_numpy() == window.context.cutoff)[0])
+        past = bars.iloc[place - 49 : place + 1].reset_index(drop=True)
+        future = pd.DatetimeIndex(window.context.future_timestamps)
+        own = forecaster.predictor.forecast(past, horizon=5, num_samples=6, seed=3, future=future)
+        assert np.allclose(found, own.samples, rtol=1e-5)
+        assert list(own.timestamps) == list(future)
+
+
+def test_likelihood_is_that_of_the_true_bars(tiny: Path, bars: pd.DataFrame) -> None:
+    forecaster = load_forecaster(str(tiny))
+    window = Series.from_frame("x", bars).window(60, 40, 6)
+    nats = forecaster.nats(window.context, window.truth)
+    assert nats.shape == (6,)
+    assert (nats > 0).all()
+    assert nats == pytest.approx(np.full(6, np.log(16) * 2), abs=4.0)  # random weights, 4 + 4 bits
+
+
+def test_fingerprint_tells_settings_and_weights_apart(tiny: Path) -> None:
+    import torch
+
+    one, two = load_forecaster(str(tiny)), load_forecaster(str(tiny), temperature=0.5)
+    assert one.fingerprint != two.fingerprint
+    with torch.no_grad():
+        next(one.predictor.model.parameters()).add_(1.0)
+    assert PredictorForecaster(one.predictor, "x").fingerprint != one.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tasks", "prices"), "unknown task"),
+        (("--tasks", "investment"), "backtest"),
+        (("--baselines", "prophet"), "unknown baseline"),
+        (("--after", "yesterday-ish"), "not a date"),
+        (("--context", 4000), "no test window"),
+        (("--model", "no/such"), "no"),
+        (("--settings", "paper", "--temperature", 1.0), "paper fixes them"),
+    ],
+)
+def test_errors_are_short_and_leave_no_report(  # type: ignore[no-untyped-def]
+    run, two_markets: Path, tmp_path: Path, words: tuple[object, ...], message: str
+) -> None:
+    done = run("evaluate", two_markets, "-o", tmp_path / "report", *words)
+    assert done.status == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+    assert not (tmp_path / "report" / "summary.json").exists()
+
+
+def test_inputs_are_found_and_named(two_markets: Path, tmp_path: Path) -> None:
+    assert set(find_bars([str(two_markets), "sample:sp500"])) == {"many_1h", "one_1h", "sp500"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="without bars files"):
+        find_bars([str(tmp_path / "empty")])
+    with pytest.raises(DataError, match="two inputs are called 'one_1h'"):
+        find_bars([str(two_markets), str(two_markets / "one_1h.csv")])
