@@ -82,3 +82,9 @@ def test_prices_are_shown_as_quoted(prices: list[float], decimals: int) -> None:
 
 def test_short_numbers() -> None:
     assert [short_number(x) for x in (0, 950, 1500, 2.5e6, 4.1e9)] == ["0", "950", "1.5K", "2.5M", "4.1B"]
+
+
+def test_the_source_line_says_what_the_numbers_rest_on(make_forecast) -> None:
+    forecast = make_forecast(paths=1, seed=3)
+    forecast.metadata.update(cutoff="2024-07-28T00:00:00", calendar=None)
+    assert scene(forecast).source == "1 sample path · model test · seed 3 · last bar 2024-07-28"

@@ -152,7 +152,7 @@ def _labels(past: pd.DataFrame, future: pd.DatetimeIndex) -> list[str]:
 def _source(metadata: Mapping[str, Any], paths: int) -> str:
     """One line on where the numbers come from."""
     words = [f"{paths} sample {'path' if paths == 1 else 'paths'}"]
-    words += [
-        f"{key} {metadata[key]}" for key in ("model", "seed", "cutoff", "calendar") if metadata.get(key) is not None
-    ]
+    for key, word in (("model", "model"), ("seed", "seed"), ("calendar", "calendar"), ("cutoff", "last bar")):
+        if metadata.get(key) is not None:
+            words.append(f"{word} {str(metadata[key]).removesuffix('T00:00:00').replace('T', ' ')}")
     return " · ".join(words)
