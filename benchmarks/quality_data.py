@@ -39,16 +39,19 @@ def real_windows(
     Args:
         folder: where the parquet files lie.
         total: windows wanted; a file that cannot give its share leaves the rest to the others.
-        scope: "held-apart" (later dates of symbols that training never saw) or "later" (later dates of all symbols).
+        scope: "held-apart" (later dates of symbols that training never saw), "held-apart-before" (their dates up to
+            the cutoff, for fitting a calibration), or "later" (later dates of all symbols).
 
     Returns:
         The windows and a record of what was refused and which files gave none.
     """
     refused, available = Refusals(), {}
     for path in sorted(folder.glob("*.parquet")):
-        series = read_series(path, held_apart if scope == "held-apart" else lambda _: True)
+        series = read_series(path, (lambda _: True) if scope == "later" else held_apart)
+        border = split_cutoff(path)
+        side = {"before": border} if scope == "held-apart-before" else {"after": border}
         available[path.stem] = draw_windows(
-            series, context, horizon, total, seed, after=split_cutoff(path), group=path.stem, refused=refused
+            series, context, horizon, total, seed, group=path.stem, refused=refused, **side
         )
     share = equal_shares({name: len(found) for name, found in available.items()}, total)
     rng = np.random.default_rng([seed, total])

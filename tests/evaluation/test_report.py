@@ -24,7 +24,12 @@ def evaluation(make_bars: Maker) -> Evaluation:
     """Baselines on two small markets."""
     bars = pd.concat([make_bars(400, s).assign(symbol=f"<S{s}>") for s in range(5)], ignore_index=True)
     plan = Plan(
-        tasks=("price", "return", "volatility", "generation"), context=60, horizon=6, n_windows=9, num_samples=25
+        tasks=("price", "return", "volatility", "generation"),
+        context=60,
+        horizon=6,
+        n_windows=9,
+        num_samples=25,
+        generation_steps=20,
     )
     markets = {"walks_1h": as_series(bars), "walks_4h": as_series(bars)}
     return evaluate(markets, make_baselines(["rw-resampled", "ewma", "last-close"]), plan)

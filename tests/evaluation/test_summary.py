@@ -155,7 +155,12 @@ def test_overlap_counts_shared_truths() -> None:
 def test_whole_evaluation_of_two_markets(bars: pd.DataFrame) -> None:
     markets = {"walks_1h": as_series(bars), "walks_4h": as_series(bars[bars["symbol"] < "S5"])}
     plan = Plan(
-        tasks=("price", "return", "volatility", "generation"), context=60, horizon=8, n_windows=9, num_samples=25
+        tasks=("price", "return", "volatility", "generation"),
+        context=60,
+        horizon=8,
+        n_windows=9,
+        num_samples=25,
+        generation_steps=20,
     )
     found = evaluate(markets, [Stranger(), *make_baselines(["rw-resampled", "last-close"])], plan)
     summary = found.summary

@@ -47,6 +47,14 @@ def test_first_forecast_bar_comes_after_the_cutoff_and_the_embargo(make_bars: Ma
     assert any(w.context.timestamps[0] < after for w in windows)  # the context may reach back
 
 
+def test_truths_before_a_date(make_bars: Maker) -> None:
+    bars = make_bars(500)
+    before = bars["timestamp"].to_numpy()[300]
+    windows = draw_windows({"A": bars}, 60, 5, 1000, seed=0, before=before)
+    assert max(w.context.future_timestamps[-1] for w in windows) <= before
+    assert len(windows) > 40
+
+
 def test_pauses_jumps_and_broken_bars_are_refused_and_counted(make_bars: Maker) -> None:
     bars = make_bars(600)
     late = bars["timestamp"].copy()

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kronos.errors import ConfigError
 from kronos.evaluation import metrics
+from kronos.evaluation.protocol import CLOSE
+from kronos.evaluation.windows import Window
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,9 +52,9 @@ class WidthCurve:
         """Paths (N, S, H), logs relative to the last close, multiplied by the factor of their step."""
         return np.asarray(paths * self.at(paths.shape[2]))
 
-    def as_dict(self) -> dict[str, list[float]]:
+    def as_dict(self) -> dict[str, list[int] | list[float]]:
         """``{"horizon": […], "factor": […]}``, the width entry of a checkpoint's calibration."""
-        return {"horizon": [float(s) for s in self.steps], "factor": [round(f, 4) for f in self.factors]}
+        return {"horizon": list(self.steps), "factor": [round(f, 4) for f in self.factors]}
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,13 @@ def _loss_table(paths: FloatArray, truth: FloatArray, grid: FloatArray, levels: 
         for place, factor in enumerate(grid):
             out[:, place] += metrics.pinball(truth, factor * reach[..., column], tail).mean(axis=0)
     return out
+
+
+def relative_closes(window: Window, paths: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+    """Log closes relative to the last close over the context's volatility: paths (S, H) and truth (H,)."""
+    start, sigma = np.log(window.context.last_close), window.context.volatility()
+    made, real = np.log(np.asarray(paths, float)[..., CLOSE]), np.log(window.truth[:, CLOSE])
+    return (made - start) / sigma, (real - start) / sigma
 
 
 def split_by_time(

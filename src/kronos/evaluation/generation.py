@@ -20,6 +20,8 @@ PANEL_FEATURES = ("gap", "move", "upper shadow", "lower shadow", "log volume")
 MOVE, LOG_VOLUME = 1, 4
 #: Features are cut here before a network sees them, so that one wild bar does not decide.
 CLIP = 10.0
+#: Batches of 64 sequences that each network is trained on, whatever the number of sequences.
+STEPS = 300
 
 
 def panel(windows: Sequence[Window], bars: Sequence[FloatArray]) -> FloatArray:
@@ -83,7 +85,7 @@ def _within(x: FloatArray, y: FloatArray) -> float:
 
 
 def discriminative_score(
-    real: FloatArray, synthetic: FloatArray, groups: npt.NDArray[Any], seed: int = 0, epochs: int = 40
+    real: FloatArray, synthetic: FloatArray, groups: npt.NDArray[Any], seed: int = 0, steps: int = STEPS
 ) -> dict[str, float]:
     """How often an LSTM mistakes synthetic bars for real ones or the reverse, on windows it was not trained on.
 
@@ -100,9 +102,7 @@ def discriminative_score(
     """
     import torch
 
-    rng = np.random.default_rng([seed, len(real)])
-    names = rng.permutation(np.unique(groups))
-    held = np.isin(groups, names[: max(1, round(0.3 * len(names)))])
+    held = _held_out(groups, seed, 0)
     if held.all() or not held.any():
         return {"accuracy": float("nan"), "accuracy_error": float("nan"), "score": float("nan")}
 
@@ -113,7 +113,7 @@ def discriminative_score(
 
     train_x, train_y = sides(~held)
     test_x, test_y = sides(held)
-    network = _train(train_x, train_y[:, None], "classify", seed, epochs)
+    network = _train(train_x, train_y[:, None], "classify", seed, steps)
     with torch.no_grad():
         said = (network(test_x)[:, 0] > 0).float()
     accuracy = float((said == test_y).float().mean())
@@ -122,7 +122,12 @@ def discriminative_score(
 
 
 def train_on_synthetic(
-    real: FloatArray, synthetic: FloatArray, groups: npt.NDArray[Any], seed: int = 0, epochs: int = 40
+    real: FloatArray,
+    synthetic: FloatArray,
+    groups: npt.NDArray[Any],
+    seed: int = 0,
+    steps: int = STEPS,
+    trtr: float | None = None,
 ) -> dict[str, float]:
     """Train on synthetic, test on real (TSTR): is the synthetic good for learning what the real teaches?
 
@@ -130,35 +135,58 @@ def train_on_synthetic(
     far, once from real and once from synthetic sequences of the same windows, and both are judged on held-out real
     ones.
 
+    Args:
+        trtr: the error after training on real, where it is known from another call with the same real panel.
+
     Returns:
         ``tstr`` and ``trtr`` (mean absolute errors, in σ) and ``ratio`` = tstr / trtr; 1 is as good as real data.
     """
     import torch
 
-    rng = np.random.default_rng([seed, len(real), 1])
-    names = rng.permutation(np.unique(groups))
-    held = np.isin(groups, names[: max(1, round(0.3 * len(names)))])
+    held = _held_out(groups, seed, 1)
     nan = float("nan")
     if held.all() or not held.any() or real.shape[1] < 3:
         return {"tstr": nan, "trtr": nan, "ratio": nan}
     test_x = torch.tensor(_tame(real[held])[:, :-1], dtype=torch.float32)
     target = torch.tensor(np.abs(_tame(real[held])[:, 1:, MOVE]), dtype=torch.float32)
-    errors = []
-    for source in (synthetic[~held], real[~held]):
+
+    def error_after(source: FloatArray) -> float:
         x = torch.tensor(_tame(source)[:, :-1], dtype=torch.float32)
         y = torch.tensor(np.abs(_tame(source)[:, 1:, MOVE]), dtype=torch.float32)
-        network = _train(x, y, "regress", seed, epochs)
+        network = _train(x, y, "regress", seed, steps)
         with torch.no_grad():
-            errors.append(float((network(test_x) - target).abs().mean()))
-    return {"tstr": errors[0], "trtr": errors[1], "ratio": errors[0] / errors[1]}
+            return float((network(test_x) - target).abs().mean())
+
+    tstr = error_after(synthetic[~held])
+    trtr = error_after(real[~held]) if trtr is None else trtr
+    return {"tstr": tstr, "trtr": trtr, "ratio": tstr / trtr}
+
+
+def _held_out(groups: npt.NDArray[Any], seed: int, purpose: int) -> npt.NDArray[np.bool_]:
+    """(N,) 30 % of the groups, at least one."""
+    names = np.unique(groups)
+    chosen = np.random.default_rng([seed, len(groups), purpose]).permutation(names)[: max(1, round(0.3 * len(names)))]
+    return np.isin(groups, chosen)
 
 
 def _tame(sequences: FloatArray) -> FloatArray:
     return np.clip(np.nan_to_num(sequences), -CLIP, CLIP)
 
 
-def _train(x: Any, y: Any, purpose: str, seed: int, epochs: int) -> Any:
-    """A small LSTM, trained with Adam on random batches from its own generator."""
+def _train(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
+    """A small LSTM on one thread: its steps are too short to be shared."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _trained(x, y, purpose, seed, steps)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _trained(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
+    """Adam on random batches, drawn and initialised from a generator of its own."""
     import torch
     from torch import nn
 
@@ -183,27 +211,36 @@ def _train(x: Any, y: Any, purpose: str, seed: int, epochs: int) -> Any:
             parameter.uniform_(-0.17, 0.17, generator=generator)
     optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
     loss_of = nn.BCEWithLogitsLoss() if purpose == "classify" else nn.L1Loss()
-    for _ in range(epochs):
+    done = 0
+    while done < steps:
         order = torch.randperm(len(x), generator=generator)
-        for batch in torch.split(order, 64):
+        for batch in torch.split(order, 64)[: steps - done]:
             optimiser.zero_grad()
             loss = loss_of(network(x[batch]), y[batch])
             loss.backward()
             optimiser.step()
+            done += 1
     return network.eval()
 
 
 def generation_figures(
-    windows: Sequence[Window], paths: Sequence[FloatArray], seed: int = 0, epochs: int = 40
+    windows: Sequence[Window],
+    paths: Sequence[FloatArray],
+    seed: int = 0,
+    steps: int = STEPS,
+    trtr: float | None = None,
 ) -> dict[str, Any]:
-    """Everything of the generation task for one forecaster: its first path per window against the truths."""
+    """Everything of the generation task for one forecaster: its first path per window against the truths.
+
+    ``trtr`` spares a training where an earlier forecaster on the same windows has it.
+    """
     real = panel(windows, [window.truth for window in windows])
     made = panel(windows, [path[0] for path in paths])
     groups = np.array([str(window.date) for window in windows])
     return {
         "windows": len(windows),
-        "discriminator": discriminative_score(real, made, groups, seed, epochs),
-        "train_on_synthetic": train_on_synthetic(real, made, groups, seed, epochs),
+        "discriminator": discriminative_score(real, made, groups, seed, steps),
+        "train_on_synthetic": train_on_synthetic(real, made, groups, seed, steps, trtr),
         "facts": stylised_facts(made),
         "real_facts": stylised_facts(real),
     }

@@ -16,7 +16,7 @@ import pandas as pd
 
 from kronos.errors import DataError
 from kronos.evaluation.baselines import BASELINE_NAMES
-from kronos.evaluation.generation import generation_figures
+from kronos.evaluation.generation import STEPS, generation_figures
 from kronos.evaluation.protocol import FloatArray, Forecaster, forecast_in_batches
 from kronos.evaluation.rolling import (
     LeakWarning,
@@ -50,7 +50,7 @@ class Plan:
         num_samples: paths per forecast.
         seed: of the paths and of every random draw.
         after: the first bar to forecast lies later than this.
-        max_generated: windows used by the generation task.
+        max_generated: windows used by the generation task; ``generation_steps``: training steps of its networks.
         workers: processes for the baselines.
     """
 
@@ -64,6 +64,7 @@ class Plan:
     seed: int = 0
     after: np.datetime64[Any] | None = None
     max_generated: int = 400
+    generation_steps: int = STEPS
     workers: int = 1
 
 
@@ -217,10 +218,12 @@ def _generation(windows: Sequence[Window], forecasters: Sequence[Forecaster], pl
         if len(mine) > plan.max_generated:
             rng = np.random.default_rng([plan.seed, len(mine)])
             mine = [mine[i] for i in np.sort(rng.choice(len(mine), plan.max_generated, replace=False))]
+        trtr: float | None = None
         for forecaster in forecasters:
             contexts = [window.context for window in mine]
             made = forecast_in_batches(forecaster, contexts, len(mine[0].truth), 1, plan.seed)
-            figures = generation_figures(mine, [paths for _, paths in made], plan.seed)
+            figures = generation_figures(mine, [paths for _, paths in made], plan.seed, plan.generation_steps, trtr)
+            trtr = figures["train_on_synthetic"]["trtr"]
             out.setdefault(market, {})[forecaster.name] = figures
     return out
 

@@ -101,7 +101,8 @@ class Series:
         """The window whose context's last bar is number ``end`` (its cutoff)."""
         if not context - 1 <= end < len(self.timestamps) - horizon:
             raise DataError(
-                f"series {self.symbol!r} has {len(self.timestamps)} bars: no window of {context} + {horizon} ends at {end}"
+                f"series {self.symbol!r} has {len(self.timestamps)} bars: "
+                f"no window of {context} + {horizon} ends at {end}"
             )
         past, ahead = slice(end + 1 - context, end + 1), slice(end + 1, end + 1 + horizon)
         truth = self.values[ahead].copy()
@@ -118,11 +119,12 @@ def candidate_ends(
     embargo: np.timedelta64,
     refused: Refusals,
     max_jump: float = MAX_JUMP,
+    before: np.datetime64[Any] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Bar numbers that can be a cutoff: (N,) ascending.
 
-    The context and the truth lie in one stretch without a pause, jump or broken bar, and the first bar to forecast
-    comes later than ``after + embargo``.
+    The context and the truth lie in one stretch without a pause, jump or broken bar, the first bar to forecast comes
+    later than ``after + embargo``, and the last one not later than ``before``.
     """
     total = len(series.timestamps)
     if total < context + horizon:
@@ -131,6 +133,8 @@ def candidate_ends(
     ends = np.arange(context - 1, total - horizon)
     if after is not None:
         ends = ends[series.timestamps[ends + 1] > np.datetime64(after).astype("datetime64[ns]") + embargo]
+    if before is not None:
+        ends = ends[series.timestamps[ends + horizon] <= np.datetime64(before).astype("datetime64[ns]")]
     pause = max(LONGEST_PAUSE, PAUSE_STEPS * series.step())
     moves = np.abs(np.diff(np.log(series.values[:, CLOSE])))
     broken = {
@@ -159,6 +163,7 @@ def draw_windows(
     seed: int,
     *,
     after: np.datetime64[Any] | None = None,
+    before: np.datetime64[Any] | None = None,
     embargo: np.timedelta64 = NO_TIME,
     group: str = "",
     max_jump: float = MAX_JUMP,
@@ -176,6 +181,7 @@ def draw_windows(
         seed: the draw depends on it and on the bars only.
         after: the first bar to forecast lies later than this (the end of training), by ``embargo`` at least. The
             context may reach back before it.
+        before: the last bar to forecast lies not later than this.
         group: written on each window.
         max_jump: windows with a larger close-to-close log move are refused, in the context and in the truth.
         refused: counts what was refused and why.
@@ -192,7 +198,7 @@ def draw_windows(
         bars = bars_by_symbol[symbol]
         series = bars if isinstance(bars, Series) else Series.from_frame(symbol, bars)
         phase = int(rng.integers(horizon))
-        ends = candidate_ends(series, context, horizon, after, embargo, refused, max_jump)
+        ends = candidate_ends(series, context, horizon, after, embargo, refused, max_jump, before)
         last = None
         for end in ends[phase:] if len(ends) > phase else ends[:1]:
             if last is None or end - last >= horizon:
