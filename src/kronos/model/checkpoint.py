@@ -96,8 +96,6 @@ class PretrainedMixin:
         assert isinstance(module, nn.Module)
         state = read_weights(folder / WEIGHTS_FILE, module.state_dict())
         module.load_state_dict(state, assign=True)
-        for parameter in module.parameters():
-            parameter.requires_grad_(not _is_fixed(module, parameter))
         return module.eval()
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> Path:
@@ -120,6 +118,7 @@ class PretrainedMixin:
         save_file(state, weights, metadata={"format": "pt"})
         config = folder / f"{CONFIG_FILE}.tmp"
         config.write_text(json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        weights.chmod(config.stat().st_mode)  # the writer of safetensors lets nobody else read
         weights.replace(folder / WEIGHTS_FILE)
         config.replace(folder / CONFIG_FILE)
         return folder
@@ -139,13 +138,6 @@ class PretrainedMixin:
 
 def _is_weight(key: str, value: Tensor) -> bool:
     return value.is_floating_point() and not key.endswith("inv_freq")
-
-
-def _is_fixed(module: nn.Module, parameter: nn.Parameter) -> bool:
-    from kronos.model.network import FixedEmbedding
-
-    fixed = (child.emb.weight for child in module.modules() if isinstance(child, FixedEmbedding))
-    return any(parameter is weight for weight in fixed)
 
 
 # --- finding -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 Notable:
 - A config is checked where it is built, so a damaged ``config.json`` fails before any memory is taken.
 - Published files hold only the published keys. Ours add keys that the published loader ignores
-  (``consistent``, ``bar_transform``, ``quantizer``, ``max_context``, ``calibration``); their defaults mean "published".
+  (``consistent``, ``bar_transform``, ``quantizer``, ``max_context``, ``time_features``, ``calibration``); their
+  defaults mean "published".
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from kronos.errors import ConfigError
+
+TIME_FEATURES = ("minute", "hour", "weekday", "day", "month")  # the order of a stamp's last dimension
 
 _MAX_BITS = 16  # 65,536 codes a level; the published models use 10
 _MAX_WIDTH = 16_384
@@ -124,6 +127,7 @@ class KronosConfig(_Config):
     learn_te: bool  # learnt time embeddings; otherwise fixed sinusoids
     consistent: bool = False  # our marker: decoding computes the function that training computed
     max_context: int = 512  # bars of context the network was trained on
+    time_features: tuple[str, ...] = TIME_FEATURES  # those that count; day and month invite learning dates by heart
     calibration: Mapping[str, Any] | None = None  # sampling defaults and width by horizon, fitted on past forecasts
 
     def __post_init__(self) -> None:
@@ -143,6 +147,9 @@ class KronosConfig(_Config):
         for name in ("learn_te", "consistent"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{owner}: {name} is {getattr(self, name)!r}; it must be true or false")
+        if unknown := set(self.time_features) - set(TIME_FEATURES):
+            raise ConfigError(f"{owner}: time_features has {sorted(unknown)}; choose from {', '.join(TIME_FEATURES)}")
+        object.__setattr__(self, "time_features", tuple(self.time_features))  # JSON holds a list
         self._check_widths(self.d_model, self.n_heads, DEPENDENCY_HEADS)
 
 

@@ -23,11 +23,11 @@ from torch.nn import functional as F
 
 from kronos.errors import ConfigError
 from kronos.model.checkpoint import PretrainedMixin
-from kronos.model.config import DEPENDENCY_HEADS, KronosConfig
+from kronos.model.config import DEPENDENCY_HEADS, TIME_FEATURES, KronosConfig
 from kronos.model.layers import Attention, RMSNorm, TransformerBlock, init_weights
 
 # Rows of each table, in the order of the stamp's last dimension. Days and months count from 1, so row 0 is unused.
-TIME_TABLES = {"minute": 60, "hour": 24, "weekday": 7, "day": 32, "month": 13}
+TIME_TABLES = dict(zip(TIME_FEATURES, (60, 24, 7, 32, 13)))
 
 
 class HierarchicalEmbedding(nn.Module):
@@ -61,12 +61,19 @@ class FixedEmbedding(nn.Module):
 
 
 class TemporalEmbedding(nn.Module):
-    """Sum of the embeddings of minute, hour, weekday, day and month."""
+    """Sum of the embeddings of minute, hour, weekday, day and month.
 
-    def __init__(self, d_model: int, learn: bool) -> None:
+    Features that do not count keep their table, since the layout has it, but it is zero and stays so.
+    """
+
+    def __init__(self, d_model: int, learn: bool, used: tuple[str, ...] = TIME_FEATURES) -> None:
         super().__init__()
         for name, rows in TIME_TABLES.items():
-            self.add_module(f"{name}_embed", nn.Embedding(rows, d_model) if learn else FixedEmbedding(rows, d_model))
+            table = nn.Embedding(rows, d_model) if learn else FixedEmbedding(rows, d_model)
+            if name not in used:
+                for weight in table.parameters():
+                    nn.init.zeros_(weight.requires_grad_(False))
+            self.add_module(f"{name}_embed", table)
 
     def forward(self, stamp: Tensor) -> Tensor:
         """(B, T, 5) integer stamps -> (B, T, C)."""
@@ -117,7 +124,7 @@ class Kronos(PretrainedMixin, nn.Module):
         c = config
         dropout = (c.ffn_dropout_p, c.attn_dropout_p, c.resid_dropout_p)
         self.embedding = HierarchicalEmbedding(c.s1_bits, c.s2_bits, c.d_model)
-        self.time_emb = TemporalEmbedding(c.d_model, c.learn_te)
+        self.time_emb = TemporalEmbedding(c.d_model, c.learn_te, c.time_features)
         self.token_drop = nn.Dropout(c.token_dropout_p)
         self.transformer = nn.ModuleList(
             TransformerBlock(c.d_model, c.n_heads, c.ff_dim, *dropout) for _ in range(c.n_layers)
