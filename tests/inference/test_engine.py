@@ -112,7 +112,7 @@ def test_logits_equal_those_of_the_whole_window(pair: str) -> None:
         coarse, states = model.decode_s1(*whole)
         asked = s1[:, :, known]
         fine = model.decode_s2(states, asked.reshape(6, 1))[:, -1]
-        ours = torch.nn.functional.linear(hidden, net.head_s1, net.head_s1_bias)
+        ours = net.head_s1(hidden)
         torch.testing.assert_close(ours.flatten(0, 1), coarse[:, -1], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(fine_logits(net, state, hidden, asked).flatten(0, 1), fine, rtol=1e-5, atol=1e-5)
 
@@ -206,7 +206,7 @@ def test_new_weights_are_noticed() -> None:
     assert engine.weights()[0] is first[0]
     with torch.no_grad():
         model.head.proj_s1.weight.mul_(2)
-    assert torch.equal(engine.weights()[0].head_s1, model.head.proj_s1.weight)
+    assert torch.equal(engine.weights()[0].head_s1.by_input, model.head.proj_s1.weight)
 
 
 def test_an_unknown_dtype() -> None:

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from kronos.errors import Cancelled
 from kronos.inference.attention import causal_attention, shared_attention
@@ -138,7 +137,7 @@ def read_prefix(stack: FusedStack, x: Tensor, turns: Tensor, cache: Cache | None
         if keys_only and layer == len(stack.blocks) - 1:
             break
         out = causal_attention(*qkv.permute(2, 0, 3, 1, 4))
-        x = block.feed_forward(x + F.linear(out, block.out, block.out_bias))
+        x = block.feed_forward(block.out.plus(out, x))
     return x
 
 
@@ -152,7 +151,7 @@ def read_suffix(stack: FusedStack, x: Tensor, turns: Tensor, cache: Cache) -> Te
         qkv = stack.project(block, x, turns)
         visible = cache.append(layer, qkv[:, :, :, 1:])
         out = shared_attention(qkv[:, :, :, 0], visible)
-        x = block.feed_forward(x + F.linear(out, block.out, block.out_bias))
+        x = block.feed_forward(block.out.plus(out, x))
     return x
 
 
@@ -177,7 +176,7 @@ def sample(
     net: FusedModel, state: State, hidden: Tensor, uniforms: Tensor, settings: SamplingSettings
 ) -> tuple[Tensor, Tensor]:
     """Draws the next bar of every path from hidden states (B, S, C) and uniforms (B, S, 2); s1 and s2, each (B, S)."""
-    s1 = sample_token(F.linear(hidden, net.head_s1, net.head_s1_bias), uniforms[..., 0], settings)
+    s1 = sample_token(net.head_s1(hidden), uniforms[..., 0], settings)
     return s1, sample_token(fine_logits(net, state, hidden, s1), uniforms[..., 1], settings)
 
 
@@ -192,8 +191,7 @@ def fine_logits(net: FusedModel, state: State, hidden: Tensor, s1: Tensor) -> Te
 def encode(tok: FusedTokenizer, features: Tensor) -> tuple[Tensor, Tensor]:
     """(B, T, F) -> s1 and s2 ids, each (B, T)."""
     turns = turn_table(features.shape[1], tok.encoder.head_dim, features.device)
-    x = F.linear(features, tok.embed, tok.embed_bias)
-    return tok.to_ids(read_prefix(tok.encoder, x, turns, None))
+    return tok.to_ids(read_prefix(tok.encoder, tok.embed(features), turns, None))
 
 
 def decode(

@@ -1,8 +1,8 @@
 """Weights rearranged once for decoding; the function that they compute stays the same.
 
 Notable:
-- query, key and value maps are one matrix, gate and up maps another; norm weights and the 1/√D of the scores are
-  multiplied into the matrix that follows;
+- query, key and value maps are one matrix; norm weights and the 1/√D of the scores are multiplied into the matrix
+  that follows; a feed-forward is three products that carry activation, gate and residual with them;
 - embeddings and the linear map after them are one table each: √C · emb_s1 · W1ᵀ, √C · emb_s2 · W2ᵀ + b, likewise the
   dependency layer's query and the tokenizer decoder's input;
 - the halves of each rotary pair stand side by side, so a rotation is one complex product. Scores do not change when
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kronos.inference.linear import Linear
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.config import DEPENDENCY_HEADS
 from kronos.model.layers import Attention, Rotary, TransformerBlock
@@ -33,19 +34,18 @@ def normalise(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class FusedBlock:
-    """One transformer block as four matrices."""
+    """One transformer block."""
 
-    qkv: Tensor  # (3C, C)
-    qkv_bias: Tensor
-    out: Tensor  # (C, C)
-    out_bias: Tensor
-    gate_up: Tensor  # (2 ff, C)
-    down: Tensor  # (C, ff)
+    qkv: Linear  # C -> 3C
+    out: Linear  # C -> C
+    gate: Linear  # C -> ff
+    up: Linear  # C -> ff
+    down: Linear  # ff -> C
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """``x + w2(silu(w1 norm(x)) * w3 norm(x))``."""
-        gate, up = F.linear(normalise(x), self.gate_up).chunk(2, dim=-1)
-        return x + F.linear(F.silu(gate).mul_(up), self.down)
+        y = normalise(x)
+        return self.down.plus(self.up.times(y, self.gate.silu(y)), x)
 
 
 class FusedStack:
@@ -60,8 +60,7 @@ class FusedStack:
 
     def project(self, block: FusedBlock, x: Tensor, turns: Tensor) -> Tensor:
         """(…, C) -> rotated queries, rotated keys, and values (…, 3, N, D); turns (…, 1, 1, D/2) complex."""
-        qkv = F.linear(normalise(x), block.qkv, block.qkv_bias)
-        qkv = qkv.view(*x.shape[:-1], 3, self.n_heads, self.head_dim)
+        qkv = block.qkv(normalise(x)).view(*x.shape[:-1], 3, self.n_heads, self.head_dim)
         turn(qkv[..., :2, :, :], turns)
         return qkv
 
@@ -81,7 +80,7 @@ class FusedModel:
         self.time_emb = model.time_emb
         self.stack = FusedStack(model.transformer, dtype)
         self.norm = _copy(model.norm.weight, dtype)
-        self.head_s1, self.head_s1_bias = _linear(model.head.proj_s1, dtype)
+        self.head_s1 = _linear(model.head.proj_s1, dtype)
         self.dependency = FusedDependency(model, dtype)
 
     @property
@@ -92,8 +91,8 @@ class FusedModel:
     def weights_per_step(self) -> int:
         """Multiply-adds of one new position in all linear maps."""
         dep = self.dependency
-        matrices = [m for block in self.stack.blocks for m in (block.qkv, block.out, block.gate_up, block.down)]
-        return sum(m.numel() for m in (*matrices, self.head_s1, dep.kv, dep.out, dep.head_s2))
+        blocks = [m for b in self.stack.blocks for m in (b.qkv, b.out, b.gate, b.up, b.down)]
+        return sum(m.inputs * m.outputs for m in (*blocks, self.head_s1, dep.kv, dep.out, dep.head_s2))
 
     def embed(self, s1: Tensor, s2: Tensor, time: Tensor) -> Tensor:
         """Token ids (…) and the embedding of their times (…, C) -> (…, C)."""
@@ -119,17 +118,14 @@ class FusedDependency:
         q_weight, q_bias, k_weight, k_bias = _queries_and_keys(layer)
         table = model.embedding.emb_s1.weight @ q_weight.T + q_bias
         self.queries = _copy(table, dtype).view(-1, self.n_heads, self.head_dim)  # (V1, N, D)
-        self.kv = _copy(torch.cat((k_weight, layer.v_proj.weight)), dtype)
-        self.kv_bias = _copy(torch.cat((k_bias, layer.v_proj.bias)), dtype)
-        self.out, self.out_bias = _linear(layer.out_proj, dtype)
-        # The norm's weight goes into the head.
-        self.head_s2 = _copy(model.head.proj_s2.weight * model.dep_layer.norm.weight, dtype)
-        self.head_s2_bias = _copy(model.head.proj_s2.bias, dtype)
+        self.kv = Linear(torch.cat((k_weight, layer.v_proj.weight)), torch.cat((k_bias, layer.v_proj.bias)), dtype)
+        self.out = _linear(layer.out_proj, dtype)
+        head = model.head.proj_s2
+        self.head_s2 = Linear(head.weight * model.dep_layer.norm.weight, head.bias, dtype)
 
     def keys_values(self, hidden: Tensor, turns: Tensor) -> Tensor:
         """Hidden states (…, C) -> (…, 2, N, D)."""
-        kv = F.linear(hidden, self.kv, self.kv_bias)
-        kv = kv.view(*hidden.shape[:-1], 2, self.n_heads, self.head_dim)
+        kv = self.kv(hidden).view(*hidden.shape[:-1], 2, self.n_heads, self.head_dim)
         if self.rotated:
             turn(kv[..., :1, :, :], turns)
         return kv
@@ -143,8 +139,7 @@ class FusedDependency:
 
     def logits(self, hidden: Tensor, asked: Tensor) -> Tensor:
         """Hidden states (…, C) and what the attention answered (…, C) -> s2 logits (…, V2)."""
-        x = hidden + F.linear(asked, self.out, self.out_bias)
-        return F.linear(normalise(x), self.head_s2, self.head_s2_bias)
+        return self.head_s2(normalise(self.out.plus(asked, hidden)))
 
 
 class FusedTokenizer:
@@ -155,12 +150,12 @@ class FusedTokenizer:
         self.config, self.dtype = c, dtype
         self.quantizer = tokenizer.tokenizer
         # Encoding stays in float32: a bit that flips is another token.
-        self.embed, self.embed_bias = _linear(tokenizer.embed, torch.float32)
+        self.embed = _linear(tokenizer.embed, torch.float32)
         self.encoder = FusedStack(tokenizer.encoder, torch.float32)
-        self.quant, self.quant_bias = _linear(tokenizer.quant_embed, torch.float32)
+        self.quant = _linear(tokenizer.quant_embed, torch.float32)
         self.decoder = FusedStack(tokenizer.decoder, dtype)
         self.emb_s1, self.emb_s2 = _decoder_tables(tokenizer, dtype)
-        self.head, self.head_bias = _linear(tokenizer.head, dtype)
+        self.head = _linear(tokenizer.head, dtype)
 
     def embed_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
         """Token ids (…) -> the decoder's input (…, C)."""
@@ -168,12 +163,12 @@ class FusedTokenizer:
 
     def to_ids(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's output (…, C) -> s1 and s2 ids (…)."""
-        quantized, _ = self.quantizer(F.linear(x, self.quant, self.quant_bias))
+        quantized, _ = self.quantizer(self.quant(x))
         return self.quantizer.to_ids(quantized)
 
     def to_features(self, x: Tensor) -> Tensor:
         """The decoder's output (…, C) -> features (…, F), float32."""
-        return F.linear(x, self.head, self.head_bias).float()
+        return self.head(x).float()
 
 
 def turn(x: Tensor, turns: Tensor) -> None:
@@ -195,13 +190,14 @@ def turn_table(length: int, head_dim: int, device: torch.device) -> Tensor:
 def _fuse_block(block: TransformerBlock, dtype: torch.dtype) -> FusedBlock:
     attention, ffn = block.self_attn, block.ffn
     q_weight, q_bias, k_weight, k_bias = _queries_and_keys(attention)
+    v = attention.v_proj
+    qkv = torch.cat((q_weight, k_weight, v.weight)) * block.norm1.weight
     return FusedBlock(
-        qkv=_copy(torch.cat((q_weight, k_weight, attention.v_proj.weight)) * block.norm1.weight, dtype),
-        qkv_bias=_copy(torch.cat((q_bias, k_bias, attention.v_proj.bias)), dtype),
-        out=_copy(attention.out_proj.weight, dtype),
-        out_bias=_copy(attention.out_proj.bias, dtype),
-        gate_up=_copy(torch.cat((ffn.w1.weight, ffn.w3.weight)) * block.norm2.weight, dtype),
-        down=_copy(ffn.w2.weight, dtype),
+        qkv=Linear(qkv, torch.cat((q_bias, k_bias, v.bias)), dtype),
+        out=_linear(attention.out_proj, dtype),
+        gate=Linear(ffn.w1.weight * block.norm2.weight, None, dtype),
+        up=Linear(ffn.w3.weight * block.norm2.weight, None, dtype),
+        down=Linear(ffn.w2.weight, None, dtype),
     )
 
 
@@ -228,8 +224,8 @@ def _decoder_tables(tokenizer: KronosTokenizer, dtype: torch.dtype) -> tuple[Ten
     )
 
 
-def _linear(linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return _copy(linear.weight, dtype), _copy(linear.bias, dtype)
+def _linear(linear: nn.Linear, dtype: torch.dtype) -> Linear:
+    return Linear(linear.weight, linear.bias, dtype)
 
 
 def _copy(x: Tensor, dtype: torch.dtype) -> Tensor:
