@@ -1,6 +1,6 @@
 """Turns Parquet files of long bars tables (one market and bar size a file) into training arrays.
 
-    python scripts/build_arrays.py OUT FILE.parquet …
+python scripts/build_arrays.py OUT FILE.parquet …
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def list_(as_json: AsJson = False) -> None:
     """List the checkpoints: shipped in the package, in the local cache, and published."""
     from dataclasses import asdict
 
-    from kronos.model.checkpoint import list_models
+    from kronos.model.catalogue import list_models
 
     models = list_models()
     if as_json:
@@ -45,7 +45,7 @@ def info_(
     as_json: AsJson = False,
 ) -> None:
     """Show a checkpoint's facts and its model card."""
-    from kronos.model.checkpoint import info, model_card
+    from kronos.model.catalogue import info, model_card
 
     facts, card = info(name), model_card(name)
     if as_json:

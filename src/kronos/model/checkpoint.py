@@ -41,17 +41,21 @@ class FamilyMember:
     model: str
     tokenizer: str
     max_context: int
+    parameters: int
     description: str
     embedded: bool = False
 
 
+_BASE_TOKENIZER = "NeoQuasar/Kronos-Tokenizer-base"
 FAMILY: Mapping[str, FamilyMember] = {
     "kronos-nano": FamilyMember(
-        "kronos-nano", "kronos-nano", 512, "ships in this package; consistent, reads returns", embedded=True
+        "kronos-nano", "kronos-nano", 512, 6_306_560, "ships with the package, works offline", embedded=True
     ),
-    "kronos-mini": FamilyMember("NeoQuasar/Kronos-mini", "NeoQuasar/Kronos-Tokenizer-2k", 2048, "published, 4.1 M"),
-    "kronos-small": FamilyMember("NeoQuasar/Kronos-small", "NeoQuasar/Kronos-Tokenizer-base", 512, "published, 24.7 M"),
-    "kronos-base": FamilyMember("NeoQuasar/Kronos-base", "NeoQuasar/Kronos-Tokenizer-base", 512, "published, 102.3 M"),
+    "kronos-mini": FamilyMember(
+        "NeoQuasar/Kronos-mini", "NeoQuasar/Kronos-Tokenizer-2k", 2048, 4_108_032, "published, long context"
+    ),
+    "kronos-small": FamilyMember("NeoQuasar/Kronos-small", _BASE_TOKENIZER, 512, 24_741_376, "published"),
+    "kronos-base": FamilyMember("NeoQuasar/Kronos-base", _BASE_TOKENIZER, 512, 102_310_592, "published, the largest"),
 }
 
 

@@ -97,7 +97,7 @@ class RunConfig(_Section):
         try:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path} cannot be read as YAML ({error})") from error
+            raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path} holds no settings; see configs/ for examples")
         for override in overrides or []:

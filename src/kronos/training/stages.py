@@ -14,6 +14,7 @@ from kronos.bars.transform import get_transform
 from kronos.bars.windows import Windows
 from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig, token_loss, tokenizer_loss
+from kronos.model.checkpoint import WEIGHTS_FILE
 from kronos.training.config import RunConfig
 
 
@@ -99,7 +100,7 @@ class ModelStage:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.tokenizer: KronosTokenizer = _build(KronosTokenizer, TokenizerConfig, config.tokenizer, config.seed).eval()
+        self.tokenizer = _trained_tokenizer(config)
         self.tokenizer.requires_grad_(False)
         self.module = self.model = _build(Kronos, KronosConfig, config.model, config.seed)
         bits = (self.tokenizer.config.s1_bits, self.tokenizer.config.s2_bits)
@@ -137,6 +138,18 @@ class ModelStage:
 
     def save(self, folder: Any) -> None:
         self.model.save_pretrained(folder)
+
+
+def _trained_tokenizer(config: RunConfig) -> KronosTokenizer:
+    """The tokenizer of stage one of this run where its shape is given, else the one that is named."""
+    if isinstance(config.tokenizer, str):
+        return KronosTokenizer.from_pretrained(config.tokenizer)
+    folder = config.out / TokenizerStage.name
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise ConfigError(
+            f"{folder} holds no trained tokenizer; run `kronos train tokenizer` with these settings first"
+        )
+    return KronosTokenizer.from_pretrained(folder)
 
 
 def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int) -> Any:
