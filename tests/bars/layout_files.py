@@ -122,7 +122,8 @@ def binance_microseconds() -> Variant:
 
 @variant
 def binance_with_header() -> Variant:
-    names = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore\n"
+    names = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
+    names += "taker_buy_quote_volume,ignore\n"
     return Variant("b.csv", names.encode() + _binance(1), crypto(), "Binance klines", "1h", "24/7", timezone="UTC")
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kronos.bars.report import shown
 from kronos.errors import DataError
 
 Ints = npt.NDArray[np.int64]
@@ -115,7 +116,7 @@ def _compact_text(text: Any) -> Stamps | None:
 
 def _example(text: Any, pattern: str) -> str:
     missed = pc.filter(text, pc.invert(pc.fill_null(pc.match_substring_regex(text, pattern), True)))
-    return str((missed if len(missed) else text.drop_null())[0].as_py())[:40]
+    return shown((missed if len(missed) else text.drop_null())[0].as_py())
 
 
 def _ns(column: Any) -> Stamps:
@@ -194,6 +195,8 @@ def _numeric_days(
     fitting = {name: _disorder(days, clock) for name, days in readings.items() if counts[name] >= seen}
     least = min(fitting.values())
     names = [name for name, disorder in fitting.items() if disorder <= least + 0.02]
+    if len(names) > 1:
+        names = _unbroken(readings, names, clock)
     if len(names) > 1 and len({readings[name].tobytes() for name in names}) > 1:
         row = int(np.flatnonzero(a >= 0)[0])
         raise DataError(
@@ -203,6 +206,20 @@ def _numeric_days(
     if not long_first:
         notes.append(f"dates are {names[0]}")
     return readings[names[0]]
+
+
+def _unbroken(readings: dict[str, Stamps], names: list[str], clock: npt.NDArray[np.timedelta64]) -> list[str]:
+    """Of readings that are all sorted, the one whose intraday bars run from day to day, where only one does.
+
+    Hours of one day a month are no bars that anyone keeps; days apart by a month could be monthly bars,
+    so times of day must differ.
+    """
+    if len(np.unique(clock[~np.isnat(clock)])) < 2:
+        return names
+    steps = {name: np.diff(np.unique(readings[name][~np.isnat(readings[name])]).astype(np.int64)) for name in names}
+    near = [name for name in names if len(steps[name]) and steps[name].max() <= 10]
+    far = [name for name in names if len(steps[name]) and np.median(steps[name]) >= 20]
+    return near if len(near) == 1 and len(far) == len(names) - 1 else names
 
 
 def _disorder(days: Stamps, clock: npt.NDArray[np.timedelta64]) -> float:

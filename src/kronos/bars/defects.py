@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.report import Defect
+from kronos.bars.report import Defect, shown
 from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import PRICES
 from kronos.bars.times import TimeColumn
@@ -89,10 +89,11 @@ def _at(kind: str, mask: Mask, column: str | None = None, values: Any = None) ->
     example = None
     if values is not None:
         found = values[positions[0]]
-        example = f"{found:.10g}" if isinstance(found, float) else str(found)[:40]
+        example = f"{found:.10g}" if isinstance(found, float) else shown(found)
     return [Finding(kind, positions, column, example)]
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what overflows is found and named
 def value_findings(frame: pd.DataFrame) -> tuple[dict[str, Floats], list[Finding], list[str]]:
     """The six features as float64, their defects, and notes on what was filled in."""
     values: dict[str, Floats] = {}
@@ -106,7 +107,7 @@ def value_findings(frame: pd.DataFrame) -> tuple[dict[str, Floats], list[Finding
     findings += _shape_findings(values, findings)
     for name in ("volume", "amount"):
         values[name], more = _traded(name, frame, values, notes)
-        findings += more
+        findings = _by_kind([*findings, *more])
     _note_units(frame, values, notes)
     return values, findings, notes
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from kronos.bars.report import shown
 from kronos.errors import CapacityError, DataError
 
 _MOST_RATIO: Final = 100
 _HEAD: Final = 4096
+_PIECE: Final = 2**20
 _PACKED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"PK\x03\x04", b"PK\x05\x06")
 _FREE_SIZE: Final = 64 * 2**20  # below this, any ratio is harmless
 
@@ -121,17 +123,22 @@ def _unpack(data: bytes, where: str, notes: list[str]) -> bytes | None:
 def _stream(stream: Any, packed: int, where: str) -> bytes:
     limit = max(_FREE_SIZE, _MOST_RATIO * packed)
     try:
-        data: bytes = stream.read(limit + 1)
+        pieces: list[bytes] = []
+        size = 0
+        # In pieces: one large read would take the memory of the limit before it is known to be needed.
+        while size <= limit and (piece := stream.read(_PIECE)):
+            pieces.append(piece)
+            size += len(piece)
     except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{where}: the archive is damaged or cut ({error}). Download it again.") from error
+        raise DataError(f"{where}: the archive is damaged or cut ({shown(error, 80)}). Download it again.") from error
     except Exception as error:  # zlib.error and LZMAError have no common base
-        raise DataError(f"{where}: the archive is damaged ({error}). Download it again.") from error
-    if len(data) > limit:
+        raise DataError(f"{where}: the archive is damaged ({shown(error, 80)}). Download it again.") from error
+    if size > limit:
         raise CapacityError(
             f"{where}: {packed:,} bytes unpack to more than {limit:,}, which no table of bars does. "
             "Unpack it yourself if you trust it."
         )
-    return data
+    return b"".join(pieces)
 
 
 def _unzip(data: bytes, where: str) -> bytes:
@@ -143,17 +150,17 @@ def _unzip(data: bytes, where: str) -> bytes:
             if not entry.is_dir() and not entry.filename.startswith("__MACOSX") and entry.file_size
         ]
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise DataError(f"{where}: the zip archive is damaged ({error}). Download it again.") from error
+        raise DataError(f"{where}: the zip archive is damaged ({shown(error, 80)}). Download it again.") from error
     names = [entry.filename for entry in entries]
     if "xl/workbook.xml" in names:
         raise DataError(f"{where}: this is an Excel workbook. Save the sheet as CSV and read that.")
     if len(entries) != 1:
-        listing = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-        raise DataError(f"{where}: the zip holds {len(entries)} files ({listing}). Unpack it and name one.")
+        some = ", ".join(shown(name) for name in names[:5]) + (" …" if len(names) > 5 else "")
+        raise DataError(f"{where}: the zip holds {len(entries)} files ({some}). Unpack it and name one.")
     if entries[0].flag_bits & 1:
         raise DataError(f"{where}: the zip is encrypted. Unpack it with its password first.")
     try:
         stream = archive.open(entries[0])
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{where}: the zip archive is damaged ({error}). Download it again.") from error
+    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{where}: the zip archive is damaged ({shown(error, 80)}). Download it again.") from error
     return _stream(stream, len(data), where)

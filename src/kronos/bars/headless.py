@@ -21,6 +21,7 @@ _SHARE: Final = 0.9
 _OBEYS: Final = 0.995  # of the rows; the others are defects for the validator
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def recognise(columns: list[Any], where: str) -> Roles:
     """The part of each column of a table without a header.
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from kronos.bars.report import listing, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
 
@@ -105,8 +106,8 @@ def assign(names: list[str], columns: dict[str, str | int] | None, where: str) -
             spots = [k for k, name in enumerate(plain) if name == alias and k not in taken]
             if len(spots) > 1 and alias:
                 raise DataError(
-                    f"{where}: the columns {' and '.join(repr(names[k]) for k in spots)} (positions "
-                    f"{', '.join(str(k) for k in spots)}, counted from 0) could both be {role}. "
+                    f"{where}: the columns {' and '.join(repr(shown(names[k], 24)) for k in spots[:4])} (positions "
+                    f"{', '.join(str(k) for k in spots[:4])}, counted from 0) could both be {role}. "
                     f"Choose one with columns={{'{role}': POSITION}}."
                 )
             if spots:
@@ -123,7 +124,7 @@ def assign(names: list[str], columns: dict[str, str | int] | None, where: str) -
         if not missing:
             missing = ["timestamp"]
         raise DataError(
-            f"{where}: no column for {', '.join(missing)} among {_listing(names)}. "
+            f"{where}: no column for {', '.join(missing)} among {listing(names)}. "
             f"Name {'them' if len(missing) > 1 else 'it'} with columns={{'{missing[0]}': NAME}}."
         )
     return replace(_named(names, plain, at), notes=tuple(notes))
@@ -143,13 +144,8 @@ def given(names: list[str], columns: dict[str, str | int] | None, where: str) ->
         elif str(name) in names:
             at[role] = names.index(str(name))
         else:
-            raise DataError(f"{where}: there is no column {name!r} for {role}; there are {_listing(names)}.")
+            raise DataError(f"{where}: there is no column {name!r} for {role}; there are {listing(names)}.")
     return at
-
-
-def _listing(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:12])
-    return shown + (f" … ({len(names)} columns)" if len(names) > 12 else "") if names else "no columns"
 
 
 def _date_and_clock(plain: list[str], at: dict[str, int], taken: set[int]) -> None:

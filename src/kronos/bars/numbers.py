@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kronos.bars.report import shown
 from kronos.errors import DataError
 
 Floats = npt.NDArray[np.float64]
@@ -73,7 +74,7 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
         return ","
     if both and not (point or plain_points):
         raise DataError(
-            f"{where}: numbers such as '{example}' read with a decimal comma and with a thousands comma. "
+            f"{where}: numbers such as '{shown(example)}' read with a decimal comma and with a thousands comma. "
             "Say which with decimal=',' or decimal='.'."
         )
     return "."

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from kronos.bars.files import open_content
 from kronos.bars.layouts import SPARE, normal
-from kronos.bars.report import BarsReport
+from kronos.bars.report import BarsReport, shown
 from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import FEATURES, to_table
 from kronos.bars.tables import from_arrow, from_frame, from_text, open_arrow
@@ -103,6 +103,8 @@ def read_with_rows(
     else:
         source = "table"
         found, roles, report = from_frame(to_table(path_or_table), columns, where)
+    if len(found.data["timestamp"]) == 0 and not found.ragged:
+        raise DataError(f"{where}: there are no rows of data. Bars need at least {max(min_rows, 1)}.")
     times = parse_times(
         found.data["timestamp"],
         clock=found.data.get("clock"),
@@ -160,7 +162,7 @@ def _picked_rows(frame: pd.DataFrame, times: TimeColumn, symbol: str | None, bac
         names = frame["symbol"].astype(str)
         picked = np.flatnonzero((names == str(symbol)).to_numpy())
         if len(picked) == 0:
-            some = ", ".join(str(name) for name in pd.unique(names)[:6])
+            some = ", ".join(shown(name, 24) for name in pd.unique(names)[:6])
             raise DataError(f"{where}: there is no symbol '{symbol}'; there are {some}.")
     if backwards:
         picked = (np.arange(len(frame)) if picked is None else picked)[::-1]

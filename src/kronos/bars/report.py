@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -30,6 +31,19 @@ DEFECT_WORDS: Final[dict[str, str]] = {
     "split_suspect": "the price jumps by a ratio that looks like a split",
 }
 """Every kind of defect or warning, in plain words."""
+
+
+def shown(found: object, width: int = 40) -> str:
+    """What stands in a file, fit for one line of an error: cut, and odd characters escaped."""
+    text = str(found)
+    text = text if len(text) <= width else text[: width - 1] + "…"
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
+
+
+def listing(names: Iterable[object], most: int = 12) -> str:
+    """Column names for an error."""
+    shown_names = [repr(shown(name, 24)) for name in names]
+    return ", ".join(shown_names[:most]) + (" …" if len(shown_names) > most else "") if shown_names else "no columns"
 
 
 @dataclass(frozen=True)

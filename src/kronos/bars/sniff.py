@@ -48,9 +48,9 @@ def decode(data: bytes, encoding: str | None, where: str) -> tuple[bytes, str]:
             raise DataError(
                 f"{where}: the text is not {encoding}. Leave encoding= out, or name the right one."
             ) from error
-    for mark, name in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            return (data[3:] if name == "utf-8-sig" else _reencode(data, name, where)), name
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _reencode(data, "utf-16", where), "utf-16"
+    data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\x00" in data[:HEAD]:
         for name in ("utf-16-le", "utf-16-be"):
             half = data[0:400:2] if name == "utf-16-be" else data[1:400:2]
@@ -95,7 +95,7 @@ def shape_of(data: bytes, where: str) -> Shape:
         raise DataError(f"{where}: this is {kind}, not a table. Export the bars as CSV, Parquet or Feather.")
     delimiter = _delimiter(lines)
     cells = [split(line, delimiter) for line in lines]
-    width = Counter(len(row) for row in cells if any(row)).most_common(1)[0][0]
+    width = max(Counter(len(row) for row in cells if any(row)).most_common(1), default=(0, 0))[0]
     if width < 5:
         raise DataError(
             f"{where}: rows have {width} column{'s' if width > 1 else ''}; bars need a timestamp and four prices, "

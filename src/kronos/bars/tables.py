@@ -12,7 +12,7 @@ import pyarrow as pa
 from kronos.bars.files import Content
 from kronos.bars.headless import recognise
 from kronos.bars.layouts import ALIASES, Roles, assign, given, normal
-from kronos.bars.report import BarsReport
+from kronos.bars.report import BarsReport, shown
 from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import PRICES
 from kronos.bars.sniff import Shape, decode, shape_of
@@ -99,7 +99,7 @@ def open_arrow(content: Content, columns: Assignment, where: str) -> Any:
 
         return feather.read_table(buffer)
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        detail = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        detail = shown(str(error).splitlines()[0], 100) if str(error) else type(error).__name__
         raise DataError(f"{where}: the {content.kind.title()} file is damaged or cut ({detail}).") from error
 
 
@@ -180,16 +180,21 @@ def _stack(parts: list[tuple[str, Columns]]) -> Columns:
         kept.append(
             (ticker, {role: column.filter(mask) for role, column in part.data.items()}, part.rows.numbers[~empty])
         )
-    roles = list(kept[0][1])
-    data: dict[str, Any] = {
-        role: pa.chunked_array([columns[role] for _, columns, _ in kept]).combine_chunks() for role in roles
-    }
+    roles = list(dict.fromkeys(role for _, columns, _ in kept for role in columns))
+    data = {role: _joined([columns.get(role, pa.nulls(len(rows))) for _, columns, rows in kept]) for role in roles}
     data["symbol"] = pa.array([ticker for ticker, _, rows in kept for _ in range(len(rows))], type=pa.string())
     numbers = np.concatenate([rows for _, _, rows in kept])
     found = Columns(data, RowNumbers(lambda: numbers), parts[0][1].ragged)
     if absent:
         found.notes.append(f"{absent} cells of days without a bar of their symbol left out")
     return found
+
+
+def _joined(columns: list[Any]) -> Any:
+    """Columns one below the other; as text where one of them is, so that the validator names its rows."""
+    kinds = {column.type for column in columns if not pa.types.is_null(column.type)}
+    kind = kinds.pop() if len(kinds) == 1 else pa.string() if kinds else pa.null()
+    return pa.chunked_array([column.cast(kind) for column in columns], type=kind).combine_chunks()
 
 
 def _is_count(index: pd.Index[Any]) -> bool:

@@ -14,6 +14,7 @@ import pyarrow.csv as pacsv
 
 from kronos.bars.defects import Finding
 from kronos.bars.numbers import BLANKS, to_plain
+from kronos.bars.report import shown
 from kronos.bars.rows import RowNumbers
 from kronos.bars.sniff import Shape
 from kronos.errors import DataError
@@ -73,7 +74,7 @@ def _parse_as_text(data: bytes, shape: Shape, types: dict[str, Any], where: str)
     try:
         return _parse(data, shape, types)
     except pa.ArrowInvalid as error:
-        detail = str(error).splitlines()[0][:120]
+        detail = shown(str(error).splitlines()[0], 120)
         raise DataError(f"{where}: the text cannot be cut into rows and columns ({detail}).") from error
 
 
@@ -96,7 +97,8 @@ def _parse(data: bytes, shape: Shape, types: dict[str, Any]) -> tuple[Any, list[
         return "skip"
 
     table = _arrow(data, shape, types, number, threads=False)
-    return table, numbers
+    filled = _filled_lines(data)  # Arrow does not count blank lines
+    return table, [int(filled[k - 1]) if k <= len(filled) else k for k in numbers]
 
 
 def _arrow(data: bytes, shape: Shape, types: dict[str, Any], handler: Any, *, threads: bool) -> Any:
@@ -138,11 +140,11 @@ def read_every_column(data: bytes, shape: Shape, where: str) -> list[Any]:
 
 
 def line_numbers(data: bytes, header_lines: int, count: int, bad: list[int]) -> npt.NDArray[np.int64]:
-    """The line of the file on which each parsed row stands."""
+    """The line of the file on which each parsed row stands; ``bad`` are the lines that were skipped."""
     if not bad and not _has_blank_lines(data):
         return np.arange(header_lines + 1, header_lines + 1 + count)
-    lines = data.splitlines()
-    filled = np.array([k + 1 for k, line in enumerate(lines) if k >= header_lines and line], dtype=np.int64)
+    filled = _filled_lines(data)
+    filled = filled[filled > header_lines]
     if bad:
         filled = filled[~np.isin(filled, bad)]
     if len(filled) < count:  # quoted line breaks: the order is kept, the exact line is not known
@@ -150,5 +152,10 @@ def line_numbers(data: bytes, header_lines: int, count: int, bad: list[int]) -> 
     return filled[:count]
 
 
+def _filled_lines(data: bytes) -> npt.NDArray[np.int64]:
+    """Numbers of the lines that are not blank."""
+    return np.array([k for k, line in enumerate(data.splitlines(), start=1) if line], dtype=np.int64)
+
+
 def _has_blank_lines(data: bytes) -> bool:
-    return b"\n\n" in data or b"\r\n\r\n" in data or b"\n\r\n" in data
+    return b"\n\n" in data or b"\n\r\n" in data

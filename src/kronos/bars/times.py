@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kronos.bars.datetext import parse_clock, parse_dates, split_zone
+from kronos.bars.report import shown
 from kronos.errors import ConfigError, DataError
 
 # Both types are stubs away: Arrow ships none.
@@ -104,7 +105,7 @@ def _first_bad(column: Any, index: pd.DatetimeIndex) -> tuple[str, ...]:
     if len(bad) == 0:
         return ()
     found = column[int(bad[0])].as_py()
-    return ("nothing" if found is None else str(found)[:40],)
+    return ("nothing" if found is None else shown(found),)
 
 
 def check_zone(timezone: str | None) -> None:
@@ -216,6 +217,7 @@ def _from_numbers(numbers: npt.NDArray[Any], epoch: str | None, notes: list[str]
         if not units:
             if np.mean((filled > 20000) & (filled < 75000)) >= _SHARE:
                 notes.append("timestamps are spreadsheet serial days")
+                finite &= (numbers > 0) & (numbers < 75000)
                 days = np.where(finite, numbers, 0.0)
                 stamps = _SERIAL_ORIGIN + np.round(days * 86400).astype("timedelta64[s]")
                 return np.where(finite, stamps, np.datetime64("NaT")).astype("datetime64[ns]"), False
@@ -232,9 +234,9 @@ def _from_numbers(numbers: npt.NDArray[Any], epoch: str | None, notes: list[str]
     if numbers.dtype.kind == "i":
         nanos = np.where(inside, numbers, 0) * scale
     else:
-        nanos = np.round(np.where(inside, numbers, 0.0) * 1000).astype(np.int64) * (scale // 1000 or 1)
-        if scale < 1000:
-            nanos = np.where(inside, numbers, 0.0).astype(np.int64) * scale
+        safe = np.where(inside, numbers, 0.0)
+        whole = np.floor(safe)
+        nanos = whole.astype(np.int64) * scale + np.round((safe - whole) * scale).astype(np.int64)
     return np.where(inside, nanos.view("datetime64[ns]"), np.datetime64("NaT")).astype("datetime64[ns]"), True
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from kronos.bars.defects import Finding, refuse, time_findings, value_findings, warnings_in
 from kronos.bars.frequency import infer_frequency
-from kronos.bars.report import BarsReport
+from kronos.bars.report import BarsReport, listing
 from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
 from kronos.bars.times import TimeColumn, parse_times
@@ -143,7 +143,7 @@ def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple
     missing = [name for name in ("timestamp", *PRICES) if name not in frame.columns]
     if missing:
         raise DataError(
-            f"{where}: no column for {', '.join(missing)} among {_listing(frame.columns)}. "
+            f"{where}: no column for {', '.join(missing)} among {listing(frame.columns)}. "
             "Name them with columns={'open': NAME, …}."
         )
     twice = [str(name) for name in COLUMNS if list(frame.columns).count(name) > 1]
@@ -151,11 +151,6 @@ def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple
         raise DataError(f"{where}: the column {twice[0]} appears twice. Keep one of them.")
     left_out = tuple(str(name) for name in frame.columns if name not in COLUMNS)
     return frame[[name for name in COLUMNS if name in frame.columns]], left_out
-
-
-def _listing(columns: Any) -> str:
-    names = [str(name) for name in columns]
-    return ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else "no columns"
 
 
 def _symbols(frame: pd.DataFrame, rows: RowNumbers, where: str) -> npt.NDArray[np.object_] | None:
