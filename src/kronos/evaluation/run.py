@@ -148,7 +148,10 @@ def evaluate(
     of_task: ForecastersOf = forecasters if callable(forecasters) else lambda _: forecasters
     windows, sizes, refusals = draw_markets(markets, plan)
     store = ResultStore(folder)
-    parts, tables, comparisons, notes = [], {}, [], []  # type: ignore[var-annotated]
+    parts: list[pd.DataFrame] = []
+    tables: dict[str, Any] = {}
+    comparisons: list[Comparison] = []
+    notes: list[str] = []
     first = list(of_task(tasks[0]))
     for group in _tasks_by_forecasters([task for task in tasks if task != "generation"], of_task):
         ready = list(of_task(group[0]))
@@ -164,7 +167,7 @@ def evaluate(
         comparisons += compare(rows, group, models, baselines)
         parts.append(table.assign(tasks=",".join(group)))
     if "generation" in tasks:
-        tables["generation"] = _generation(windows, list(of_task("generation")), plan)
+        tables["generation"] = _generation(windows, list(of_task("generation")), plan, progress)
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     summary = {
         "settings": {**asdict(plan), "after": None if plan.after is None else str(plan.after)},
@@ -210,10 +213,13 @@ def _sides(forecasters: Sequence[Forecaster]) -> tuple[list[str], list[str]]:
     return [n for n in names if n not in BASELINE_NAMES], [n for n in names if n in BASELINE_NAMES]
 
 
-def _generation(windows: Sequence[Window], forecasters: Sequence[Forecaster], plan: Plan) -> dict[str, Any]:
+def _generation(
+    windows: Sequence[Window], forecasters: Sequence[Forecaster], plan: Plan, progress: Progress | None
+) -> dict[str, Any]:
     """``{market: {forecaster: figures}}``; one market at a time, since horizons and habits differ."""
     out: dict[str, Any] = {}
-    for market in dict.fromkeys(window.group for window in windows):
+    markets, done = list(dict.fromkeys(window.group for window in windows)), 0
+    for market in markets:
         mine = [window for window in windows if window.group == market]
         if len(mine) > plan.max_generated:
             rng = np.random.default_rng([plan.seed, len(mine)])
@@ -225,6 +231,9 @@ def _generation(windows: Sequence[Window], forecasters: Sequence[Forecaster], pl
             figures = generation_figures(mine, [paths for _, paths in made], plan.seed, plan.generation_steps, trtr)
             trtr = figures["train_on_synthetic"]["trtr"]
             out.setdefault(market, {})[forecaster.name] = figures
+            done += 1
+            if progress is not None:
+                progress(done, len(markets) * len(forecasters))
     return out
 
 
