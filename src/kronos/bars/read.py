@@ -16,6 +16,7 @@ from kronos.bars.files import open_content
 from kronos.bars.layouts import SPARE, normal
 from kronos.bars.report import BarsReport, shown
 from kronos.bars.rows import RowNumbers
+from kronos.bars.samples import locate
 from kronos.bars.schema import FEATURES, to_table
 from kronos.bars.tables import from_arrow, from_frame, from_text, open_arrow
 from kronos.bars.times import TimeColumn, check_zone, parse_times
@@ -41,7 +42,7 @@ def read_bars(
 
     Args:
         path_or_table: CSV text in any common encoding, Parquet, Feather, Arrow (each also in gzip or zip),
-            or a pandas, polars or Arrow table.
+            ``sample:NAME`` for a packaged sample, or a pandas, polars or Arrow table.
         symbol: of a table of many symbols, return this one; of a table that names none, call it so.
         columns: role → column name or position (from 0), where names do not tell: roles are ``timestamp,
             symbol, open, high, low, close, volume, amount`` and ``clock`` (a time of day beside a date).
@@ -91,6 +92,8 @@ def read_with_rows(
     """As ``read_bars``, with the row number in the file of each bar."""
     check_zone(timezone)
     is_path = isinstance(path_or_table, (str, os.PathLike))
+    if is_path:
+        path_or_table = locate(path_or_table)
     where = Path(path_or_table).name if is_path else "The table"
     if is_path:
         source = str(path_or_table)

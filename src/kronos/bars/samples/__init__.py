@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,9 @@ from kronos.errors import ConfigError
 
 SAMPLES: Final = ("eurusd", "nasdaq", "sp500")
 """Names that ``sample_bars`` and ``sample_path`` know."""
+
+PREFIX: Final = "sample:"
+"""Wherever a file of bars is named, ``sample:sp500`` names a packaged one."""
 
 
 def sample_path(name: str) -> Path:
@@ -25,6 +29,16 @@ def sample_path(name: str) -> Path:
     if name not in SAMPLES:
         raise ConfigError(f"There are no sample bars '{name}'. Choose one of {', '.join(SAMPLES)}.")
     return Path(__file__).with_name(f"{name}.parquet")
+
+
+def locate(source: str | os.PathLike[str]) -> Path:
+    """The file that a source means: ``sample:NAME`` a packaged sample, anything else its own path.
+
+    Raises:
+        ConfigError: there is no such sample.
+    """
+    text = os.fspath(source)
+    return sample_path(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else Path(text)
 
 
 def sample_bars(name: str) -> pd.DataFrame:
