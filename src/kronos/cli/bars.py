@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import SAMPLE, OnDefect, console, emit_json, note, output, progress
+from kronos.cli.common import OnDefect, console, emit_json, note, output, progress
 from kronos.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,14 +98,6 @@ def _columns(pairs: list[str] | None) -> dict[str, str | int] | None:
     return columns
 
 
-def _path(source: str) -> str | Path:
-    if not source.startswith(SAMPLE):
-        return source
-    from kronos.bars import sample_path
-
-    return sample_path(source.removeprefix(SAMPLE))
-
-
 @app.command()
 def inspect(
     file: File,
@@ -123,7 +115,7 @@ def inspect(
     from kronos.bars import inspect_bars
 
     options = _options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
-    report = inspect_bars(_path(file), **options)
+    report = inspect_bars(file, **options)
     if as_json:
         emit_json(report.to_dict())
     else:
@@ -199,7 +191,7 @@ def convert(
     from kronos.bars import read_bars, write_bars
 
     options = _options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
-    bars = read_bars(_path(file), on_defect=on_defect.value, **options)
+    bars = read_bars(file, on_defect=on_defect.value, **options)
     write_bars(bars, target)
     _tell(bars, target, as_json)
 
@@ -227,7 +219,7 @@ def clean(
     """Cut series for training where they jump, stop trading or stand still, by the published thresholds."""
     from kronos.bars import clean_bars, read_bars, write_bars
 
-    cleaned = clean_bars(read_bars(_path(file), symbol=symbol, on_defect=on_defect.value), frequency=frequency)
+    cleaned = clean_bars(read_bars(file, symbol=symbol, on_defect=on_defect.value), frequency=frequency)
     summary = cleaned.to_dict()
     if target is not None:
         write_bars(cleaned.to_frame(), target)
@@ -259,7 +251,7 @@ def resample(
     """Make larger bars, within sessions: none spans a lunch break, a night or a weekend."""
     from kronos.bars import read_bars, resample_bars, write_bars
 
-    bars = read_bars(_path(file), symbol=symbol, timezone=timezone)
+    bars = read_bars(file, symbol=symbol, timezone=timezone)
     larger = resample_bars(bars, to, calendar=calendar, stamp=stamp.value if stamp else None, keep_forming=keep_forming)
     write_bars(larger, target)
     _tell(larger, target, as_json)
@@ -305,8 +297,9 @@ def import_files(
 ) -> None:
     """Put files into a bar store, by bar size and symbol; doing it twice changes nothing."""
     from kronos.bars import BarStore, import_bars
+    from kronos.bars.samples import locate
 
-    paths = [_path(name) for name in files]
+    paths: list[str | Path] = [locate(name) for name in files]
     with progress("Importing") as report:
         done = import_bars(
             BarStore(store),

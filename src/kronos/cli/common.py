@@ -22,7 +22,6 @@ output = Console(highlight=False)
 """For results that are tables. Goes to stdout."""
 
 PATIENCE = 2.0  # seconds of work before a progress bar is worth showing
-SAMPLE = "sample:"
 
 
 class OnDefect(StrEnum):
@@ -92,10 +91,9 @@ def load_bars(source: str, symbol: str | None = None, on_defect: OnDefect = OnDe
         DataError: the file is missing or cannot be read as bars.
         ConfigError: there is no such sample.
     """
-    from kronos.bars import read_bars, sample_path
+    from kronos.bars import read_bars
 
-    path = sample_path(source.removeprefix(SAMPLE)) if source.startswith(SAMPLE) else source
-    return read_bars(path, symbol=symbol, on_defect=on_defect.value)
+    return read_bars(source, symbol=symbol, on_defect=on_defect.value)
 
 
 def moment(time: pd.Timestamp) -> str:
