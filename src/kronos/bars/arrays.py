@@ -75,11 +75,14 @@ class BarArrays:
                 shape = (rows, width) if width else (rows,)
                 arrays[name] = np.memmap(folder / name, dtype=dtype, mode="r", shape=shape)
             segments = tuple(Segment(**entry) for entry in index["segments"])
+            if not all(0 <= s.start < s.stop <= rows for s in segments):
+                raise ValueError("a segment lies outside the rows")
+            data_hash = str(index["data_hash"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{folder} holds no bar arrays ({error}); make them with kronos.bars.write_arrays"
             ) from error
-        return cls(arrays["values.f32"], arrays["stamps.u8"], arrays["times.i64"], segments, index["data_hash"])
+        return cls(arrays["values.f32"], arrays["stamps.u8"], arrays["times.i64"], segments, data_hash)
 
     def select(self, segments: Iterable[Segment]) -> BarArrays:
         """The same arrays with other segments."""
@@ -100,6 +103,7 @@ def write_arrays(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX_FILE).unlink(missing_ok=True)  # written last, so that a folder half written is no folder
     segments: list[Segment] = []
     digest = hashlib.blake2b(digest_size=16)
     rows = 0
@@ -117,6 +121,8 @@ def write_arrays(
                 file.write(array.tobytes())
             digest.update(values.tobytes())
             rows += len(values)
+    if not rows:
+        raise DataError("there are no bars to write; give at least one table with rows")
     index = {"rows": rows, "data_hash": digest.hexdigest(), "segments": [asdict(segment) for segment in segments]}
     (folder / INDEX_FILE).write_text(json.dumps(index), encoding="utf-8")
     return BarArrays.open(folder)
@@ -140,7 +146,8 @@ def _columns(table: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.uint8
 
 def time_features(times: pd.DatetimeIndex) -> NDArray[np.int64]:
     """(T, 5) minute, hour, weekday (Monday 0), day and month of each timestamp, in its own wall time."""
-    return np.stack([np.asarray(getattr(times, name), dtype=np.int64) for name in TIME_FEATURES], axis=-1)
+    attributes = ["day_of_week" if name == "weekday" else name for name in TIME_FEATURES]
+    return np.stack([np.asarray(getattr(times, name), dtype=np.int64) for name in attributes], axis=-1)
 
 
 def _runs(values: NDArray[np.float32], times: NDArray[np.int64]) -> Sequence[tuple[int, int]]:

@@ -38,8 +38,9 @@ DEFAULT_CLIP = 5.0
 _EPSILON = 1e-5  # the published guard against a constant column
 _SIGMA_FLOOR = 1e-6  # a context whose close never moves
 _LOG_VOLUME_FLOOR = 0.05  # spread of log volume below which it counts as constant
-_QUIETEST = -4.0  # positive volumes are kept above this, so that …
-_ZERO_BELOW = -4.5  # … anything decoded below this can only mean zero
+_QUIETEST = -0.8  # of the clip: positive volumes are kept above this, so that …
+_ZERO_BELOW = -0.9  # … anything decoded below this can only mean zero
+_LOG_LARGEST = 80.0  # float32, in which paths are kept, ends at exp(±87)
 
 
 class BarTransform(Protocol):
@@ -148,24 +149,22 @@ class Returns:
         mean, std = state.log_mean[..., None, :], state.log_std[..., None, :]
         positive = traded > 0
         z = (np.log(np.where(positive, traded, 1.0)) - mean) / np.where(std > 0, std, 1.0)
-        z = np.where(positive, np.clip(z, _QUIETEST, state.clip), -state.clip)
+        z = np.where(positive, np.clip(z, _QUIETEST * state.clip, state.clip), -state.clip)
         return np.where(std > 0, z, 0.0)  # a context without volume knows none later either
 
     def decode(self, features: Array, state: ReturnsState) -> NDArray[np.float64]:
         f = np.clip(np.asarray(features, dtype=np.float64), -state.clip, state.clip)
         moves = np.sinh(f[..., :4]) * np.asarray(state.sigma)[..., None, None, None]
         gap, upper, lower, body = (moves[..., i] for i in range(4))
-        log_close = np.cumsum(gap + body, axis=-1)
+        anchor = np.log(np.asarray(state.last_close, dtype=np.float64))[..., None, None]
+        log_close = anchor + np.cumsum(gap + body, axis=-1)
         log_open = log_close - body
         top = np.maximum(log_open, log_close) + np.maximum(upper, 0.0)
         bottom = np.minimum(log_open, log_close) - np.maximum(lower, 0.0)
-        prices = (
-            np.exp(np.stack((log_open, top, bottom, log_close), axis=-1))
-            * np.asarray(state.last_close)[..., None, None, None]
-        )
+        prices = _finite_exp(np.stack((log_open, top, bottom, log_close), axis=-1))
         mean, std = state.log_mean[..., None, None, :], state.log_std[..., None, None, :]
         z = f[..., 4:]
-        traded = np.where((std > 0) & (z >= _ZERO_BELOW), np.exp(z * std + mean), 0.0)
+        traded = np.where((std > 0) & (z >= _ZERO_BELOW * state.clip), _finite_exp(z * std + mean), 0.0)
         return np.concatenate((prices, traded), axis=-1)
 
 
@@ -185,6 +184,11 @@ def get_transform(name: str) -> BarTransform:
 def _log_ratio(a: Array, b: Array) -> Array:
     """``ln(a / b)``, exact to rounding also where a and b nearly agree."""
     return np.log1p((a - b) / b)
+
+
+def _finite_exp(x: Array) -> Array:
+    """``exp`` that stays a positive float32 however wild the path."""
+    return np.asarray(np.exp(np.clip(x, -_LOG_LARGEST, _LOG_LARGEST)))
 
 
 def _leading(n_bars: int, length: Array) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -118,13 +118,17 @@ def aggregate_bars(values: NDArray[np.float32], factor: int) -> NDArray[np.float
     )
 
 
-def prefetch(make: Callable[[int], T], start: int, stop: int, workers: int = 2, ahead: int = 4) -> Iterator[T]:
+def prefetch(make: Callable[[int], T], start: int, stop: int, workers: int = 2, ahead: int = 4) -> Generator[T]:
     """``make(start) … make(stop - 1)`` in order, computed ahead of time by threads."""
     with ThreadPoolExecutor(workers, thread_name_prefix="windows") as pool:
         steps = iter(range(start, stop))
         pending: deque[Future[T]] = deque(pool.submit(make, step) for step in itertools.islice(steps, ahead))
-        while pending:
-            ready = pending.popleft().result()
-            for step in itertools.islice(steps, 1):
-                pending.append(pool.submit(make, step))
-            yield ready
+        try:
+            while pending:
+                ready = pending.popleft().result()
+                for step in itertools.islice(steps, 1):
+                    pending.append(pool.submit(make, step))
+                yield ready
+        finally:  # whoever stops early does not wait for what was computed ahead
+            for future in pending:
+                future.cancel()

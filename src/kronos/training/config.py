@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kronos.errors import ConfigError
 
@@ -17,15 +17,31 @@ class _Section(BaseModel):
 class DataSettings(_Section):
     """Which bars, and how windows are cut from them."""
 
-    arrays: Path  # a folder written by kronos.bars.write_arrays
+    arrays: Path | None = None  # a folder written by kronos.bars.write_arrays, or else …
+    bars: tuple[str, ...] = ()  # … files of bars, folders of them, packaged samples (sample:sp500)
     window: int = Field(257, ge=16, le=100_000)  # bars
     boundary: tuple[int, int] = (48, 192)  # shortest and longest context in a window, bars
     volume_dropout: float = Field(0.05, ge=0, le=1)  # share of windows without volume and amount
     aggregate: float = Field(0.0, ge=0, le=1)  # share of windows of 2, 3 or 4 bars taken together
     group_power: float = Field(0.5, ge=0, le=1)  # 0: every group alike, 1: every bar alike
+    hold_out: Literal["symbols", "dates"] = "symbols"  # validate on later dates of symbols held apart, or of all
+    later_share: float = Field(0.15, gt=0, lt=1)  # share of each group's bars, the last ones, for validation
+    embargo: int | None = Field(None, ge=0)  # bars unused between training and validation; None: one window
+
+    @field_validator("bars", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def embargo_bars(self) -> int:
+        """Bars between the last one trained on and the first one that validation asks about."""
+        return self.window if self.embargo is None else self.embargo
 
     @model_validator(mode="after")
-    def _boundary_inside(self) -> DataSettings:
+    def _holds_together(self) -> DataSettings:
+        if bool(self.bars) == (self.arrays is not None):
+            raise ValueError("name either `arrays`, a folder, or `bars`, a list of files")
         low, high = self.boundary
         if not 4 <= low <= high <= self.window - 8:
             raise ValueError(f"boundary {low}–{high} must lie within 4 … window - 8 = {self.window - 8}")
@@ -37,6 +53,7 @@ class OptimSettings(_Section):
 
     steps: int = Field(10_000, ge=1)
     batch_size: int = Field(16, ge=1)
+    accumulation: int = Field(1, ge=1)  # batches to a step
     lr: float = Field(1.5e-3, gt=0)  # peak
     final_lr: float = Field(0.02, ge=0, le=1)  # share of the peak that is left at the end
     warmup: float = Field(0.03, ge=0, lt=1)  # share of the steps
@@ -54,7 +71,7 @@ class LossSettings(_Section):
 
 
 class RunConfig(_Section):
-    """Everything that a training run depends on."""
+    """Everything that a training run depends on; see docs/training.md."""
 
     out: Path
     data: DataSettings
@@ -71,6 +88,7 @@ class RunConfig(_Section):
     save_every: int = Field(500, ge=1)  # steps
     validate_every: int = Field(500, ge=1)
     validation_batches: int = Field(16, ge=1)
+    patience: int | None = Field(None, ge=1)  # validations without a better one before the run ends early
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
@@ -110,5 +128,8 @@ class RunConfig(_Section):
                 target = target.setdefault(section, {})
                 if not isinstance(target, dict):
                     raise ConfigError(f"--set {override}: '{section}' is a value, not a section")
-            target[last] = yaml.safe_load(value)
+            try:
+                target[last] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"--set {override}: '{value}' is no YAML value") from error
         return cls.from_dict(values)

@@ -20,17 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kronos.bars.arrays import BarArrays
-from kronos.bars.windows import WindowPlan, WindowSampler, prefetch
-from kronos.errors import ConfigError
+from kronos.bars.windows import WindowSampler, prefetch
+from kronos.errors import CapacityError, ConfigError
+from kronos.model.checkpoint import WEIGHTS_FILE
 from kronos.training.config import OptimSettings, RunConfig
-from kronos.training.split import split_segments
+from kronos.training.data import open_arrays, samplers
 from kronos.training.stages import STAGES, Stage
-from kronos.training.state import STATE_FILE, load_state, save_state
+from kronos.training.state import load_state, save_state, writing
 
 Report = Callable[[dict[str, Any]], None]
-
-_VALIDATION_SEED = 20_240_701  # any constant: validation is the same in every run
 
 
 @dataclass(frozen=True)
@@ -63,54 +61,69 @@ def train(stage_name: str, config: RunConfig, *, resume: bool = False, progress:
     Raises:
         ConfigError: settings that contradict each other.
         DataError: no usable windows for training or validation.
+        CapacityError: a full disk; what was saved before stays whole.
         CheckpointError: the state to resume from is damaged or of another run.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    folder = config.out / stage_name
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     device = _device(config.device)
     stage = STAGES[stage_name](config)
     stage.place(device, config.compile)
-    training, validation = _samplers(config)
+    arrays = open_arrays(config)
+    training, validation = samplers(config, arrays)
     optimizer = build_optimizer(stage.module, config.optim, device)
-    folder = config.out / stage_name
-    folder.mkdir(parents=True, exist_ok=True)
-    start, best = 0, math.inf
-    if resume and (folder / STATE_FILE).exists():
-        start, extra = load_state(folder, stage.module, optimizer)
-        best = float(extra["best"])
-    log = _Log(folder / "log.jsonl", progress, fresh=start == 0)
-    (folder / "run.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    start, best, since = 0, math.inf, 0
+    if resume and (state := load_state(folder, stage.module, optimizer, {"data_hash": arrays.data_hash})):
+        start, best, since = state[0], float(state[1]["best"]), int(state[1].get("since_best", 0))
+    log = _Log(folder / "log.jsonl", progress, start)
+    with writing(folder / "run.json"):
+        (folder / "run.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     optim = config.optim
-    seen, clock = 0, time.perf_counter()
-    batches = prefetch(lambda k: stage.batch(training(k)), start, optim.steps, config.workers, 2 * config.workers + 2)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for step, batch in enumerate(batches, start):
+    seen, clock, total = 0, time.perf_counter(), optim.steps * optim.accumulation
+    first = start * optim.accumulation
+    batches = prefetch(lambda k: stage.batch(training(k)), first, total, config.workers, 2 * config.workers + 2)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), contextlib.closing(batches):
+        for step in range(start, optim.steps):
+            if config.patience is not None and since >= config.patience:
+                return RunResult(folder, step, best)
             torch.manual_seed(config.seed * 1_000_003 + step)  # dropout of this step, resumed or not
             rate = learning_rate(step, optim)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with _autocast(device, config.dtype):
-                loss, parts = stage.loss(batch.to(device), step)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            sums: dict[str, Tensor] = {}
+            for _ in range(optim.accumulation):
+                batch = next(batches)
+                with _autocast(device, config.dtype):
+                    loss, parts = stage.loss(batch.to(device), step)
+                (loss / optim.accumulation).backward()  # type: ignore[no-untyped-call]
+                for name, value in {"loss": loss, **parts}.items():
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / optim.accumulation
+                seen += batch.features.shape[0] * batch.features.shape[1]
             norm = nn.utils.clip_grad_norm_(stage.module.parameters(), optim.clip_norm)
             optimizer.step()
-            seen += batch.features.shape[0] * batch.features.shape[1]
-            last = step + 1 == optim.steps
-            if (step + 1) % 50 == 0 or last:
+            done, last = step + 1, step + 1 == optim.steps
+            if done % 50 == 0 or last:
+                _check_finite(sums["loss"], done)
                 elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-                log({"step": step + 1, "loss": loss, **parts, "lr": rate, "norm": norm, "bars_per_s": seen / elapsed})
+                log({"step": done, **sums, "lr": rate, "norm": norm, "bars_per_s": seen / elapsed})
                 seen = 0
-            if (step + 1) % config.validate_every == 0 or last:
+            if done % config.validate_every == 0 or last:
                 scores = validate(stage, validation, config, device)
-                log({"step": step + 1, **{f"val_{k}": v for k, v in scores.items()}})
+                log({"step": done, **{f"val_{k}": v for k, v in scores.items()}})
+                since += 1
                 if scores["loss"] < best:
-                    best = scores["loss"]
-                    stage.save(folder)
+                    best, since = scores["loss"], 0
+                    with writing(folder / f"{WEIGHTS_FILE}.tmp"):
+                        stage.save(folder)
                 clock = time.perf_counter()
-            if (step + 1) % config.save_every == 0 or last:
-                save_state(folder, step + 1, stage.module, optimizer, {"best": best})
+            if done % config.save_every == 0 or last:
+                extra = {"best": best, "since_best": since, "data_hash": arrays.data_hash}
+                save_state(folder, done, stage.module, optimizer, extra)
     return RunResult(folder, optim.steps, best)
 
 
@@ -152,18 +165,11 @@ def learning_rate(step: int, settings: OptimSettings) -> float:
     return settings.lr * (settings.final_lr + (1 - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _samplers(config: RunConfig) -> tuple[WindowSampler, WindowSampler]:
-    data = config.data
-    arrays = BarArrays.open(data.arrays)
-    context = data.boundary[1]
-    training, validation = split_segments(arrays, context)
-    plan = WindowPlan(data.window, data.boundary, data.volume_dropout, data.aggregate, data.group_power)
-    fixed = WindowPlan(data.window, (context, context), group_power=data.group_power)
-    size = config.optim.batch_size
-    return (
-        WindowSampler(arrays.select(training), plan, size, config.seed),
-        WindowSampler(arrays.select(validation), fixed, size, _VALIDATION_SEED),
-    )
+def _check_finite(loss: Tensor, step: int) -> None:
+    if not bool(torch.isfinite(loss)):
+        raise ConfigError(
+            f"the loss is {float(loss)} at step {step}; lower optim.lr or optim.clip_norm and start afresh"
+        )
 
 
 def _device(name: str) -> torch.device:
@@ -183,22 +189,29 @@ def _autocast(device: torch.device, dtype: str) -> contextlib.AbstractContextMan
 
 
 class _Log:
-    """Appends records to a file of JSON lines and hands them on."""
+    """Appends records to a file of JSON lines and hands them on; records after ``start`` are of a lost past."""
 
-    def __init__(self, path: Path, progress: Report | None, *, fresh: bool) -> None:
+    def __init__(self, path: Path, progress: Report | None, start: int) -> None:
         self.path, self.progress = path, progress
-        if fresh:
-            path.unlink(missing_ok=True)
+        kept = [r for r in read_log(path.parent) if r["step"] <= start] if start and path.exists() else []
+        with writing(path.with_suffix(".tmp")):
+            path.with_suffix(".tmp").write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+            path.with_suffix(".tmp").replace(path)
 
     def __call__(self, record: dict[str, Any]) -> None:
         plain = {k: float(v.detach()) if isinstance(v, Tensor) else v for k, v in record.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(plain) + "\n")
+        except OSError as error:
+            raise CapacityError(f"{self.path} cannot be written ({error.strerror}); make room and resume") from error
         if self.progress is not None:
             self.progress(plain)
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records of a run, in order."""
+    """The records of a run, in order; a line that a kill cut short is left out."""
     with (folder / "log.jsonl").open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
+        for line in file:
+            with contextlib.suppress(json.JSONDecodeError):
+                yield json.loads(line)

@@ -12,6 +12,7 @@ from collections import defaultdict
 import numpy as np
 
 from kronos.bars.arrays import BarArrays, Segment
+from kronos.errors import DataError
 
 HELD_APART_SHARE = 0.12
 LATER_SHARE = 0.15
@@ -31,20 +32,68 @@ def cutoffs(arrays: BarArrays, later_share: float = LATER_SHARE) -> dict[str, in
     return {group: int(np.quantile(np.concatenate(parts), 1 - later_share)) for group, parts in times.items()}
 
 
-def split_segments(arrays: BarArrays, context: int) -> tuple[list[Segment], list[Segment]]:
+def split_segments(
+    arrays: BarArrays,
+    context: int,
+    *,
+    hold_out: str = "symbols",
+    later_share: float = LATER_SHARE,
+    embargo: int = 0,
+) -> tuple[list[Segment], list[Segment]]:
     """Segments for training and for validation.
 
     Validation segments begin ``context`` bars before the cutoff, so that everything after their first ``context``
     bars is later than all training. Groups without any held-apart symbol validate on the later dates of all of them.
+
+    Args:
+        context: bars of context in a validation window.
+        hold_out: "symbols" trains on no held-apart symbol; "dates" trains on all, up to the cutoff.
+        later_share: of each group's bars, the last ones.
+        embargo: bars before the cutoff that training leaves out too.
     """
-    cut = cutoffs(arrays)
-    with_held_apart = {s.group for s in arrays.segments if held_apart(s.symbol)}
-    training, validation = [], []
+    cut = cutoffs(arrays, later_share)
+    by_symbol = hold_out == "symbols"
+    with_held_apart = {s.group for s in arrays.segments if by_symbol and held_apart(s.symbol)}
+    last_bars: dict[tuple[str, str], int] = defaultdict(int)  # before the cutoff, over all segments of a symbol
+    borders = []
     for s in arrays.segments:
         border = s.start + int(np.searchsorted(arrays.times[s.start : s.stop], cut[s.group], side="right"))
-        apart = held_apart(s.symbol)
-        if not apart and border - s.start > 1:
-            training.append(Segment(s.group, s.symbol, s.start, border))
+        borders.append(border)
+        if border > s.start:
+            last_bars[s.group, s.symbol] = max(last_bars[s.group, s.symbol], border)
+    training, validation = [], []
+    for s, border in zip(arrays.segments, borders):
+        apart = by_symbol and held_apart(s.symbol)
+        stop = min(border, last_bars[s.group, s.symbol] - embargo)
+        if not apart and stop - s.start > 1:
+            training.append(Segment(s.group, s.symbol, s.start, stop))
         if (apart or s.group not in with_held_apart) and s.stop > border:
             validation.append(Segment(s.group, s.symbol, max(s.start, border - context), s.stop))
     return training, validation
+
+
+def check_split(arrays: BarArrays, training: list[Segment], validation: list[Segment], context: int) -> None:
+    """Refuses a validation set that is empty, or whose questions are not later than all training of their group.
+
+    Args:
+        context: leading bars of a validation segment that are never asked about.
+
+    Raises:
+        DataError: says which, and what to do.
+    """
+    long_enough = [s for s in validation if len(s) > context]
+    if not long_enough:
+        raise DataError(
+            f"the validation set is empty: no run of {context} bars of context and more behind it; give more bars, "
+            f"a smaller data.boundary or a larger data.later_share"
+        )
+    latest: dict[str, int] = {}
+    for s in training:
+        latest[s.group] = max(latest.get(s.group, -(2**62)), int(arrays.times[s.stop - 1]))
+    for s in long_enough:
+        first = int(arrays.times[s.start + context])
+        if first <= latest.get(s.group, -(2**62)):
+            raise DataError(
+                f"the validation set overlaps with training: {s.symbol} of {s.group} is asked about "
+                f"{np.datetime64(first, 's')}, training reaches {np.datetime64(latest[s.group], 's')}"
+            )

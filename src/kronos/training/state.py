@@ -1,71 +1,164 @@
-"""Saved state of a run: safetensors and JSON, written aside and moved into place, so that a kill loses nothing."""
+"""Saved state of a run: safetensors and JSON, written aside and moved into place, so that a kill loses nothing.
+
+The last two states are kept. Each carries a hash of its tensors; where the last one is damaged, the one before is used.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from kronos.errors import CheckpointError
+from kronos.errors import CapacityError, CheckpointError
 
 STATE_FILE = "state.safetensors"
+PREVIOUS_FILE = "state.previous.safetensors"
+
+
+class DamagedStateWarning(UserWarning):
+    """The last saved state is damaged; the run goes on from the one before."""
 
 
 def save_state(
     folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, extra: dict[str, Any]
 ) -> None:
-    """Writes weights, optimizer and step into one file that appears whole or not at all."""
-    names = _names(module, optimizer)
+    """Writes weights, optimizer and step into one file that appears whole or not at all; keeps the one before.
+
+    Raises:
+        CapacityError: it cannot be written, for instance because the disk is full. Earlier states stay.
+    """
+    from safetensors.torch import save_file
+
+    names = _names(module)
     tensors = {f"weights/{k}": v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     for parameter, slots in optimizer.state.items():
         for slot, value in slots.items():
             tensors[f"optimizer/{names[id(parameter)]}/{slot}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    temporary = folder / f"{STATE_FILE}.tmp"
-    save_file(tensors, temporary, metadata={"step": str(step), "extra": json.dumps(extra)})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(folder / STATE_FILE)
+    described = {"step": str(step), "extra": json.dumps(extra)}
+    path, temporary = folder / STATE_FILE, folder / f"{STATE_FILE}.tmp"
+    with writing(temporary):
+        save_file(tensors, temporary, metadata={**described, "hash": _digest(tensors, described)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        if path.exists():
+            path.replace(folder / PREVIOUS_FILE)
+        temporary.replace(path)
+        _sync_folder(folder)
 
 
-def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
-    """Restores what :func:`save_state` wrote and returns the step and the extra values.
+def load_state(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, expected: dict[str, Any] | None = None
+) -> tuple[int, dict[str, Any]] | None:
+    """Restores the newest whole state and returns its step and extra values; None where there is none.
+
+    Args:
+        expected: extra values that must be the same as when the state was saved, such as the data's hash.
 
     Raises:
-        CheckpointError: there is no state, or it is of another run.
+        CheckpointError: every state is damaged, or is of a run with other settings.
     """
-    from safetensors import safe_open
+    found = [path for path in (folder / STATE_FILE, folder / PREVIOUS_FILE) if path.exists()]
+    for path in found:
+        try:
+            tensors, step, extra = _read(path)
+        except CheckpointError as error:
+            if path == found[-1]:
+                raise CheckpointError(f"{error}; start afresh without resuming") from error
+            warnings.warn(f"{error}; going on from {found[-1].name}", DamagedStateWarning, stacklevel=2)
+            continue
+        for name, value in (expected or {}).items():
+            if extra.get(name) != value:
+                raise CheckpointError(f"{path} belongs to a run with another {name}; start afresh or restore it")
+        _restore(path, tensors, module, optimizer)
+        return step, extra
+    return None
 
-    path = folder / STATE_FILE
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a write that fails, as on a full disk, into one clear error; a half-written ``path`` is removed.
+
+    Raises:
+        CapacityError: what could not be written.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise CapacityError(
+            f"{path} cannot be written ({reason}). What was saved before is whole: mend the cause, "
+            f"then go on with --resume"
+        ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], int, dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-        tensors = load_file(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be resumed from ({error})") from error
-    except Exception as error:  # safetensors' own error class is not exported
-        raise CheckpointError(f"{path} is damaged ({error})") from error
-    weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        described = {"step": metadata["step"], "extra": metadata["extra"]}
+        if metadata["hash"] != _digest(tensors, described):
+            raise CheckpointError(f"{path} is damaged (its hash does not fit)")
+        return tensors, int(metadata["step"]), json.loads(metadata["extra"])
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged ({' '.join(str(error).split())})") from error
+
+
+def _restore(path: Path, tensors: dict[str, Tensor], module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    names = _names(module)
+    slots: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            name, _, slot = key.removeprefix("optimizer/").rpartition("/")
+            slots.setdefault(name, {})[slot] = value
     try:
-        module.load_state_dict(weights)
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                prefix = f"optimizer/{_names(module, optimizer)[id(parameter)]}/"
-                optimizer.state[parameter] = {
-                    k.removeprefix(prefix): _place(v, parameter) for k, v in tensors.items() if k.startswith(prefix)
-                }
+        module.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+        if unknown := slots.keys() - set(names.values()):
+            raise KeyError(min(unknown))
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path} belongs to a run with other settings; start afresh or restore them") from error
-    return int(metadata["step"]), json.loads(metadata["extra"])
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if own := slots.get(names[id(parameter)]):
+                optimizer.state[parameter] = {
+                    # the count of steps stays on the CPU unless the fused kernel reads it
+                    slot: value.to(parameter.device) if value.ndim or group.get("fused") else value
+                    for slot, value in own.items()
+                }
 
 
-def _names(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, str]:
+def _digest(tensors: dict[str, Tensor], described: dict[str, str]) -> str:
+    digest = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16)
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that the renames outlive a power cut, where the system can say so."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _names(module: nn.Module) -> dict[int, str]:
     return {id(parameter): name for name, parameter in module.named_parameters()}
-
-
-def _place(value: Tensor, parameter: Tensor) -> Tensor:
-    return value.to(parameter.device) if value.ndim else value

@@ -1,0 +1,123 @@
+"""From a run's settings to its windows: arrays are opened or built, split, and drawn from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
+from kronos.bars.windows import WindowPlan, WindowSampler
+from kronos.errors import DataError
+from kronos.training.config import RunConfig
+from kronos.training.split import check_split, split_segments
+from kronos.training.state import writing
+
+SAMPLE = "sample:"
+ENDINGS = (".parquet", ".feather", ".arrow", ".csv", ".txt", ".csv.gz", ".csv.zip")
+_SOURCES_FILE = "sources.json"
+_VALIDATION_SEED = 20_240_701  # any constant: validation is the same in every run
+
+
+def open_arrays(config: RunConfig) -> BarArrays:
+    """The run's arrays; those of ``data.bars`` are built into ``out/arrays`` once.
+
+    Raises:
+        DataError: a file that is missing or cannot be read as bars, or a damaged folder.
+    """
+    data = config.data
+    if data.arrays is not None:
+        return BarArrays.open(data.arrays)
+    files = find_files(data.bars)
+    folder = config.out / "arrays"
+    record = json.dumps({"sources": [_fingerprint(path) for path in files]}, indent=2) + "\n"
+    sources = folder / _SOURCES_FILE
+    if (folder / INDEX_FILE).is_file() and sources.is_file() and sources.read_text(encoding="utf-8") == record:
+        return BarArrays.open(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    # even the shortest segment that a window may come from
+    with writing(folder / INDEX_FILE):
+        arrays = write_arrays(read_tables(files), folder, min_length=min(64, data.boundary[0] + 8))
+        sources.write_text(record, encoding="utf-8")
+    return arrays
+
+
+def find_files(sources: Sequence[str]) -> list[Path]:
+    """Every file of bars that files, folders and ``sample:NAME`` stand for, in order.
+
+    Raises:
+        DataError: a source that does not exist, or a folder without bars.
+    """
+    from kronos.bars.samples import sample_path
+
+    found: list[Path] = []
+    for source in sources:
+        if source.startswith(SAMPLE):
+            found.append(sample_path(source.removeprefix(SAMPLE)))
+            continue
+        path = Path(source).expanduser()
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and p.name.lower().endswith(ENDINGS))
+            if not inside:
+                raise DataError(f"{path} is a folder without files of bars ({', '.join(ENDINGS)})")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"{path} does not exist; name files of bars, folders of them, or sample:sp500")
+    return found
+
+
+def read_tables(files: Sequence[Path]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(group, symbol, table) of every series; bars of one size are one group, a file that names no symbol is one."""
+    from kronos.bars.read import read_bars
+
+    for path in files:
+        table = read_bars(path)
+        group = table.attrs["report"].frequency or "bars"
+        if "symbol" not in table.columns:
+            yield group, path.name.split(".")[0], table
+            continue
+        for symbol, part in table.groupby("symbol", sort=True, observed=True):
+            yield group, str(symbol), part
+
+
+def samplers(config: RunConfig, arrays: BarArrays) -> tuple[WindowSampler, WindowSampler]:
+    """Windows for training and for validation.
+
+    Raises:
+        DataError: there are none for one of the two, or they overlap.
+    """
+    data = config.data
+    context = data.boundary[1]
+    training, validation = split_segments(
+        arrays, context, hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
+    )
+    check_split(arrays, training, validation, context)
+    plan = WindowPlan(data.window, data.boundary, data.volume_dropout, data.aggregate, data.group_power)
+    fixed = WindowPlan(data.window, (context, context), group_power=data.group_power)
+    size = config.optim.batch_size
+    return (
+        _sampler("training", arrays.select(training), plan, size, config.seed),
+        _sampler("validation", arrays.select(validation), fixed, size, _VALIDATION_SEED),
+    )
+
+
+def _sampler(purpose: str, arrays: BarArrays, plan: WindowPlan, size: int, seed: int) -> WindowSampler:
+    try:
+        return WindowSampler(arrays, plan, size, seed)
+    except DataError as error:
+        hint = ". With few symbols, set data.hold_out to dates" if purpose == "training" else ""
+        raise DataError(f"no windows for {purpose}: {error}{hint}") from error
+
+
+def _fingerprint(path: Path) -> list[str | int]:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return [str(path.resolve()), path.stat().st_size, digest.hexdigest()]

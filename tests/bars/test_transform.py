@@ -1,0 +1,204 @@
+"""Bars ↔ features: invertible, valid for any features, scale-free, and blind to what lies behind the boundary."""
+
+from __future__ import annotations
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kronos.bars import sample_bars
+from kronos.bars.schema import FEATURES
+from kronos.bars.transform import DEFAULT_CLIP, Returns, ZScore, get_transform
+from kronos.errors import ConfigError
+
+Array = NDArray[np.float64]
+T, H = 60, 20
+
+
+def bars(seed: int = 0, n: int = T + H, sigma: float = 0.01) -> Array:
+    """Random valid bars with gaps, shadows and volume."""
+    rng = np.random.default_rng(seed)
+    close = 50 * np.exp(np.cumsum(rng.normal(0, sigma, n)))
+    opened = np.concatenate(([50.0], close[:-1])) * np.exp(rng.normal(0, sigma / 4, n))
+    high = np.maximum(opened, close) * np.exp(rng.exponential(sigma / 3, n))
+    low = np.minimum(opened, close) * np.exp(-rng.exponential(sigma / 3, n))
+    volume = np.exp(rng.normal(10, 0.8, n))
+    return np.stack((opened, high, low, close, volume, volume * close), axis=-1)
+
+
+def around(transform: Returns, x: Array, clip: float = DEFAULT_CLIP, known: int = T) -> Array:
+    """The bars behind the boundary, through features and back."""
+    state = transform.fit(x[:known], clip=clip)
+    return transform.decode(transform.encode(x, state)[None, known - 1 :], state)[0]
+
+
+def assert_valid(x: Array) -> None:
+    as_kept = x.astype(np.float32)  # forecasts keep their paths so
+    assert np.isfinite(as_kept).all()
+    o, h, low, c, volume, amount = np.moveaxis(as_kept, -1, 0)
+    assert (low > 0).all()
+    assert (low <= np.minimum(o, c)).all()
+    assert (h >= np.maximum(o, c)).all()
+    assert (volume >= 0).all()
+    assert (amount >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_returns_are_invertible(seed: int) -> None:
+    x = bars(seed)
+    np.testing.assert_allclose(around(Returns(), x), x[T:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sp500", "nasdaq", "eurusd"])
+def test_returns_are_invertible_on_real_bars(name: str) -> None:
+    x = sample_bars(name)[list(FEATURES)].to_numpy()[1000:1300]
+    state = Returns().fit(x[:256])
+    features = Returns().encode(x, state)[255:]
+    inside = (np.abs(features[:, :4]) < DEFAULT_CLIP).all()
+    assert inside
+    back = Returns().decode(features[None], state)[0]
+    np.testing.assert_allclose(back[:, :4], x[256:, :4], rtol=1e-6)
+
+
+@given(
+    hnp.arrays(np.float32, (2, 30, 6), elements=st.floats(-1e6, 1e6, width=32)),
+    st.floats(1e-7, 3.0),
+    st.floats(1e-9, 1e9),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_features_decode_to_valid_bars(features: NDArray[np.float32], sigma: float, price: float) -> None:
+    x = bars(1, T, 0.01)
+    x[:, :4] = price * np.exp((np.log(x[:, :4]) - np.log(x[-1, 3])) * sigma / 0.01)
+    assert_valid(Returns().decode(features, Returns().fit(x)))
+
+
+@given(st.integers(0, 1000), st.floats(-8, 8), st.floats(-8, 8))
+@settings(max_examples=40, deadline=None)
+def test_returns_are_scale_free(seed: int, price: float, volume: float) -> None:
+    """Features do not see the unit of prices or of volume, and what is decoded carries it."""
+    x, scale = bars(seed), np.array([10**price] * 4 + [10**volume, 10**volume])
+    plain, scaled = (Returns().fit(y[:T]) for y in (x, x * scale))
+    features = Returns().encode(x, plain)
+    np.testing.assert_allclose(Returns().encode(x * scale, scaled), features, atol=2e-4)
+    np.testing.assert_allclose(
+        Returns().decode(features[None, T - 1 :], scaled),
+        Returns().decode(features[None, T - 1 :], plain) * scale,
+        1e-4,
+    )
+
+
+@pytest.mark.parametrize("clip", [5.0, 3.0, 8.0])
+def test_zero_volume_stands_apart_and_survives(clip: float) -> None:
+    x = bars(2)
+    x[[5, T + 1, T + 7], 4:] = 0.0
+    x[T + 3, 4:] = 1e-12  # as quiet as can be is still not zero
+    state = Returns().fit(x[:T], clip=clip)
+    volume = Returns().encode(x, state)[:, 4]
+    assert (volume[[4, T, T + 6]] == -clip).all()
+    assert volume[x[1:, 4] > 0].min() >= -0.8 * clip - 1e-6
+    back = around(Returns(), x, clip)
+    assert (back[[1, 7], 4:] == 0).all()
+    assert (np.delete(back, [1, 7], axis=0)[:, 4:] > 0).all()
+
+
+def test_unknown_volume_stays_unknown() -> None:
+    x = bars(3)
+    x[:, 4:] = 0.0
+    state = Returns().fit(x[:T])
+    assert (Returns().encode(x, state)[:, 4:] == 0).all()
+    anything = np.random.default_rng(0).normal(0, 3, (4, H, 6))
+    assert (Returns().decode(anything, state)[..., 4:] == 0).all()
+
+
+def test_volume_that_begins_after_the_boundary_is_not_seen() -> None:
+    x = bars(3)
+    x[:T, 4:] = 0.0
+    assert (Returns().encode(x, Returns().fit(x[:T]))[:, 4:] == 0).all()
+
+
+def test_constant_volume_is_the_middle() -> None:
+    x = bars(4)
+    x[:, 4:] = 700.0
+    np.testing.assert_allclose(Returns().encode(x, Returns().fit(x[:T]))[:, 4:], 0.0, atol=1e-6)
+    np.testing.assert_allclose(around(Returns(), x)[:, 4:], 700.0, rtol=1e-6)
+
+
+def test_a_flat_context() -> None:
+    """A halted stock: nothing moves, nothing is divided by zero, and what is decoded hardly moves."""
+    x = np.tile([7.0, 7.0, 7.0, 7.0, 0.0, 0.0], (T, 1))
+    state = Returns().fit(x)
+    assert (Returns().encode(x, state)[:, :4] == 0).all()
+    back = Returns().decode(np.full((1, H, 6), 1.0), state)
+    assert_valid(back)
+    np.testing.assert_allclose(back[..., :4], 7.0, rtol=1e-3)
+
+
+def test_a_context_of_one_bar() -> None:
+    x = bars(5, 1)
+    state = Returns().fit(x)
+    assert Returns().encode(x, state).shape == (0, 6)
+    assert_valid(Returns().decode(np.ones((1, 3, 6)), state))
+
+
+@pytest.mark.parametrize("name", ["returns", "zscore"])
+def test_statistics_come_from_the_context_alone(name: str) -> None:
+    transform = get_transform(name)
+    x = bars(6).astype(np.float32)[None]
+    other = x.copy()
+    other[:, T:] *= np.array([3, 9, 1, 2, 50, 0.1], dtype=np.float32)
+    other[:, T + 2, 4:] = 0.0
+    length = np.array([T])
+    here, there = transform.fit(x, length), transform.fit(other, length)
+    for field in vars(here):
+        np.testing.assert_array_equal(getattr(here, field), getattr(there, field))
+    known = T - transform.lost
+    np.testing.assert_array_equal(transform.encode(x, here)[:, :known], transform.encode(other, there)[:, :known])
+
+
+@pytest.mark.parametrize("name", ["returns", "zscore"])
+def test_a_batch_is_its_series(name: str) -> None:
+    """Windows with boundaries of their own, encoded together and one by one."""
+    transform = get_transform(name)
+    x = np.stack([bars(seed, sigma=0.002 * (seed + 1)) for seed in range(4)])
+    x[1, :, 4:] = 0.0
+    length = np.array([20, 33, T, T + H])
+    together = transform.encode(x, transform.fit(x, length))
+    for i, n in enumerate(length):
+        alone = transform.encode(x[i], transform.fit(x[i, :n]))
+        np.testing.assert_allclose(together[i], alone, atol=2e-4 if name == "zscore" else 1e-6)
+
+
+def test_decoding_a_batch_is_decoding_its_series() -> None:
+    x = np.stack([bars(seed) for seed in range(3)])
+    features = np.random.default_rng(0).normal(0, 1, (3, 5, H, 6))
+    together = Returns().decode(features, Returns().fit(x))
+    for i in range(3):
+        np.testing.assert_allclose(together[i], Returns().decode(features[i], Returns().fit(x[i])), rtol=1e-9)
+
+
+def test_zscore_is_the_published_formula() -> None:
+    x = bars(7)
+    state = ZScore().fit(x[:T])
+    z32 = x.astype(np.float32)
+    mean, std = z32[:T].mean(0), z32[:T].std(0)
+    expected = np.clip((z32 - mean) / (std + np.float32(1e-5)), -5, 5)
+    np.testing.assert_array_equal(ZScore().encode(x, state), expected)
+    features = np.random.default_rng(0).normal(0, 1, (2, H, 6)).astype(np.float32)
+    np.testing.assert_array_equal(ZScore().decode(features, state), features * (std + np.float32(1e-5)) + mean)
+
+
+@pytest.mark.parametrize("name", ["returns", "zscore"])
+def test_features_are_clipped(name: str) -> None:
+    x = bars(8)
+    x[T + 1, :4] *= 1000
+    transform = get_transform(name)
+    features = transform.encode(x, transform.fit(x[:T], clip=4.0))
+    assert np.abs(features).max() == 4.0
+
+
+def test_an_unknown_transform() -> None:
+    with pytest.raises(ConfigError, match=r"'levels'.*'zscore' or 'returns'"):
+        get_transform("levels")
