@@ -224,6 +224,9 @@ def _traded(
     if column.size and np.isfinite(column.sum()) and column.min() >= 0 and column.max() < 3e38:
         return column, findings
     missing = np.isnan(column)
+    if missing.all() and not text.any():
+        notes.append("no volume: volume and amount are 0" if name == "volume" else "no amount: volume × mean price")
+        return _absent(name, frame, values), findings
     if missing.any() and not text.all():
         filled = int((missing & ~text).sum())
         if filled:
@@ -247,17 +250,16 @@ def _absent(name: str, frame: pd.DataFrame, values: dict[str, Floats]) -> Floats
     return np.where(np.isfinite(worth), worth, 0.0)
 
 
-def time_findings(times: TimeColumn, symbols: npt.NDArray[np.object_] | None) -> list[Finding]:
+def time_findings(times: TimeColumn, codes: npt.NDArray[np.intp] | None) -> list[Finding]:
     """Unparsable, mixed, duplicate and unsorted timestamps; order is judged within each symbol."""
     stamps = times.index.asi8
     bad = np.asarray(times.index.isna(), dtype=bool)
     found = _at("unparsable_time", bad, "timestamp")
     if found and times.examples:
         found = [replace(found[0], example=times.examples[0])]
-    if symbols is None:
+    if codes is None:
         duplicates, unsorted = _order(np.flatnonzero(~bad), stamps)
     else:
-        codes, _ = pd.factorize(symbols)
         order = np.argsort(codes, kind="stable")
         order = order[~bad[order]]
         parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)

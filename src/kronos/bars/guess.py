@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.clocks import Clock, clocks_for
 from kronos.bars.frequency import BarSize
 from kronos.bars.grid import ANCHORS, STAMPS, Grid, Stamp, intraday_stamps
 from kronos.bars.labels import days_of, period_labels
-from kronos.bars.markets import ALWAYS, FX, Market, market
+from kronos.bars.markets import ALWAYS, FX, Market, Sessions, market
 
 CANDIDATES: Final = (
     "XSHG", "XNYS", "XHKG", "XTKS", "XLON", "XETR", "XPAR", "XBOM", "XTAI", "XASX", "XTSE", "XSWX",
@@ -25,7 +26,7 @@ FITS: Final = 0.9
 """Share of timestamps that must lie on a calendar's bars."""
 
 _WINDOW: Final = pd.Timedelta(days=75)
-_MOST: Final = 20_000
+_MOST: Final = 6_000
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Fit:
     Attributes:
         share: timestamps that lie on a bar.
         coverage: bars that have a timestamp.
+        edge: sessions with a timestamp at their open (stamps name the start) or close (the end).
     """
 
     market: Market
@@ -42,30 +44,59 @@ class Fit:
     grid: Grid
     share: float
     coverage: float
+    edge: float = 0.0
 
     @property
-    def score(self) -> tuple[float, float]:
-        """Order of preference: times off the grid weigh most, then bars without a time."""
-        return (round(self.share, 4), round(self.coverage, 3))
+    def score(self) -> tuple[float, float, float]:
+        """Order of preference: times off the grid weigh most, then bars without a time, then the edges."""
+        return (round(self.share, 3), round(self.coverage, 3), round(self.edge, 2))
 
 
-def fit_intraday(times: pd.DatetimeIndex, size: BarSize, where: Market, stamps: Iterable[Stamp] = STAMPS) -> list[Fit]:
-    """Every reading of the times as bars of one market, best first."""
+def fit_intraday(
+    times: pd.DatetimeIndex, size: BarSize, where: Market, stamps: Iterable[Stamp] = STAMPS, least: float = 0.0
+) -> list[Fit]:
+    """Every reading of the times as bars of one market, best first.
+
+    Args:
+        times: sorted timestamps; the last weeks of them count.
+        size: their bar size.
+        where: the market.
+        stamps: the stamps to try.
+        least: leave out clocks by which fewer of the times lie within trading hours.
+    """
     recent = times[times >= times[-1] - _WINDOW][-_MOST:]
     fits: list[Fit] = []
     for clock in clocks_for(where, times):
         nanos = clock.to_utc(recent)
         first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
         sessions = where.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=2))
+        if least > 0 and _within_hours(nanos, sessions, size) < least:
+            continue
         for anchor in ANCHORS:
             for stamp in stamps:
                 grid = Grid(anchor, stamp)
                 bars, _ = intraday_stamps(sessions, size, grid, where.zone)
                 share = float(np.isin(nanos, bars).mean())
-                inside = bars[(bars >= nanos[0]) & (bars <= nanos[-1])]
-                coverage = float(np.isin(inside, nanos).mean()) if len(inside) else 0.0
-                fits.append(Fit(where, clock, grid, share, coverage))
+                coverage = _present(bars, nanos)
+                edge = _present(sessions.opens if stamp == "start" else sessions.closes, nanos)
+                fits.append(Fit(where, clock, grid, share, coverage, edge))
     return sorted(fits, key=lambda fit: fit.score, reverse=True)  # stable: the earlier reading wins a tie
+
+
+def _present(expected: npt.NDArray[np.int64], nanos: npt.NDArray[np.int64]) -> float:
+    """Share of the expected instants, between the first and last of ``nanos``, that are there."""
+    inside = expected[(expected >= nanos[0]) & (expected <= nanos[-1])]
+    return float(np.isin(inside, nanos).mean()) if len(inside) else 0.0
+
+
+def _within_hours(nanos: npt.NDArray[np.int64], sessions: Sessions, size: BarSize) -> float:
+    """Share of instants between a session's open and close, give or take one bar."""
+    if len(sessions) == 0:
+        return 0.0
+    slack = size.delta.value
+    place = np.maximum(np.searchsorted(sessions.opens - slack, nanos, side="right") - 1, 0)
+    inside = (nanos >= sessions.opens[place] - slack) & (nanos <= sessions.closes[place] + slack)
+    return float(inside.mean())
 
 
 def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = None) -> Fit | str | None:
@@ -110,7 +141,10 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, order: list[str]) ->
     for name in [FX, *order]:
         if name == "XKRX" and best is not None:
             continue  # the slowest calendar to build, so only where nothing else fits
-        fit = fit_intraday(times, size, market(name))[0]
+        fits = fit_intraday(times, size, market(name), least=FITS)
+        if not fits:
+            continue
+        fit = fits[0]
         if fit.share < FITS or fit.coverage < (0.75 if name == FX else 0.5):
             continue
         if best is None or (fit.share + fit.coverage) > (best.share + best.coverage) + 1e-9:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from kronos.bars.files import open_content
 from kronos.bars.layouts import SPARE, normal
-from kronos.bars.report import BarsReport, shown
+from kronos.bars.report import BarsReport, Defect, shown
 from kronos.bars.rows import RowNumbers
 from kronos.bars.samples import locate
 from kronos.bars.schema import FEATURES, to_table
@@ -22,6 +22,8 @@ from kronos.bars.tables import from_arrow, from_frame, from_text, open_arrow
 from kronos.bars.times import TimeColumn, check_zone, parse_times
 from kronos.bars.validate import OnDefect, build_bars, refuse_mixed_zones
 from kronos.errors import DataError
+
+_STEP = 5e-4  # prices with six digits blur the ratio less than this
 
 
 def read_bars(
@@ -126,6 +128,7 @@ def read_with_rows(
     frame = pd.DataFrame(data, copy=False)
     spare: dict[str, Any] = {role: _values(found.data[role]) for role in SPARE if role in found.data}
     report = _use_tick_volume(frame, spare, report)
+    report = _told_adjustments(frame, spare, found.rows, report)
     picked = _picked_rows(frame, times, symbol, backwards, where)
     if symbol is not None and "symbol" not in frame.columns:
         frame["symbol"] = str(symbol)
@@ -150,6 +153,27 @@ def _use_tick_volume(frame: pd.DataFrame, spare: Mapping[str, Any], report: Bars
     frame["volume"] = ticks
     kept = tuple(name for name in report.left_out if normal(name) not in ("tickvol", "tickvolume"))
     return replace(report, left_out=kept, notes=(*report.notes, "volume is 0 throughout: tick volume used"))
+
+
+def _told_adjustments(
+    frame: pd.DataFrame, spare: Mapping[str, Any], rows: RowNumbers, report: BarsReport
+) -> BarsReport:
+    """Where an adjusted close stands beside the close, their ratio steps at each dividend and split."""
+    adjusted = spare.get("adjusted")
+    plain = all(
+        isinstance(column, np.ndarray) and column.dtype.kind in "iuf"
+        for column in (adjusted, frame["close"].to_numpy())
+    )
+    if adjusted is None or not plain or len(frame) < 2:
+        return report
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        factor = np.asarray(adjusted, dtype=float) / frame["close"].to_numpy(dtype=float)
+        places = np.flatnonzero(np.abs(factor[1:] / factor[:-1] - 1) > _STEP) + 1
+    if len(places) == 0:
+        return report
+    example = f"{factor[places[0]] / factor[places[0] - 1]:.5g} times"
+    warned = Defect("dividend_suspect", len(places), tuple(int(row) for row in rows[places[:10]]), "Adj Close", example)
+    return replace(report, warnings=(*report.warnings, warned))
 
 
 def _runs_backwards(times: TimeColumn, asked: bool | None, known: bool) -> bool:

@@ -28,6 +28,7 @@ DEFECT_WORDS: Final[dict[str, str]] = {
     "ragged_row": "the row has another number of columns than the header",
     "gap": "bars are missing before this row",
     "zero_volume": "no volume was traded",
+    "dividend_suspect": "the adjusted close changes its distance: a dividend or split",
     "split_suspect": "the price jumps by a ratio that looks like a split",
 }
 """Every kind of defect or warning, in plain words."""

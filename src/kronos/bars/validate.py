@@ -92,28 +92,28 @@ def build_bars(
     if len(frame) == 0 and not earlier:
         raise DataError(f"{where}: there are no rows. Bars need at least {max(min_rows, 1)}.")
     refuse_mixed_zones(times, rows, where)
-    symbols = _symbols(frame, rows, where)
+    codes, names = _symbols(frame, rows, where)
     values, findings, notes = value_findings(frame)
-    findings = [*earlier, *findings, *time_findings(times, symbols)]
+    findings = [*earlier, *findings, *time_findings(times, codes)]
     keep = _judge(findings, rows, len(frame), on_defect, where)
 
     columns: dict[str, Any] = {"timestamp": times.index}
-    if symbols is not None:
-        columns["symbol"] = symbols
+    if codes is not None and names is not None:
+        columns["symbol"] = names.take(codes)
     bars = pd.DataFrame({**columns, **{name: values[name] for name in FEATURES}}, copy=False)
     rows_read = len(bars) + sum(len(finding.rows_gone) for finding in findings)
     defects = tuple(finding.defect(rows) for finding in findings)
     if keep is not None:
         bars, rows = bars[keep], rows.picked(keep)
-    if symbols is not None:
-        order = np.argsort(bars["symbol"].to_numpy(dtype=object), kind="stable")
-        bars, rows = bars.iloc[order], rows.picked(order)
-    if keep is not None or symbols is not None:
-        bars = bars.reset_index(drop=True)
+        codes = codes[keep] if codes is not None else None
+    if codes is not None and (np.diff(codes) < 0).any():
+        order = np.argsort(codes, kind="stable")
+        bars, rows, codes = bars.iloc[order], rows.picked(order), codes[order]
+    bars = bars.reset_index(drop=True)
     if len(bars) < min_rows:
         raise DataError(f"{where}: there are {len(bars)} usable bars, at least {min_rows} are needed.")
     bars.attrs["report"] = replace(
-        _summary(bars, report),
+        _summary(bars, report, codes, names),
         rows_read=rows_read,
         dropped=rows_read - len(bars),
         defects=defects,
@@ -153,16 +153,20 @@ def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple
     return frame[[name for name in COLUMNS if name in frame.columns]], left_out
 
 
-def _symbols(frame: pd.DataFrame, rows: RowNumbers, where: str) -> npt.NDArray[np.object_] | None:
+def _symbols(
+    frame: pd.DataFrame, rows: RowNumbers, where: str
+) -> tuple[npt.NDArray[np.intp], pd.Index[Any]] | tuple[None, None]:
+    """A number for the symbol of each row, in the order of the names, and the names."""
     if "symbol" not in frame.columns:
-        return None
+        return None, None
     missing = np.flatnonzero(frame["symbol"].isna())
     if len(missing):
         raise DataError(
             f"{where}, row {rows[missing[0]]}, column symbol: no symbol, as in {len(missing)} rows. "
             "Fill them, or leave those rows out."
         )
-    return frame["symbol"].astype(str).to_numpy(dtype=object)
+    codes, names = pd.factorize(frame["symbol"].astype(str), sort=True)
+    return codes, pd.Index(names)
 
 
 def _judge(
@@ -185,23 +189,27 @@ def _judge(
     return ~bad
 
 
-def _summary(bars: pd.DataFrame, report: BarsReport) -> BarsReport:
+def _summary(
+    bars: pd.DataFrame, report: BarsReport, codes: npt.NDArray[np.intp] | None, names: pd.Index[Any] | None
+) -> BarsReport:
     times = pd.DatetimeIndex(bars["timestamp"])
     if len(times) == 0:
         return replace(report, rows=0)
-    symbols = report.symbols
-    if "symbol" in bars.columns:
-        counts = bars["symbol"].value_counts(sort=False)
-        symbols = tuple(str(name) for name in counts.index)
+    symbols, first, last = report.symbols, times[0], times[-1]
+    if codes is not None and names is not None:
+        counts = np.bincount(codes, minlength=len(names))
+        symbols = tuple(str(name) for name in names[counts > 0])
+        first, last = times.min(), times.max()
         # The longest series shows the bar size best.
-        times = pd.DatetimeIndex(bars.loc[bars["symbol"] == counts.idxmax(), "timestamp"])
+        start = int(np.searchsorted(codes, counts.argmax()))
+        times = times[start : start + int(counts.max())]
     size = infer_frequency(times)
     return replace(
         report,
         symbols=symbols,
         rows=len(bars),
-        first=bars["timestamp"].min() if "symbol" in bars.columns else times[0],
-        last=bars["timestamp"].max() if "symbol" in bars.columns else times[-1],
+        first=first,
+        last=last,
         frequency=str(size) if size else None,
         timezone=zone_name(times),
     )
