@@ -1,0 +1,156 @@
+"""What is trained: only bars behind the boundary count, s2 sees the true s1, and bad pairs are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import MODEL, TOKENIZER
+
+from kronos.errors import ConfigError
+from kronos.model import Kronos, KronosTokenizer, TokenizerConfig
+from kronos.training.config import OptimSettings
+from kronos.training.data import open_arrays, samplers
+from kronos.training.run import build_optimizer, learning_rate
+from kronos.training.stages import Batch, ModelStage, TokenizerStage, make_batch
+
+
+@pytest.fixture
+def stage(make_config, tmp_path) -> ModelStage:
+    KronosTokenizer.init(TokenizerConfig.from_dict(TOKENIZER)).save_pretrained(tmp_path / "run" / "tokenizer")
+    made = ModelStage(make_config())
+    made.module.eval()
+    return made
+
+
+@pytest.fixture
+def batch(make_config, stage) -> Batch:
+    config = make_config()
+    return stage.batch(samplers(config, open_arrays(config))[0](0))
+
+
+def test_masks_follow_boundary_and_padding(make_config) -> None:
+    config = make_config()
+    windows = samplers(config, open_arrays(config))[0](0)
+    windows = dataclasses.replace(windows, valid=np.array([40, 30, 25, 40]), boundary=np.array([8, 9, 16, 12]))
+    batch = make_batch(windows, "returns")
+    assert batch.features.shape == (4, 39, 6)
+    assert batch.real.sum(1).tolist() == [39, 29, 24, 39]  # the first bar is the anchor
+    assert batch.asked.sum(1).tolist() == [32, 21, 9, 28]
+    for row, first in zip(batch.asked, windows.boundary):
+        assert row[first - 2] == 0
+        assert row[first - 1] == 1  # the first bar behind the boundary is asked for
+
+
+def loss_of(stage: ModelStage, batch: Batch, s1: torch.Tensor, s2: torch.Tensor, targets: Any) -> float:
+    """The loss where the network reads ``s1, s2`` and is asked for ``targets``."""
+    from kronos.model import token_loss
+
+    with torch.no_grad():
+        logits = stage.model(
+            s1[:, :-1], s2[:, :-1], batch.stamps[:, :-1], use_teacher_forcing=True, s1_targets=s1[:, 1:]
+        )
+        return float(token_loss(*logits, *targets, batch.asked[:, 1:].contiguous())[0])
+
+
+def test_targets_in_the_context_do_not_count(stage: ModelStage, batch: Batch) -> None:
+    s1, s2 = stage.tokenizer.encode(batch.features, half=True)
+    before = batch.asked[:, 1:] == 0
+    other = [torch.where(before, (ids[:, 1:] + 3) % 16, ids[:, 1:]) for ids in (s1, s2)]
+    true = [s1[:, 1:], s2[:, 1:]]
+    expected = stage.loss(batch, 0)[0].item()
+    assert loss_of(stage, batch, s1, s2, true) == pytest.approx(expected, rel=1e-6)
+    assert loss_of(stage, batch, s1, s2, other) == pytest.approx(expected, rel=1e-6)
+    asked = [torch.where(before, ids, (ids + 3) % 16) for ids in true]
+    assert loss_of(stage, batch, s1, s2, asked) != pytest.approx(expected, rel=1e-3)
+
+
+def test_padding_does_not_count(make_config, stage: ModelStage, batch: Batch) -> None:
+    cut = dataclasses.replace(batch, real=batch.real.clone(), asked=batch.asked.clone())
+    cut.real[:, 30:] = cut.asked[:, 30:] = 0
+    wild = dataclasses.replace(cut, features=cut.features.clone())
+    wild.features[:, 30:] = 4.0
+    torch.testing.assert_close(stage.loss(wild, 0)[0], stage.loss(cut, 0)[0])
+
+
+@pytest.mark.parametrize(("share", "forced"), [(1.0, 100), (0.0, 0), (0.3, 30), (0.5, 50)])
+def test_share_of_teacher_forcing(make_config, stage: ModelStage, batch: Batch, share: float, forced: int) -> None:
+    stage.config = make_config(loss={"teacher_forcing": share})
+    asked: list[bool] = []
+
+    def spy(s1: Any, s2: Any, stamps: Any, weights: Any, force: bool) -> Any:
+        asked.append(force)
+        return torch.zeros(()), {}
+
+    stage._run = spy
+    for step in range(100):
+        stage.loss(batch, step)
+    assert sum(asked) == forced
+
+
+def test_teacher_forcing_conditions_s2_on_the_true_s1(stage: ModelStage, batch: Batch) -> None:
+    s1, s2 = stage.tokenizer.encode(batch.features, half=True)
+    logits = stage.model(s1[:, :-1], s2[:, :-1], batch.stamps[:, :-1], use_teacher_forcing=True, s1_targets=s1[:, 1:])
+    other = stage.model(
+        s1[:, :-1], s2[:, :-1], batch.stamps[:, :-1], use_teacher_forcing=True, s1_targets=(s1[:, 1:] + 1) % 16
+    )
+    torch.testing.assert_close(logits[0], other[0])
+    assert not torch.allclose(logits[1], other[1])
+
+
+def test_loss_weights(make_config, stage: ModelStage, batch: Batch) -> None:
+    loss, parts = stage.loss(batch, 0)
+    torch.testing.assert_close(loss, (parts["s1"] + parts["s2"]) / 2)
+    stage.config = make_config(loss={"s1": 3.0})
+    torch.testing.assert_close(stage.loss(batch, 0)[0], (3 * parts["s1"] + parts["s2"]) / 2)
+
+
+def test_the_tokenizers_loss(make_config, batch: Batch) -> None:
+    stage = TokenizerStage(make_config(loss={"coarse": 0.5}))
+    loss, parts = stage.loss(batch, 0)
+    torch.testing.assert_close(loss, (0.5 * parts["mse_coarse"] + parts["mse_full"] + parts["quantizer"]) / 2)
+
+
+def test_the_tokenizer_is_frozen_in_stage_two(stage: ModelStage, batch: Batch) -> None:
+    stage.loss(batch, 0)[0].backward()
+    assert all(p.grad is None for p in stage.tokenizer.parameters())
+    assert all(p.grad is not None for p in stage.model.head.parameters())
+    assert not stage.tokenizer.training
+
+
+def test_stage_two_needs_stage_one(make_config) -> None:
+    with pytest.raises(ConfigError, match="train tokenizer"):
+        ModelStage(make_config())
+
+
+def test_vocabularies_must_agree(make_config, stage: ModelStage) -> None:
+    with pytest.raises(ConfigError, match="must agree"):
+        ModelStage(make_config(model={"s1_bits": 6}))
+
+
+def test_only_matrices_decay() -> None:
+    from kronos.model import KronosConfig
+
+    model = Kronos.init(KronosConfig.from_dict(MODEL))
+    decay, keep = build_optimizer(model, OptimSettings(weight_decay=0.1), torch.device("cpu")).param_groups
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert (decay["weight_decay"], keep["weight_decay"]) == (0.1, 0.0)
+    decayed, kept = ({names[id(p)] for p in group["params"]} for group in (decay, keep))
+    assert decayed | kept == set(names.values())
+    assert "transformer.0.self_attn.q_proj.weight" in decayed
+    assert {"embedding.emb_s1.weight", "norm.weight", "head.proj_s1.bias", "time_emb.hour_embed.weight"} <= kept
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    settings = OptimSettings(steps=1000, lr=2e-3, warmup=0.1, final_lr=0.05)
+    rates = [learning_rate(step, settings) for step in range(1000)]
+    assert rates[0] == pytest.approx(2e-5)
+    assert rates[99] == max(rates) == pytest.approx(2e-3)
+    assert rates[:100] == sorted(rates[:100])
+    assert rates[99:] == sorted(rates[99:], reverse=True)
+    assert rates[549] == pytest.approx(2e-3 * (0.05 + 0.95 / 2), rel=1e-2)  # half-way down
+    assert rates[-1] == pytest.approx(1e-4, rel=1e-2)
+    assert learning_rate(0, OptimSettings(steps=1, warmup=0.0)) == pytest.approx(1.5e-3)
