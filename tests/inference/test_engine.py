@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import numpy as np
 import pytest
 import tiny
@@ -18,7 +20,7 @@ from kronos.inference.fused import FusedModel, FusedTokenizer
 from kronos.inference.oracle import recompute_everything
 from kronos.inference.rng import uniforms
 from kronos.inference.sampling import SamplingSettings
-from kronos.inference.threads import thread_count
+from kronos.inference.threads import run_tasks, thread_count
 from kronos.model import Kronos, KronosTokenizer
 
 PAIRS = {"published": tiny.published, "consistent": tiny.consistent, "odd": tiny.odd_pair}
@@ -220,6 +222,40 @@ def test_progress_and_cancel() -> None:
     with pytest.raises(Cancelled):
         Engine(*tiny.consistent()).run(requests([30]), PLAIN, max_context=64, hooks=hooks)
     assert heard == [(3, 15), (6, 15), (9, 15)]
+
+
+def test_workers_share_the_paths_and_change_nothing() -> None:
+    engine = Engine(*tiny.consistent())
+    asked = requests([30], paths=40)
+    with thread_count(1):
+        alone = engine.run(asked, PLAIN, max_context=64)
+    heard: list[tuple[int, int]] = []
+    with thread_count(2):
+        assert len(engine._tasks(asked, 64)) == 2
+        hooks = Hooks.counting(lambda done, total: heard.append((done, total)), None, 200)
+        together = engine.run(asked, PLAIN, max_context=64, hooks=hooks)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(Cancelled):
+            engine.run(asked, PLAIN, max_context=64, hooks=Hooks(cancel=lambda: True))
+        assert torch.get_num_threads() == 2
+    np.testing.assert_allclose(together[0], alone[0], rtol=1e-5, atol=1e-5)
+    assert sorted(heard) == heard
+    assert heard[-1] == (200, 200)
+
+
+def test_a_failing_task_stops_the_others() -> None:
+    stop, begun = Event(), Event()
+
+    def work(task: int) -> bool:
+        if task == 0:
+            begun.wait(10)
+            raise ZeroDivisionError
+        begun.set()
+        return stop.wait(10)
+
+    with pytest.raises(ZeroDivisionError):
+        run_tasks(work, [0, 1], 2, stop)
+    assert stop.is_set()
 
 
 def test_threads_are_given_back() -> None:

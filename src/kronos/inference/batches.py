@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from threading import Event
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from kronos.inference.cache import cache_bytes
 from kronos.inference.engine import Batch, Hooks, continue_batch
 from kronos.inference.fused import FusedModel, FusedTokenizer
 from kronos.inference.sampling import SamplingSettings
+from kronos.inference.threads import ROWS_A_WORKER, run_tasks
 from kronos.model import Kronos, KronosTokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -50,6 +52,13 @@ class Request:
     @property
     def paths(self) -> int:
         return int(self.uniforms.shape[0])
+
+
+class Task(NamedTuple):
+    """What a worker computes: some paths of the requests that make one batch."""
+
+    members: list[int]
+    paths: slice
 
 
 class Engine:
@@ -100,17 +109,34 @@ class Engine:
             CapacityError: a single series does not fit into the machine's memory.
             Cancelled: the caller's hook asked to stop.
         """
-        net, tok = self.weights()
-        out: list[Any] = [None] * len(requests)
-        for members in self.plan(requests, max_context):
-            chosen = [requests[i] for i in members]
-            parts = [
-                self._continue(net, tok, chosen, paths, settings, max_context, window_stride, hooks)
-                for paths in self._path_slices(chosen[0], max_context)
-            ]
-            for row, i in enumerate(members):
-                out[i] = np.concatenate([part[row] for part in parts]) if len(parts) > 1 else parts[0][row]
-        return out
+        self.weights()
+        stop = Event()
+        hooks = (hooks or Hooks()).stopping(stop.is_set)
+        tasks = self._tasks(requests, max_context)
+        workers = min(len(tasks), torch.get_num_threads()) if self.device.type == "cpu" else 1
+
+        def work(task: Task) -> npt.NDArray[np.float32]:
+            chosen = [requests[i] for i in task.members]
+            return self._continue(chosen, task.paths, settings, max_context, window_stride, hooks)
+
+        parts: list[list[Any]] = [[] for _ in requests]
+        for task, features in zip(tasks, run_tasks(work, tasks, workers, stop), strict=True):
+            for row, i in enumerate(task.members):
+                parts[i].append(features[row])
+        return [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
+
+    def _tasks(self, requests: Sequence[Request], max_context: int) -> list[Task]:
+        """Batches, divided by paths where one is too large or where a worker would have nothing to do."""
+        tasks, batches = [], list(self.plan(requests, max_context))
+        for members in batches:
+            first = requests[members[0]]
+            at_once = self._paths_at_once(first, max_context)
+            if len(batches) < torch.get_num_threads() and self.device.type == "cpu":
+                rows = len(members) * first.paths
+                share = max(1, min(torch.get_num_threads() // len(batches), rows // ROWS_A_WORKER))
+                at_once = min(at_once, -(-first.paths // share))
+            tasks += [Task(members, slice(p, p + at_once)) for p in range(0, first.paths, at_once)]
+        return tasks
 
     def plan(self, requests: Sequence[Request], max_context: int) -> Iterator[list[int]]:
         """Which requests are computed together: alike in size, few enough for the batch's memory.
@@ -144,7 +170,7 @@ class Engine:
         per_path = 16 * (2**c.s1_bits + 2**c.s2_bits) + suffix * 8 * (t.d_in + 4)
         return int(caches + request.context * per_bar + paths * per_path)
 
-    def _path_slices(self, request: Request, max_context: int) -> list[slice]:
+    def _paths_at_once(self, request: Request, max_context: int) -> int:
         one = self.bytes_for(request, max_context, 1)
         limit, outcome = _memory_limit(), request.paths * request.horizon * 6 * 24
         if one + outcome > limit:
@@ -153,13 +179,10 @@ class Engine:
                 f"{(one + outcome) / 1e9:.1f} GB, more than half of this machine's memory; ask for fewer paths or bars"
             )
         per_path = max(1, self.bytes_for(request, max_context, 2) - one)
-        at_once = max(1, (PATHS_BYTES - one) // per_path + 1)
-        return [slice(first, first + at_once) for first in range(0, request.paths, at_once)]
+        return int(max(1, (PATHS_BYTES - one) // per_path + 1))
 
     def _continue(
         self,
-        net: FusedModel,
-        tok: FusedTokenizer,
         requests: Sequence[Request],
         paths: slice,
         settings: SamplingSettings,
@@ -169,7 +192,7 @@ class Engine:
     ) -> npt.NDArray[np.float32]:
         batch = make_batch(requests, paths, self.device)
         result = continue_batch(
-            net, tok, batch, settings, max_context=max_context, window_stride=window_stride, hooks=hooks
+            *self.weights(), batch, settings, max_context=max_context, window_stride=window_stride, hooks=hooks
         )
         features: npt.NDArray[np.float32] = result.features.cpu().numpy()
         return features

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -46,14 +47,20 @@ class Hooks:
         """Hooks for a caller who wants to hear (bars sampled so far, bars in all)."""
         if progress is None:
             return cls(None, cancel)
-        done = 0
+        done, lock = 0, Lock()
 
         def more(bars: int) -> None:
             nonlocal done
-            done += bars
-            progress(done, total)
+            with lock:  # workers report at the same time
+                done += bars
+                progress(done, total)
 
         return cls(more, cancel)
+
+    def stopping(self, also: Callable[[], bool]) -> Hooks:
+        """The same hooks with one more reason to stop."""
+        cancel = self.cancel
+        return Hooks(self.progress, also if cancel is None else lambda: also() or cancel())
 
     def check(self) -> None:
         """Raises Cancelled when the caller asks to stop."""
@@ -253,7 +260,10 @@ def continue_batch(
     (n_series, n_context), (n_paths, horizon) = batch.features.shape[:2], batch.uniforms.shape[1:3]
     window = Window(n_context, max_context, window_stride)
     lengths = torch.tensor(batch.lengths if batch.ragged else [n_context], device=net.device)
-    context = encode(tok, batch.features)
+    weights = net.weights_per_step
+    reading, stepping = threads_for(n_series * n_context, weights), threads_for(n_series * n_paths, weights)
+    with thread_count(reading):
+        context = encode(tok, batch.features)
     past_time, time = net.embed_time(batch.stamps), net.embed_time(batch.future)[:, None]
     s1 = torch.empty((n_series, n_paths, horizon), dtype=torch.long, device=net.device)
     s2 = torch.empty_like(s1)
@@ -273,22 +283,22 @@ def continue_batch(
         own = max(0, start - n_context)
         return read_own(own, sampled) if hidden is None or own < sampled else hidden
 
-    all_threads = torch.get_num_threads()
     opened = None
-    with thread_count(threads_for(n_series * n_paths * net.weights_per_step)):
+    with thread_count(stepping):
         for i in range(horizon):
             hooks.check()
             start = window.start(n_context + i)
             if start == opened:
                 hidden = read_own(i - 1, i)
             else:
-                with thread_count(all_threads):
+                with thread_count(reading):
                     hidden = open_window(start, i)
                 opened = start
             hidden = hidden.expand(-1, n_paths, -1)
             s1[:, :, i], s2[:, :, i] = sample(net, state, hidden, batch.uniforms[:, :, i], settings)
             hooks.done(n_series * n_paths)
-    return Continuation(s1, s2, _decode_horizon(tok, context, lengths, (s1, s2), window))
+    with thread_count(threads_for(n_series * (n_context + n_paths * horizon), weights)):
+        return Continuation(s1, s2, _decode_horizon(tok, context, lengths, (s1, s2), window))
 
 
 def _decode_horizon(

@@ -13,6 +13,7 @@ Nothing here knows dropout, so no train flag can change a forecast. Shapes: C wi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,14 +23,19 @@ from torch.nn import functional as F
 from kronos.inference.linear import Linear
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.config import DEPENDENCY_HEADS
-from kronos.model.layers import Attention, Rotary, TransformerBlock
+from kronos.model.layers import Attention, RMSNorm, Rotary, TransformerBlock
 
 NORM_EPS = 1e-5
 
 
 def normalise(x: Tensor) -> Tensor:
-    """RMS normalisation without weight, in float32."""
-    return F.rms_norm(x, x.shape[-1:], None, NORM_EPS)
+    """RMS normalisation without its weight and without the factor √C; both are in the matrix that follows.
+
+    ``x / sqrt(|x|² + C·eps)``, in float32: half the operations of the usual form.
+    """
+    y = x.float()
+    floor = y.new_full((), math.sqrt(x.shape[-1] * NORM_EPS))
+    return (y / torch.hypot(torch.linalg.vector_norm(y, dim=-1, keepdim=True), floor)).type_as(x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ class FusedModel:
         )  # (V2, C)
         self.time_emb = model.time_emb
         self.stack = FusedStack(model.transformer, dtype)
-        self.norm = _copy(model.norm.weight, dtype)
+        self.norm = _copy(_norm(model.norm), dtype)
         self.head_s1 = _linear(model.head.proj_s1, dtype)
         self.dependency = FusedDependency(model, dtype)
 
@@ -105,7 +111,7 @@ class FusedModel:
 
     def finish(self, x: Tensor) -> Tensor:
         """The last norm: (…, C) -> hidden states (…, C)."""
-        return F.rms_norm(x, x.shape[-1:], self.norm, NORM_EPS)
+        return normalise(x).mul_(self.norm)
 
 
 class FusedDependency:
@@ -121,7 +127,7 @@ class FusedDependency:
         self.kv = Linear(torch.cat((k_weight, layer.v_proj.weight)), torch.cat((k_bias, layer.v_proj.bias)), dtype)
         self.out = _linear(layer.out_proj, dtype)
         head = model.head.proj_s2
-        self.head_s2 = Linear(head.weight * model.dep_layer.norm.weight, head.bias, dtype)
+        self.head_s2 = Linear(head.weight * _norm(model.dep_layer.norm), head.bias, dtype)
 
     def keys_values(self, hidden: Tensor, turns: Tensor) -> Tensor:
         """Hidden states (…, C) -> (…, 2, N, D)."""
@@ -191,12 +197,12 @@ def _fuse_block(block: TransformerBlock, dtype: torch.dtype) -> FusedBlock:
     attention, ffn = block.self_attn, block.ffn
     q_weight, q_bias, k_weight, k_bias = _queries_and_keys(attention)
     v = attention.v_proj
-    qkv = torch.cat((q_weight, k_weight, v.weight)) * block.norm1.weight
+    qkv = torch.cat((q_weight, k_weight, v.weight)) * _norm(block.norm1)
     return FusedBlock(
         qkv=Linear(qkv, torch.cat((q_bias, k_bias, v.bias)), dtype),
         out=_linear(attention.out_proj, dtype),
-        gate=Linear(ffn.w1.weight * block.norm2.weight, None, dtype),
-        up=Linear(ffn.w3.weight * block.norm2.weight, None, dtype),
+        gate=Linear(ffn.w1.weight * _norm(block.norm2), None, dtype),
+        up=Linear(ffn.w3.weight * _norm(block.norm2), None, dtype),
         down=Linear(ffn.w2.weight, None, dtype),
     )
 
@@ -222,6 +228,11 @@ def _decoder_tables(tokenizer: KronosTokenizer, dtype: torch.dtype) -> tuple[Ten
         _copy(coarse @ linear.weight[:, :split].T, dtype),
         _copy(fine @ linear.weight[:, split:].T + linear.bias, dtype),
     )
+
+
+def _norm(norm: RMSNorm) -> Tensor:
+    """A norm's weight with the factor √C that ``normalise`` leaves out."""
+    return norm.weight * math.sqrt(len(norm.weight))
 
 
 def _linear(linear: nn.Linear, dtype: torch.dtype) -> Linear:

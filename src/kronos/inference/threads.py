@@ -1,24 +1,39 @@
 """How many threads a piece of work deserves.
 
-Threads meet at the end of every operation. Where operations take microseconds and another program has the other
-core, each meeting waits for the scheduler: a small decoding step becomes ten times slower with two threads than with
-one. So small steps run on one thread and large ones on all.
+Torch's threads meet at the end of every operation. Where operations take microseconds and another program has the
+other core, each meeting waits for the scheduler: a small decoding step becomes ten times slower with two threads than
+with one. So small steps run on one thread. Work that can be divided, many series or many paths, is divided instead:
+each worker computes its own part on a single thread, and they meet once, at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
+from typing import TypeVar
 
 import torch
 
-#: Multiply-adds of a step from which all threads pay (measured, see docs/performance.md).
-WORTH_SHARING = 150_000_000
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Multiply-adds from which torch's own threads pay: of a whole pass, and of one row where weights come from memory.
+WORTH_SHARING = 1_000_000_000
+WORTH_SHARING_A_ROW = 15_000_000
+ROWS_A_WORKER = 12  # paths of one bar that keep a worker busy with products rather than with calls
 
 
-def threads_for(multiply_adds: float) -> int:
-    """One thread for a step of little work, else as many as torch was given."""
-    return torch.get_num_threads() if multiply_adds >= WORTH_SHARING else 1
+def threads_for(rows: int, weights: int) -> int:
+    """One thread for a small pass through a network, else as many as torch was given.
+
+    Args:
+        rows: positions that pass through.
+        weights: multiply-adds of one of them.
+    """
+    large = weights >= WORTH_SHARING_A_ROW or rows * weights >= WORTH_SHARING
+    return torch.get_num_threads() if large else 1
 
 
 @contextmanager
@@ -33,3 +48,23 @@ def thread_count(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def run_tasks(work: Callable[[T], R], tasks: Sequence[T], workers: int, stop: Event) -> list[R]:
+    """``work`` on every task, on ``workers`` threads of one torch thread each; the results in order.
+
+    Args:
+        stop: set when a task has failed or the caller was interrupted; running tasks should look at it and end.
+    """
+    if workers <= 1 or len(tasks) <= 1:
+        return [work(task) for task in tasks]
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, "kronos-engine", lambda: torch.set_num_threads(1))
+    try:
+        return list(pool.map(work, tasks))
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)  # the workers have also set what threads to come begin with
