@@ -224,6 +224,16 @@ def test_price_columns_in_any_order_without_header(tmp_path: Path) -> None:
     same_bars(read_bars(path), bars)
 
 
+def test_dividends_are_told_from_the_adjusted_close(tmp_path: Path) -> None:
+    bars = daily()
+    frame = ohlcv(bars, ["Date", "Open", "High", "Low", "Close", "Volume"], bars["timestamp"].dt.strftime("%Y-%m-%d"))
+    frame["Adj Close"] = bars["close"] * ([0.98] * 200 + [0.99] * 200 + [1.0] * 200)
+    path = tmp_path / "a.csv"
+    path.write_bytes(csv(frame))
+    warned = read_bars(path).attrs["report"].warnings
+    assert [(warning.kind, warning.rows) for warning in warned] == [("dividend_suspect", (202, 402))]
+
+
 def test_adjusted_close_and_indicators_are_left_out_by_name(tmp_path: Path) -> None:
     assert read_bars(write(tmp_path, BUILDERS["yfinance_adjusted"]())).attrs["report"].left_out == ("Adj Close",)
     assert read_bars(write(tmp_path, BUILDERS["tradingview"]())).attrs["report"].left_out == ("RSI",)

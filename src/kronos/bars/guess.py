@@ -16,10 +16,17 @@ from kronos.bars.grid import ANCHORS, STAMPS, Grid, Stamp, intraday_stamps
 from kronos.bars.labels import days_of, period_labels
 from kronos.bars.markets import ALWAYS, FX, Market, Sessions, market
 
-CANDIDATES: Final = (
-    "XSHG", "XNYS", "XHKG", "XTKS", "XLON", "XETR", "XPAR", "XBOM", "XTAI", "XASX", "XTSE", "XSWX",
-    "BVMF", "XSES", "XKRX",
-)  # fmt: skip
+HOURS: Final[dict[str, tuple[str, float, float]]] = {
+    "XSHG": ("Asia/Shanghai", 9, 15.5), "XNYS": ("America/New_York", 9, 16.5), "XHKG": ("Asia/Hong_Kong", 9, 16.5),
+    "XTKS": ("Asia/Tokyo", 8.5, 16), "XLON": ("Europe/London", 7.5, 17), "XETR": ("Europe/Berlin", 8.5, 18),
+    "XPAR": ("Europe/Paris", 8.5, 18), "XBOM": ("Asia/Kolkata", 9, 16), "XTAI": ("Asia/Taipei", 8.5, 14),
+    "XASX": ("Australia/Sydney", 9.5, 16.5), "XTSE": ("America/Toronto", 9, 16.5), "XSWX": ("Europe/Zurich", 8.5, 18),
+    "BVMF": ("America/Sao_Paulo", 9, 18.5), "XSES": ("Asia/Singapore", 8.5, 17.5), "XKRX": ("Asia/Seoul", 8.5, 16),
+}  # fmt: skip
+"""Rough hours of the exchanges that are tried, an ample half hour around: only those that the times lie in are
+looked at closely, because building a calendar takes a while. The calendars themselves decide."""
+
+CANDIDATES: Final = tuple(HOURS)
 """Exchanges that are tried, in order of preference where two fit equally."""
 
 FITS: Final = 0.9
@@ -127,6 +134,20 @@ def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = No
     return _guess_intraday(times, size, order)
 
 
+def _roughly_open(times: pd.DatetimeIndex, name: str) -> bool:
+    """True when most times lie in the exchange's rough hours, read in its zone or in UTC."""
+    zone, begin, end = HOURS[name]
+    if times.tz is not None:
+        readings = [times.tz_convert(zone)]
+    else:
+        readings = [times, times.tz_localize("UTC").tz_convert(zone)]
+    for local in readings:
+        hour = local.hour + local.minute / 60
+        if float(np.mean((hour >= begin) & (hour <= end))) >= FITS:
+            return True
+    return False
+
+
 def _whole_saturday(wall: pd.DatetimeIndex) -> bool:
     """True when some Saturday was traded for eight hours or more; no exchange does, whatever the clock."""
     saturdays = wall[wall.day_of_week == 5]
@@ -139,8 +160,8 @@ def _whole_saturday(wall: pd.DatetimeIndex) -> bool:
 def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, order: list[str]) -> Fit | None:
     best: Fit | None = None
     for name in [FX, *order]:
-        if name == "XKRX" and best is not None:
-            continue  # the slowest calendar to build, so only where nothing else fits
+        if name != FX and not _roughly_open(times[-_MOST:], name):
+            continue
         fits = fit_intraday(times, size, market(name), least=FITS)
         if not fits:
             continue
@@ -158,6 +179,8 @@ def _guess_daily(dates: pd.DatetimeIndex, order: list[str], hint: str | None) ->
     recent = dates[dates >= dates[-1] - pd.Timedelta(days=5 * 366)].unique().as_unit("ns")
     if (recent.day_of_week >= 5).mean() > 0.01:
         return None
+    if len(recent) < 120:  # too short for holidays to tell exchanges apart
+        order = [hint] if hint is not None else []
     scores: dict[str, float] = {}
     for name in order:
         if name in scores or (name == "XKRX" and min(scores.values(), default=9) < 0.1):
@@ -167,13 +190,13 @@ def _guess_daily(dates: pd.DatetimeIndex, order: list[str], hint: str | None) ->
         missing = ~np.isin(sessions, recent.asi8)
         # A bar on a holiday is proof against a calendar; a missing bar may be a halt.
         scores[name] = 20 * float(extra.mean()) + float(missing.mean())
-        if scores[name] == 0 and len(recent) > 250:
-            break
+        if scores[name] < 0.03 and not extra.any() and len(recent) > 250:
+            break  # no other calendar can fit better by more than halts
     weekdays = pd.bdate_range(recent[0], recent[-1])
     fx = 1 - len(recent) / max(len(weekdays), 1)
+    if len(recent) < 120:
+        return hint if hint is not None and scores.get(hint, 1.0) < 0.1 else None
     best = min(scores, key=lambda name: scores[name])
-    if len(recent) < 120:  # too short for holidays to tell exchanges apart
-        return hint if hint in scores and scores[hint] < 0.1 else None
     if scores[best] <= 0.10 and scores[best] < 20 * fx:
         return best
     return FX if fx <= 0.02 else None
