@@ -105,12 +105,12 @@ def test_too_few_bars(folder: Path, tmp_path: Path, data: dict[str, object], wor
     run = config(tmp_path / "run", folder, **data)
     arrays = open_arrays(run)
     with pytest.raises(DataError, match=words) as caught:
-        samplers(run, arrays)
+        samplers(run, arrays, 16)
     assert len(str(caught.value).splitlines()) <= 2
 
 
 def test_batches_come_from_both_sides(folder: Path, tmp_path: Path) -> None:
     run = config(tmp_path / "run", folder)
-    training, validation = samplers(run, open_arrays(run))
+    training, validation = samplers(run, open_arrays(run), 16)
     assert training(0).values.shape == validation(0).values.shape == (16, 40, 6)
     assert set(validation(0).boundary) == {16}

@@ -29,12 +29,12 @@ def stage(make_config, tmp_path) -> ModelStage:
 @pytest.fixture
 def batch(make_config, stage) -> Batch:
     config = make_config()
-    return stage.batch(samplers(config, open_arrays(config))[0](0))
+    return stage.batch(samplers(config, open_arrays(config), 4)[0](0))
 
 
 def test_masks_follow_boundary_and_padding(make_config) -> None:
     config = make_config()
-    windows = samplers(config, open_arrays(config))[0](0)
+    windows = samplers(config, open_arrays(config), 4)[0](0)
     windows = dataclasses.replace(windows, valid=np.array([40, 30, 25, 40]), boundary=np.array([8, 9, 16, 12]))
     batch = make_batch(windows, "returns")
     assert batch.features.shape == (4, 39, 6)
@@ -154,3 +154,39 @@ def test_learning_rate_rises_and_falls() -> None:
     assert rates[549] == pytest.approx(2e-3 * (0.05 + 0.95 / 2), rel=1e-2)  # half-way down
     assert rates[-1] == pytest.approx(1e-4, rel=1e-2)
     assert learning_rate(0, OptimSettings(steps=1, warmup=0.0)) == pytest.approx(1.5e-3)
+
+
+def test_a_network_reads_fewer_time_features(make_config, stage: ModelStage, tmp_path) -> None:
+    """Hour stays, the rest is replaced by its mean: with one hour left over, outputs still depend on the hour alone."""
+    stage.model.save_pretrained(tmp_path / "named")
+    named = str(tmp_path / "named")
+    fewer = ModelStage(make_config(model=named, time_features=["hour"]))
+    assert fewer.model.config.time_features == ("hour",)
+    stamps = torch.tensor([[[5, 3, 2, 1, 1]], [[9, 3, 6, 30, 12]], [[5, 4, 2, 1, 1]]])
+    ids = torch.zeros((3, 1), dtype=torch.long)
+    one, same_hour, other_hour = fewer.model.eval()(ids, ids, stamps)[0]
+    torch.testing.assert_close(one, same_hour)
+    assert not torch.allclose(one, other_hour)
+    emb = stage.model.time_emb
+    dropped = [emb.get_submodule(f"{n}_embed").weight[i:].mean(0) for n, i in WITHOUT_HOUR]
+    mean = emb.hour_embed.weight[3] + torch.stack(dropped).sum(0)
+    torch.testing.assert_close(fewer.model.time_emb(stamps)[0, 0], mean)
+    learnt = {n for n, p in fewer.model.time_emb.named_parameters() if p.requires_grad}
+    assert learnt == {"hour_embed.weight"}
+
+
+WITHOUT_HOUR = (("minute", 0), ("weekday", 0), ("day", 1), ("month", 1))
+
+
+def test_time_features_that_are_not_read(make_config, stage: ModelStage, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="time_features"):
+        ModelStage(make_config(time_features=["second"]))
+
+
+def test_settings_of_one_stage(make_config) -> None:
+    config = make_config(stages={"tokenizer": {"steps": 3, "lr": 1e-4}})
+    assert (config.optim_of("tokenizer").steps, config.optim_of("model").steps) == (3, 6)
+    assert config.optim_of("tokenizer").lr == 1e-4
+    for wrong in ({"model": {"lr": -1}}, {"model": {"rate": 1}}):
+        with pytest.raises(ConfigError, match="settings do not hold"):
+            make_config(stages=wrong)

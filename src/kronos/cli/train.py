@@ -14,7 +14,7 @@ app = typer.Typer(help="Train a tokenizer or a model from a run file.", no_args_
 Config = Annotated[Path, typer.Option("--config", help="The run file (YAML).")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, for instance training.lr=1e-3. May repeat."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, for instance optim.lr=1e-3. May repeat."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last saved state.")]
 
@@ -37,6 +37,7 @@ def run_stage(stage: str, config: Path, overrides: list[str] | None, resume: boo
     from kronos.training.run import train
 
     run = RunConfig.from_yaml(config, overrides or [])
+    steps = run.optim_of(stage).steps
     with progress(f"Training the {stage}") as report:
 
         def tell(record: dict[str, Any]) -> None:
@@ -44,7 +45,7 @@ def run_stage(stage: str, config: Path, overrides: list[str] | None, resume: boo
             if "val_loss" in record:
                 note(f"step {step:,}: validation loss {record['val_loss']:.4f}")
             else:
-                report(step, run.optim.steps, f"loss {record['loss']:.4f}, {record['bars_per_s']:,.0f} bars/s")
+                report(step, steps, f"loss {record['loss']:.4f}, {record['bars_per_s']:,.0f} bars/s")
 
         result = train(stage, run, resume=resume, progress=tell)
     output.print(

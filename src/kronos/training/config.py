@@ -70,15 +70,24 @@ class LossSettings(_Section):
     teacher_forcing: float = Field(1.0, ge=0, le=1)  # share of steps that condition s2 on the true s1
 
 
+class StageSettings(_Section):
+    """What differs between the stages: names and values of ``optim`` that count for one of them only."""
+
+    tokenizer: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+
+
 class RunConfig(_Section):
     """Everything that a training run depends on; see docs/training.md."""
 
     out: Path
     data: DataSettings
     optim: OptimSettings = OptimSettings()
+    stages: StageSettings = StageSettings()
     loss: LossSettings = LossSettings()
     tokenizer: dict[str, Any] | str = "kronos-nano"  # shape of a new tokenizer, or the name of a trained one
     model: dict[str, Any] | str = "kronos-nano"  # shape of a new network, or the name of a trained one
+    time_features: tuple[str, ...] | None = None  # those a named network goes on reading; None: all that it read
     seed: int = Field(0, ge=0)
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the autocast; weights stay float32
@@ -89,6 +98,17 @@ class RunConfig(_Section):
     validate_every: int = Field(500, ge=1)
     validation_batches: int = Field(16, ge=1)
     patience: int | None = Field(None, ge=1)  # validations without a better one before the run ends early
+
+    @model_validator(mode="after")
+    def _stages_hold(self) -> RunConfig:
+        for stage in ("tokenizer", "model"):
+            self.optim_of(stage)
+        return self
+
+    def optim_of(self, stage: str) -> OptimSettings:
+        """The optimizer's settings in one of the stages, "tokenizer" or "model"."""
+        own: dict[str, Any] = getattr(self.stages, stage)
+        return OptimSettings.model_validate({**self.optim.model_dump(), **own})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:

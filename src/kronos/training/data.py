@@ -86,7 +86,7 @@ def read_tables(files: Sequence[Path]) -> Iterator[tuple[str, str, pd.DataFrame]
             yield group, str(symbol), part
 
 
-def samplers(config: RunConfig, arrays: BarArrays) -> tuple[WindowSampler, WindowSampler]:
+def samplers(config: RunConfig, arrays: BarArrays, batch_size: int) -> tuple[WindowSampler, WindowSampler]:
     """Windows for training and for validation.
 
     Raises:
@@ -100,10 +100,9 @@ def samplers(config: RunConfig, arrays: BarArrays) -> tuple[WindowSampler, Windo
     check_split(arrays, training, validation, context)
     plan = WindowPlan(data.window, data.boundary, data.volume_dropout, data.aggregate, data.group_power)
     fixed = WindowPlan(data.window, (context, context), group_power=data.group_power)
-    size = config.optim.batch_size
     return (
-        _sampler("training", arrays.select(training), plan, size, config.seed),
-        _sampler("validation", arrays.select(validation), fixed, size, _VALIDATION_SEED),
+        _sampler("training", arrays.select(training), plan, batch_size, config.seed),
+        _sampler("validation", arrays.select(validation), fixed, batch_size, _VALIDATION_SEED),
     )
 
 

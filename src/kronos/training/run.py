@@ -72,9 +72,10 @@ def train(stage_name: str, config: RunConfig, *, resume: bool = False, progress:
     device = _device(config.device)
     stage = STAGES[stage_name](config)
     stage.place(device, config.compile)
+    optim = config.optim_of(stage_name)
     arrays = open_arrays(config)
-    training, validation = samplers(config, arrays)
-    optimizer = build_optimizer(stage.module, config.optim, device)
+    training, validation = samplers(config, arrays, optim.batch_size)
+    optimizer = build_optimizer(stage.module, optim, device)
     start, best, since = 0, math.inf, 0
     if resume and (state := load_state(folder, stage.module, optimizer, {"data_hash": arrays.data_hash})):
         start, best, since = state[0], float(state[1]["best"]), int(state[1].get("since_best", 0))
@@ -82,7 +83,6 @@ def train(stage_name: str, config: RunConfig, *, resume: bool = False, progress:
     with writing(folder / "run.json"):
         (folder / "run.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
-    optim = config.optim
     seen, clock, total = 0, time.perf_counter(), optim.steps * optim.accumulation
     first = start * optim.accumulation
     batches = prefetch(lambda k: stage.batch(training(k)), first, total, config.workers, 2 * config.workers + 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -103,6 +104,8 @@ class ModelStage:
         self.tokenizer = _trained_tokenizer(config)
         self.tokenizer.requires_grad_(False)
         self.module = self.model = _build(Kronos, KronosConfig, config.model, config.seed)
+        if config.time_features is not None:
+            keep_time_features(self.model, config.time_features)
         bits = (self.tokenizer.config.s1_bits, self.tokenizer.config.s2_bits)
         if bits != (self.model.config.s1_bits, self.model.config.s2_bits):
             raise ConfigError(f"the tokenizer has {bits} bits, the network another vocabulary; they must agree")
@@ -138,6 +141,30 @@ class ModelStage:
 
     def save(self, folder: Any) -> None:
         self.model.save_pretrained(folder)
+
+
+@torch.no_grad()
+def keep_time_features(model: Kronos, names: tuple[str, ...]) -> None:
+    """Has a network read fewer time features: what the others added on average goes to the last one that stays.
+
+    Raises:
+        ConfigError: a feature that the network does not read, or none that stays.
+    """
+    read = model.config.time_features
+    if not names or set(names) - set(read):
+        raise ConfigError(f"time_features {list(names)}: choose some of those that the network reads, {list(read)}")
+    if not model.config.learn_te:
+        raise ConfigError("time_features can only be dropped where time embeddings are learnt (learn_te)")
+    stays = model.time_emb.get_submodule(f"{names[-1]}_embed").weight
+    for name in set(read) - set(names):
+        weight = model.time_emb.get_submodule(f"{name}_embed").weight
+        assert isinstance(weight, Tensor)
+        assert isinstance(stays, Tensor)
+        first = 1 if name in ("day", "month") else 0  # their row 0 is never read
+        stays += weight[first:].mean(0)
+        weight.zero_()
+        weight.requires_grad_(False)  # zero and stays so
+    model.config = dataclasses.replace(model.config, time_features=tuple(n for n in read if n in names))
 
 
 def _trained_tokenizer(config: RunConfig) -> KronosTokenizer:
