@@ -200,7 +200,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         forecasters.append(load_forecaster(args.model, args.device, **options))
     clusters = cluster_labels(windows)
     walks = random_walks(args.walks, args.context, args.horizon, args.seed)
-    tables = {f.name: scored(f, windows, args.samples, args.seed) for f in forecasters}
+    tables: dict[str, pd.DataFrame] = {}
+    for forecaster in forecasters:
+        table = tables[forecaster.name] = scored(forecaster, windows, args.samples, args.seed)
+        ratio = table["crps"].mean() / tables[YARDSTICK]["crps"].mean()
+        say(f"{forecaster.name}: CRPS ratio {ratio:.4f}, 90 % interval covers {table['covered_90'].mean():.1%}")
     fallbacks = {f.name: getattr(f, "fallbacks", 0) for f in forecasters}  # before the walks add theirs
     results = {}
     for forecaster in forecasters:
