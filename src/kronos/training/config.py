@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from kronos.errors import ConfigError
+from kronos.errors import ConfigError, MissingExtraError
+from kronos.training.published import translate
 
 
 class _Section(BaseModel):
@@ -97,6 +98,7 @@ class RunConfig(_Section):
     save_every: int = Field(500, ge=1)  # steps
     validate_every: int = Field(500, ge=1)
     validation_batches: int = Field(16, ge=1)
+    validate_first: bool = False  # also before the first step: a start that is never beaten is what is kept
     patience: int | None = Field(None, ge=1)  # validations without a better one before the run ends early
 
     @model_validator(mode="after")
@@ -112,13 +114,13 @@ class RunConfig(_Section):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """Checks a mapping.
+        """Checks a mapping; published names of settings are understood.
 
         Raises:
             ConfigError: names every setting that is unknown or out of range.
         """
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(translate(values))
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'run'}: {e['msg']}" for e in error.errors()[:3])
             raise ConfigError(f"the run's settings do not hold: {faults}") from error
@@ -130,26 +132,40 @@ class RunConfig(_Section):
         Raises:
             ConfigError: the file cannot be read, or a setting does not hold.
         """
-        import yaml
+        return cls.from_dict(read_settings(path, overrides))
 
+
+def read_settings(path: str | Path | None, overrides: list[str] | None = None) -> dict[str, Any]:
+    """A run file's values, with overrides applied and not checked yet; only the overrides where there is no file.
+
+    Raises:
+        ConfigError: the file cannot be read as YAML, or an override cannot be read.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("pyyaml", "train", "Reading a run file") from error
+
+    values: Any = {}
+    if path is not None:
         try:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds no settings; see configs/ for examples")
-        for override in overrides or []:
-            name, equals, value = override.partition("=")
-            if not equals:
-                raise ConfigError(f"--set {override}: write section.name=value")
-            *sections, last = name.strip().split(".")
-            target = values
-            for section in sections:
-                target = target.setdefault(section, {})
-                if not isinstance(target, dict):
-                    raise ConfigError(f"--set {override}: '{section}' is a value, not a section")
-            try:
-                target[last] = yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                raise ConfigError(f"--set {override}: '{value}' is no YAML value") from error
-        return cls.from_dict(values)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no settings; see configs/ for examples")
+    for override in overrides or []:
+        name, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override}: write section.name=value")
+        *sections, last = name.strip().split(".")
+        target = values
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"--set {override}: '{section}' is a value, not a section")
+        try:
+            target[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: '{value}' is no YAML value") from error
+    return values

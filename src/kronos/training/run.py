@@ -83,6 +83,12 @@ def train(stage_name: str, config: RunConfig, *, resume: bool = False, progress:
     with writing(folder / "run.json"):
         (folder / "run.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
+    if config.validate_first and start == 0:
+        scores = validate(stage, validation, config, device)
+        log({"step": 0, **{f"val_{k}": v for k, v in scores.items()}})
+        best = scores["loss"]
+        with writing(folder / f"{WEIGHTS_FILE}.tmp"):
+            stage.save(folder)
     seen, clock, total = 0, time.perf_counter(), optim.steps * optim.accumulation
     first = start * optim.accumulation
     batches = prefetch(lambda k: stage.batch(training(k)), first, total, config.workers, 2 * config.workers + 2)
