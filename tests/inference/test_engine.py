@@ -226,7 +226,7 @@ def test_progress_and_cancel() -> None:
 
 def test_workers_share_the_paths_and_change_nothing() -> None:
     engine = Engine(*tiny.consistent())
-    asked = requests([30], paths=40)
+    asked = requests([30], horizon=5, paths=40)
     with thread_count(1):
         alone = engine.run(asked, PLAIN, max_context=64)
     heard: list[tuple[int, int]] = []

@@ -131,10 +131,12 @@ class Engine:
         for members in batches:
             first = requests[members[0]]
             at_once = self._paths_at_once(first, max_context)
-            if len(batches) < torch.get_num_threads() and self.device.type == "cpu":
+            if self.device.type == "cpu":
                 rows = len(members) * first.paths
                 share = max(1, min(torch.get_num_threads() // len(batches), rows // ROWS_A_WORKER))
-                at_once = min(at_once, -(-first.paths // share))
+                own = -(-first.paths // share)
+                if 2 * first.context <= own * first.horizon:  # every worker reads the context for itself
+                    at_once = min(at_once, own)
             tasks += [Task(members, slice(p, p + at_once)) for p in range(0, first.paths, at_once)]
         return tasks
 
