@@ -89,6 +89,7 @@ def train(stage_name: str, config: RunConfig, *, resume: bool = False, progress:
         best = scores["loss"]
         with writing(folder / f"{WEIGHTS_FILE}.tmp"):
             stage.save(folder)
+    log_every = min(50, max(1, optim.steps // 20))
     seen, clock, total = 0, time.perf_counter(), optim.steps * optim.accumulation
     first = start * optim.accumulation
     batches = prefetch(lambda k: stage.batch(training(k)), first, total, config.workers, 2 * config.workers + 2)
@@ -113,7 +114,7 @@ def train(stage_name: str, config: RunConfig, *, resume: bool = False, progress:
             norm = nn.utils.clip_grad_norm_(stage.module.parameters(), optim.clip_norm)
             optimizer.step()
             done, last = step + 1, step + 1 == optim.steps
-            if done % 50 == 0 or last:
+            if done % log_every == 0 or last:
                 _check_finite(sums["loss"], done)
                 elapsed, clock = time.perf_counter() - clock, time.perf_counter()
                 log({"step": done, **sums, "lr": rate, "norm": norm, "bars_per_s": seen / elapsed})

@@ -1,0 +1,250 @@
+"""A fine-tuning run laid out from its bars: what is kept back, how long windows are, how many steps make sense.
+
+Three periods of each group (bars of one size), in order of time: training, validation (which picks the weights and
+stops the run), and a last one that the run never reads, on which the result is judged. Between training and validation
+lies an embargo of one window.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
+from kronos.errors import ConfigError, DataError
+from kronos.model import Kronos, KronosTokenizer
+from kronos.model.checkpoint import CONFIG_FILE, family_member, find_checkpoint, read_config
+from kronos.training.config import RunConfig
+from kronos.training.data import find_files, read_tables
+from kronos.training.published import merge, translate
+from kronos.training.run import Report, RunResult, train
+from kronos.training.split import held_apart, split_segments
+from kronos.training.state import PREVIOUS_FILE, writing
+
+JUDGED_SHARE = 0.15
+PRESETS = {"daily": (128, 12), "intraday": (256, 24)}  # longest context, horizon
+_DAY = 20 * 3600  # seconds between bars from which bars are called daily
+_SHORTEST = 16  # bars of context that a model is given at least
+_STEPS = (60, 2000)  # fewest and most of the model's stage
+
+Tables = dict[str, dict[str, pd.DataFrame]]
+"""Bars by symbol by group."""
+
+StageReport = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What :func:`lay_out` decided."""
+
+    config: RunConfig
+    start: str  # the checkpoint to go on from
+    tables: Tables  # all bars, the judged ones included
+    judged_after: dict[str, np.datetime64]  # by group: the last time that the run knows
+    context: int  # bars that the judged forecasts see …
+    horizon: int  # … and forecast
+    preset: str
+    training_bars: int
+
+    def judged_tables(self, group: str) -> dict[str, pd.DataFrame]:
+        """The series of a group to judge on: those held apart, where symbols are."""
+        tables = self.tables[group]
+        apart = {name: table for name, table in tables.items() if held_apart(name)}
+        return apart if apart and self.config.data.hold_out == "symbols" else tables
+
+
+def lay_out(
+    sources: Sequence[str],
+    start: str,
+    out: Path,
+    *,
+    preset: str | None = None,
+    unseen_symbols: bool = False,
+    given: dict[str, Any] | None = None,
+) -> Layout:
+    """Reads the bars, writes those before the judged period into ``out/arrays``, and sets the run up.
+
+    Args:
+        sources: files of bars, folders of them, ``sample:NAME``.
+        start: the checkpoint to go on from.
+        preset: "daily" or "intraday"; None: by the bars' size.
+        unseen_symbols: keep some symbols out of training, and judge on those.
+        given: settings that count before what is laid out here, as in a run file; also ``epochs``.
+
+    Raises:
+        DataError: the bars cannot be read, or are too few for three periods.
+        ConfigError: a setting does not hold, or there is no such preset.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
+    given = translate(dict(given or {}))
+    if {"arrays", "bars"} & set(given.get("data") or {}):
+        raise ConfigError(
+            "the bars of a fine-tuning run are named on the command line, not in data.arrays or data.bars"
+        )
+    epochs = _epochs(given.pop("epochs", 30))
+    tables = _tables(sources)
+    judged_after = {group: _judged_after(series) for group, series in tables.items()}
+    with writing(out / "arrays" / INDEX_FILE):
+        arrays = write_arrays(
+            (
+                (group, name, table[_times(table) <= judged_after[group]])
+                for group, series in tables.items()
+                for name, table in series.items()
+            ),
+            out / "arrays",
+            min_length=2 * _SHORTEST,
+        )
+    preset = preset or _preset(tables)
+    context = _context(arrays, PRESETS[preset][0])
+    values = merge(_defaults(start, out, context, unseen_symbols), given)
+    first = RunConfig.from_dict(values)  # whatever is wrong with the settings is told here
+    data = first.data
+    training, _ = split_segments(
+        arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
+    )
+    bars = sum(map(len, training))
+    config = RunConfig.from_dict(merge(merge(values, _lengths(bars, epochs, first)), given))
+    longest = config.data.boundary[1]
+    horizon = min(PRESETS[preset][1], max(4, longest // 4))
+    return Layout(config, start, tables, judged_after, longest, horizon, preset, bars)
+
+
+def fine_tune(
+    layout: Layout,
+    *,
+    tokenizer: bool = True,
+    model: bool = True,
+    resume: bool = False,
+    progress: StageReport | None = None,
+) -> dict[str, RunResult]:
+    """Runs the stages that are asked for; the others are taken over as they are.
+
+    Leaves the pair ``tokenizer/`` and ``model/`` in the run's folder. The model's config states up to when it has seen
+    bars (``training_cutoff``), so that an evaluation can warn.
+
+    Args:
+        progress: called with the stage and each logged record.
+
+    Raises:
+        ConfigError: neither stage is asked for.
+    """
+    if not (tokenizer or model):
+        raise ConfigError("both stages are skipped: nothing is left to do")
+    config, results = layout.config, {}
+
+    def tell(stage: str) -> Report | None:
+        return None if progress is None else lambda record: progress(stage, record)
+
+    if tokenizer:
+        results["tokenizer"] = train("tokenizer", config, resume=resume, progress=tell("tokenizer"))
+    else:
+        KronosTokenizer.from_pretrained(tokenizer_of(layout.start)).save_pretrained(config.out / "tokenizer")
+    if model:
+        second = config.model_copy(update={"tokenizer": str(config.out / "tokenizer")})
+        results["model"] = train("model", second, resume=resume, progress=tell("model"))
+    else:
+        Kronos.from_pretrained(layout.start).save_pretrained(config.out / "model")
+    _state_cutoff(layout)
+    for stage in results:
+        (config.out / stage / PREVIOUS_FILE).unlink(missing_ok=True)
+    return results
+
+
+def _state_cutoff(layout: Layout) -> None:
+    """``training_cutoff`` by group, beside what the start states of itself."""
+    before = read_config(find_checkpoint(layout.start, "model") / CONFIG_FILE).get("training_cutoff", {})
+    before = before if isinstance(before, dict) else {"start": before}
+    ours = {group: str(np.datetime_as_string(time, unit="s")) for group, time in layout.judged_after.items()}
+    path = layout.config.out / "model" / CONFIG_FILE
+    values = {**read_config(path), "training_cutoff": {**before, **ours}}
+    temporary = path.with_suffix(".tmp")
+    with writing(temporary):
+        temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+
+def tokenizer_of(start: str) -> str:
+    """The tokenizer that belongs to a checkpoint: a folder's own, or the family's."""
+    member = None if Path(start).is_dir() else family_member(start)
+    return member.tokenizer if member else start
+
+
+def _tables(sources: Sequence[str]) -> Tables:
+    tables: Tables = {}
+    for group, name, table in read_tables(find_files(sources)):
+        series = tables.setdefault(group, {})
+        if name in series:
+            raise DataError(f"two files hold {group} bars of '{name}'; join them, or rename one")
+        series[name] = table.reset_index(drop=True)
+    return tables
+
+
+def _times(table: pd.DataFrame) -> np.ndarray:
+    """(N,) datetime64[ns]; those with a zone in UTC."""
+    times = pd.DatetimeIndex(table["timestamp"])
+    plain = times.tz_convert("UTC").tz_localize(None) if times.tz is not None else times
+    return np.asarray(plain.to_numpy(), "datetime64[ns]")
+
+
+def _judged_after(series: dict[str, pd.DataFrame]) -> np.datetime64:
+    times = np.sort(np.concatenate([_times(table) for table in series.values()]))
+    return np.datetime64(times[max(0, int(len(times) * (1 - JUDGED_SHARE)) - 1)])
+
+
+def _preset(tables: Tables) -> str:
+    steps = [np.median(np.diff(_times(t)).astype(np.int64)) for s in tables.values() for t in s.values() if len(t) > 1]
+    return "daily" if not steps or np.median(steps) / 1e9 >= _DAY else "intraday"
+
+
+def _context(arrays: BarArrays, longest: int) -> int:
+    """A context of which eight fit into a typical series, so that embargo and validation leave most for training."""
+    typical = float(np.quantile([len(s) for s in arrays.segments], 0.75)) if arrays.segments else 0.0
+    if typical < 8 * _SHORTEST:
+        raise DataError(
+            f"the bars are too few to learn from: before the judged period their runs without a gap have "
+            f"{typical:.0f} bars; give more bars, at least {8 * _SHORTEST}"
+        )
+    return int(np.clip(typical // 8, _SHORTEST, longest))
+
+
+def _defaults(start: str, out: Path, context: int, unseen_symbols: bool) -> dict[str, Any]:
+    return {
+        "out": out,
+        "data": {
+            "arrays": out / "arrays",
+            "window": context + max(8, context // 2) + 1,
+            "boundary": [max(4, context // 4), context],
+            "hold_out": "symbols" if unseen_symbols else "dates",
+        },
+        "optim": {"batch_size": 8, "weight_decay": 0.1, "warmup": 0.1, "clip_norm": 2.0},
+        "stages": {"tokenizer": {"lr": 1e-4}, "model": {"lr": 1e-4, "clip_norm": 3.0}},
+        "tokenizer": tokenizer_of(start),
+        "model": start,
+        **{"validate_first": True, "patience": 5, "validation_batches": 8},
+    }
+
+
+def _lengths(bars: int, epochs: float, config: RunConfig) -> dict[str, Any]:
+    """Steps such that each bar is asked about ``epochs`` times, within limits; the tokenizer needs half of it."""
+    asked = config.data.window - sum(config.data.boundary) / 2
+    optim = config.optim_of("model")
+    steps = round(epochs * bars / (asked * optim.batch_size * optim.accumulation))
+    steps = int(np.clip(steps, *_STEPS))
+    every = max(10, steps // 10)
+    return {
+        "stages": {"tokenizer": {"steps": max(30, steps // 2)}, "model": {"steps": steps}},
+        **{"validate_every": every, "save_every": every},
+    }
+
+
+def _epochs(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"epochs is {value!r}; it must be a number above 0")
+    return float(value)

@@ -1,0 +1,167 @@
+"""``kronos finetune``: from one file to a pair that forecasts, a chart, and a verdict that can say no."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kronos.bars import sample_bars
+from kronos.cli.finetune import in_words, ratio
+
+QUICK = [
+    *("--set", "stages.tokenizer.steps=3", "--set", "stages.model.steps=4", "--set", "validate_every=2"),
+    *("--set", "validation_batches=1", "--set", "dtype=float32", "--set", "batch_size=4", "--device", "cpu"),
+    *("--set", "threads=1"),
+]
+
+
+@pytest.fixture(autouse=True)
+def few_forecasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kronos.cli.finetune.WINDOWS", 8)
+    monkeypatch.setattr("kronos.cli.finetune.SAMPLES", 8)
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bars") / "spx.csv"
+    sample_bars("sp500").tail(700).drop(columns="symbol").to_csv(path, index=False)
+    return path
+
+
+def test_from_one_file_to_a_verdict(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned"
+    result = run("finetune", csv, "--model", tiny, "--out", out, *QUICK)
+    assert result.status == 0, result.stderr
+    assert "etter than" in result.stdout
+    assert "later than everything the run reads" in result.stderr
+    report = json.loads((out / "finetune.json").read_text())
+    assert report["verdict"]["crps_to_start"]["ratio"] > 0
+    assert report["verdict"]["better"] is (report["verdict"]["crps_to_start"]["high"] < 1)
+    assert set(report["stages"]) == {"tokenizer", "model"}
+    page = (out / "losses.html").read_text()
+    assert "Model (nats)" in page
+    picture = (out / "losses.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+    # nothing that was judged was read: the arrays end before the first judged bar
+    from kronos.bars.arrays import BarArrays
+
+    known = BarArrays.open(out / "arrays").times.max()
+    assert np.datetime64(int(known), "s") < np.datetime64(report["verdict"]["first"])
+    assert len(BarArrays.open(out / "arrays").times) == 595
+    cutoff = json.loads((out / "model" / "config.json").read_text())["training_cutoff"]
+    assert cutoff["1d"] == str(np.datetime64(int(known), "s"))
+
+    forecast = run("forecast", csv, "--model", out, "--horizon", 3, "--samples", 4)
+    assert forecast.status == 0, forecast.stderr
+
+    again = run("finetune", csv, "--model", tiny, "--out", out, *QUICK)
+    assert again.status == 1
+    assert "--resume" in again.stderr
+    resumed = run("finetune", csv, "--model", tiny, "--out", out, *QUICK, "--resume", "--json")
+    assert resumed.status == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["verdict"]["crps_to_start"] == report["verdict"]["crps_to_start"]
+
+
+@pytest.mark.parametrize(("skip", "kept"), [("--skip-tokenizer", "tokenizer"), ("--skip-model", "model")])
+def test_a_stage_may_be_skipped(run, csv: Path, tiny: Path, tmp_path: Path, skip: str, kept: str) -> None:
+    from safetensors.torch import load_file
+
+    result = run("finetune", csv, "--model", tiny, "--out", tmp_path / "o", skip, *QUICK, "--json")
+    assert result.status == 0, result.stderr
+    assert kept not in json.loads(result.stdout)["stages"]
+    before, after = (load_file(folder / kept / "model.safetensors") for folder in (tiny, tmp_path / "o"))
+    assert all((before[key] == after[key]).all() for key in before)
+
+
+def test_training_that_only_hurts_keeps_the_start_and_says_so(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
+    """At an absurd rate no validation beats the one before the first step: the same weights, so a ratio of one."""
+    hurt = ["--set", "predictor_learning_rate=5.0", "--skip-tokenizer"]
+    result = run("finetune", csv, "--model", tiny, "--out", tmp_path / "o", *QUICK, *hurt, "--json")
+    assert result.status == 0, result.stderr
+    verdict = json.loads(result.stdout)["verdict"]
+    assert verdict["crps_to_start"]["ratio"] == 1.0
+    assert verdict["better"] is False
+    assert verdict["words"].startswith(("Not better", "Not shown"))
+
+
+def test_many_symbols_and_unseen_ones(run, tiny: Path, tmp_path: Path) -> None:
+    from kronos.training.split import held_apart
+
+    base = sample_bars("sp500").tail(400).reset_index(drop=True)
+    rng = np.random.default_rng(0)
+    parts = []
+    for name in ("AAPL", "MSFT", "QQQ", "SPY"):
+        part = base.assign(symbol=name)
+        part[["open", "high", "low", "close"]] *= rng.uniform(0.5, 2)
+        parts.append(part)
+    (tmp_path / "bars").mkdir()
+    pd.concat(parts).to_parquet(tmp_path / "bars" / "long.parquet", index=False)
+    asked = ["--model", tiny, "--out", tmp_path / "o", "--unseen-symbols", "--skip-tokenizer", *QUICK, "--json"]
+    result = run("finetune", tmp_path / "bars", *asked)
+    assert result.status == 0, result.stderr
+    assert held_apart("AAPL")
+    assert json.loads(result.stdout)["training_bars"] < 3 * 340
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--skip-tokenizer", "--skip-model"], "nothing to do"),
+        (["--preset", "weekly"], "daily, intraday"),
+        (["--set", "epochs=0"], "epochs is 0"),
+        (["--set", "epochs=many"], "epochs is 'many'"),
+        (["--set", "optim.lr=-1"], "optim.lr"),
+        (["--set", "data.bars=x.csv"], "command line"),
+        (["--set", "data.boundary=x"], "data.boundary"),
+        (["--set", "nonsense=1"], "nonsense"),
+        (["--model", "no-such-model"], "no-such-model"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_what_cannot_be_done_is_told_at_once(run, csv: Path, tiny: Path, tmp_path: Path, options, words) -> None:
+    result = run("finetune", csv, "--model", tiny, "--out", tmp_path / "o", *options)
+    assert result.status == 1, result.stdout
+    assert words in result.stderr
+    errors = result.stderr[result.stderr.index("Error:") :]
+    assert len(errors.splitlines()) <= 2
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "o" / "finetune.json").exists()
+
+
+@pytest.mark.parametrize("rows", [30, 60, 120])
+def test_too_few_bars(run, csv: Path, tiny: Path, tmp_path: Path, rows: int) -> None:
+    pd.read_csv(csv).tail(rows).to_csv(tmp_path / "few.csv", index=False)
+    result = run("finetune", tmp_path / "few.csv", "--model", tiny, "--out", tmp_path / "o", *QUICK)
+    assert result.status == 1
+    assert "more bars" in result.stderr
+
+
+def scores(tuned: float, blocks: int = 30) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    times = pd.date_range("2020-01-01", periods=blocks, freq="30D")
+    rows = []
+    for name, level in (("fine-tuned", tuned), ("start", 1.0)):
+        noise = np.random.default_rng(1).normal(1, 0.2, blocks) * level + rng.normal(0, 0.01, blocks)
+        columns = {"forecaster": name, "window_id": range(blocks), "cutoff": times, "group": "1d", "crps": noise}
+        rows.append(pd.DataFrame({**columns, "span": pd.Timedelta("20D")}))
+    return pd.concat(rows, ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("tuned", "blocks", "words"),
+    [
+        (0.9, 30, "Better than nano"),
+        (1.0, 30, "Not better than nano, as far"),
+        (1.1, 30, "Not better than nano, but worse"),
+        (0.9, 3, "Not shown"),
+    ],
+)
+def test_the_verdict_says_what_the_interval_says(tuned: float, blocks: int, words: str) -> None:
+    found = ratio(scores(tuned, blocks), "start", seed=0)
+    assert in_words(found, "nano", "x").startswith(words)
+    assert found["ratio"] == pytest.approx(tuned, abs=0.02)
