@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from kronos.errors import CheckpointError, ConfigError
 
@@ -67,6 +68,16 @@ def family_member(name: str) -> FamilyMember | None:
     return None
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Leaves new parameters as they are: they are about to be loaded, and drawing them takes longer than loading."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 class PretrainedMixin:
     """``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` for a module that is built from one config."""
 
@@ -95,7 +106,7 @@ class PretrainedMixin:
             config = cls.config_class.from_dict(read_config(path))
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             module = cls(config)  # type: ignore[call-arg]
         assert isinstance(module, nn.Module)
         state = read_weights(folder / WEIGHTS_FILE, module.state_dict())

@@ -39,7 +39,8 @@ class Rotary(nn.Module):
     def __init__(self, head_dim: int) -> None:
         super().__init__()
         self.head_dim = head_dim
-        self.register_buffer("inv_freq", self._frequencies(None))  # stored in every published checkpoint
+        # Stored in every published checkpoint. On the CPU also within torch.device("meta"), whose arithmetic is slow.
+        self.register_buffer("inv_freq", self._frequencies(torch.device("cpu")))
 
     def _frequencies(self, device: torch.device | None) -> Tensor:
         exponent = torch.arange(0, self.head_dim, 2, device=device, dtype=torch.float32) / self.head_dim

@@ -70,8 +70,8 @@ class BinarySphericalQuantizer(nn.Module):
         self.n_bits = n_bits
         self.beta, self.gamma0, self.gamma, self.zeta = beta, gamma0, gamma, zeta
         # Unused here, stored because the published layout has them.
-        self.register_buffer("basis", 1 << torch.arange(n_bits - 1, -1, -1))
-        self.register_buffer("group_basis", 1 << torch.arange(group_size - 1, -1, -1))
+        self.register_buffer("basis", 1 << torch.arange(n_bits - 1, -1, -1, device="cpu"))
+        self.register_buffer("group_basis", 1 << torch.arange(group_size - 1, -1, -1, device="cpu"))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         u = F.normalize(z.float(), dim=-1)  # float32: entropies of nearly decided bits vanish in half precision
