@@ -68,3 +68,20 @@ def test_from_bars_to_a_forecast_by_the_command_line_alone(run, tmp_path: Path) 
     result = run("forecast", "sample:nasdaq", "--model", tmp_path / "run", "--horizon", 3, "--samples", 4)
     assert result.status == 0, result.stderr
     assert "NASDAQ · next 3 bars" in result.stdout
+
+
+def test_from_files_of_bars(run, tmp_path: Path, tiny: Path, bars_csv: Path) -> None:
+    """No arrays beforehand: the run builds its own."""
+    settings = {
+        "out": str(tmp_path / "run"),
+        "data": {"bars": [str(bars_csv), "sample:nasdaq"], "window": 40, "boundary": [8, 16], "hold_out": "dates"},
+        "optim": {"steps": 2},
+        "stages": {"tokenizer": {"steps": 1}},
+        **{"tokenizer": str(tiny), "model": str(tiny), "device": "cpu", "validation_batches": 1, "threads": 1},
+    }
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    result = run("train", "tokenizer", "--config", config, "--set", "batch_size=2")
+    assert result.status == 0, result.stderr
+    assert "Trained 1 steps" in result.stdout
+    assert (tmp_path / "run" / "arrays" / "index.json").is_file()
