@@ -83,5 +83,5 @@ def test_from_files_of_bars(run, tmp_path: Path, tiny: Path, bars_csv: Path) -> 
     config.write_text(yaml.safe_dump(settings))
     result = run("train", "tokenizer", "--config", config, "--set", "batch_size=2")
     assert result.status == 0, result.stderr
-    assert "Trained 1 steps" in result.stdout
+    assert "Trained 1 step;" in result.stdout
     assert (tmp_path / "run" / "arrays" / "index.json").is_file()

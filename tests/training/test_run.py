@@ -167,6 +167,28 @@ def test_early_stopping(make_config) -> None:
     assert len(values) == result.steps
 
 
+def test_early_stopping_goes_on_counting_after_a_stop(make_config, tmp_path: Path) -> None:
+    common: dict[str, Any] = {"optim": {"steps": 200, "lr": 1e-9}, "validate_every": 1, "patience": 4, "save_every": 1}
+    whole = train_tokenizer(make_config(**common, out=tmp_path / "whole"))
+    parts = make_config(**common, out=tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        train_tokenizer(parts, progress=_StopAt(whole.steps - 1))
+    resumed = train_tokenizer(parts, resume=True)
+    assert (resumed.steps, resumed.best_validation) == (whole.steps, whole.best_validation)
+
+
+def test_a_start_that_is_never_beaten_is_kept(make_config, tmp_path: Path) -> None:
+    first = make_config(out=tmp_path / "first")
+    train_tokenizer(first)
+    named = str(tmp_path / "first" / "tokenizer")
+    config = make_config(tokenizer=named, validate_first=True, optim={"lr": 3.0, "steps": 3}, validate_every=1)
+    train_tokenizer(config)
+    validations = losses(config.out / "tokenizer", "val_loss")
+    assert len(validations) == 4
+    assert validations[0] == min(validations)
+    assert same_weights(tmp_path / "first" / "tokenizer", config.out / "tokenizer")
+
+
 def test_accumulated_batches_are_one_large_batch(make_config, tmp_path: Path) -> None:
     """The loss of a step is the mean over its batches, and each batch is another one."""
     runs = [

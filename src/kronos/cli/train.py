@@ -48,6 +48,6 @@ def run_stage(stage: str, config: Path, overrides: list[str] | None, resume: boo
                 report(step, steps, f"loss {record['loss']:.4f}, {record['bars_per_s']:,.0f} bars/s")
 
         result = train(stage, run, resume=resume, progress=tell)
-    output.print(
-        f"Trained {result.steps:,} steps; best validation loss {result.best_validation:.4f}; in {result.folder}"
-    )
+    plural = "s" if result.steps != 1 else ""
+    best = f"best validation loss {result.best_validation:.4f}"
+    output.print(f"Trained {result.steps:,} step{plural}; {best}; in {result.folder}")
