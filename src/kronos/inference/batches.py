@@ -22,7 +22,7 @@ from kronos.inference.threads import ROWS_A_WORKER, run_tasks
 from kronos.model import Kronos, KronosTokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-BATCH_BYTES = 128 << 20  # a batch grows to about this; larger ones are no faster on a CPU
+BATCH_BYTES = 128 << 20  # a batch grows to about this
 PATHS_BYTES = 1 << 30  # beyond this the paths of one series are computed in parts
 _SIMILAR = 0.8  # series of one batch differ in length by at most this ratio, so that little padding is computed
 
