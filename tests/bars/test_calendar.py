@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos.bars import calendar_names, future_times, future_timestamps, infer_calendar, sample_bars
+from kronos.bars import calendar_names, future_times, future_timestamps, infer_calendar, infer_frequency, sample_bars
 from kronos.errors import CalendarError, ConfigError
 
 
@@ -204,6 +204,16 @@ class TestInference:
         short = pd.bdate_range("2024-04-08", periods=15)
         assert future_times(short, 20, symbol="600519.SS").calendar == "XSHG"
 
+    def test_bar_size_shows_through_gaps(self) -> None:
+        """One bar in four is there, so that one step in four or so is a minute long; or there are but three bars."""
+        minutes = pd.date_range("2024-01-02", periods=600, freq="1min")
+        thin = minutes[np.random.default_rng(1).random(len(minutes)) < 0.25]
+        assert str(infer_frequency(thin)) == "1m"
+        assert str(infer_frequency(minutes[:2])) == "1m"
+        assert (
+            str(infer_frequency(pd.DatetimeIndex(["2024-01-05 15:00", "2024-01-05 16:00", "2024-01-08 10:00"]))) == "1h"
+        )
+
     def test_gaps_do_not_spoil_it(self) -> None:
         whole = session_bars("XNYS", "2024-04-02", "2024-07-12", "5min")
         keep = np.random.default_rng(0).random(len(whole)) > 0.1
@@ -238,6 +248,16 @@ class TestRefusals:
             future_timestamps("2024-01-01", 3)
         with pytest.raises(ConfigError, match="not a bar size"):
             future_timestamps("2024-01-01", 3, frequency="often")
+
+    def test_irregular_times_have_no_bar_size(self) -> None:
+        """All steps differ: none of them is the bar size, least of all the smallest."""
+        gaps = np.random.default_rng(3).choice(np.arange(600, 9000), 60, replace=False)
+        ticks = pd.Timestamp("2024-01-02") + pd.to_timedelta(np.cumsum(gaps), unit="s")
+        for times in (ticks, ticks[:3], ticks[:8], ticks.floor("min")):
+            assert infer_frequency(times) is None
+            with pytest.raises(ConfigError, match="Pass frequency"):
+                future_times(times, 5)
+        assert str(future_times(ticks, 5, frequency="1h").frequency) == "1h"
 
     def test_history(self) -> None:
         with pytest.raises(ConfigError, match="history"):

@@ -110,10 +110,19 @@ def infer_frequency(times: pd.DatetimeIndex) -> BarSize | None:
     if len(steps) == 0:
         return None
     values, counts = np.unique(steps, return_counts=True)
-    step, share = int(values[counts.argmax()]), counts.max() / len(steps)
+    step, count = int(values[counts.argmax()]), int(counts.max())
     if step < 86400 - 3600:
-        return _canonical(step, "s") if share >= 0.3 or step == int(values[0]) else None
+        return _canonical(step, "s") if _is_usual(step, count, steps) else None
     return _from_days(steps / 86400)
+
+
+def _is_usual(step: int, count: int, steps: np.ndarray) -> bool:
+    """True when the commonest step is a bar size: others are gaps, not times at which something happened."""
+    gaps_fit = bool(np.mean(steps % step == 0) >= 0.9)  # a gap leaves out whole bars
+    share = count / len(steps)
+    if share >= 0.3:
+        return count >= 2 or gaps_fit
+    return share >= 0.1 and count >= 2 and gaps_fit
 
 
 def _from_days(days: np.ndarray) -> BarSize | None:
