@@ -321,3 +321,18 @@ def test_pairs_that_do_not_fit() -> None:
         KronosPredictor(*tiny.published(), device="cpu", max_context=1)
     with pytest.raises(ConfigError, match="clip"):
         KronosPredictor(*tiny.published(), device="cpu", clip=0)
+
+
+def test_each_of_many_may_be_given_its_future(ours: KronosPredictor, bars: pd.DataFrame) -> None:
+    tables = {"A": bars.tail(40), "B": bars.head(50)}
+    future = {name: pd.date_range("2030-01-01", periods=3, freq=f"{n + 1}D") for n, name in enumerate(tables)}
+    for name, found in ours.forecast_many(tables, 3, 4, future=future):
+        alone = ours.forecast(tables[name], 3, 4, future=future[name])
+        assert list(found.timestamps) == list(future[name])
+        assert np.allclose(found.samples, alone.samples, rtol=1e-4)
+    with pytest.raises(DataError, match="no timestamps for series 'B'"):
+        ours.forecast_many(tables, 3, 4, future={"A": future["A"]})
+    with pytest.raises(DataError, match="'C', which is none"):
+        ours.forecast_many(tables, 3, 4, future=future | {"C": future["A"]})
+    with pytest.raises(DataError, match="mapping"):
+        ours.forecast_many(tables, 3, 4, future=future["A"])

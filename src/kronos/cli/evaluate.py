@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,11 +58,8 @@ class PredictorForecaster:
         asked = {"horizon": horizon, "num_samples": num_samples, "seed": seed, **self.settings}
         tables = {str(number): _table(context) for number, context in enumerate(contexts)}
         future = {str(number): pd.DatetimeIndex(context.future_timestamps) for number, context in enumerate(contexts)}
-        if "future" in inspect.signature(self.predictor.forecast_many).parameters:
-            found = dict(self.predictor.forecast_many(tables, future=future, **asked))
-        else:
-            found = {key: self.predictor.forecast(tables[key], future=future[key], **asked) for key in tables}
-        return [np.asarray(found[str(number)].samples, dtype=float) for number in range(len(contexts))]
+        found = self.predictor.forecast_many(tables, future=future, **asked)  # in the order of the contexts
+        return [np.asarray(result.samples, dtype=float) for _, result in found]
 
     def nats(self, context: Context, truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(H,) negative log-likelihood of the tokens of the true bars, each given the true bars before it."""

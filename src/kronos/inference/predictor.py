@@ -9,7 +9,7 @@ The same seed gives the same paths in all of them, alone or in a batch (see :mod
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from kronos.inference.series import (
     Series,
     chunks,
     future_of,
+    futures_of,
     make_series,
     stamp_features,
     tables_of,
@@ -251,6 +252,7 @@ class KronosPredictor:
         top_p: float | None = None,
         seed: int = 0,
         calendar: str | None = None,
+        future: Mapping[Any, Any] | None = None,
         progress: Callable[[int, int], None] | None = None,
         cancel: Callable[[], bool] | None = None,
         context_length: int | None = None,
@@ -260,6 +262,7 @@ class KronosPredictor:
 
         Args:
             series: ``{symbol: bars}``, or one long table with a ``symbol`` column; lengths may differ.
+            future: ``{symbol: timestamps}`` for all of them, instead of a calendar.
 
         Yields:
             (symbol, Forecast) in input order. Series are computed in batches that fit in memory.
@@ -267,18 +270,24 @@ class KronosPredictor:
         settings = calibrated_settings(self.model.config, temperature, top_k, top_p)
         plan = Plan.build(self.max_context, settings, horizon, num_samples, seed, context_length, window_stride)
         tables = tables_of(series)
+        times = futures_of(tables, future)
         hooks = Hooks.counting(progress, cancel, len(tables) * plan.paths * plan.horizon)
-        return self._forecast_chunks(tables, plan, calendar, hooks)
+        return self._forecast_chunks(tables, plan, calendar, times, hooks)
 
     def _forecast_chunks(
-        self, tables: list[tuple[str, Any]], plan: Plan, calendar: str | None, hooks: Hooks
+        self,
+        tables: list[tuple[str, Any]],
+        plan: Plan,
+        calendar: str | None,
+        future: Mapping[str, Any],
+        hooks: Hooks,
     ) -> Iterator[tuple[str, Forecast]]:
         for part in chunks(tables, _SERIES_AT_ONCE):
             jobs = []
             for name, table in part:
                 try:
                     one = self._series(table, plan, name)
-                    jobs.append((one, future_of(one, plan.horizon, calendar, None)))
+                    jobs.append((one, future_of(one, plan.horizon, calendar, future.get(name))))
                 except DataError as error:
                     raise DataError(f"series '{name}': {error}") from error
             for (name, _), result in zip(part, self._forecast(jobs, plan, hooks), strict=True):

@@ -103,6 +103,25 @@ def tables_of(source: Any) -> list[tuple[str, Any]]:
     return found
 
 
+def futures_of(tables: list[tuple[str, Any]], given: Any) -> dict[str, Any]:
+    """The given future times by series name; empty where none are given.
+
+    Raises:
+        DataError: no mapping, or one with other names than the series have.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise DataError(f"future is a {type(given).__name__}; forecast_many takes a mapping {{symbol: timestamps}}")
+    times = {str(name): entry for name, entry in given.items()}
+    names = {name for name, _ in tables}
+    if lacking := sorted(names - {name for name, entry in times.items() if entry is not None}):
+        raise DataError(f"future has no timestamps for series '{lacking[0]}'; give all series theirs, or none")
+    if unknown := sorted(times.keys() - names):
+        raise DataError(f"future has timestamps for '{unknown[0]}', which is none of the series")
+    return times
+
+
 def future_of(series: Series, horizon: int, calendar: str | None, given: Any) -> Future:
     """The next ``horizon`` timestamps: those given, or the calendar's.
 
