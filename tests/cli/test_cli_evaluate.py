@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,35 @@ def test_likelihood_is_that_of_the_true_bars(tiny: Path, bars: pd.DataFrame) -> 
     assert nats.shape == (6,)
     assert (nats > 0).all()
     assert nats == pytest.approx(np.full(6, np.log(16) * 2), abs=4.0)  # random weights, 4 + 4 bits
+
+
+@pytest.mark.parametrize(
+    ("consistent", "stated", "cutoff"),
+    [
+        (True, None, None),
+        (True, "2025-06-30", "2025-06-30"),
+        (True, {"crypto": "2025-06-30", "fx": "2024-01-01T12:00:00"}, "2025-06-30"),
+        (False, None, "2024-07-01"),
+        (False, {"crypto": "2020-01-01"}, "2024-07-01"),
+    ],
+)
+def test_the_cutoff_is_the_checkpoints_own(
+    tiny: Path, tmp_path: Path, consistent: bool, stated: object, cutoff: str | None
+) -> None:
+    shutil.copytree(tiny, tmp_path / "pair")
+    path = tmp_path / "pair" / "model" / "config.json"
+    values = json.loads(path.read_text()) | {"consistent": consistent, "training_cutoff": stated}
+    path.write_text(json.dumps(values))
+    found = load_forecaster(str(tmp_path / "pair")).training_cutoff
+    assert found == (None if cutoff is None else np.datetime64(cutoff))
+
+
+def test_an_alias_states_its_cutoff(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny, tmp_path / "kronos-nano")
+    path = tmp_path / "kronos-nano" / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": "2025-06-30"}))
+    monkeypatch.setattr("kronos.model.checkpoint.EMBEDDED", tmp_path)
+    assert load_forecaster("nano").training_cutoff == np.datetime64("2025-06-30")
 
 
 def test_fingerprint_tells_settings_and_weights_apart(tiny: Path) -> None:

@@ -126,12 +126,32 @@ def test_a_header_that_overlaps_its_tensors(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"d_model": 10**8}, {"n_layers": -1}, {"s1_bits": 63}, {"n_heads": 0}, {"d_model": None}]
+    "values",
+    [
+        {"d_model": 10**8},
+        {"n_layers": -1},
+        {"s1_bits": 63},
+        {"n_heads": 0},
+        {"d_model": None},
+        {"time_features": None},
+        {"time_features": 5},
+        {"calibration": [1]},
+        {"calibration": {"width": {"horizon": [2, 1], "factor": [1, 1]}}},
+        {"training_cutoff": 5},
+    ],
 )
 def test_an_absurd_config(folder: Path, values: dict[str, object]) -> None:
     edit_config(folder, **values)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         Kronos.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("cutoff", ["2025-06-30", {"crypto": "2025-06-30T12:00:00", "fx": "2024-01-01"}])
+def test_the_cutoff_of_training_travels(tiny_model: Kronos, tmp_path: Path, cutoff: object) -> None:
+    import dataclasses
+
+    model = Kronos(dataclasses.replace(tiny_model.config, training_cutoff=cutoff))
+    assert Kronos.from_pretrained(model.save_pretrained(tmp_path)).config.training_cutoff == cutoff
 
 
 def test_a_large_config_takes_no_memory(folder: Path) -> None:

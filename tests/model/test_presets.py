@@ -37,6 +37,17 @@ def test_tokenizer_parameter_counts(name: str) -> None:
         ("ffn_dropout_p", 1.5),
         ("learn_te", "yes"),
         ("max_context", 1),
+        ("time_features", None),
+        ("time_features", 5),
+        ("time_features", ["hour", ["day"]]),
+        ("calibration", [1]),
+        ("calibration", {"temperature": "hot"}),
+        ("calibration", {"width": {"horizon": [1, 2], "factor": [1.0]}}),
+        ("calibration", {"width": [1]}),
+        ("calibration", {"width": {"horizon": [1], "factor": [float("nan")]}}),
+        ("training_cutoff", 2024),
+        ("training_cutoff", "last summer"),
+        ("training_cutoff", {"crypto": None}),
     ],
 )
 def test_absurd_model_configs_are_refused(field: str, value: object) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from kronos.evaluation.protocol import Context, Forecaster
     from kronos.evaluation.windows import Series
+    from kronos.model import KronosConfig
 
 BARS_ENDINGS = (".parquet", ".feather", ".csv", ".csv.gz", ".csv.zip")
 PUBLISHED_CUTOFF = "2024-07-01"  # the published weights were trained on bars up to June 2024
@@ -101,30 +102,25 @@ def _weights_digest(predictor: Any) -> str:
 
 def load_forecaster(name: str, device: str | None = None, **settings: Any) -> PredictorForecaster:
     """A checkpoint by name, folder or hub id, ready to be judged."""
-    import numpy as np
-
     from kronos.inference.predictor import KronosPredictor
 
     predictor = KronosPredictor.from_pretrained(name, device=device)
-    consistent = bool(getattr(predictor.model.config, "consistent", False))
-    stated = PUBLISHED_CUTOFF if not consistent else _stated_cutoff(name)
-    cutoff = None if stated is None else np.datetime64(stated)
+    cutoff = _stated_cutoff(predictor.model.config)
     short = Path(name).name if Path(name).is_dir() else name
     return PredictorForecaster(predictor, short, training_cutoff=cutoff, **settings)
 
 
-def _stated_cutoff(name: str) -> str | None:
-    """``training_cutoff`` of the model's config.json: a date, or dates by group, of which the latest counts."""
-    import json
-    from importlib.resources import files
+def _stated_cutoff(config: KronosConfig) -> np.datetime64 | None:
+    """The last date of a checkpoint's training: the latest that its config states, and of published weights theirs."""
+    import numpy as np
+    import pandas as pd
 
-    packaged = files("kronos") / "pretrained" / name.replace("/", "-")
-    folders = [Path(name)] if Path(name).is_dir() else [Path(str(packaged))]
-    for path in (folder / part for folder in folders for part in ("model/config.json", "config.json")):
-        if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8")).get("training_cutoff")
-            return max(map(str, found.values())) if isinstance(found, dict) and found else found
-    return None
+    stated = config.training_cutoff
+    dates = [stated] if isinstance(stated, str) else list((stated or {}).values())
+    if not config.consistent:
+        dates.append(PUBLISHED_CUTOFF)
+    times = [pd.Timestamp(date) for date in dates]
+    return max((np.datetime64(t.tz_convert(None) if t.tz else t, "s") for t in times), default=None)
 
 
 def find_bars(sources: list[str]) -> dict[str, str]:

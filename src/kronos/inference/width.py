@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kronos.errors import ConfigError
+from kronos.model.config import check_width
 
 _N_PRICES = 4
 
@@ -32,16 +32,8 @@ def width_factors(width: Mapping[str, Any], horizon: int) -> npt.NDArray[np.floa
         ConfigError: the calibration is not two lists of one length, horizons increasing from 1 or more, factors
             positive.
     """
-    try:
-        at = np.asarray(width["horizon"], dtype=np.float64)
-        factor = np.asarray(width["factor"], dtype=np.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"calibration of the width needs lists 'horizon' and 'factor', not {width!r}") from error
-    well_formed = at.ndim == 1 and at.shape == factor.shape and at.size > 0
-    if not well_formed or at[0] < 1 or (np.diff(at) <= 0).any() or not (np.isfinite(factor) & (factor > 0)).all():
-        raise ConfigError(
-            "calibration of the width: horizons must increase from 1 or more, with one positive factor for each"
-        )
+    check_width(width)
+    at, factor = (np.asarray(width[name], dtype=np.float64) for name in ("horizon", "factor"))
     return np.interp(np.log(np.arange(1, horizon + 1)), np.log(at), factor)
 
 

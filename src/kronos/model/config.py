@@ -3,15 +3,18 @@
 Notable:
 - A config is checked where it is built, so a damaged ``config.json`` fails before any memory is taken.
 - Published files hold only the published keys. Ours add keys that the published loader ignores
-  (``consistent``, ``bar_transform``, ``quantizer``, ``max_context``, ``time_features``, ``calibration``); their
-  defaults mean "published".
+  (``consistent``, ``bar_transform``, ``quantizer``, ``max_context``, ``time_features``, ``calibration``,
+  ``training_cutoff``); their defaults mean "published".
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Self
 
 from kronos.errors import ConfigError
@@ -129,6 +132,7 @@ class KronosConfig(_Config):
     max_context: int = 512  # bars of context the network was trained on
     time_features: tuple[str, ...] = TIME_FEATURES  # those that count; day and month invite learning dates by heart
     calibration: Mapping[str, Any] | None = None  # sampling defaults and width by horizon, fitted on past forecasts
+    training_cutoff: str | Mapping[str, str] | None = None  # the last bars trained on: an ISO date, or one a group
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
@@ -147,10 +151,57 @@ class KronosConfig(_Config):
         for name in ("learn_te", "consistent"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{owner}: {name} is {getattr(self, name)!r}; it must be true or false")
-        if unknown := set(self.time_features) - set(TIME_FEATURES):
-            raise ConfigError(f"{owner}: time_features has {sorted(unknown)}; choose from {', '.join(TIME_FEATURES)}")
-        object.__setattr__(self, "time_features", tuple(self.time_features))  # JSON holds a list
+        names = self.time_features
+        if not isinstance(names, list | tuple) or any(name not in TIME_FEATURES for name in names):
+            raise ConfigError(f"{owner}: time_features is {names!r}; list some of {', '.join(TIME_FEATURES)}")
+        object.__setattr__(self, "time_features", tuple(names))  # JSON holds a list
+        _check_calibration(owner, self.calibration)
+        _check_cutoff(owner, self.training_cutoff)
         self._check_widths(self.d_model, self.n_heads, DEPENDENCY_HEADS)
+
+
+def _check_calibration(owner: str, calibration: object) -> None:
+    if calibration is None:
+        return
+    if not isinstance(calibration, Mapping):
+        raise ConfigError(f"{owner}: calibration is {calibration!r}; it must be an object of settings")
+    for name, low, high, integer in (
+        ("temperature", 0, 100, False),
+        ("top_k", 0, 2**_MAX_BITS, True),
+        ("top_p", 1e-9, 1, False),
+    ):
+        if name in calibration:
+            _check_range(f"{owner}: calibration", name, calibration[name], low, high, integer=integer)
+    if calibration.get("width") is not None:
+        check_width(calibration["width"])
+
+
+def check_width(width: object) -> None:
+    """Refuses a calibration of the width that is not ``{"horizon": [...], "factor": [...]}``.
+
+    Raises:
+        ConfigError: not two lists of one length, horizons increasing from 1 or more, factors positive.
+    """
+    lists = [width.get(name) for name in ("horizon", "factor")] if isinstance(width, Mapping) else [None, None]
+    at, factor = (list(entry) if isinstance(entry, list | tuple) else [] for entry in lists)
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in at + factor)
+    if not at or len(at) != len(factor) or not numbers:
+        raise ConfigError(f"calibration of the width needs lists of numbers 'horizon' and 'factor', not {width!r}")
+    if at[0] < 1 or any(b <= a for a, b in itertools.pairwise(at)) or min(factor) <= 0:
+        raise ConfigError(
+            "calibration of the width: horizons must increase from 1 or more, with one positive factor for each"
+        )
+
+
+def _check_cutoff(owner: str, cutoff: object) -> None:
+    dates = list(cutoff.values()) if isinstance(cutoff, Mapping) else [] if cutoff is None else [cutoff]
+    for date in dates:
+        try:
+            datetime.fromisoformat(date)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"{owner}: training_cutoff has {date!r}; write dates as 2024-06-30, one or one a group"
+            ) from None
 
 
 DEPENDENCY_HEADS = 4  # the dependency-aware layer has four heads at every size
