@@ -106,6 +106,27 @@ class TestGolden:
         assert stamps(winter) == ["2024-01-07 22:00"]
         assert days(future_timestamps("2024-06-21", 2, "FX", "1d")) == ["2024-06-24", "2024-06-25"]
 
+    def test_currencies_rest_at_christmas_and_new_year(self) -> None:
+        """From 17:00 to 17:00 in New York; hours of a broker whose clock runs seven hours ahead, to the year's end."""
+        hours = pd.date_range("2020-10-05", "2020-12-31 23:00", freq="1h")
+        rest = (hours >= "2020-12-25") & (hours < "2020-12-26")
+        found = future_times(hours[(hours.day_of_week < 5) & ~rest], 3)
+        assert (found.calendar, found.stamp) == ("FX", "start")
+        assert stamps(found.timestamps) == ["2021-01-04 00:00", "2021-01-04 01:00", "2021-01-04 02:00"]
+        eve = future_timestamps(pd.Timestamp("2024-12-24 20:00", tz="UTC"), 3, "FX", "1h", "start")
+        assert stamps(eve) == ["2024-12-24 21:00", "2024-12-25 22:00", "2024-12-25 23:00"]
+        sunday = future_timestamps(pd.Timestamp("2022-12-30 21:00", tz="UTC"), 1, "FX", "1h", "start")
+        assert stamps(sunday) == ["2023-01-01 22:00"]  # the rest ends when the week begins
+        monday = future_timestamps(pd.Timestamp("2023-12-22 21:00", tz="UTC"), 1, "FX", "1h", "start")
+        assert stamps(monday) == ["2023-12-25 22:00"]  # a Monday takes the Sunday evening with it
+        assert days(future_timestamps("2024-12-24", 5, "FX", "1d")) == [
+            "2024-12-26",
+            "2024-12-27",
+            "2024-12-30",
+            "2024-12-31",
+            "2025-01-02",
+        ]
+
     def test_clock_change_of_days_keeps_midnight(self) -> None:
         last = pd.Timestamp("2024-03-09", tz="America/New_York")
         found = future_timestamps(last, 3, "24/7", "1d")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kronos.bars.clocks import Clock
 from kronos.bars.frequency import BarSize
-from kronos.bars.markets import FX, Market, Sessions
+from kronos.bars.markets import FX, Market, Sessions, fx_days
 from kronos.errors import CalendarError
 
 Flags = npt.NDArray[np.bool_]
@@ -38,10 +38,10 @@ def future_days(
 
 
 def days_of(market: Market, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
-    """Sessions by day; the currency week counts as five of them."""
+    """Sessions by day; the currency week counts as five of them, less a day of rest."""
     if market.name != FX:
         return market.sessions(start, end)
-    days = pd.bdate_range(start, end).as_unit("ns")
+    days = fx_days(start, end)
     none = np.full(len(days), np.iinfo(np.int64).min)
     return Sessions(days.asi8, days.asi8, days.asi8, none, none, np.zeros(len(days), dtype=bool))
 

@@ -25,7 +25,7 @@ OBSERVED: Final = "observed"
 STEP: Final = "step"
 RULES: Final = (ALWAYS, FX, OBSERVED, STEP)
 """Calendars that are rules, not exchanges: every day; the currency week from Sunday to Friday 17:00 in
-New York; the weekly hours seen in the bars; a regular step."""
+New York, at rest on 25 December and 1 January; the weekly hours seen in the bars; a regular step."""
 
 NO_BREAK: Final = np.iinfo(np.int64).min
 _DAY: Final = 86_400_000_000_000
@@ -70,10 +70,15 @@ class Market:
     name: str
     zone: str
 
-    def sessions(self, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
-        """The sessions dated from ``start`` to ``end`` (naive dates, both included)."""
+    def sessions(self, start: pd.Timestamp, end: pd.Timestamp, *, rest: bool = True) -> Sessions:
+        """The sessions dated from ``start`` to ``end`` (naive dates, both included).
+
+        Args:
+            start, end: naive dates.
+            rest: False gives the currency weeks whole: some feeds go on quoting through the days of rest.
+        """
         if self.name == FX:
-            return _fx_weeks(start, end)
+            return _fx_weeks(start, end, rest)
         return _exchange_sessions(self.name, start.normalize(), end.normalize())
 
 
@@ -205,13 +210,27 @@ def _join(one: Sessions, two: Sessions) -> Sessions:
     return Sessions(**pairs)
 
 
-def _fx_weeks(start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
-    """One session a week, from Sunday 17:00 to Friday 17:00 in New York."""
+def fx_days(start: pd.Timestamp, end: pd.Timestamp) -> pd.DatetimeIndex:
+    """The currency days from ``start`` to ``end`` by the date on which they end, at 17:00 in New York.
+
+    Monday to Friday but 25 December and 1 January, when banks rest the world over; no other holiday stops the market.
+    """
+    days = pd.bdate_range(start, end).as_unit("ns")
+    rest = ((days.month == 12) & (days.day == 25)) | ((days.month == 1) & (days.day == 1))
+    return days[~rest]
+
+
+def _fx_weeks(start: pd.Timestamp, end: pd.Timestamp, rest: bool) -> Sessions:
+    """One session a week, from Sunday 17:00 to Friday 17:00 in New York; a day of rest cuts it in two."""
     sunday = start.normalize() - pd.Timedelta(days=(start.weekday() + 1) % 7)
-    sundays = pd.date_range(sunday, end.normalize(), freq="7D")
+    friday = end.normalize() + pd.Timedelta(days=5 - (end.weekday() + 1) % 7)
+    days = fx_days(sunday, friday) if rest else pd.bdate_range(sunday, friday).as_unit("ns")
+    eves = days - pd.Timedelta(days=1)
+    begins = ~np.isin(eves.asi8, days.asi8)  # no day of trading right before
+    ends = np.append(begins[1:], True)
     zone = "America/New_York"
     evening = pd.Timedelta(hours=17)
-    opens = (sundays + evening).tz_localize(zone).tz_convert("UTC").as_unit("ns").asi8
-    closes = (sundays + pd.Timedelta(days=5) + evening).tz_localize(zone).tz_convert("UTC").as_unit("ns").asi8
-    none = np.full(len(sundays), NO_BREAK)
-    return Sessions(sundays.as_unit("ns").asi8, opens, closes, none, none, np.zeros(len(sundays), dtype=bool))
+    opens = (eves[begins] + evening).tz_localize(zone).tz_convert("UTC").as_unit("ns").asi8
+    closes = (days[ends] + evening).tz_localize(zone).tz_convert("UTC").as_unit("ns").asi8
+    none = np.full(len(opens), NO_BREAK)
+    return Sessions(eves[begins].asi8, opens, closes, none, none, np.zeros(len(opens), dtype=bool))

@@ -153,7 +153,7 @@ def _intraday_labels(
         return (floors + target.delta if stamp == "end" else floors), over
     nanos = guess.clock.to_utc(times)
     first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
-    sessions = guess.market.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=7))
+    sessions = guess.market.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=7), rest=False)
     zone, anchor = guess.market.zone, guess.grid.anchor
     begin, _ = intraday_stamps(sessions, target, Grid(anchor, "start"), zone)
     end, _ = intraday_stamps(sessions, target, Grid(anchor, "end"), zone)
