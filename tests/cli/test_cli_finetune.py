@@ -53,18 +53,55 @@ def test_from_one_file_to_a_verdict(run, csv: Path, tiny: Path, tmp_path: Path) 
     known = BarArrays.open(out / "arrays").times.max()
     assert np.datetime64(int(known), "s") < np.datetime64(report["verdict"]["first"])
     assert len(BarArrays.open(out / "arrays").times) == 595
-    cutoff = json.loads((out / "model" / "config.json").read_text())["training_cutoff"]
-    assert cutoff["1d"] == str(np.datetime64(int(known), "s"))
 
     forecast = run("forecast", csv, "--model", out, "--horizon", 3, "--samples", 4)
     assert forecast.status == 0, forecast.stderr
 
-    again = run("finetune", csv, "--model", tiny, "--out", out, *QUICK)
+    again = run("finetune", csv, "--model", tiny, "--out", out, *QUICK, "--resume")
+    assert again.status == 1
+    assert "finished run" in again.stderr
+
+
+def test_the_weights_that_forecast_better_are_kept(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
+    """Whichever way it goes, the folder holds what the report says, by forecasts of the validation period."""
+    from safetensors.torch import load_file
+
+    before = load_file(tiny / "model" / "model.safetensors")
+    kept = set()
+    for rate in ("0.003", "0.3"):
+        out = tmp_path / rate
+        more = ["--skip-tokenizer", "--set", f"predictor_learning_rate={rate}", "--json"]
+        result = run("finetune", csv, "--model", tiny, "--out", out, *QUICK, *more)
+        assert result.status == 0, result.stderr
+        chosen = json.loads(result.stdout)["chosen"]
+        after = load_file(out / "model" / "model.safetensors")
+        same = all((before[key] == after[key]).all() for key in before)
+        assert same is (chosen["kept"] == "start") is (chosen["crps_to_start"]["ratio"] >= 1)
+        kept.add(chosen["kept"])
+        stated = json.loads((out / "model" / "config.json").read_text()).get("training_cutoff")
+        first = np.datetime64(json.loads(result.stdout)["verdict"]["first"])
+        assert stated is None if same else np.datetime64(stated["1d"]) < first
+    assert kept == {"start", "fine-tuned"}
+
+
+def test_a_run_that_was_stopped_goes_on(run, csv: Path, tiny: Path, tmp_path: Path, monkeypatch) -> None:
+    asked = ["finetune", csv, "--model", tiny, "--out", tmp_path / "o", *QUICK, "--json"]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kronos.cli.finetune.judge", stop)
+        assert run(*asked).status == 130
+    again = run(*asked)
     assert again.status == 1
     assert "--resume" in again.stderr
-    resumed = run("finetune", csv, "--model", tiny, "--out", out, *QUICK, "--resume", "--json")
+    resumed = run(*asked, "--resume")
     assert resumed.status == 0, resumed.stderr
-    assert json.loads(resumed.stdout)["verdict"]["crps_to_start"] == report["verdict"]["crps_to_start"]
+    whole = run(*asked[:4], "--out", tmp_path / "whole", *QUICK, "--json")
+    ours, theirs = json.loads(resumed.stdout), json.loads(whole.stdout)
+    assert ours["verdict"]["crps_to_start"] == theirs["verdict"]["crps_to_start"]
+    assert ours["stages"] == theirs["stages"]
 
 
 @pytest.mark.parametrize(("skip", "kept"), [("--skip-tokenizer", "tokenizer"), ("--skip-model", "model")])

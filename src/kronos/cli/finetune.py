@@ -13,7 +13,9 @@ import typer
 from kronos.cli.common import Progress, emit_json, note, output, progress
 
 if TYPE_CHECKING:
-    from kronos.evaluation.windows import Window
+    import numpy as np
+
+    from kronos.evaluation.windows import Series, Window
     from kronos.training.finetune import Layout
     from kronos.training.run import RunResult
 
@@ -58,11 +60,13 @@ def finetune(
     require_judge()
     if skip_tokenizer and skip_model:
         raise ConfigError("--skip-tokenizer and --skip-model together leave nothing to do")
-    if not resume and any((out / name).exists() for name in ("model", "tokenizer", REPORT)):
+    if (out / REPORT).exists():
+        raise ConfigError(f"{out} holds a finished run (see {out / REPORT}); name another --out")
+    if not resume and any((out / name).exists() for name in ("model", "tokenizer")):
         raise ConfigError(f"{out} holds a run already; go on with --resume, or name another --out")
     given = {"seed": seed, **({"device": device} if device else {}), **read_settings(config, overrides)}
     layout = lay_out(bars, model, out, preset=preset, unseen_symbols=unseen_symbols, given=given)
-    windows = draw_windows(layout)
+    windows, choice = draw_windows(layout), draw_windows(layout, validation=True)
     if not as_json:
         tell_layout(layout, windows)
     with ExitStack() as stack:
@@ -78,7 +82,13 @@ def finetune(
     charts = save_loss_chart(out)
     with progress("Judging by real forecasts") as report:
         verdict = judge(layout, windows, device, seed, report)
-    document = {**describe(layout, results), "verdict": verdict, "charts": [str(path) for path in charts]}
+    with progress("Choosing by forecasts of the validation period") as report:
+        chosen = choose(layout, choice, device, seed, report)
+    if chosen["kept"] == "start":
+        from kronos.training.finetune import take_over
+
+        take_over(layout.start, out)
+    document = {**describe(layout, results), "chosen": chosen, "verdict": verdict, "charts": list(map(str, charts))}
     (out / REPORT).write_text(json.dumps(document, indent=2, default=str) + "\n", encoding="utf-8")
     if as_json:
         emit_json(document)
@@ -86,6 +96,7 @@ def finetune(
     for line in verdict["notes"]:
         note(f"Note: {line}.")
     output.print(verdict["words"], markup=False, soft_wrap=True)
+    output.print(chosen["words"], markup=False, soft_wrap=True)
     for path in charts:
         note(f"Wrote {path}")
     output.print(f"The pair is in {out}; use it with: kronos forecast BARS --model {out}", markup=False, soft_wrap=True)
@@ -105,11 +116,11 @@ def require_judge() -> None:
         raise MissingExtraError("scipy", "eval", "The verdict at the end of fine-tuning")
 
 
-def draw_windows(layout: Layout) -> list[Window]:
-    """Forecasts to make in the judged period: spread over it, at dates that the symbols share.
+def draw_windows(layout: Layout, *, validation: bool = False) -> list[Window]:
+    """Forecasts to make in the judged period, or in that of validation: spread over it, at dates the symbols share.
 
     Raises:
-        DataError: not one fits.
+        DataError: not one fits into the judged period.
     """
     import numpy as np
 
@@ -117,21 +128,24 @@ def draw_windows(layout: Layout) -> list[Window]:
     from kronos.evaluation.rolling import as_series, common_cutoffs, rolling_windows
 
     windows: list[Window] = []
-    for group, after in layout.judged_after.items():
+    periods = layout.periods(validation=validation)
+    for group, (after, before) in periods.items():
         series = as_series(layout.judged_tables(group))
         names = sorted(series)
         if len(names) > MAX_SYMBOLS:
             rng = np.random.default_rng([layout.config.seed, len(names)])
             names = sorted(rng.choice(names, MAX_SYMBOLS, replace=False).tolist())
         kept = {name: series[name] for name in names}
+        if before is not None:
+            kept = {name: _until(one, before) for name, one in kept.items()}
         judged = max(int((one.timestamps > after).sum()) for one in kept.values())
-        dates = max(8, WINDOWS // (len(names) * len(layout.judged_after)))
+        dates = max(8, WINDOWS // (len(names) * len(periods)))
         step = max(1, layout.horizon // 4, judged // dates)
         cutoffs = common_cutoffs(kept.values(), layout.horizon, max(1, judged // step), step)
         windows += rolling_windows(
             kept, layout.context, layout.horizon, cutoffs=list(cutoffs), after=after, group=group
         )
-    if not windows:
+    if not windows and not validation:
         raise DataError(
             f"the last bars, kept for the verdict, hold no forecast of {layout.horizon} bars after "
             f"{layout.context} of context without a gap; give more bars"
@@ -139,14 +153,44 @@ def draw_windows(layout: Layout) -> list[Window]:
     return windows
 
 
-def judge(layout: Layout, windows: list[Window], device: str | None, seed: int, report: Progress) -> dict[str, Any]:
-    """CRPS of the close of the new checkpoint against the one it started from and a resampled random walk."""
+def _until(series: Series, before: np.datetime64) -> Series:
+    from dataclasses import replace
+
+    known = int((series.timestamps <= before).sum())
+    return replace(series, timestamps=series.timestamps[:known], values=series.values[:known])
+
+
+def choose(layout: Layout, windows: list[Window], device: str | None, seed: int, report: Progress) -> dict[str, Any]:
+    """Which weights the run ends with: the new ones if their forecasts of the validation period are better at all.
+
+    Token losses picked the best of the new weights; what matters is forecasts, and on few bars the two disagree.
+    """
+    if not windows:
+        words = "The validation period is too short for forecasts, so the new weights are kept untried."
+        return {"kept": TUNED, "forecasts": 0, "words": words}
+    found = ratio(score(layout, windows, device, seed, report)[0], "start", seed)
+    kept = TUNED if found["ratio"] < 1 else "start"
+    figure = f"CRPS {found['ratio']:.3f} of the start's in {len(windows)} forecasts of the validation period"
+    words = f"Kept the new weights: {figure}."
+    if kept == "start":
+        words = f"Kept the weights of {layout.start}, not the new ones: {figure}."
+    return {"kept": kept, "forecasts": len(windows), "crps_to_start": found, "words": words}
+
+
+def score(
+    layout: Layout,
+    windows: list[Window],
+    device: str | None,
+    seed: int,
+    report: Progress,
+    baselines: tuple[str, ...] = (),
+) -> tuple[Any, list[str]]:
+    """Scores of the new weights, of the start and of baselines, one row a forecast; and notes on leaks."""
     import warnings
 
     from kronos.cli.evaluate import load_forecaster
     from kronos.evaluation.baselines import make_baselines
     from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
-    from kronos.evaluation.run import YARDSTICK
     from kronos.evaluation.summary import per_window
 
     tuned, start = load_forecaster(str(layout.config.out), device), load_forecaster(layout.start, device)
@@ -154,9 +198,15 @@ def judge(layout: Layout, windows: list[Window], device: str | None, seed: int, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakWarning)
         notes = warn_of_leaks([tuned, start], windows)
-    forecasters = [tuned, start, *make_baselines([YARDSTICK])]
-    table = score_windows(windows, forecasters, SAMPLES, seed, progress=report)
-    rows = per_window(table)
+    forecasters = [tuned, start, *(make_baselines(list(baselines)) if baselines else [])]
+    return per_window(score_windows(windows, forecasters, SAMPLES, seed, progress=report)), notes
+
+
+def judge(layout: Layout, windows: list[Window], device: str | None, seed: int, report: Progress) -> dict[str, Any]:
+    """CRPS of the close of the new checkpoint against the one it started from and a resampled random walk."""
+    from kronos.evaluation.run import YARDSTICK
+
+    rows, notes = score(layout, windows, device, seed, report, (YARDSTICK,))
     against_start = ratio(rows, "start", seed)
     against_walk = ratio(rows, YARDSTICK, seed)
     return {

@@ -24,6 +24,7 @@ class DataSettings(_Section):
     boundary: tuple[int, int] = (48, 192)  # shortest and longest context in a window, bars
     volume_dropout: float = Field(0.05, ge=0, le=1)  # share of windows without volume and amount
     aggregate: float = Field(0.0, ge=0, le=1)  # share of windows of 2, 3 or 4 bars taken together
+    coin_flips: float = Field(0.0, ge=0, le=1)  # share of windows whose bars go up or down by the toss of a coin
     group_power: float = Field(0.5, ge=0, le=1)  # 0: every group alike, 1: every bar alike
     hold_out: Literal["symbols", "dates"] = "symbols"  # validate on later dates of symbols held apart, or of all
     later_share: float = Field(0.15, gt=0, lt=1)  # share of each group's bars, the last ones, for validation

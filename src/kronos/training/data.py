@@ -98,7 +98,9 @@ def samplers(config: RunConfig, arrays: BarArrays, batch_size: int) -> tuple[Win
         arrays, context, hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
     )
     check_split(arrays, training, validation, context)
-    plan = WindowPlan(data.window, data.boundary, data.volume_dropout, data.aggregate, data.group_power)
+    plan = WindowPlan(
+        data.window, data.boundary, data.volume_dropout, data.aggregate, data.group_power, data.coin_flips
+    )
     fixed = WindowPlan(data.window, (context, context), group_power=data.group_power)
     return (
         _sampler("training", arrays.select(training), plan, batch_size, config.seed),

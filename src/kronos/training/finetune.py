@@ -8,6 +8,7 @@ lies an embargo of one window.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,12 @@ import pandas as pd
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
 from kronos.errors import ConfigError, DataError
-from kronos.model import Kronos, KronosTokenizer
-from kronos.model.checkpoint import CONFIG_FILE, family_member, find_checkpoint, read_config
+from kronos.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, family_member, find_checkpoint, read_config
 from kronos.training.config import RunConfig
 from kronos.training.data import find_files, read_tables
 from kronos.training.published import merge, translate
 from kronos.training.run import Report, RunResult, train
-from kronos.training.split import held_apart, split_segments
+from kronos.training.split import cutoffs, held_apart, split_segments
 from kronos.training.state import PREVIOUS_FILE, writing
 
 JUDGED_SHARE = 0.15
@@ -51,6 +51,14 @@ class Layout:
     horizon: int  # … and forecast
     preset: str
     training_bars: int
+
+    def periods(self, *, validation: bool = False) -> dict[str, tuple[np.datetime64, np.datetime64 | None]]:
+        """By group: the time after which the judged period lies, or (after, last) of the one for validation."""
+        if not validation:
+            return {group: (after, None) for group, after in self.judged_after.items()}
+        arrays = BarArrays.open(self.config.out / "arrays")
+        cut = cutoffs(arrays, self.config.data.later_share)
+        return {group: (np.datetime64(cut[group], "s"), last) for group, last in self.judged_after.items()}
 
     def judged_tables(self, group: str) -> dict[str, pd.DataFrame]:
         """The series of a group to judge on: those held apart, where symbols are."""
@@ -145,16 +153,27 @@ def fine_tune(
     if tokenizer:
         results["tokenizer"] = train("tokenizer", config, resume=resume, progress=tell("tokenizer"))
     else:
-        KronosTokenizer.from_pretrained(tokenizer_of(layout.start)).save_pretrained(config.out / "tokenizer")
+        take_over(layout.start, config.out, ["tokenizer"])
     if model:
         second = config.model_copy(update={"tokenizer": str(config.out / "tokenizer")})
         results["model"] = train("model", second, resume=resume, progress=tell("model"))
     else:
-        Kronos.from_pretrained(layout.start).save_pretrained(config.out / "model")
+        take_over(layout.start, config.out, ["model"])
     _state_cutoff(layout)
     for stage in results:
         (config.out / stage / PREVIOUS_FILE).unlink(missing_ok=True)
     return results
+
+
+def take_over(start: str, out: Path, kinds: Sequence[str] = ("tokenizer", "model")) -> None:
+    """Copies the pair of a checkpoint, or half of it, into a run's folder as it is."""
+    for kind in kinds:
+        source = find_checkpoint(tokenizer_of(start) if kind == "tokenizer" else start, kind)
+        with writing(out / kind / WEIGHTS_FILE):
+            (out / kind).mkdir(parents=True, exist_ok=True)
+            for name in (CONFIG_FILE, WEIGHTS_FILE):
+                shutil.copyfile(source / name, out / kind / f"{name}.tmp")
+                (out / kind / f"{name}.tmp").replace(out / kind / name)
 
 
 def _state_cutoff(layout: Layout) -> None:
@@ -224,7 +243,7 @@ def _defaults(start: str, out: Path, context: int, unseen_symbols: bool) -> dict
             "hold_out": "symbols" if unseen_symbols else "dates",
         },
         "optim": {"batch_size": 8, "weight_decay": 0.1, "warmup": 0.1, "clip_norm": 2.0},
-        "stages": {"tokenizer": {"lr": 1e-4}, "model": {"lr": 1e-4, "clip_norm": 3.0}},
+        "stages": {"tokenizer": {"lr": 1e-4}, "model": {"lr": 4e-5, "clip_norm": 3.0}},
         "tokenizer": tokenizer_of(start),
         "model": start,
         **{"validate_first": True, "patience": 5, "validation_batches": 8},

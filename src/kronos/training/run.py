@@ -9,6 +9,7 @@ Notable:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import time
@@ -20,12 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kronos.bars.arrays import BarArrays
 from kronos.bars.windows import WindowSampler, prefetch
 from kronos.errors import CapacityError, ConfigError
 from kronos.model.checkpoint import WEIGHTS_FILE
 from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
-from kronos.training.stages import STAGES, Stage
+from kronos.training.stages import STAGES, ModelStage, Stage
 from kronos.training.state import load_state, save_state, writing
 
 Report = Callable[[dict[str, Any]], None]
@@ -77,7 +79,8 @@ def train(stage_name: str, config: RunConfig, *, resume: bool = False, progress:
     training, validation = samplers(config, arrays, optim.batch_size)
     optimizer = build_optimizer(stage.module, optim, device)
     start, best, since = 0, math.inf, 0
-    if resume and (state := load_state(folder, stage.module, optimizer, {"data_hash": arrays.data_hash})):
+    identity = _identity(config, stage, arrays)
+    if resume and (state := load_state(folder, stage.module, optimizer, identity)):
         start, best, since = state[0], float(state[1]["best"]), int(state[1].get("since_best", 0))
     log = _Log(folder / "log.jsonl", progress, start)
     with writing(folder / "run.json"):
@@ -129,9 +132,21 @@ def train(stage_name: str, config: RunConfig, *, resume: bool = False, progress:
                         stage.save(folder)
                 clock = time.perf_counter()
             if done % config.save_every == 0 or last:
-                extra = {"best": best, "since_best": since, "data_hash": arrays.data_hash}
-                save_state(folder, done, stage.module, optimizer, extra)
+                save_state(folder, done, stage.module, optimizer, {"best": best, "since_best": since, **identity})
     return RunResult(folder, optim.steps, best)
+
+
+def _identity(config: RunConfig, stage: Stage, arrays: BarArrays) -> dict[str, str]:
+    """What a state must agree on to be gone on from. How long and how fast a run goes may change, nothing else."""
+    decisive = config.model_dump(mode="json", include={"seed", "dtype", "loss", "tokenizer", "model"})
+    decisive["data"] = config.data.model_dump(mode="json", exclude={"arrays", "bars"})
+    decisive["optim"] = config.optim_of(stage.name).model_dump(mode="json", exclude={"steps"})
+    tokens = hashlib.blake2b(digest_size=16)
+    if isinstance(stage, ModelStage):
+        for name, tensor in stage.tokenizer.state_dict().items():
+            tokens.update(name.encode() + tensor.cpu().numpy().tobytes())
+    settings = hashlib.blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=16)
+    return {"data_hash": arrays.data_hash, "settings": settings.hexdigest(), "tokenizer": tokens.hexdigest()}
 
 
 @torch.no_grad()

@@ -75,7 +75,9 @@ class TokenizerStage:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.module = self.tokenizer = _build(KronosTokenizer, TokenizerConfig, config.tokenizer, config.seed)
+        self.module = self.tokenizer = _build(
+            KronosTokenizer, TokenizerConfig, config.tokenizer, config.seed, bar_transform="returns"
+        )
         self._run: Callable[..., Any] = tokenizer_loss
 
     def place(self, device: torch.device, compile_module: bool) -> None:
@@ -103,7 +105,11 @@ class ModelStage:
         self.config = config
         self.tokenizer = _trained_tokenizer(config)
         self.tokenizer.requires_grad_(False)
-        self.module = self.model = _build(Kronos, KronosConfig, config.model, config.seed)
+        self.module = self.model = _build(
+            Kronos, KronosConfig, config.model, config.seed, max_context=config.data.window - 1
+        )
+        # Whatever it was before: this training computes the function that decoding a consistent checkpoint computes.
+        self.model.config = dataclasses.replace(self.model.config, consistent=True)
         if config.time_features is not None:
             keep_time_features(self.model, config.time_features)
         bits = (self.tokenizer.config.s1_bits, self.tokenizer.config.s2_bits)
@@ -179,10 +185,10 @@ def _trained_tokenizer(config: RunConfig) -> KronosTokenizer:
     return KronosTokenizer.from_pretrained(folder)
 
 
-def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int) -> Any:
-    """A new module from its shape, or a trained one by its name; in train mode."""
+def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int, **defaults: Any) -> Any:
+    """A new module from its shape and our defaults, or a trained one by its name; in train mode."""
     if isinstance(named, dict):
-        return cls.init(config_class.from_dict(named), seed).train()
+        return cls.init(config_class.from_dict({**defaults, **named}), seed).train()
     return cls.from_pretrained(named).train()
 
 
