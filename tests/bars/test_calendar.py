@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import calendar_names, future_times, future_timestamps, infer_calendar, infer_frequency, sample_bars
+from kronos.bars.guess import symbol_hint
 from kronos.errors import CalendarError, ConfigError
 
 
@@ -224,6 +225,24 @@ class TestInference:
     def test_symbol_decides_between_equals(self) -> None:
         short = pd.bdate_range("2024-04-08", periods=15)
         assert future_times(short, 20, symbol="600519.SS").calendar == "XSHG"
+
+    @pytest.mark.parametrize(
+        "symbol", ["600519", "000001", "301269", "688981", "920819", "430047", "sz159915", "SH600000"]
+    )
+    def test_digits_of_china(self, symbol: str) -> None:
+        assert symbol_hint(symbol) == "XSHG"
+
+    @pytest.mark.parametrize("symbol", ["005930", "035420", "051910", "123456", "700000", "999999", "5930", None])
+    def test_digits_of_elsewhere(self, symbol: str | None) -> None:
+        """Seoul writes six digits, too."""
+        assert symbol_hint(symbol) is None
+
+    def test_few_days_of_a_korean_stock_do_not_keep_chinese_holidays(self) -> None:
+        days_seen = pd.bdate_range("2024-01-08", "2024-02-07")  # Shanghai then rests until 19 February
+        found = future_times(days_seen, 3, symbol="005930")
+        assert found.calendar == "observed"
+        assert days(found.timestamps) == ["2024-02-08", "2024-02-09", "2024-02-12"]
+        assert "holidays are unknown" in found.notes[0]
 
     def test_bar_size_shows_through_gaps(self) -> None:
         """One bar in four is there, so that one step in four or so is a minute long; or there are but three bars."""

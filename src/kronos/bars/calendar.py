@@ -175,7 +175,11 @@ def _inferred(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) -> tup
     if guess is not None:
         return guess, None, (f"calendar {guess} inferred from the bars' times",)
     if len(times) > 1 and times[-1] - times[0] >= pd.Timedelta(days=7) and size.unit in "smhd":
-        return OBSERVED, None, ("no calendar stands out: the weekly hours seen in the bars go on",)
+        seen = "weekly hours" if size.intraday else "weekdays"
+        note = (
+            f"no calendar stands out: the {seen} seen in the bars go on, holidays are unknown; pass calendar if you can"
+        )
+        return OBSERVED, None, (note,)
     if size.unit in ("w", "mo"):
         return STEP, None, ("a regular step",)
     if len(times) == 1:

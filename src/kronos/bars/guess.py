@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,13 @@ CANDIDATES: Final = tuple(HOURS)
 
 FITS: Final = 0.9
 """Share of timestamps that must lie on a calendar's bars."""
+
+CHINESE: Final = (
+    "000", "001", "002", "003", "200", "300", "301", "302", "399",  # Shenzhen
+    "600", "601", "602", "603", "604", "605", "688", "689", "900",  # Shanghai
+    "430", "830", "831", "832", "833", "834", "835", "836", "837", "838", "839", "870", "871", "872", "873", "920",
+)  # fmt: skip
+"""How six digits begin in Shenzhen, Shanghai and Beijing. Seoul writes six digits, too: most of its begin otherwise."""
 
 _WINDOW: Final = pd.Timedelta(days=75)
 _MOST: Final = 6_000
@@ -232,7 +240,7 @@ def symbol_hint(symbol: str | None) -> str | None:
     for ending, code in endings.items():
         if text.endswith(ending):
             return code
-    core = text.removeprefix("SH").removeprefix("SZ").removeprefix("BJ").lstrip("._")
-    if len(core) == 6 and core.isdigit():
+    core = re.sub(r"^(SH|SZ|BJ)[._]?", "", text)
+    if re.fullmatch(r"[0-9]{6}", core) and (core != text or core.startswith(CHINESE)):
         return "XSHG"
     return None
