@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kronos.bars.arrays import BarArrays, write_arrays
-from kronos.bars.windows import WindowPlan, Windows, WindowSampler, aggregate_bars, prefetch
+from kronos.bars.windows import WindowPlan, Windows, WindowSampler, aggregate_bars, flip_bars, prefetch
 from kronos.errors import DataError
 
 LENGTHS = (300, 40, 24, 120)  # of the four series
@@ -165,3 +166,35 @@ def test_a_file_of_one_bar_size_gives_windows(tmp_path: Path) -> None:
     (batch,) = draw(only, steps=1)
     assert batch.values.shape == (8, 64, 6)
     assert (batch.valid == 40).all()
+
+
+def test_flipped_bars_keep_sizes_and_stay_bars() -> None:
+    rng = np.random.default_rng(3)
+    close = np.exp(rng.normal(0, 0.02, (3, 50)).cumsum(1)) * 40
+    opened = close * np.exp(rng.normal(0, 0.01, close.shape))
+    high = np.maximum(opened, close) * np.exp(rng.exponential(0.01, close.shape))
+    low = np.minimum(opened, close) / np.exp(rng.exponential(0.005, close.shape))
+    values = np.stack([opened, high, low, close, np.full_like(close, 7.0), close * 7], -1)
+    flips = rng.random(close.shape) < 0.5
+    flipped = flip_bars(values, flips)
+    assert np.allclose(flip_bars(values, np.zeros_like(flips)), values, rtol=1e-12)
+    move, mirrored = (np.diff(np.log(v[..., 3]), axis=1) for v in (values, flipped))
+    assert np.allclose(mirrored, np.where(flips[:, 1:], -move, move))
+    o, h, low_, c = (flipped[..., i] for i in range(4))
+    assert (h >= np.maximum(o, c) * (1 - 1e-12)).all()
+    assert (low_ <= np.minimum(o, c) * (1 + 1e-12)).all()
+    assert np.allclose((np.log(h / low_)), np.log(values[..., 1] / values[..., 2]))  # ranges stay
+    assert np.array_equal(flipped[..., 4], values[..., 4])
+    assert np.allclose(flipped[..., 5] / flipped[..., 3], 7)
+    assert np.allclose(flip_bars(flipped, flips), values)  # twice is never
+
+
+def test_coin_flips_leave_the_other_draws_as_they_are(arrays) -> None:
+    plan = WindowPlan(32, (8, 16))
+    plain, tossed = (
+        WindowSampler(arrays, dataclasses.replace(plan, coin_flips=share), 8, 0)(5) for share in (0.0, 1.0)
+    )
+    assert np.array_equal(plain.stamps, tossed.stamps)
+    assert np.array_equal(plain.boundary, tossed.boundary)
+    assert np.allclose(plain.values[:, 0, :4], tossed.values[:, 0, :4])
+    assert not np.allclose(plain.values, tossed.values)

@@ -316,3 +316,15 @@ def test_an_out_that_is_a_file(make_config, tmp_path: Path) -> None:
     with pytest.raises(CapacityError, match="cannot be written"):
         train_tokenizer(make_config(out=tmp_path / "file" / "run"))
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_state_of_another_run_is_refused(make_config) -> None:
+    train_tokenizer(make_config())
+    train_model(make_config(optim={"steps": 3}))
+    with pytest.raises(CheckpointError, match="another settings"):
+        train_model(make_config(seed=1), resume=True)
+    with pytest.raises(CheckpointError, match="another settings"):
+        train_model(make_config(optim={"steps": 6, "lr": 1e-4}), resume=True)
+    train_tokenizer(make_config(seed=5))
+    with pytest.raises(CheckpointError, match="another tokenizer"):
+        train_model(make_config(), resume=True)

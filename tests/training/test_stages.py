@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 import torch
 from tiny_runs import MODEL, TOKENIZER
 
+from kronos.bars.windows import Windows
 from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosTokenizer, TokenizerConfig
-from kronos.training.config import OptimSettings
+from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
 from kronos.training.run import build_optimizer, learning_rate
 from kronos.training.stages import Batch, ModelStage, TokenizerStage, make_batch
@@ -190,3 +192,21 @@ def test_settings_of_one_stage(make_config) -> None:
     for wrong in ({"model": {"lr": -1}}, {"model": {"rate": 1}}):
         with pytest.raises(ConfigError, match="settings do not hold"):
             make_config(stages=wrong)
+
+
+def test_published_checkpoints_can_be_trained_on_and_become_consistent(tmp_path: Path) -> None:
+    reference = str(Path(__file__).parent.parent / "data" / "reference_tiny")
+    settings = {"out": tmp_path, "data": {"arrays": tmp_path, "window": 40, "boundary": (8, 24)}}
+    rng = np.random.default_rng(0)
+    close = np.exp(rng.normal(0, 0.01, (2, 40)).cumsum(1))
+    values = np.stack([close, close * 1.01, close * 0.99, close, close, close], -1).astype(np.float32)
+    stamps = np.ones((2, 40, 5), dtype=np.uint8)
+    windows = Windows(values, stamps, valid=np.array([40, 40]), boundary=np.array([10, 20]))
+    for stage_class in (TokenizerStage, ModelStage):
+        stage = stage_class(RunConfig.from_dict({**settings, "tokenizer": reference, "model": reference}))
+        batch = stage.batch(windows)
+        assert batch.features.dtype == torch.float32
+        loss, _ = stage.loss(batch, 0)
+        loss.backward()
+        assert torch.isfinite(loss)
+    assert stage.module.config.consistent

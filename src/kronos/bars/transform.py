@@ -87,7 +87,7 @@ class ZScore:
             mean, std = x.mean(axis=-2), x.std(axis=-2)
         else:
             known = _leading(x.shape[-2], length)[..., None]
-            mean, std = _masked_moments(x, known)
+            mean, std = (moment.astype(np.float32) for moment in _masked_moments(x, known))
         return ZScoreState(mean, std + np.float32(_EPSILON), clip)
 
     def encode(self, values: Array, state: ZScoreState) -> NDArray[np.float32]:

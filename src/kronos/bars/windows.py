@@ -33,6 +33,8 @@ class WindowPlan:
         volume_dropout: share of windows whose volume and amount are unknown.
         aggregate: share of windows made of bars that are each 2, 3 or 4 of the original ones.
         group_power: a group of n bars is drawn with weight n ** group_power.
+        coin_flips: share of windows whose bars each go up or down by the toss of a coin: sizes, shadows and volume
+            stay, so that volatility can be learnt there and a direction cannot.
     """
 
     length: int
@@ -40,6 +42,7 @@ class WindowPlan:
     volume_dropout: float = 0.0
     aggregate: float = 0.0
     group_power: float = 0.5
+    coin_flips: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ class WindowSampler:
             stamps[i, :n] = self.arrays.stamps[rows][::factor]
             values[i, n:], stamps[i, n:] = values[i, n - 1], stamps[i, n - 1]
         values[silent, :, 4:] = 0.0
+        if self.plan.coin_flips:
+            tossed = np.flatnonzero(rng.random(size) < self.plan.coin_flips)
+            values[tossed] = flip_bars(values[tossed], rng.random((len(tossed), length)) < 0.5)
         return Windows(values, stamps, valid, boundary)
 
     def _factors(self, rng: np.random.Generator, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -116,6 +122,24 @@ def aggregate_bars(values: NDArray[np.float32], factor: int) -> NDArray[np.float
     return np.column_stack(
         (first[:, 0], grouped[:, :, 1].max(1), grouped[:, :, 2].min(1), last[:, 3], grouped[:, :, 4:].sum(1))
     )
+
+
+def flip_bars(values: NDArray[np.float32], flipped: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(B, L, 6) bars with the log moves of some of them, (B, L), turned upside down; the first bar stays.
+
+    A flipped bar that opened 1 % up and closed 2 % higher opens 1 % down and closes 2 % lower; its shadows change
+    places. The path is joined up again from bar to bar, and amount follows the price.
+    """
+    prices = np.log(values[..., :4].astype(np.float64))
+    before = prices[:, :-1, 3:]
+    sign = np.where(flipped[:, 1:], -1.0, 1.0)[..., None]
+    moves = (prices[:, 1:] - before) * sign  # open, high, low, close from the previous close
+    moves[..., 1:3] = np.where(sign < 0, moves[..., 2:0:-1], moves[..., 1:3])
+    close = np.cumsum(moves[..., 3:], axis=1)
+    out = values.copy()
+    out[:, 1:, :4] = np.exp(prices[:, :1, 3:] + close - moves[..., 3:] + moves)
+    out[:, :, 5] *= out[:, :, 3] / values[:, :, 3]
+    return out
 
 
 def prefetch(make: Callable[[int], T], start: int, stop: int, workers: int = 2, ahead: int = 4) -> Generator[T]:
