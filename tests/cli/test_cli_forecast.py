@@ -52,6 +52,14 @@ def test_json_is_one_document_and_nothing_else(forecast) -> None:
     assert "paths" not in content
 
 
+def test_closes_that_stand_are_said_to(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "still.csv"
+    bars.assign(open=5.0, high=5.1, low=4.9, close=5.0).to_csv(path, index=False)
+    result = forecast(bars=path)
+    assert "far too certain" in result.stderr
+    assert "far too certain" in json.loads(forecast("--json", bars=path).stdout)["metadata"]["warnings"][0]
+
+
 def test_same_seed_same_forecast(forecast) -> None:
     first, again, other = (forecast("--json", "--seed", seed).stdout for seed in (1, 1, 2))
     assert first == again

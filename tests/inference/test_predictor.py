@@ -273,11 +273,47 @@ def test_generate(ours: KronosPredictor, bars: pd.DataFrame) -> None:
 def test_embed(predictor: KronosPredictor, bars: pd.DataFrame) -> None:
     states = predictor.embed(bars)
     assert states.shape == (64, predictor.model.config.d_model)
-    assert np.isfinite(states).all()
+    assert np.isnan(states[:31]).all()
+    assert np.isfinite(states[31:]).all()
     predictor.model.train()
     np.testing.assert_array_equal(predictor.embed(bars), states)
     assert predictor.model.training
     predictor.model.eval()
+
+
+def test_embed_looks_back_only(predictor: KronosPredictor, bars: pd.DataFrame) -> None:
+    states = predictor.embed(bars)
+    changed = bars.copy()
+    changed.loc[70:, PRICES] *= 1.5
+    changed.loc[70:, "volume"] *= 7
+    other, kept = predictor.embed(changed), 70 - (90 - 64)
+    np.testing.assert_allclose(other[:kept], states[:kept], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(other[kept:], states[kept:])
+    assert np.isfinite(predictor.embed(bars, context_length=64)[:, 0]).sum() == 1
+    assert np.isfinite(predictor.embed(bars.head(3))[-1]).all()
+    with pytest.raises(ConfigError, match="context_length"):
+        predictor.embed(bars, context_length=65)
+
+
+def still(bars: pd.DataFrame, drift: float, reach: float) -> pd.DataFrame:
+    """Closes that grow by ``drift`` a bar, within bars that reach ``reach`` to both sides."""
+    close = 50 * np.exp(drift * np.arange(len(bars)))
+    opened = np.concatenate([close[:1], close[:-1]])
+    high, low = np.maximum(opened, close) * (1 + reach), np.minimum(opened, close) * (1 - reach)
+    return bars.assign(open=opened, high=high, low=low, close=close)
+
+
+@pytest.mark.parametrize(("drift", "reach"), [(0.0, 0.0), (0.0, 0.01), (0.001, 0.0), (0.001, 0.01)])
+def test_closes_that_stand_are_warned_of(ours: KronosPredictor, bars: pd.DataFrame, drift: float, reach: float) -> None:
+    (warning,) = ours.forecast(still(bars, drift, reach), 3, 2, calendar="XNYS").metadata["warnings"]
+    assert "far too certain" in warning
+
+
+def test_closes_that_barely_vary_in_wide_bars_are_warned_of(ours: KronosPredictor, bars: pd.DataFrame) -> None:
+    table = still(bars, 0.001, 0.01)
+    table["close"] *= 1 + 0.0003 * (-1.0) ** np.arange(len(table))
+    assert "far too certain" in ours.forecast(table, 3, 2, calendar="XNYS").metadata["warnings"][0]
+    assert ours.forecast(bars, 3, 2, calendar="XNYS").metadata["warnings"] == []
 
 
 def test_score_looks_back_only(predictor: KronosPredictor, bars: pd.DataFrame) -> None:

@@ -19,6 +19,8 @@ from kronos.model import KronosConfig
 MOST_BARS = 100_000  # the longest horizon, as in kronos.bars.calendar
 MOST_PATHS = 1_000_000
 _PUBLISHED_TOP_P = 0.9
+_STILL = 2e-6  # no market moves as little as this a bar: the closes stand, or drift by the same step each time
+_STILL_SHARE = 0.05  # of a bar's own range: closes that move less than that say nothing about the risk
 _STRIDES_A_WINDOW = 8  # a full window is read again about this often while it slides once through
 
 
@@ -122,3 +124,17 @@ def make_request(
     key = series_key(values[-max_context - lost :, FEATURES.index("close")])
     draws = uniforms(seed, [key], paths, horizon)[0]
     return Request(transform.encode(values, state), stamps[lost:], draws), state
+
+
+def still_notes(transform: BarTransform, values: npt.NDArray[np.float64], state: Any) -> tuple[str, ...]:
+    """A warning where the closes of the context (T, 6) vary too little to measure the risk by."""
+    if transform.name != "returns":
+        return ()
+    high, low = (values[:, FEATURES.index(name)] for name in ("high", "low"))
+    sigma, reach = float(state.sigma), float(np.median(np.log(high / low)))
+    if sigma >= max(_STILL, _STILL_SHARE * reach):
+        return ()
+    return (
+        f"the closes of the context hardly vary from bar to bar (by {sigma:.1g}, the bars' own range is {reach:.1g}), "
+        "so the paths are far too certain; do not read risk from them, and check the bars or give a longer context",
+    )

@@ -8,6 +8,7 @@ The same seed gives the same paths in all of them, alone or in a batch (see :mod
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,15 @@ from kronos.inference.engine import Hooks
 from kronos.inference.forecast import Forecast
 from kronos.inference.likelihood import hidden_states, score_series
 from kronos.inference.pair import check_pair, load_pair, usable_device
-from kronos.inference.plan import MOST_BARS, MOST_PATHS, Plan, calibrated_settings, make_request, whole_number
+from kronos.inference.plan import (
+    MOST_BARS,
+    MOST_PATHS,
+    Plan,
+    calibrated_settings,
+    make_request,
+    still_notes,
+    whole_number,
+)
 from kronos.inference.published import PublishedInput, published_frame, read_published
 from kronos.inference.rng import check_seed
 from kronos.inference.sampling import SamplingSettings
@@ -321,16 +330,24 @@ class KronosPredictor:
 
     # -- looking inside ---------------------------------------------------------------------------------------
 
-    def embed(self, bars: Any) -> npt.NDArray[np.float32]:
-        """(T, C) hidden states of the last bars of a series, at most ``max_context`` of them.
+    def embed(self, bars: Any, context_length: int | None = None) -> npt.NDArray[np.float32]:
+        """(T, C) hidden states after each of the last bars of a series, at most ``max_context`` of them.
 
-        Where the transform spends its first bar as anchor, T is one less than the bars read.
+        A state follows from its own and earlier bars alone, scale included: the first ``context_length`` of the T
+        bars set the scale, and all of them but the last, whose states would know later bars by it, are NaN rows.
+
+        Args:
+            context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
         lost = self.transform.lost
-        series = make_series(bars, self.max_context + lost, 1 + lost)
-        features = self.transform.encode(series.values, self.transform.fit(series.values, clip=self.clip))
+        series = make_series(bars, self.max_context, 1 + lost)
+        context_length = self._leading_context(context_length, len(series.bars), len(series.bars))
+        state = self.transform.fit(series.values[:context_length], clip=self.clip)
         stamps = stamp_features(pd.DatetimeIndex(series.bars["timestamp"]))[lost:]
-        return hidden_states(self.model, self.tokenizer, features, stamps)
+        known = hidden_states(self.model, self.tokenizer, self.transform.encode(series.values, state), stamps)
+        out = np.full((len(series.bars), known.shape[1]), np.nan, dtype=np.float32)
+        out[context_length - 1 :] = known[context_length - 1 - lost :]
+        return out
 
     def score(self, bars: Any, context_length: int | None = None) -> npt.NDArray[np.float64]:
         """(T,) negative log-likelihood of every bar's two tokens, in nats.
@@ -343,9 +360,7 @@ class KronosPredictor:
         """
         least = 1 + self.transform.lost
         series = make_series(bars, UNLIMITED, 2 * least)
-        if context_length is None:
-            context_length = min(self.max_context // 2, len(series.bars) // 2)
-        context_length = whole_number("context_length", context_length, least, self.max_context - 1)
+        context_length = self._leading_context(context_length, len(series.bars), self.max_context - 1)
         return score_series(
             self.model,
             self.tokenizer,
@@ -358,6 +373,13 @@ class KronosPredictor:
         )
 
     # -- inside -----------------------------------------------------------------------------------------------
+
+    def _leading_context(self, context_length: int | None, bars: int, most: int) -> int:
+        """The length of the context that sets the scale of what follows it; by default half of all."""
+        least = 1 + self.transform.lost
+        if context_length is None:
+            context_length = max(least, min(self.max_context // 2, bars // 2))
+        return whole_number("context_length", context_length, least, most)
 
     def _series(self, bars: Any, plan: Plan, name: str | None = None) -> Series:
         lost = self.transform.lost
@@ -378,11 +400,13 @@ class KronosPredictor:
         )
 
     def _forecast(self, jobs: list[tuple[Series, Future]], plan: Plan, hooks: Hooks) -> list[Forecast]:
-        prepared = []
+        prepared, described = [], []
         for series, future in jobs:
             times = pd.DatetimeIndex(series.bars["timestamp"])
             stamps = np.concatenate([stamp_features(times), stamp_features(future.times)])
             prepared.append(self._request(series.values, stamps, plan.horizon, plan.seed, plan.paths))
+            notes = still_notes(self.transform, series.values, prepared[-1][1])
+            described.append(dataclasses.replace(series, warnings=(*series.warnings, *notes)))
         features = self.engine.run(
             [request for request, _ in prepared],
             plan.settings,
@@ -401,5 +425,5 @@ class KronosPredictor:
                 model=self.name,
                 revision=self.revision,
             )
-            for (series, future), (_, state), sampled in zip(jobs, prepared, features, strict=True)
+            for series, (_, future), (_, state), sampled in zip(described, jobs, prepared, features, strict=True)
         ]
