@@ -40,7 +40,8 @@ check: setup ## lint, format and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## speed against the slow oracle, and forecast quality (about 15 minutes)
+bench: setup ## speed of decoding and of reading bars, and forecast quality (about 15 minutes)
+	$(BIN)/python -m benchmarks.bars --json
 	$(BIN)/python -m benchmarks.decode --preset mini --context 400 --horizon 120 --samples 1 --json
 	$(BIN)/python -m benchmarks.decode --preset mini --context 400 --horizon 120 --samples 30 --json
 	$(BIN)/python -m benchmarks.quality --model kronos-nano --json

@@ -1,0 +1,70 @@
+"""The extras of the package: what an error names can be installed, and what is installed is used."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+FEATURES = sorted(set(EXTRAS) - {"dev", "all"})
+MODULES = {"pyyaml": "yaml"}  # where the module has another name
+CARRIED_BY_NONE = {"chronos-forecasting"}  # brings a second model library with it: installed by hand
+SOURCES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "src").rglob("*.py"))]
+
+
+def distribution(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9_.-]+", requirement)
+    assert found, requirement
+    return found[0].lower()
+
+
+def test_extras_that_errors_name() -> None:
+    """``MissingExtraError(package, extra, purpose)``: the extra is there; a package told by its name is in it."""
+    named: list[tuple[str | None, str]] = []
+    for node in (node for tree in SOURCES for node in ast.walk(tree)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "MissingExtraError":
+            package, extra = (
+                argument.value if isinstance(argument, ast.Constant) else None for argument in node.args[:2]
+            )
+            assert isinstance(extra, str), f"line {node.lineno}: the extra is not written out"
+            named.append((package, extra))
+    assert len(named) >= 6
+    for package, extra in named:
+        assert extra in EXTRAS
+        if package is not None and package not in CARRIED_BY_NONE:
+            assert package in map(distribution, EXTRAS[extra]), f"'{extra}' does not bring {package}"
+
+
+@pytest.mark.parametrize("extra", FEATURES)
+def test_what_an_extra_brings_is_imported(extra: str) -> None:
+    used: set[str] = set()
+    for node in (node for tree in SOURCES for node in ast.walk(tree)):
+        if isinstance(node, ast.Import):
+            used |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            used.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in ("import_module", "_package"):  # imported by name
+                used.add(str(node.args[0].value))
+    for requirement in EXTRAS[extra]:
+        name = distribution(requirement)
+        assert MODULES.get(name, name) in used, f"nothing in src imports {name}"
+
+
+def test_all_brings_every_extra() -> None:
+    assert set(re.findall(r"[a-z]+", EXTRAS["all"][0].split("[")[1])) == set(FEATURES)
+
+
+def test_what_tests_import_comes_with_dev() -> None:
+    """A fresh clone skips no test for want of a package, and every one of them is of a tested version."""
+    wanted = {"ccxt", "duckdb", "polars", "scoringrules"}
+    assert wanted <= set(map(distribution, EXTRAS["dev"]))
+    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert wanted <= pinned
