@@ -12,7 +12,8 @@ import tiny
 
 from kronos.bars import sample_bars
 from kronos.bars.schema import FEATURES
-from kronos.errors import CalendarError, Cancelled, CheckpointError, ConfigError, DataError
+from kronos.errors import CalendarError, Cancelled, CapacityError, CheckpointError, ConfigError, DataError
+from kronos.inference import batches
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
 from kronos.inference.repair import repair_bars
@@ -188,6 +189,8 @@ def test_bars_that_cannot_be_used(predictor: KronosPredictor, bars: pd.DataFrame
         list(predictor.forecast_many({"A": bars, "B": bars.iloc[:1]}, 2, 2))
     with pytest.raises(CalendarError):
         predictor.forecast(bars, calendar="XMOON")
+    with pytest.raises(CalendarError, match="series 'A'"):
+        list(predictor.forecast_many({"A": bars}, 2, 2, calendar="XMOON"))
 
 
 def test_progress_and_cancel(ours: KronosPredictor, bars: pd.DataFrame) -> None:
@@ -372,3 +375,33 @@ def test_each_of_many_may_be_given_its_future(ours: KronosPredictor, bars: pd.Da
         ours.forecast_many(tables, 3, 4, future=future | {"C": future["A"]})
     with pytest.raises(DataError, match="mapping"):
         ours.forecast_many(tables, 3, 4, future=future["A"])
+
+
+def test_many_series_need_bounded_memory(
+    ours: KronosPredictor, bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = dict.fromkeys("ABCDE", bars)
+    monkeypatch.setattr(batches, "_memory_limit", lambda: 4 * 2 * batches.outcome_bytes(1000, 3000))
+    assert batches.series_at_once(1000, 3000) == 2
+    assert batches.series_at_once(1000, 30_000) == 1
+    assert batches.series_at_once(1, 1) == 256
+    monkeypatch.setattr(batches, "_memory_limit", lambda: 0)
+    with pytest.raises(CapacityError, match="series 'A': a forecast of 2 paths"):
+        next(ours.forecast_many(tables, 2, 2))
+
+
+def test_many_series_come_one_part_after_the_other(
+    ours: KronosPredictor, bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+    monkeypatch.setattr(batches, "_MOST_SERIES", 2)
+    found = ours.forecast_many(dict.fromkeys("ABC", bars), 3, 2, progress=lambda done, total: heard.append(done))
+    next(found)
+    assert heard[-1] == 12  # of 18: the third series waits
+    assert [name for name, _ in found] == ["B", "C"]
+    assert heard[-1] == 18
+
+
+def test_a_longer_horizon_keeps_the_earlier_bars(ours: KronosPredictor, bars: pd.DataFrame) -> None:
+    short, long = (ours.forecast(bars, horizon, 3, calendar="XNYS").samples for horizon in (6, 12))
+    np.testing.assert_allclose(long[:, :6], short, rtol=1e-4)

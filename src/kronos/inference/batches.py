@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kronos.bars.schema import FEATURES
 from kronos.errors import CapacityError, ConfigError
 from kronos.inference.cache import cache_bytes
 from kronos.inference.engine import Batch, Hooks, continue_batch
@@ -24,6 +25,8 @@ from kronos.model import Kronos, KronosTokenizer
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BATCH_BYTES = 128 << 20  # a batch grows to about this
 PATHS_BYTES = 1 << 30  # beyond this the paths of one series are computed in parts
+_BYTES_A_NUMBER = 24  # a float32 feature, its float64 in a transform and while it is repaired, the float32 sample
+_MOST_SERIES = 256  # held together; more make no larger batches
 _SIMILAR = 0.8  # series of one batch differ in length by at most this ratio, so that little padding is computed
 
 
@@ -35,11 +38,13 @@ class Request:
         features: (T, F) float32.
         stamps: (T + H, 5) integers, of context and horizon.
         uniforms: (S, H, 2) float32.
+        name: the series, for errors about one of many.
     """
 
     features: npt.NDArray[np.float32]
     stamps: npt.NDArray[np.int64]
     uniforms: npt.NDArray[np.float32]
+    name: str | None = None
 
     @property
     def context(self) -> int:
@@ -174,11 +179,13 @@ class Engine:
 
     def _paths_at_once(self, request: Request, max_context: int) -> int:
         one = self.bytes_for(request, max_context, 1)
-        limit, outcome = _memory_limit(), request.paths * request.horizon * 6 * 24
+        limit, outcome = _memory_limit(), outcome_bytes(request.paths, request.horizon)
         if one + outcome > limit:
+            series = "" if request.name is None else f"series '{request.name}': "
             raise CapacityError(
-                f"a forecast of {request.paths} paths x {request.horizon} bars from {request.context} bars needs about "
-                f"{(one + outcome) / 1e9:.1f} GB, more than half of this machine's memory; ask for fewer paths or bars"
+                f"{series}a forecast of {request.paths} paths x {request.horizon} bars from {request.context} bars "
+                f"needs about {(one + outcome) / 1e9:.1f} GB, more than half of this machine's memory; "
+                "ask for fewer paths or bars"
             )
         per_path = max(1, self.bytes_for(request, max_context, 2) - one)
         return int(max(1, (PATHS_BYTES - one) // per_path + 1))
@@ -218,7 +225,19 @@ def make_batch(requests: Sequence[Request], paths: slice, device: torch.device) 
     return Batch(tensor(features), lengths, tensor(stamps), tensor(future), tensor(uniforms))
 
 
+def outcome_bytes(paths: int, horizon: int) -> int:
+    """What the paths of one series take at most, from the engine's features to the forecast's samples."""
+    return paths * horizon * len(FEATURES) * _BYTES_A_NUMBER
+
+
+def series_at_once(paths: int, horizon: int) -> int:
+    """How many series to hold together, so that any number of them needs bounded memory."""
+    room = _memory_limit() // 4 // outcome_bytes(paths, horizon)
+    return max(1, min(room, _MOST_SERIES))
+
+
 def _memory_limit() -> int:
+    """Bytes that a request may take: half of this machine's memory."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):  # not a POSIX system

@@ -22,7 +22,7 @@ import torch
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, DataError
 from kronos.inference.assemble import assemble_forecast
-from kronos.inference.batches import Engine, Request
+from kronos.inference.batches import Engine, Request, series_at_once
 from kronos.inference.engine import Hooks
 from kronos.inference.forecast import Forecast
 from kronos.inference.likelihood import hidden_states, score_series
@@ -47,12 +47,11 @@ from kronos.inference.series import (
     future_of,
     futures_of,
     make_series,
+    naming,
     stamp_features,
     tables_of,
 )
 from kronos.model import Kronos, KronosTokenizer
-
-_SERIES_AT_ONCE = 256  # prepared together by forecast_many, so that any number of series needs bounded memory
 
 
 class KronosPredictor:
@@ -231,7 +230,8 @@ class KronosPredictor:
             horizon: bars ahead.
             num_samples: sample paths.
             temperature, top_k, top_p: how tokens are drawn. None: the checkpoint's own calibrated setting.
-            seed: the same seed gives the same paths; more paths or a longer horizon keep the earlier ones.
+            seed: the same seed gives the same paths; more paths keep the earlier ones, a longer horizon the earlier
+                bars (but for ``window_stride`` 1, where later tokens reach back into the decoding of earlier bars).
             calendar: MIC code, ``24/7`` …, for the future timestamps. None: inferred from the bars.
             future: the timestamps themselves, one a bar, instead of a calendar.
             progress: called with (bars sampled, bars in all) after every bar.
@@ -291,15 +291,13 @@ class KronosPredictor:
         future: Mapping[str, Any],
         hooks: Hooks,
     ) -> Iterator[tuple[str, Forecast]]:
-        for part in chunks(tables, _SERIES_AT_ONCE):
+        for part in chunks(tables, series_at_once(plan.paths, plan.horizon)):
             jobs = []
             for name, table in part:
-                try:
+                with naming(name):
                     one = self._series(table, plan, name)
                     jobs.append((one, future_of(one, plan.horizon, calendar, future.get(name))))
-                except DataError as error:
-                    raise DataError(f"series '{name}': {error}") from error
-            for (name, _), result in zip(part, self._forecast(jobs, plan, hooks), strict=True):
+            for (name, _), result in zip(part, self._forecast(jobs, plan, hooks, many=True), strict=True):
                 yield name, result
 
     def generate(
@@ -399,13 +397,17 @@ class KronosPredictor:
             clip=self.clip,
         )
 
-    def _forecast(self, jobs: list[tuple[Series, Future]], plan: Plan, hooks: Hooks) -> list[Forecast]:
+    def _forecast(
+        self, jobs: list[tuple[Series, Future]], plan: Plan, hooks: Hooks, *, many: bool = False
+    ) -> list[Forecast]:
+        """``many``: errors name the series they are about."""
         prepared, described = [], []
         for series, future in jobs:
             times = pd.DatetimeIndex(series.bars["timestamp"])
             stamps = np.concatenate([stamp_features(times), stamp_features(future.times)])
-            prepared.append(self._request(series.values, stamps, plan.horizon, plan.seed, plan.paths))
-            notes = still_notes(self.transform, series.values, prepared[-1][1])
+            request, state = self._request(series.values, stamps, plan.horizon, plan.seed, plan.paths)
+            prepared.append((dataclasses.replace(request, name=series.symbol if many else None), state))
+            notes = still_notes(self.transform, series.values, state)
             described.append(dataclasses.replace(series, warnings=(*series.warnings, *notes)))
         features = self.engine.run(
             [request for request, _ in prepared],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 from kronos.bars.calendar import future_times
 from kronos.bars.read import read_bars
 from kronos.bars.schema import FEATURES, TIME_FEATURES, to_table
-from kronos.errors import DataError
+from kronos.errors import DataError, KronosError
 
 UNLIMITED = 1 << 40  # bars to keep, where all are wanted
 _CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
@@ -120,6 +121,17 @@ def futures_of(tables: list[tuple[str, Any]], given: Any) -> dict[str, Any]:
     if unknown := sorted(times.keys() - names):
         raise DataError(f"future has timestamps for '{unknown[0]}', which is none of the series")
     return times
+
+
+@contextmanager
+def naming(name: str | None) -> Iterator[None]:
+    """Every error from within says which series it is about; None leaves errors as they are."""
+    try:
+        yield
+    except KronosError as error:
+        if name is not None:
+            error.args = (f"series '{name}': {error}",)
+        raise
 
 
 def future_of(series: Series, horizon: int, calendar: str | None, given: Any) -> Future:

@@ -54,8 +54,9 @@ class Window:
         """How sampled tokens become bars: ``(window start, first, end)``, the bars of the horizon [first, end).
 
         A bar is decoded from the window that ends with it or shortly after, and that starts where the schedule says;
-        so a longer horizon never changes an earlier bar. With a stride of 1 all bars are decoded from the last
-        ``max_context`` tokens in one go, as published (in half windows where the horizon exceeds that).
+        so a longer horizon never changes an earlier bar. Not so with a stride of 1: there all bars are decoded from
+        the last ``max_context`` tokens in one go, as published (in half windows where the horizon exceeds that), so
+        that once the window slides, a longer horizon moves the earlier bars a little.
         """
         if self.stride == 1:
             block = horizon if horizon <= self.max_context else max(1, self.max_context // 2)
