@@ -65,6 +65,62 @@ def crypto() -> pd.DataFrame:
     return bars
 
 
+def _day_by_day(days: pd.DatetimeIndex, hours: list[tuple[str, str]], step: str) -> pd.DatetimeIndex:
+    clock = [time for first, last in hours for time in pd.timedelta_range(first, last, freq=step)]
+    return pd.DatetimeIndex([day + time for day in days for time in clock]).as_unit("ns")
+
+
+@cache
+def shanghai_times() -> pd.DatetimeIndex:
+    """Ends of five-minute bars: 11:30 is followed by 13:05; 10 June 2024 is a holiday."""
+    days = pd.bdate_range("2024-05-20", "2024-06-14").drop("2024-06-10")
+    return _day_by_day(days, [("9h35min", "11h30min"), ("13h5min", "15h")], "5min")
+
+
+@cache
+def new_york_times() -> pd.DatetimeIndex:
+    """Starts of half-hour bars, 09:30 to 15:30; Good Friday, Memorial Day and 19 June 2024 are holidays."""
+    days = pd.bdate_range("2024-03-18", "2024-07-02").drop(["2024-03-29", "2024-05-27", "2024-06-19"])
+    return _day_by_day(days, [("9h30min", "15h30min")], "30min")
+
+
+def _until(times: pd.DatetimeIndex, last: str) -> pd.DataFrame:
+    """ROWS bars with the prices of the currency hours, at these times."""
+    bars = hourly().drop(columns="symbol")
+    bars["timestamp"] = times[times <= last][-ROWS:]
+    return bars
+
+
+@cache
+def shanghai() -> pd.DataFrame:
+    """Five-minute bars that break off at noon, before a long weekend."""
+    return _until(shanghai_times(), "2024-06-07 11:30")
+
+
+@cache
+def new_york() -> pd.DataFrame:
+    """Half-hour bars that break off on the day before a holiday in the middle of the week."""
+    return _until(new_york_times(), "2024-06-18 12:00")
+
+
+def following(made: Variant, count: int) -> pd.DatetimeIndex:
+    """The true next timestamps: the rows that were held out, or stamps written out by hand. UTC where aware."""
+    last = made.bars["timestamp"].iloc[-1]
+    if made.calendar == "24/7":
+        found = pd.date_range(last, periods=count + 1, freq="h")
+    elif made.calendar == "FX":
+        found = pd.DatetimeIndex(sample_bars("eurusd")["timestamp"]).tz_localize(None)
+    elif made.calendar == "XSHG":
+        found = shanghai_times()
+    elif made.frequency == "30m":
+        found = new_york_times()
+    else:  # the sample ends with 2018
+        found = pd.bdate_range("2019-01-02", "2019-06-28").drop(
+            ["2019-01-21", "2019-02-18", "2019-04-19", "2019-05-27"]
+        )
+    return found[found > last][:count].as_unit("ns")
+
+
 def csv(frame: pd.DataFrame, **options: Any) -> bytes:
     """CSV bytes without the index."""
     return frame.to_csv(index=False, lineterminator="\n", **options).encode()
@@ -196,6 +252,23 @@ def akshare_utf8() -> Variant:
     return Variant(
         "z.csv", _akshare().encode(), daily(), "akshare", "1d", "XNYS", None, "America/New_York", ("000001",)
     )
+
+
+@variant
+def akshare_minutes() -> Variant:
+    bars = shanghai()
+    frame = pd.DataFrame({"时间": bars["timestamp"].dt.strftime("%Y-%m-%d %H:%M:%S")})
+    names = {"开盘": "open", "收盘": "close", "最高": "high", "最低": "low", "成交量": "volume", "成交额": "amount"}
+    frame = frame.assign(**{name: bars[source] for name, source in names.items()})
+    return Variant("z.csv", csv(frame), bars, "akshare", "5m", "XSHG", guess="Asia/Shanghai")
+
+
+@variant
+def yfinance_half_hours() -> Variant:
+    bars = new_york()
+    names = ["Datetime", "Open", "High", "Low", "Close", "Volume"]
+    data = csv(ohlcv(bars, names, bars["timestamp"].dt.strftime("%Y-%m-%d %H:%M:%S")))
+    return Variant("y.csv", data, bars, "yfinance", "30m", "XNYS", guess="America/New_York")
 
 
 @variant

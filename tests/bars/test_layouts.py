@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from layout_files import BUILDERS, Variant, crypto, csv, daily, hourly, millis, ohlcv
+from layout_files import BUILDERS, Variant, crypto, csv, daily, following, hourly, millis, ohlcv
 
 from kronos.bars import future_times, inspect_bars, read_bars, sample_bars
 from kronos.errors import ConfigError, DataError
@@ -56,15 +56,29 @@ def test_future_lies_in_the_market(name: str, tmp_path: Path) -> None:
     future = future_times(bars, 80)
     assert future.calendar == made.calendar
     assert future.timestamps[0] > bars["timestamp"].iloc[-1]
-    days = set(
-        future.timestamps.tz_convert("UTC").day_of_week if future.timestamps.tz else future.timestamps.day_of_week
-    )
-    if made.calendar == "24/7":
-        assert days >= {5, 6} or len(days) == 4
-    elif made.frequency == "1d":
-        assert days <= {0, 1, 2, 3, 4}
-    else:
-        assert 5 not in days
+    wanted = following(made, 80)
+    assert len(wanted) == 80
+    stamps = future.timestamps.tz_convert("UTC").tz_localize(None) if future.timestamps.tz else future.timestamps
+    np.testing.assert_array_equal(stamps.as_unit("ns"), wanted)
+    assert not future.estimated.any()
+
+
+def test_true_next_times_are_what_they_should_be() -> None:
+    """The yardstick of the test above: lunch, night, holiday, Sunday evening, Saturday."""
+
+    def near(name: str, *stamps: str) -> bool:
+        """True when these follow each other."""
+        times = following(BUILDERS[name](), 80).strftime("%Y-%m-%d %H:%M").tolist()
+        place = times.index(stamps[0])
+        return times[place : place + len(stamps)] == list(stamps)
+
+    assert following(BUILDERS["akshare_minutes"](), 1)[0] == pd.Timestamp("2024-06-07 13:05")
+    assert near("akshare_minutes", "2024-06-07 15:00", "2024-06-11 09:35", "2024-06-11 09:40")
+    assert near("akshare_minutes", "2024-06-11 11:30", "2024-06-11 13:05")
+    assert near("yfinance_half_hours", "2024-06-18 15:30", "2024-06-20 09:30")
+    assert near("metatrader4", "2017-02-05 22:00", "2017-02-05 23:00", "2017-02-06 00:00")
+    assert near("binance_milliseconds", "2024-01-27 23:00", "2024-01-28 00:00")
+    assert near("yfinance_adjusted", "2019-01-18 00:00", "2019-01-22 00:00")
 
 
 def test_polars() -> None:
