@@ -92,6 +92,45 @@ def test_reads_a_packaged_sample(forecast) -> None:
     assert "EURUSD" in result.stdout
 
 
+def test_reading_is_decided_by_options(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    early = bars[bars["timestamp"].dt.day <= 12]
+    path = tmp_path / "open.csv"
+    early.assign(timestamp=early["timestamp"].dt.strftime("%d/%m/%Y")).to_csv(path, index=False, sep=";", decimal=",")
+    named = ("--dayfirst", "--decimal", ",", "--timezone", "America/New_York", "--encoding", "utf-8", "--oldest-first")
+    read = forecast(*named, "--frequency", "1d", "--calendar", "24/7", "--context", 7, "--json", bars=path)
+    assert read.status == 0, read.stderr
+    content = json.loads(read.stdout)
+    assert content["timestamps"][0].startswith("2018-12-13T00:00:00-05:00")
+    assert content["metadata"]["context_length"] == 8  # seven moves
+    assert content["last_close"] == pytest.approx(float(early["close"].iloc[-1]), rel=1e-4)
+    assert forecast("--monthfirst", "--decimal", ",", "--frequency", "1d", bars=path).status == 1
+
+
+def test_columns_and_epochs_are_named(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "epochs.csv"
+    table = bars.assign(timestamp=bars["timestamp"].astype("datetime64[s]").astype("int64")).iloc[::-1]
+    table.rename(columns={"close": "Final"}).drop(columns="amount").to_csv(path, index=False)
+    assert forecast(bars=path).status == 1
+    result = forecast("--column", "close=Final", "--epoch", "s", "--newest-first", "--calendar", "XNYS", bars=path)
+    assert result.status == 0, result.stderr
+    assert "2,506.85" in result.stdout
+    assert "ROLE=NAME" in forecast("--column", "Final", bars=path).stderr
+
+
+def test_the_end_that_a_stamp_names(forecast, tmp_path: Path) -> None:
+    days = pd.bdate_range("2024-03-04", periods=5)
+    times = pd.DatetimeIndex(
+        [day + pd.Timedelta(hours=h) for day in days for h in (10.5, 11.5, 12.5, 13.5, 14.5, 15.5)]
+    )
+    close = 50 + np.sin(np.arange(len(times)))
+    table = pd.DataFrame({"timestamp": times, "open": close, "high": close + 1, "low": close - 1, "close": close})
+    path = tmp_path / "hours.csv"
+    table.to_csv(path, index=False)
+    words = ("--calendar", "XNYS", "--frequency", "1h", "--json", "--stamp")
+    first = {end: json.loads(forecast(*words, end, bars=path).stdout)["timestamps"][0] for end in ("start", "end")}
+    assert first == {"start": "2024-03-11T09:30:00", "end": "2024-03-08T16:00:00"}
+
+
 def test_several_symbols_want_a_choice(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "two.parquet"
     pd.concat([bars.assign(symbol="AAA"), bars.assign(symbol="BBB")]).to_parquet(path, index=False)

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import OnDefect, console, emit_json, note, output, progress
+from kronos.cli.common import (
+    Columns,
+    Dayfirst,
+    DecimalMark,
+    Encoding,
+    EpochUnit,
+    Frequency,
+    Newest,
+    OnDefect,
+    StampEnd,
+    Timezone,
+    console,
+    emit_json,
+    named_columns,
+    note,
+    output,
+    progress,
+    reading_options,
+)
 from kronos.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,83 +36,14 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look over, convert, clean, resample, fetch and store bars.", no_args_is_help=True)
 
 
-class Decimal(StrEnum):
-    """The decimal mark of a text file."""
-
-    point = "."
-    comma = ","
-
-
-class Epoch(StrEnum):
-    """The unit of epoch timestamps."""
-
-    s = "s"
-    ms = "ms"
-    us = "us"
-    ns = "ns"
-
-
-class Stamp(StrEnum):
-    """The end of a bar that its timestamp names."""
-
-    start = "start"
-    end = "end"
-
-
 File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet or Feather, or sample:sp500.")]
 Files = Annotated[list[str], typer.Argument(metavar="FILES…", help="Files, or folders of them.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help=".parquet, .csv, .csv.gz or .feather.")]
 Symbol = Annotated[str | None, typer.Option(help="Take this symbol; or, where the file names none, call it so.")]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", help="ROLE=NAME, such as close=Last, or a position from 0. Repeat as needed."),
-]
-Timezone = Annotated[str | None, typer.Option(help="IANA name: times without a zone are wall time there.")]
 Defects = Annotated[OnDefect, typer.Option(help="Refuse defective rows, or drop and report them.")]
-Dayfirst = Annotated[bool | None, typer.Option("--dayfirst/--monthfirst", help="Decide between 31/12 and 12/31.")]
-DecimalMark = Annotated[Decimal | None, typer.Option("--decimal", help="Decide how decimals are written.")]
-EpochUnit = Annotated[Epoch | None, typer.Option("--epoch", help="Decide the unit of epoch timestamps.")]
-Encoding = Annotated[str | None, typer.Option(help="Decide how characters are written, such as gbk.")]
-Newest = Annotated[bool | None, typer.Option("--newest-first/--oldest-first", help="Whether rows run backwards.")]
 Calendar = Annotated[str | None, typer.Option(help="MIC code such as XNYS or XSHG, 24/7, FX or observed.")]
-Frequency = Annotated[str | None, typer.Option(help="Bar size: 1m, 5m, 1h, 1d, 1w …")]
 Store = Annotated[Path, typer.Option(help="Folder of the bar store.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-
-
-def _options(
-    symbol: str | None,
-    column: list[str] | None,
-    timezone: str | None,
-    dayfirst: bool | None,
-    decimal: Decimal | None,
-    epoch: Epoch | None,
-    encoding: str | None,
-    newest: bool | None,
-) -> dict[str, Any]:
-    """The reading options as ``read_bars`` takes them."""
-    return {
-        "symbol": symbol,
-        "columns": _columns(column),
-        "timezone": timezone,
-        "dayfirst": dayfirst,
-        "decimal": decimal.value if decimal else None,
-        "epoch": epoch.value if epoch else None,
-        "encoding": encoding,
-        "newest_first": newest,
-    }
-
-
-def _columns(pairs: list[str] | None) -> dict[str, str | int] | None:
-    if not pairs:
-        return None
-    columns: dict[str, str | int] = {}
-    for pair in pairs:
-        role, equals, name = pair.partition("=")
-        if not equals or not role or not name:
-            raise ConfigError(f"--column '{pair}' is not ROLE=NAME. Write it as close=Last or close=4.")
-        columns[role] = int(name) if name.isdigit() else name
-    return columns
 
 
 @app.command()
@@ -114,7 +62,7 @@ def inspect(
     """Name layout, symbol, bar size, time zone, calendar, rows and every defect of a file."""
     from kronos.bars import inspect_bars
 
-    options = _options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
+    options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
     report = inspect_bars(file, **options)
     if as_json:
         emit_json(report.to_dict())
@@ -190,7 +138,7 @@ def convert(
     """Read any layout and write a plain table of bars."""
     from kronos.bars import read_bars, write_bars
 
-    options = _options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
+    options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
     bars = read_bars(file, on_defect=on_defect.value, **options)
     write_bars(bars, target)
     _tell(bars, target, as_json)
@@ -243,7 +191,7 @@ def resample(
     target: Output,
     symbol: Symbol = None,
     calendar: Calendar = None,
-    stamp: Annotated[Stamp | None, typer.Option(help="Which end of a bar its timestamp names.")] = None,
+    stamp: StampEnd = None,
     timezone: Timezone = None,
     keep_forming: Annotated[bool, typer.Option(help="Keep a last bar that is not over in the data.")] = False,
     as_json: Json = False,
@@ -308,7 +256,7 @@ def import_files(
             frequency=frequency,
             replace=replace,
             progress=report,
-            columns=_columns(column),
+            columns=named_columns(column),
             timezone=timezone,
             on_defect=on_defect.value,
         )

@@ -1,4 +1,4 @@
-"""What the commands share: the two consoles, JSON on stdout, progress on stderr, packaged samples."""
+"""What the commands share: the two consoles, JSON on stdout, progress on stderr, how a file is to be read."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
+import typer
 from rich.console import Console
+
+from kronos.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +32,88 @@ class OnDefect(StrEnum):
 
     strict = "strict"
     drop = "drop"
+
+
+class Decimal(StrEnum):
+    """The decimal mark of a text file."""
+
+    point = "."
+    comma = ","
+
+
+class Epoch(StrEnum):
+    """The unit of epoch timestamps."""
+
+    s = "s"
+    ms = "ms"
+    us = "us"
+    ns = "ns"
+
+
+class Stamp(StrEnum):
+    """The end of a bar that its timestamp names."""
+
+    start = "start"
+    end = "end"
+
+
+# The options that say how a file is to be read, the same in every command.
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="ROLE=NAME, such as close=Last, or a position from 0. Repeat as needed."),
+]
+Timezone = Annotated[str | None, typer.Option(help="IANA name: times without a zone are wall time there.")]
+Dayfirst = Annotated[bool | None, typer.Option("--dayfirst/--monthfirst", help="Decide between 31/12 and 12/31.")]
+DecimalMark = Annotated[Decimal | None, typer.Option("--decimal", help="Decide how decimals are written.")]
+EpochUnit = Annotated[Epoch | None, typer.Option("--epoch", help="Decide the unit of epoch timestamps.")]
+Encoding = Annotated[str | None, typer.Option(help="Decide how characters are written, such as gbk.")]
+Newest = Annotated[bool | None, typer.Option("--newest-first/--oldest-first", help="Whether rows run backwards.")]
+Frequency = Annotated[str | None, typer.Option(help="Bar size: 1m, 5m, 1h, 1d, 1w …")]
+StampEnd = Annotated[Stamp | None, typer.Option("--stamp", help="Which end of a bar its timestamp names.")]
+
+
+def reading_options(
+    symbol: str | None,
+    column: list[str] | None,
+    timezone: str | None,
+    dayfirst: bool | None,
+    decimal: Decimal | None,
+    epoch: Epoch | None,
+    encoding: str | None,
+    newest: bool | None,
+) -> dict[str, Any]:
+    """The reading options as ``read_bars`` takes them.
+
+    Raises:
+        ConfigError: a ``--column`` that is not ROLE=NAME.
+    """
+    return {
+        "symbol": symbol,
+        "columns": named_columns(column),
+        "timezone": timezone,
+        "dayfirst": dayfirst,
+        "decimal": decimal.value if decimal else None,
+        "epoch": epoch.value if epoch else None,
+        "encoding": encoding,
+        "newest_first": newest,
+    }
+
+
+def named_columns(pairs: list[str] | None) -> dict[str, str | int] | None:
+    """ROLE=NAME pairs as ``read_bars`` takes them.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if not pairs:
+        return None
+    columns: dict[str, str | int] = {}
+    for pair in pairs:
+        role, equals, name = pair.partition("=")
+        if not equals or not role or not name:
+            raise ConfigError(f"--column '{pair}' is not ROLE=NAME. Write it as close=Last or close=4.")
+        columns[role] = int(name) if name.isdigit() else name
+    return columns
 
 
 class Progress(Protocol):
@@ -84,8 +169,10 @@ def progress(what: str) -> Iterator[Progress]:
             bar.stop()
 
 
-def load_bars(source: str, symbol: str | None = None, on_defect: OnDefect = OnDefect.strict) -> pd.DataFrame:
-    """Read BARS: a file, or a packaged sample such as ``sample:sp500``.
+def load_bars(
+    source: str, symbol: str | None = None, on_defect: OnDefect = OnDefect.strict, **options: Any
+) -> pd.DataFrame:
+    """Read BARS: a file, or a packaged sample such as ``sample:sp500``, with the ``reading_options``.
 
     Raises:
         DataError: the file is missing or cannot be read as bars.
@@ -93,7 +180,7 @@ def load_bars(source: str, symbol: str | None = None, on_defect: OnDefect = OnDe
     """
     from kronos.bars import read_bars
 
-    return read_bars(source, symbol=symbol, on_defect=on_defect.value)
+    return read_bars(source, **{"symbol": symbol, **options}, on_defect=on_defect.value)
 
 
 def moment(time: pd.Timestamp) -> str:

@@ -7,7 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kronos.cli.common import OnDefect, emit_json, load_bars, note, output, progress, tell_report
+from kronos.cli.common import (
+    Columns,
+    Dayfirst,
+    DecimalMark,
+    Encoding,
+    EpochUnit,
+    Frequency,
+    Newest,
+    OnDefect,
+    StampEnd,
+    Timezone,
+    emit_json,
+    load_bars,
+    note,
+    output,
+    progress,
+    reading_options,
+    tell_report,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +67,18 @@ def forecast(
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens; 0 is off.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest tokens of this total chance.")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Last bars to read. Default: as many as the model can.")
+    ] = None,
+    frequency: Frequency = None,
+    stamp: StampEnd = None,
+    column: Columns = None,
+    timezone: Timezone = None,
+    dayfirst: Dayfirst = None,
+    decimal: DecimalMark = None,
+    epoch: EpochUnit = None,
+    encoding: Encoding = None,
+    newest_first: Newest = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best one here.")] = None,
     revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None,
 ) -> None:
@@ -63,7 +93,8 @@ def forecast(
     levels = DEFAULT_LEVELS if quantiles is None else parse_levels(quantiles)
     check_levels(levels)
     targets = [check_target(target) for target in out or []]
-    table = load_bars(bars, symbol, on_defect)
+    options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
+    table = load_bars(bars, on_defect=on_defect, **options)
     check_one_series(table)
     if not as_json:
         tell_report(table)
@@ -81,6 +112,9 @@ def forecast(
             seed=seed,
             calendar=calendar,
             progress=report,
+            context_length=context,
+            stamp=stamp.value if stamp else None,
+            frequency=frequency,
         )
     written = [result.save(target, quantile_levels=levels, paths=paths) for target in targets]
     if as_json:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from kronos.bars.grid import Stamp
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, DataError
 from kronos.inference.assemble import assemble_forecast
@@ -222,6 +223,8 @@ class KronosPredictor:
         cancel: Callable[[], bool] | None = None,
         context_length: int | None = None,
         window_stride: int | None = None,
+        stamp: Stamp | None = None,
+        frequency: str | None = None,
     ) -> Forecast:
         """Sample paths of the next bars of one series; every bar of every path is valid.
 
@@ -238,6 +241,8 @@ class KronosPredictor:
             cancel: asked before every bar; True stops.
             context_length: last bars to read, at most ``max_context``; None reads as many as the model can.
             window_stride: bars to drop at once when the window is full; None: an eighth of ``max_context``.
+            stamp: ``start`` or ``end``, the end of a bar that its timestamp names. None: inferred.
+            frequency: bar size (``5m``, ``1h``, ``1d`` …). None: inferred.
 
         Raises:
             DataError, CalendarError: bars or times that cannot be used.
@@ -249,7 +254,9 @@ class KronosPredictor:
         plan = Plan.build(self.max_context, settings, horizon, num_samples, seed, context_length, window_stride)
         series = self._series(bars, plan)
         hooks = Hooks.counting(progress, cancel, plan.paths * plan.horizon)
-        return self._forecast([(series, future_of(series, plan.horizon, calendar, future))], plan, hooks)[0]
+        return self._forecast(
+            [(series, future_of(series, plan.horizon, calendar, future, stamp, frequency))], plan, hooks
+        )[0]
 
     def forecast_many(
         self,
@@ -266,6 +273,8 @@ class KronosPredictor:
         cancel: Callable[[], bool] | None = None,
         context_length: int | None = None,
         window_stride: int | None = None,
+        stamp: Stamp | None = None,
+        frequency: str | None = None,
     ) -> Iterator[tuple[str, Forecast]]:
         """Forecasts of many series, each equal to what ``forecast`` gives for it alone.
 
@@ -281,14 +290,17 @@ class KronosPredictor:
         tables = tables_of(series)
         times = futures_of(tables, future)
         hooks = Hooks.counting(progress, cancel, len(tables) * plan.paths * plan.horizon)
-        return self._forecast_chunks(tables, plan, calendar, times, hooks)
+
+        def future_times(name: str, one: Series) -> Future:
+            return future_of(one, plan.horizon, calendar, times.get(name), stamp, frequency)
+
+        return self._forecast_chunks(tables, plan, future_times, hooks)
 
     def _forecast_chunks(
         self,
         tables: list[tuple[str, Any]],
         plan: Plan,
-        calendar: str | None,
-        future: Mapping[str, Any],
+        future_times: Callable[[str, Series], Future],
         hooks: Hooks,
     ) -> Iterator[tuple[str, Forecast]]:
         for part in chunks(tables, series_at_once(plan.paths, plan.horizon)):
@@ -296,7 +308,7 @@ class KronosPredictor:
             for name, table in part:
                 with naming(name):
                     one = self._series(table, plan, name)
-                    jobs.append((one, future_of(one, plan.horizon, calendar, future.get(name))))
+                    jobs.append((one, future_times(name, one)))
             for (name, _), result in zip(part, self._forecast(jobs, plan, hooks, many=True), strict=True):
                 yield name, result
 

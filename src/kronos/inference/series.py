@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.bars.arrays import time_features
 from kronos.bars.calendar import future_times
+from kronos.bars.grid import Stamp
 from kronos.bars.read import read_bars
-from kronos.bars.schema import FEATURES, TIME_FEATURES, to_table
+from kronos.bars.schema import FEATURES, to_table
 from kronos.errors import DataError, KronosError
 
+stamp_features = time_features  # (T, 5) of wall-clock times
 UNLIMITED = 1 << 40  # bars to keep, where all are wanted
 _CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
 
@@ -134,8 +137,18 @@ def naming(name: str | None) -> Iterator[None]:
         raise
 
 
-def future_of(series: Series, horizon: int, calendar: str | None, given: Any) -> Future:
+def future_of(
+    series: Series,
+    horizon: int,
+    calendar: str | None,
+    given: Any,
+    stamp: Stamp | None = None,
+    frequency: str | None = None,
+) -> Future:
     """The next ``horizon`` timestamps: those given, or the calendar's.
+
+    Args:
+        stamp, frequency: as for ``kronos.bars.future_timestamps``; None: inferred.
 
     Raises:
         DataError: given times are too few or too many, unordered, or not after the last bar.
@@ -143,7 +156,7 @@ def future_of(series: Series, horizon: int, calendar: str | None, given: Any) ->
     """
     if given is not None:
         return Future(_given_times(given, horizon, series.times[-1]), "given")
-    found = future_times(series.times[-_CALENDAR_BARS:], horizon, calendar, symbol=series.symbol)
+    found = future_times(series.times[-_CALENDAR_BARS:], horizon, calendar, frequency, stamp, series.symbol)
     return Future(
         found.timestamps, found.calendar, found.frequency, int(np.count_nonzero(found.estimated)), tuple(found.notes)
     )
@@ -174,12 +187,6 @@ def as_times(given: Any, name: str) -> pd.DatetimeIndex:
         position = int(np.flatnonzero(times.isna())[0])
         raise DataError(f"{name} has no timestamp at position {position}")
     return times
-
-
-def stamp_features(times: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
-    """(T, 5) minute, hour, weekday, day and month of wall-clock times."""
-    parts = {"weekday": "day_of_week"}  # pandas' own word
-    return np.stack([np.asarray(getattr(times, parts.get(name, name)), dtype=np.int64) for name in TIME_FEATURES], -1)
 
 
 def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
