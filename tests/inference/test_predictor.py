@@ -15,10 +15,12 @@ from kronos.bars.schema import FEATURES
 from kronos.errors import CalendarError, Cancelled, CapacityError, CheckpointError, ConfigError, DataError
 from kronos.inference import batches
 from kronos.inference.forecast import Forecast
+from kronos.inference.pair import bars_read
 from kronos.inference.predictor import KronosPredictor
 from kronos.inference.repair import repair_bars
 from kronos.inference.width import widen, width_factors
-from kronos.model import Kronos
+from kronos.model import MODEL_PRESETS, Kronos, KronosConfig
+from kronos.model.checkpoint import family_member
 
 PRICES = list(FEATURES[:4])
 
@@ -349,6 +351,16 @@ def test_loading(bars: pd.DataFrame, tmp_path: Any) -> None:
         KronosPredictor.from_pretrained("gigantic")
     with pytest.raises(ConfigError, match="tokenizer of 'someone/something' is not known"):
         KronosPredictor.from_pretrained("someone/something")
+
+
+@pytest.mark.parametrize(("size", "length"), [("mini", 2048), ("small", 512), ("base", 512)])
+def test_a_copy_in_a_folder_reads_as_many_bars_as_the_hubs(size: str, length: int) -> None:
+    stored = {k: v for k, v in MODEL_PRESETS[size].to_dict().items() if k != "max_context"}  # as published
+    config = KronosConfig.from_dict(stored)
+    assert bars_read(config, None) == bars_read(config, family_member(size)) == length
+    assert bars_read(dataclasses.replace(config, max_context=300), None) == 300
+    assert bars_read(dataclasses.replace(config, consistent=True), None) == 512
+    assert bars_read(dataclasses.replace(config, n_layers=5), None) == 512
 
 
 def test_pairs_that_do_not_fit() -> None:

@@ -9,8 +9,10 @@ import torch
 
 from kronos.bars.schema import FEATURES
 from kronos.errors import ConfigError
-from kronos.model import Kronos, KronosTokenizer
-from kronos.model.checkpoint import family_member
+from kronos.model import MODEL_PRESETS, Kronos, KronosConfig, KronosTokenizer
+from kronos.model.checkpoint import FamilyMember, family_member
+
+_SHAPE = ("s1_bits", "s2_bits", "n_layers", "d_model")  # what tells the published sizes apart
 
 
 class Pair(NamedTuple):
@@ -36,12 +38,27 @@ def load_pair(name: str | Path, revision: str | None, tokenizer: str | Path | No
             raise ConfigError(f"the tokenizer of '{name}' is not known; name it with tokenizer=")
         tokenizer = member.tokenizer if member else name
     model = Kronos.from_pretrained(name, revision=revision)
-    # A published config does not say how many bars the model reads; the family does.
-    max_context = member.max_context if member and not model.config.consistent else model.config.max_context
+    max_context = bars_read(model.config, member)
     short = Path(name).name if is_folder else str(member.model if member else name)
     if member is not None:
         short = short.rsplit("/", 1)[-1].lower()
     return Pair(model, KronosTokenizer.from_pretrained(tokenizer), max_context, short)
+
+
+def bars_read(config: KronosConfig, member: FamilyMember | None) -> int:
+    """How many bars a model reads at most.
+
+    A published config does not say; the family does, and for a copy in a folder the named size of the same shape.
+    """
+    default = KronosConfig.max_context
+    if config.consistent or config.max_context != default:
+        return config.max_context
+    if member is not None:
+        return member.max_context
+    for preset in MODEL_PRESETS.values():
+        if all(getattr(config, name) == getattr(preset, name) for name in _SHAPE):
+            return preset.max_context
+    return default
 
 
 def check_pair(model: Kronos, tokenizer: KronosTokenizer) -> None:
