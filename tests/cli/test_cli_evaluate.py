@@ -70,6 +70,20 @@ def test_adapter_gives_the_predictors_own_paths(tiny: Path, bars: pd.DataFrame) 
         assert list(own.timestamps) == list(future)
 
 
+def test_a_zoned_series_is_judged_by_its_wall_time(tiny: Path, bars: pd.DataFrame) -> None:
+    """The hours that the model reads are those of the exchange, in an evaluation as in a forecast."""
+    times = pd.date_range("2024-03-01 09:00", periods=len(bars), freq="1h", tz="Asia/Shanghai")
+    zoned, naive = bars.assign(timestamp=times), bars.assign(timestamp=times.tz_localize(None))
+    forecaster = load_forecaster(str(tiny))
+    window, wall = (Series.from_frame("x", table).window(60, 50, 5) for table in (zoned, naive))
+    assert window.context.cutoff == times[60].tz_convert("UTC").tz_localize(None).to_datetime64()
+    (found,) = forecaster.forecast([window.context], 5, 6, 3)
+    own = forecaster.predictor.forecast(zoned.iloc[11:61], horizon=5, num_samples=6, seed=3, future=times[61:66])
+    assert np.allclose(found, own.samples, rtol=1e-5)
+    nats = [forecaster.nats(one.context, one.truth) for one in (window, wall)]
+    np.testing.assert_allclose(*nats, rtol=1e-5)
+
+
 def test_likelihood_is_that_of_the_true_bars(tiny: Path, bars: pd.DataFrame) -> None:
     forecaster = load_forecaster(str(tiny))
     window = Series.from_frame("x", bars).window(60, 40, 6)

@@ -54,11 +54,10 @@ class PredictorForecaster:
     ) -> list[npt.NDArray[Any]]:
         """Sample paths (num_samples, horizon, 6) for each context, at the very times of the bars to come."""
         import numpy as np
-        import pandas as pd
 
         asked = {"horizon": horizon, "num_samples": num_samples, "seed": seed, **self.settings}
         tables = {str(number): _table(context) for number, context in enumerate(contexts)}
-        future = {str(number): pd.DatetimeIndex(context.future_timestamps) for number, context in enumerate(contexts)}
+        future = {str(number): context.local(context.future_timestamps) for number, context in enumerate(contexts)}
         found = self.predictor.forecast_many(tables, future=future, **asked)  # in the order of the contexts
         return [np.asarray(result.samples, dtype=float) for _, result in found]
 
@@ -73,7 +72,7 @@ class PredictorForecaster:
             return np.full(horizon, np.nan)
         later = _table(context).iloc[:0].copy()
         later = pd.DataFrame(truth, columns=[c for c in later.columns if c != "timestamp"])
-        later.insert(0, "timestamp", context.future_timestamps)
+        later.insert(0, "timestamp", context.local(context.future_timestamps))
         bars = pd.concat([_table(context).iloc[-length:], later], ignore_index=True)
         return np.asarray(self.predictor.score(bars, context_length=length))[-horizon:]
 
@@ -84,7 +83,7 @@ def _table(context: Context) -> Any:
     from kronos.bars import FEATURES
 
     table = pd.DataFrame(context.values, columns=list(FEATURES))
-    table.insert(0, "timestamp", context.timestamps)
+    table.insert(0, "timestamp", context.local(context.timestamps))
     return table
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from kronos.bars.schema import FEATURES
 from kronos.errors import ConfigError, DataError
@@ -33,6 +35,8 @@ class Context:
         timestamps: (T,) datetime64[ns], ascending; the last one is the cutoff.
         values: (T, 6) float64 in the order of ``kronos.bars.schema.FEATURES``, prices in the quote currency.
         future_timestamps: (H,) datetime64[ns], the times of the bars to forecast.
+        zone: of bars whose times have a time zone: the timestamps are UTC then, and this zone's clock is what the
+            exchange shows. None: the timestamps are wall time.
 
     The arrays are private copies and read-only, so that a forecaster can neither look behind them (``.base`` is
     None) nor change what the next forecaster sees.
@@ -42,6 +46,7 @@ class Context:
     timestamps: TimeArray
     values: FloatArray
     future_timestamps: TimeArray
+    zone: tzinfo | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("timestamps", "datetime64[ns]"), ("values", "f8"), ("future_timestamps", "datetime64[ns]")):
@@ -58,6 +63,11 @@ class Context:
     def cutoff(self) -> np.datetime64:
         """Time of the last known bar."""
         return np.datetime64(self.timestamps[-1])
+
+    def local(self, times: TimeArray) -> pd.DatetimeIndex:
+        """Times of this context on the exchange's clock."""
+        index = pd.DatetimeIndex(times)
+        return index if self.zone is None else index.tz_localize("UTC").tz_convert(self.zone)
 
     @property
     def last_close(self) -> float:

@@ -22,7 +22,8 @@ def window_id(window: Window, num_samples: int, seed: int) -> str:
     """Digest of everything that a window's scores depend on but the forecaster."""
     digest = hashlib.blake2b(digest_size=12)
     context = window.context
-    for text in (window.group, context.symbol, str(num_samples), str(seed)):
+    zone = [] if context.zone is None else [str(context.zone)]
+    for text in (window.group, context.symbol, str(num_samples), str(seed), *zone):
         digest.update(text.encode() + b"\0")
     for array in (context.timestamps, context.values, context.future_timestamps, window.truth):
         digest.update(np.ascontiguousarray(array).tobytes())

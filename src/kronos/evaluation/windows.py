@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,15 @@ class Refusals:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One symbol's bars as arrays: timestamps (T,) datetime64[ns], values (T, 6) float64."""
+    """One symbol's bars as arrays: timestamps (T,) datetime64[ns], values (T, 6) float64.
+
+    Times with a time zone are held as UTC, which orders them and compares markets; ``zone`` keeps their wall clock.
+    """
 
     symbol: str
     timestamps: TimeArray
     values: FloatArray
+    zone: tzinfo | None = None
 
     @classmethod
     def from_frame(cls, symbol: str, bars: pd.DataFrame) -> Series:
@@ -89,7 +94,7 @@ class Series:
         stamps = stamps.astype("datetime64[ns]")
         if (np.diff(stamps) <= np.timedelta64(0, "ns")).any():
             raise DataError(f"bars of {symbol!r} are not in ascending time order without repeats; sort them first")
-        return cls(symbol, stamps, values)
+        return cls(symbol, stamps, values, times.tz)
 
     def step(self) -> np.timedelta64:
         """The usual time from bar to bar (median)."""
@@ -107,7 +112,7 @@ class Series:
         past, ahead = slice(end + 1 - context, end + 1), slice(end + 1, end + 1 + horizon)
         truth = self.values[ahead].copy()
         truth.flags.writeable = False
-        cut = Context(self.symbol, self.timestamps[past], self.values[past], self.timestamps[ahead])
+        cut = Context(self.symbol, self.timestamps[past], self.values[past], self.timestamps[ahead], self.zone)
         return Window(cut, truth, group, origin)
 
 
