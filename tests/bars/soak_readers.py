@@ -14,9 +14,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from layout_files import BUILDERS
 from mutate import Tally, check, mutated
 
