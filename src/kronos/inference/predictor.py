@@ -9,8 +9,7 @@ The same seed gives the same paths in all of them, alone or in a batch (see :mod
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,20 @@ import torch
 
 from kronos.bars.grid import Stamp
 from kronos.bars.transform import get_transform
-from kronos.errors import ConfigError, DataError
+from kronos.errors import ConfigError
 from kronos.inference.assemble import assemble_forecast
-from kronos.inference.batches import Engine, Request, series_at_once
+from kronos.inference.batches import Engine, series_at_once
 from kronos.inference.engine import Hooks
 from kronos.inference.forecast import Forecast
 from kronos.inference.likelihood import hidden_states, score_series
 from kronos.inference.pair import check_pair, load_pair, usable_device
 from kronos.inference.plan import (
-    MOST_BARS,
-    MOST_PATHS,
     Plan,
     calibrated_settings,
-    make_request,
     still_notes,
     whole_number,
 )
-from kronos.inference.published import PublishedInput, published_frame, read_published
-from kronos.inference.rng import check_seed
-from kronos.inference.sampling import SamplingSettings
+from kronos.inference.published import PublishedCalls
 from kronos.inference.series import (
     UNLIMITED,
     Future,
@@ -55,7 +49,7 @@ from kronos.inference.series import (
 from kronos.model import Kronos, KronosTokenizer
 
 
-class KronosPredictor:
+class KronosPredictor(PublishedCalls):
     """Forecasts with one model and its tokenizer.
 
     Args:
@@ -116,95 +110,6 @@ class KronosPredictor:
         """
         pair = load_pair(name, revision, tokenizer)
         return cls(pair.model, pair.tokenizer, device, pair.max_context, name=pair.name, revision=revision, dtype=dtype)
-
-    # -- the published interface ------------------------------------------------------------------------------
-
-    def predict(
-        self,
-        df: Any,
-        x_timestamp: Any,
-        y_timestamp: Any,
-        pred_len: int,
-        T: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 0.9,
-        sample_count: int = 1,
-        verbose: bool = True,
-        *,
-        seed: int = 0,
-    ) -> pd.DataFrame:
-        """The published call: the mean of the sampled paths, raw as the model gives it.
-
-        Args:
-            df: ``open, high, low, close``, optionally ``volume`` and ``amount``; the oldest bar first.
-            x_timestamp, y_timestamp: times of the context's bars and of the ``pred_len`` bars to come.
-            T, top_k, top_p: temperature (0 is greedy), then the k likeliest tokens, of which the likeliest that hold
-                top_p; both limits apply.
-            sample_count: paths to average.
-            verbose: accepted for compatibility; nothing is printed.
-            seed: the same seed gives the same numbers.
-
-        Returns:
-            One row a future bar, indexed by ``y_timestamp``: the six features.
-
-        Raises:
-            DataError, ConfigError: see :mod:`kronos.inference.published`.
-        """
-        return self.predict_batch(
-            [df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, verbose, seed=seed
-        )[0]
-
-    def predict_batch(
-        self,
-        df_list: Sequence[Any],
-        x_timestamp_list: Sequence[Any],
-        y_timestamp_list: Sequence[Any],
-        pred_len: int,
-        T: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 0.9,
-        sample_count: int = 1,
-        verbose: bool = True,
-        *,
-        seed: int = 0,
-    ) -> list[pd.DataFrame]:
-        """``predict`` for several series, of equal length or not; arguments and numbers are those of ``predict``."""
-        horizon = whole_number("pred_len", pred_len, 1, MOST_BARS)
-        paths = whole_number("sample_count", sample_count, 1, MOST_PATHS)
-        settings = SamplingSettings(T, top_k, top_p)
-        check_seed(seed)
-        if not len(df_list) == len(x_timestamp_list) == len(y_timestamp_list):
-            raise DataError(
-                f"predict_batch got {len(df_list)} tables, {len(x_timestamp_list)} x_timestamp and "
-                f"{len(y_timestamp_list)} y_timestamp; give one of each a series"
-            )
-        takes_logs = self.transform.name == "returns"
-        inputs = [
-            read_published(df, x, y, horizon, positive=takes_logs, where=f"series {i}: " if len(df_list) > 1 else "")
-            for i, (df, x, y) in enumerate(zip(df_list, x_timestamp_list, y_timestamp_list, strict=True))
-        ]
-        prepared = [self._published_request(entry, seed, paths) for entry in inputs]
-        features = self.engine.run(
-            [request for request, _ in prepared], settings, max_context=self.max_context, window_stride=1
-        )
-        return [
-            published_frame(self.transform.decode(sampled, state), entry.index)
-            for entry, (_, state), sampled in zip(inputs, prepared, features, strict=True)
-        ]
-
-    def _published_request(self, entry: PublishedInput, seed: int, paths: int) -> tuple[Request, Any]:
-        values, times, most = entry.values, entry.context_times, self.max_context + self.transform.lost
-        if len(values) > most:
-            if self.model.config.consistent:
-                values, times = values[-most:], times[-most:]
-            else:
-                warnings.warn(
-                    f"the context has {len(values)} bars, the model reads {self.max_context}: as published, all of "
-                    "them set the scale. Pass fewer bars, or use forecast(), which cuts first",
-                    stacklevel=4,
-                )
-        stamps = np.concatenate([stamp_features(times), stamp_features(entry.future_times)])
-        return self._request(values, stamps, len(entry.future_times), seed, paths)
 
     # -- forecasts --------------------------------------------------------------------------------------------
 
@@ -394,20 +299,6 @@ class KronosPredictor:
     def _series(self, bars: Any, plan: Plan, name: str | None = None) -> Series:
         lost = self.transform.lost
         return make_series(bars, plan.context_length + lost, 2 + lost, name)
-
-    def _request(
-        self, values: npt.NDArray[np.float64], stamps: npt.NDArray[np.int64], horizon: int, seed: int, paths: int
-    ) -> tuple[Request, Any]:
-        return make_request(
-            self.transform,
-            values,
-            stamps,
-            horizon=horizon,
-            paths=paths,
-            seed=seed,
-            max_context=self.max_context,
-            clip=self.clip,
-        )
 
     def _forecast(
         self, jobs: list[tuple[Series, Future]], plan: Plan, hooks: Hooks, *, many: bool = False

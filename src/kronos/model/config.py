@@ -197,8 +197,8 @@ def _check_cutoff(owner: str, cutoff: object) -> None:
     dates = list(cutoff.values()) if isinstance(cutoff, Mapping) else [] if cutoff is None else [cutoff]
     for date in dates:
         try:
-            datetime.fromisoformat(date)
-        except (TypeError, ValueError):
+            datetime.fromisoformat(date if isinstance(date, str) else "")
+        except ValueError:
             raise ConfigError(
                 f"{owner}: training_cutoff has {date!r}; write dates as 2024-06-30, one or one a group"
             ) from None
