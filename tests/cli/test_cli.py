@@ -74,7 +74,7 @@ def test_version(run) -> None:
     ],
 )
 def test_errors_become_a_line_and_a_status(run, monkeypatch, error: BaseException, status: int, words: str) -> None:
-    def load(*_: object) -> None:
+    def load(*_: object, **options: object) -> None:
         raise error
 
     monkeypatch.setattr("kronos.cli.forecast.load_bars", load)
@@ -88,7 +88,7 @@ def test_errors_become_a_line_and_a_status(run, monkeypatch, error: BaseExceptio
 def test_an_error_of_ours_keeps_its_traceback(run, monkeypatch) -> None:
     """A bug is not dressed up as the user's mistake."""
 
-    def load(*_: object) -> None:
+    def load(*_: object, **options: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("kronos.cli.forecast.load_bars", load)
