@@ -27,10 +27,11 @@ def test_help_names_every_command(run) -> None:
 
 def test_help_answers_at_once() -> None:
     times = []
-    for _ in range(3):  # the best of three, so that a busy machine is not mistaken for a slow command
-        start = time.perf_counter()
+    for _ in range(3):  # processor time, the best of three: a busy machine is not a slow command
+        before = os.times()
         subprocess.run([*KRONOS, "--help"], check=True, capture_output=True, timeout=60)
-        times.append(time.perf_counter() - start)
+        after = os.times()
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert min(times) < 0.5
 
 
@@ -110,7 +111,14 @@ def test_a_closed_pipe_is_no_complaint(words: list[str]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_ends_a_running_forecast_with_130(bars_csv: Path, tiny: Path) -> None:
     words = ["forecast", str(bars_csv), "--model", str(tiny), "--horizon", "5000", "--samples", "64"]
-    process = subprocess.Popen([*KRONOS, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*KRONOS, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that started the tests in the background has told its children to ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stderr is not None
     process.stderr.readline()  # "Read 80 bars": the work has begun
     time.sleep(0.2)

@@ -79,24 +79,23 @@ def _parse_as_text(data: bytes, shape: Shape, types: dict[str, Any], where: str)
 
 
 def _parse(data: bytes, shape: Shape, types: dict[str, Any]) -> tuple[Any, list[int]]:
-    """One pass of Arrow's parser; again in one thread where rows must be skipped, to number them."""
-    ragged = 0
+    """One pass of Arrow's parser; where it meets rows of another length, one more in a single thread that skips them.
 
-    def skip(row: Any) -> str:
-        nonlocal ragged
-        ragged += 1
-        return "skip"
-
-    table = _arrow(data, shape, types, skip, threads=True)
-    if not ragged:
-        return table, []
+    The threaded pass calls no Python: a thread that still runs after another one has failed would call a function
+    that is gone, and take the process down.
+    """
+    try:
+        return _arrow(data, shape, types, None, threads=len(data) > _BLOCK), []  # one block needs no other threads
+    except pa.ArrowInvalid as error:
+        if not str(error).startswith("CSV parse error"):
+            raise
     numbers: list[int] = []
 
-    def number(row: Any) -> str:
+    def skip(row: Any) -> str:
         numbers.append(int(row.number))
         return "skip"
 
-    table = _arrow(data, shape, types, number, threads=False)
+    table = _arrow(data, shape, types, skip, threads=False)
     filled = _filled_lines(data)  # Arrow does not count blank lines
     return table, [int(filled[k - 1]) if k <= len(filled) else k for k in numbers]
 
