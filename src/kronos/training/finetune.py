@@ -179,7 +179,7 @@ def take_over(start: str, out: Path, kinds: Sequence[str] = ("tokenizer", "model
 def _state_cutoff(layout: Layout) -> None:
     """``training_cutoff`` by group, beside what the start states of itself."""
     before = read_config(find_checkpoint(layout.start, "model") / CONFIG_FILE).get("training_cutoff", {})
-    before = before if isinstance(before, dict) else {"start": before}
+    before = before if isinstance(before, dict) else {"start": before} if before else {}
     ours = {group: str(np.datetime_as_string(time, unit="s")) for group, time in layout.judged_after.items()}
     path = layout.config.out / "model" / CONFIG_FILE
     values = {**read_config(path), "training_cutoff": {**before, **ours}}
