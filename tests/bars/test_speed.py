@@ -9,7 +9,7 @@ import pytest
 from benchmarks.bars import measure
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # a ratio of seconds means nothing beside other tests
 def test_a_million_rows() -> None:
     """At most 1.5 times pandas' CSV and pyarrow's Parquet. A busy machine gets three chances."""
     csv, parquet = float("inf"), float("inf")

@@ -317,3 +317,10 @@ def test_messy_sample_reports_what_its_manifest_says() -> None:
     assert warned["zero_volume"].rows == (902, 903, 904, 905)
     assert "gap" in warned
     assert (report.rows, report.dropped) == (1982, 9)
+
+
+def test_a_falling_table_with_a_repeated_time_is_not_let_through() -> None:
+    times = pd.to_datetime(["2024-01-01 00:00", "2023-12-31 23:00", "2023-12-31 23:00"])
+    table = pd.DataFrame({"timestamp": times, "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.0, "volume": 1.0})
+    with pytest.raises(DataError, match="2 of 3 rows are defective"):
+        validate_bars(table, on_defect="drop")

@@ -268,7 +268,8 @@ def time_findings(times: TimeColumn, codes: npt.NDArray[np.intp] | None) -> list
         unsorted = np.sort(np.concatenate([pair[1] for pair in pairs]))
     falling = np.diff(stamps[~bad])
     if len(unsorted) and (falling <= 0).mean() > 0.95:
-        return [*found, Finding("newest_first", unsorted, "timestamp", None)]
+        found.append(Finding("newest_first", unsorted, "timestamp", None))
+        unsorted = unsorted[:0]
     for kind, rows in (("duplicate_time", duplicates), ("unsorted_time", unsorted)):
         if len(rows):
             found.append(Finding(kind, rows, "timestamp", str(times.index[rows[0]])))

@@ -48,7 +48,7 @@ def forecast(
     samples: Annotated[int, typer.Option(help="Sample paths; more give smoother quantiles.")] = 30,
     calendar: Annotated[
         str | None,
-        typer.Option(help="Exchange by MIC code (XNYS, XSHG), or 24/7. Without it, the usual step goes on."),
+        typer.Option(help="Exchange by MIC code (XNYS, XSHG), or 24/7. Without it, inferred from the bars."),
     ] = None,
     quantiles: Annotated[
         str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")
