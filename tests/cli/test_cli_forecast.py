@@ -28,17 +28,22 @@ def forecast(run, tiny: Path, bars_csv: Path):
 def test_prints_a_row_a_bar_and_the_headline(forecast) -> None:
     result = forecast("--calendar", "XNYS")
     assert result.status == 0
-    for words in ("next 5 bars", "Median close", "50% interval", "90% interval", "P(up)", "Last close", "2,506.85"):
+    for words in ("next 5 bars", "Median", "50% interval", "90% interval", "P(up)", "Last close", "2,506.85"):
         assert words in result.stdout
     # The sample ends on the last trading day of 2018; New Year's Day and the weekend are closed.
     times = [line.split()[0] for line in result.stdout.splitlines() if line.strip().startswith("2019-")]
     assert times == ["2019-01-02", "2019-01-03", "2019-01-04", "2019-01-07", "2019-01-08"]
 
 
+def test_too_few_paths_are_said_to_be(forecast) -> None:
+    assert "10 paths are too few" in forecast("--samples", "10").stderr
+    assert "too few" not in forecast("--samples", "19").stderr
+
+
 def test_chosen_quantiles_are_shown(forecast) -> None:
     result = forecast("--quantiles", ".1,.9")
     assert "Close 0.1" in result.stdout
-    assert "Median close" not in result.stdout
+    assert "50% interval" not in result.stdout
 
 
 def test_json_is_one_document_and_nothing_else(forecast) -> None:

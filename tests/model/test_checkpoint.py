@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,3 +198,14 @@ def test_fixed_time_embeddings_stay_fixed(tiny_model: Kronos, tmp_path: Path) ->
     back = Kronos.from_pretrained(tmp_path)
     assert not back.time_emb.minute_embed.emb.weight.requires_grad
     assert back.head.proj_s1.weight.requires_grad
+
+
+def test_without_a_network_the_hub_is_given_up_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its client alone would retry for half a minute."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")  # a name that never resolves
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "https://hub.invalid/{repo_id}")
+    started = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"hub cannot be reached.*kronos-nano"):
+        Kronos.from_pretrained("NeoQuasar/Kronos-small", cache_dir=tmp_path)
+    assert time.monotonic() - started < 5

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from kronos.inference.forecast import Forecast
 
+PATHS_FOR_90 = 19  # fewer have no 5% and 95% quantile of their own: (S + 1) / 20 must reach one
+
 
 def forecast(
     bars: Annotated[
@@ -125,6 +127,8 @@ def forecast(
     output.print(headline(result))
     for warning in result.metadata.get("warnings", ()):
         note(f"Note: {warning}.")
+    if 1 < samples < PATHS_FOR_90:
+        note(f"Note: {samples} paths are too few for a 90% interval; give --samples {PATHS_FOR_90} or more.")
     for path in written:
         note(f"Wrote {path}")
 
@@ -170,9 +174,9 @@ def next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
     texts = [[f"{value:,.{decimals}f}" for value in row] for row in close]
     if levels is None:
         middle, *edges = texts
-        bands = [[f"{low} – {high}" for low, high in zip(*edges[i : i + 2], strict=True)] for i in (0, 2)]
+        bands = [[f"{low}–{high}" for low, high in zip(*edges[i : i + 2], strict=True)] for i in (0, 2)]
         texts = [middle, *bands]
-    names = ["Median close", "50% interval", "90% interval"] if levels is None else [f"Close {x:.4g}" for x in shown]
+    names = ["Median", "50% interval", "90% interval"] if levels is None else [f"Close {x:.4g}" for x in shown]
 
     table = Table(title=series_title(result), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.show_edge = table.pad_edge = False  # so that five-digit rates by the hour fit into 80 columns

@@ -12,11 +12,14 @@ Notable:
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from torch import Tensor, nn
@@ -202,9 +205,12 @@ def _fetch(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> 
     )
 
     at = f" at revision '{revision}'" if revision else ""
+    cached_only = not _hub_has_an_address()
     try:
         for filename in (CONFIG_FILE, WEIGHTS_FILE):
-            path = hf_hub_download(repo_id, filename, revision=revision, cache_dir=cache_dir)
+            path = hf_hub_download(
+                repo_id, filename, revision=revision, cache_dir=cache_dir, local_files_only=cached_only
+            )
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise CheckpointError(f"the hub has no model '{repo_id}'{at}, or it is private; check the name") from error
     except (LocalEntryNotFoundError, OSError) as error:
@@ -215,6 +221,20 @@ def _fetch(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> 
             f"name a local folder, or use 'kronos-nano', which ships with the package"
         ) from error
     return Path(path).parent
+
+
+def _hub_has_an_address() -> bool:
+    """Whether the hub's name resolves: without a network its client would retry for half a minute before it says so."""
+    from huggingface_hub.constants import ENDPOINT
+
+    if getproxies():
+        return True  # names are the proxy's to resolve
+    address = urlsplit(ENDPOINT)
+    try:
+        socket.getaddrinfo(address.hostname, address.port or address.scheme)
+    except OSError:
+        return False
+    return True
 
 
 # --- reading -----------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def facts(forecast: Forecast) -> list[tuple[str, str]]:
     decimals = price_decimals(forecast.history["close"] if known and forecast.history is not None else [middle])
     listed = [
         (f"Median in {forecast.horizon} bars", f"{middle:,.{decimals}f}"),
-        ("90% interval", f"{low:,.{decimals}f} – {high:,.{decimals}f}"),
+        ("90% interval", f"{low:,.{decimals}f}–{high:,.{decimals}f}"),
     ]
     if known:
         last = forecast.last_close
