@@ -13,7 +13,7 @@ WORKERS ?= 2
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench soak lock clean
+.PHONY: help setup demo test check docs wheel bench soak lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,6 +40,13 @@ check: setup ## lint, format and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup ## build the documentation into site/; stops at any warning
+	$(BIN)/zensical build --strict --clean
+
+wheel: setup ## build dist/*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
 bench: setup ## speed of decoding and of reading bars, and forecast quality (about 15 minutes)
 	$(BIN)/python -m benchmarks.bars --json
 	$(BIN)/python -m benchmarks.decode --preset mini --context 400 --horizon 120 --samples 1 --json
@@ -56,5 +63,5 @@ lock: setup ## write the versions of this environment into constraints.txt
 	@touch $(STAMP)
 
 clean: ## remove what was built; the environment too
-	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
