@@ -8,6 +8,17 @@ from collections.abc import Sequence
 
 DONE, FAILED, INTERRUPTED, CLOSED = 0, 1, 130, 141
 
+#: Packages that whole rooms stand on → the extra that brings them. A single function that needs one says so itself.
+EXTRAS = {
+    **dict.fromkeys(("scipy", "arch"), "eval"),
+    **dict.fromkeys(("yaml", "accelerate", "peft"), "train"),
+    **dict.fromkeys(("fastapi", "uvicorn", "starlette", "multipart", "prometheus_client"), "serve"),
+    "matplotlib": "plot",
+    "mcp": "mcp",
+    "qlib": "qlib",
+    "ray": "ray",
+}
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
@@ -31,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: Sequence[str] | None) -> int:
     from kronos.cli.app import app
     from kronos.cli.common import fail
-    from kronos.errors import KronosError
+    from kronos.errors import KronosError, MissingExtraError
 
     try:
         app(args=None if args is None else list(args), prog_name="kronos")
@@ -43,6 +54,11 @@ def _run(args: Sequence[str] | None) -> int:
         raise
     except KronosError as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise  # not an extra: a broken installation, of which the traceback tells most
+        fail(str(MissingExtraError(package, EXTRAS[package], "This command")))
     except MemoryError:
         fail("There is not enough memory. Ask for fewer samples, a shorter horizon or a smaller model.")
     except OSError as error:  # a full disk, a file without permission: the user's to mend, so no traceback
