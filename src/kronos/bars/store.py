@@ -310,7 +310,7 @@ def import_bars(
     """
     from kronos.bars.read import read_bars
 
-    files = _files([Path(path) for path in paths])
+    files = bars_files([Path(path) for path in paths])
     tables: list[tuple[pd.DataFrame, str | None]] = []
     for count, path in enumerate(files, start=1):
         bars = read_bars(path, symbol=symbol, **options)
@@ -323,7 +323,12 @@ def import_bars(
     return done
 
 
-def _files(paths: list[Path]) -> list[Path]:
+def bars_files(paths: list[Path]) -> list[Path]:
+    """The files among the paths, and those of bars in the folders among them, sorted folder by folder.
+
+    Raises:
+        DataError: a folder without any.
+    """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
