@@ -20,12 +20,15 @@ from typing import Any, TypeVar
 
 from kronos import errors
 from kronos.errors import CapacityError, ConfigError, KronosError
-from kronos.scale.engines import check_workers, single_thread
+from kronos.scale.engines import check_workers
 
 P = TypeVar("P")
 R = TypeVar("R")
 
 RETRIES = 3  # of a piece whose worker died
+STARTS = 3  # attempts to start Ray on this machine
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # what matters is raised; the rest stays in Ray's own log files
@@ -57,11 +60,11 @@ class RayEngine:
         if not pieces:
             return
         with ExitStack() as stack:
-            stack.enter_context(_session(self.address, self.workers))
+            stack.enter_context(connected(self.address, self.workers))
             stack.enter_context(_quiet())
             workers, gpus = self._size(len(pieces))
             found = 0
-            for row in _pool(make, pieces, workers, gpus).iter_rows():
+            for row in _rows(_pool(make, pieces, workers, gpus)):
                 found += 1
                 if isinstance(row["result"], _Failure):
                     raise row["result"].error()
@@ -105,15 +108,32 @@ def _pool(make: Callable[[], Callable[[P], R]], pieces: Sequence[P], workers: in
             compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=gpus,
+            runtime_env={"env_vars": dict.fromkeys(_THREADS, "1")},
             max_task_retries=RETRIES,
         )
+
+
+def _rows(pool: Any) -> Iterator[dict[str, Any]]:
+    """The rows of the dataset.
+
+    Raises:
+        CapacityError: no worker could be started, or Ray itself has come to an end.
+    """
+    from ray.exceptions import RayError
+
+    try:
+        yield from pool.iter_rows()
+    except RayError as error:
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        raise CapacityError(
+            f"Ray's workers cannot work ({reason.strip()[:200]}). Every node needs the same kronos-kline, and memory."
+        ) from error
 
 
 class _Actor:
     """One worker. What goes wrong is handed back as a result, so that only dead workers are tried again."""
 
     def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
-        single_thread()
         self.failure: _Failure | None = None
         try:
             self.work = make()
@@ -153,8 +173,16 @@ class _Failure:
 
 
 @contextmanager
-def _session(address: str | None, workers: int | None) -> Iterator[None]:
-    """Connected to Ray. A session that is there already is used and left alone."""
+def connected(address: str | None, workers: int | None) -> Iterator[None]:
+    """A session of Ray: the one that this process has, which is then left alone, or one that ends with the block.
+
+    Args:
+        address: of a running cluster; None: Ray is started on this machine.
+        workers: CPUs that a Ray on this machine gives away; None: all.
+
+    Raises:
+        ConfigError: no cluster answers there.
+    """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
@@ -162,26 +190,60 @@ def _session(address: str | None, workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        try:
-            ray.init(address=address, **common)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            reason = str(error).splitlines()[0][:160]
-            raise ConfigError(f"No Ray cluster answers at '{address}' ({reason}). Check --address.") from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
-        return
-    # Ray puts sockets there, whose paths may have 107 letters at most.
-    folder = tempfile.mkdtemp(prefix="kronos-", dir="/tmp" if Path("/tmp").is_dir() else None)
+    with ExitStack() as stack:
+        if address is not None:
+            stack.callback(ray.shutdown)
+            _join(address)
+        else:
+            # Ray puts sockets there, whose paths may have 107 letters at most.
+            folder = tempfile.mkdtemp(prefix="kronos-", dir="/tmp" if Path("/tmp").is_dir() else None)
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(ray.shutdown)
+            _start(folder, workers)
+        yield
+
+
+def _join(address: str) -> None:
+    import ray
+
     try:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, _temp_dir=folder, **common)
+        with _muted():
+            ray.init(address=address, **_SILENT)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise ConfigError(f"No Ray cluster answers at '{address}' ({reason}). Check the address.") from error
+
+
+def _start(folder: str, cpus: int | None) -> None:
+    """Ray on this machine. It allows itself 30 seconds, which a busy machine may need more than once."""
+    import ray
+
+    for attempt in range(STARTS):
+        try:
+            with _muted():
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_SILENT)
+            return
+        except Exception as error:  # Ray raises bare Exceptions here
+            ray.shutdown()
+            if attempt + 1 == STARTS:
+                reason = str(error).splitlines()[0][:160]
+                raise CapacityError(
+                    f"Ray did not start on this machine ({reason}). Try again when it is less busy, or use the engine "
+                    "'local'."
+                ) from error
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Ray's C++ part greets on the process's stderr, past Python's; what goes wrong is raised."""
+    mine, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
         yield
     finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        os.dup2(mine, 2)
+        os.close(mine)
+        os.close(nowhere)
 
 
 @contextmanager
