@@ -283,6 +283,26 @@ def _look(path: Path, relative: str) -> Entry:
     )
 
 
+def read_last(path: Path, rows: int) -> pd.DataFrame:
+    """The last rows of one of a store's files, without reading the earlier ones where there are many.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            first, found = file.num_row_groups, 0
+            while first and found < rows:
+                first -= 1
+                found += file.metadata.row_group(first).num_rows
+            bars: pd.DataFrame = file.read_row_groups(list(range(first, file.num_row_groups))).to_pandas()
+    except Exception as error:  # Arrow raises many kinds for damaged files
+        raise DataError(f"{path}: the file cannot be read ({str(error)[:80]}). Import its bars again.") from error
+    return bars.tail(rows).reset_index(drop=True)
+
+
 def import_bars(
     store: BarStore,
     paths: list[str | Path],

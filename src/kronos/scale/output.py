@@ -40,6 +40,10 @@ class Trouble:
     error: str
     message: str
 
+    def told(self) -> str:
+        """The message with the file that it is about."""
+        return self.message if Path(self.source).name in self.message else f"{self.source}: {self.message}"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -149,7 +153,7 @@ def write(out: Path, partition: Partition, rows: Rows, troubles: Sequence[Troubl
         len(rows.frames),
         len(troubles),
         len(rows.notes),
-        f"{troubles[0].source}: {troubles[0].message}" if troubles else None,
+        troubles[0].told() if troubles else None,
         rows.notes[0] if rows.notes else None,
     )
     errors = file_of(out, ERRORS, partition.number)

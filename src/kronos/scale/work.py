@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kronos.bars.read import read_bars
+from kronos.bars.store import read_last
 from kronos.errors import KronosError
 from kronos.inference.predictor import KronosPredictor
 from kronos.inference.series import CALENDAR_BARS
@@ -61,8 +62,11 @@ class ForecastWork:
 
     def _read(self, source: Source) -> Iterator[tuple[str, pd.DataFrame]]:
         """The series of one file, each cut to the bars that a forecast looks at."""
-        bars = read_bars(self.folder / source.path, on_defect=self.settings.on_defect, **self.settings.reading)  # type: ignore[arg-type]
         looked_at = max(CALENDAR_BARS, self.predictor.max_context + self.predictor.transform.lost)
+        table: Path | pd.DataFrame = self.folder / source.path
+        if source.frequency is not None:
+            table = read_last(self.folder / source.path, looked_at)  # a store's bars were judged when they went in
+        bars = read_bars(table, on_defect=self.settings.on_defect, **self.settings.reading)  # type: ignore[arg-type]
         if "symbol" not in bars.columns:
             yield source.name, bars.tail(looked_at)
             return
