@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from kronos.bars import BarStore, import_bars, read_bars, sample_bars, sample_path, write_bars
+from kronos.bars.store import read_last
+from kronos.bars.write import write_parquet
 from kronos.errors import ConfigError, DataError
 
 
@@ -153,3 +156,16 @@ def test_writing_refuses_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Check the folder"):
         write_bars(sample_bars("sp500"), tmp_path / "none" / "x.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_bars_are_read_alone(tmp_path: Path) -> None:
+    minutes = pd.date_range("2024-01-01", periods=150_000, freq="min")
+    bars = pd.concat([sample_bars("sp500")] * 31, ignore_index=True).head(len(minutes)).assign(timestamp=minutes)
+    path = tmp_path / "long.parquet"
+    write_parquet(bars, path)
+    for rows in (1, 18_000, 70_000, 200_000):
+        pd.testing.assert_frame_equal(read_last(path, rows), pd.read_parquet(path).tail(rows).reset_index(drop=True))
+    assert pq.ParquetFile(path).num_row_groups == 19
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_last(path, 5)

@@ -283,6 +283,26 @@ def _look(path: Path, relative: str) -> Entry:
     )
 
 
+def read_last(path: Path, rows: int) -> pd.DataFrame:
+    """The last rows of one of a store's files, without reading the earlier ones where there are many.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            first, found = file.num_row_groups, 0
+            while first and found < rows:
+                first -= 1
+                found += file.metadata.row_group(first).num_rows
+            bars: pd.DataFrame = file.read_row_groups(list(range(first, file.num_row_groups))).to_pandas()
+    except Exception as error:  # Arrow raises many kinds for damaged files
+        raise DataError(f"{path}: the file cannot be read ({str(error)[:80]}). Import its bars again.") from error
+    return bars.tail(rows).reset_index(drop=True)
+
+
 def import_bars(
     store: BarStore,
     paths: list[str | Path],
@@ -310,7 +330,7 @@ def import_bars(
     """
     from kronos.bars.read import read_bars
 
-    files = _files([Path(path) for path in paths])
+    files = bars_files([Path(path) for path in paths])
     tables: list[tuple[pd.DataFrame, str | None]] = []
     for count, path in enumerate(files, start=1):
         bars = read_bars(path, symbol=symbol, **options)
@@ -323,7 +343,12 @@ def import_bars(
     return done
 
 
-def _files(paths: list[Path]) -> list[Path]:
+def bars_files(paths: list[Path]) -> list[Path]:
+    """The files among the paths, and those of bars in the folders among them, sorted folder by folder.
+
+    Raises:
+        DataError: a folder without any.
+    """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():

@@ -13,6 +13,8 @@ import pandas as pd
 
 from kronos.errors import ConfigError, DataError
 
+_ROW_GROUP: Final = 1 << 13  # bars: 150 kB of minutes, a month of sessions, the latest of which forecasts read
+
 ENDINGS: Final = (".csv", ".parquet", ".feather")
 """File endings that ``write_bars`` knows; ``.csv.gz`` too."""
 
@@ -50,10 +52,10 @@ def to_arrow(bars: pd.DataFrame) -> Any:
 
 
 def write_parquet(bars: pd.DataFrame, path: Path) -> None:
-    """Parquet with zstd; the same bars give the same bytes."""
+    """Parquet with zstd; the same bars give the same bytes. The last bars can be read without the others."""
     import pyarrow.parquet as pq
 
-    pq.write_table(to_arrow(bars), path, compression="zstd")
+    pq.write_table(to_arrow(bars), path, compression="zstd", row_group_size=_ROW_GROUP)
 
 
 @contextmanager

@@ -57,6 +57,36 @@ class Stamp(StrEnum):
     end = "end"
 
 
+class Engine(StrEnum):
+    """Where the work on many series is done."""
+
+    local = "local"
+    ray = "ray"
+
+
+# The options that say where the work on many series is done.
+_MANY = "A bar store or a folder"
+EngineName = Annotated[Engine, typer.Option(help="Compute in this process, or on Ray.", rich_help_panel=_MANY)]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="A running Ray cluster, or auto. Default: Ray on this machine.", rich_help_panel=_MANY
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Pieces at once. Default: one a core, or a GPU.", rich_help_panel=_MANY)
+]
+Gpus = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="Share of a GPU for each Ray worker. Default: 1 where there are any.", rich_help_panel=_MANY
+    ),
+]
+PartitionSize = Annotated[
+    int | None,
+    typer.Option("--partition", min=1, help="Series in a file of results. Default: 16.", rich_help_panel=_MANY),
+]
+
 # The options that say how a file is to be read, the same in every command.
 Columns = Annotated[
     list[str] | None,

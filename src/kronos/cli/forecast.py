@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kronos.cli.common import (
+    Address,
     Columns,
     Dayfirst,
     DecimalMark,
     Encoding,
+    Engine,
+    EngineName,
     EpochUnit,
     Frequency,
+    Gpus,
     Newest,
     OnDefect,
+    PartitionSize,
     StampEnd,
     Timezone,
+    Workers,
     emit_json,
     load_bars,
     note,
@@ -40,7 +46,9 @@ def forecast(
     bars: Annotated[
         str,
         typer.Argument(
-            metavar="BARS", help="CSV, Parquet or Feather file of bars, or a packaged sample such as sample:sp500."
+            metavar="BARS",
+            help="CSV, Parquet or Feather file of bars, or a packaged sample such as sample:sp500; "
+            "or a bar store or a folder of files, for all of their series.",
         ),
     ],
     horizon: Annotated[int, typer.Option(help="Bars ahead.")] = 24,
@@ -58,7 +66,11 @@ def forecast(
     seed: Annotated[int, typer.Option(help="The same seed gives the same paths.")] = 0,
     out: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", help="File to write: .html .png .csv .parquet or .json. May repeat."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write: .html .png .csv .parquet or .json; may repeat. Of many series: a folder.",
+        ),
     ] = None,
     paths: Annotated[bool, typer.Option("--paths", help="Write every sample path instead of the summary.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
@@ -83,10 +95,19 @@ def forecast(
     newest_first: Newest = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best one here.")] = None,
     revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None,
+    engine: EngineName = Engine.local,
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    partition: PartitionSize = None,
 ) -> None:
     """Forecast the next bars of a series as sample paths.
 
     Prints the median, the intervals and the chance of a rise for each bar ahead; -o writes charts and tables.
+
+    Of a bar store or a folder, every series is forecast and -o names a folder: Parquet files of quantiles (or of
+    --paths), and a table of the series that could not be forecast. Run again, it goes on where it was stopped. The
+    exit status is 0 if any series was forecast, 1 if none.
     """
     from kronos.inference.export import check_target, document
     from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
@@ -94,8 +115,32 @@ def forecast(
     # What can be wrong is asked first; only then is torch imported, the model loaded and the work begun.
     levels = DEFAULT_LEVELS if quantiles is None else parse_levels(quantiles)
     check_levels(levels)
-    targets = [check_target(target) for target in out or []]
     options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
+    if Path(bars).is_dir():
+        from kronos.cli.universe import Compute, forecast_folder
+
+        asked: dict[str, Any] = {
+            "model": model,
+            "revision": revision,
+            "horizon": horizon,
+            "num_samples": samples,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "seed": seed,
+            "calendar": calendar,
+            "context_length": context,
+            "stamp": stamp.value if stamp else None,
+            "frequency": frequency,
+            "quantile_levels": levels,
+            "paths": paths,
+            "on_defect": on_defect.value,
+        }
+        compute = Compute(engine.value, address, workers, gpus, partition, device)
+        forecast_folder(Path(bars), out, asked, options, compute, as_json=as_json)
+        return
+    refuse_engine(engine, address, workers, gpus, partition)
+    targets = [check_target(target) for target in out or []]
     table = load_bars(bars, on_defect=on_defect, **options)
     check_one_series(table)
     if not as_json:
@@ -131,6 +176,20 @@ def forecast(
         note(f"Note: {samples} paths are too few for a 90% interval; give --samples {PATHS_FOR_90} or more.")
     for path in written:
         note(f"Wrote {path}")
+
+
+def refuse_engine(engine: Engine, *options: object) -> None:
+    """One file needs no engine: refuse what would have no effect.
+
+    Raises:
+        ConfigError: says so.
+    """
+    from kronos.errors import ConfigError
+
+    if engine is not Engine.local or any(option is not None for option in options):
+        raise ConfigError(
+            "--engine, --address, --workers, --gpus and --partition are for many series: name a bar store or a folder."
+        )
 
 
 def check_one_series(table: pd.DataFrame) -> None:

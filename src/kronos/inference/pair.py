@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from kronos.bars.schema import FEATURES
-from kronos.errors import ConfigError
+from kronos.errors import CheckpointError, ConfigError
 from kronos.model import MODEL_PRESETS, Kronos, KronosConfig, KronosTokenizer
-from kronos.model.checkpoint import FamilyMember, family_member
+from kronos.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, FamilyMember, family_member, find_checkpoint
 
 _SHAPE = ("s1_bits", "s2_bits", "n_layers", "d_model")  # what tells the published sizes apart
 
@@ -33,16 +34,48 @@ def load_pair(name: str | Path, revision: str | None, tokenizer: str | Path | No
     """
     is_folder = Path(name).is_dir()
     member = None if is_folder else family_member(str(name))
-    if tokenizer is None:
-        if member is None and not is_folder and str(name).count("/") == 1:
-            raise ConfigError(f"the tokenizer of '{name}' is not known; name it with tokenizer=")
-        tokenizer = member.tokenizer if member else name
+    tokenizer = tokenizer_of(name, tokenizer)
     model = Kronos.from_pretrained(name, revision=revision)
     max_context = bars_read(model.config, member)
     short = Path(name).name if is_folder else str(member.model if member else name)
     if member is not None:
         short = short.rsplit("/", 1)[-1].lower()
     return Pair(model, KronosTokenizer.from_pretrained(tokenizer), max_context, short)
+
+
+def tokenizer_of(name: str | Path, tokenizer: str | Path | None) -> str | Path:
+    """The tokenizer asked for; None: the one that belongs to the model.
+
+    Raises:
+        ConfigError: a hub id whose tokenizer is unknown.
+    """
+    if tokenizer is not None:
+        return tokenizer
+    is_folder = Path(name).is_dir()
+    member = None if is_folder else family_member(str(name))
+    if member is None and not is_folder and str(name).count("/") == 1:
+        raise ConfigError(f"the tokenizer of '{name}' is not known; name it with tokenizer=")
+    return member.tokenizer if member else name
+
+
+def pair_digest(name: str | Path, revision: str | None = None, tokenizer: str | Path | None = None) -> str:
+    """A digest of the files of a model and its tokenizer, fetched from the hub if need be; nothing is loaded.
+
+    Raises:
+        CheckpointError: not found or unreachable.
+        ConfigError: a hub id whose tokenizer is unknown.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    halves = (("model", name, revision), ("tokenizer", tokenizer_of(name, tokenizer), None))
+    for kind, source, at in halves:
+        folder = find_checkpoint(source, kind, revision=at)
+        for file in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):
+            try:
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+            except OSError as error:
+                raise CheckpointError(f"{file} cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
 
 
 def bars_read(config: KronosConfig, member: FamilyMember | None) -> int:

@@ -20,7 +20,7 @@ import torch
 
 from kronos.bars.grid import Stamp
 from kronos.bars.transform import get_transform
-from kronos.errors import ConfigError
+from kronos.errors import ConfigError, KronosError
 from kronos.inference.assemble import assemble_forecast
 from kronos.inference.batches import Engine, series_at_once
 from kronos.inference.engine import Hooks
@@ -180,12 +180,14 @@ class KronosPredictor(PublishedCalls):
         window_stride: int | None = None,
         stamp: Stamp | None = None,
         frequency: str | None = None,
+        on_error: Callable[[str, KronosError], None] | None = None,
     ) -> Iterator[tuple[str, Forecast]]:
         """Forecasts of many series, each equal to what ``forecast`` gives for it alone.
 
         Args:
             series: ``{symbol: bars}``, or one long table with a ``symbol`` column; lengths may differ.
             future: ``{symbol: timestamps}`` for all of them, instead of a calendar.
+            on_error: told of a series whose bars or times cannot be used, which is then left out. None: it is raised.
 
         Yields:
             (symbol, Forecast) in input order. Series are computed in batches that fit in memory.
@@ -199,7 +201,7 @@ class KronosPredictor(PublishedCalls):
         def future_times(name: str, one: Series) -> Future:
             return future_of(one, plan.horizon, calendar, times.get(name), stamp, frequency)
 
-        return self._forecast_chunks(tables, plan, future_times, hooks)
+        return self._forecast_chunks(tables, plan, future_times, hooks, on_error)
 
     def _forecast_chunks(
         self,
@@ -207,15 +209,22 @@ class KronosPredictor(PublishedCalls):
         plan: Plan,
         future_times: Callable[[str, Series], Future],
         hooks: Hooks,
+        on_error: Callable[[str, KronosError], None] | None,
     ) -> Iterator[tuple[str, Forecast]]:
         for part in chunks(tables, series_at_once(plan.paths, plan.horizon)):
-            jobs = []
+            names, jobs = [], []
             for name, table in part:
-                with naming(name):
-                    one = self._series(table, plan, name)
-                    jobs.append((one, future_times(name, one)))
-            for (name, _), result in zip(part, self._forecast(jobs, plan, hooks, many=True), strict=True):
-                yield name, result
+                try:
+                    with naming(name):
+                        one = self._series(table, plan, name)
+                        jobs.append((one, future_times(name, one)))
+                except KronosError as error:
+                    if on_error is None:
+                        raise
+                    on_error(name, error)
+                else:
+                    names.append(name)
+            yield from zip(names, self._forecast(jobs, plan, hooks, many=True) if jobs else [], strict=True)
 
     def generate(
         self,

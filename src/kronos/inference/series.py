@@ -20,7 +20,7 @@ from kronos.errors import DataError, KronosError
 
 stamp_features = time_features  # (T, 5) of wall-clock times
 UNLIMITED = 1 << 40  # bars to keep, where all are wanted
-_CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
+CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def future_of(
     """
     if given is not None:
         return Future(_given_times(given, horizon, series.times[-1]), "given")
-    found = future_times(series.times[-_CALENDAR_BARS:], horizon, calendar, frequency, stamp, series.symbol)
+    found = future_times(series.times[-CALENDAR_BARS:], horizon, calendar, frequency, stamp, series.symbol)
     return Future(
         found.timestamps, found.calendar, found.frequency, int(np.count_nonzero(found.estimated)), tuple(found.notes)
     )

@@ -1,0 +1,137 @@
+"""Where pieces of work are computed: here, or on Ray.
+
+An engine knows nothing of forecasts. It is given a maker, called once a worker to load what the work needs, and
+pieces; it hands back each piece's result as it is finished, in any order. What a piece's result is may not depend on
+the engine: every worker has one thread, since the number of threads decides how floating-point sums are rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from kronos.errors import ConfigError, MissingExtraError
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+ENGINES = ("local", "ray")
+
+
+class Engine(Protocol):
+    """Computes pieces of work."""
+
+    def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
+        """The results of all pieces, as they are finished, in any order.
+
+        Args:
+            make: builds a worker; called once in each of them. Ray ships it, so it is a module's class or function,
+                or a ``functools.partial`` of one.
+            pieces: small descriptions of work, not the data itself.
+
+        Raises:
+            KronosError: whatever making or working raised.
+            CapacityError: workers died again and again over some pieces; all others were finished.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Computes in this process: one worker, shared by threads that each take a piece at a time.
+
+    Args:
+        workers: threads; None: as many as torch would use on a CPU, one for a GPU.
+    """
+
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        check_workers(self.workers)
+
+    def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
+        """See ``Engine.map``."""
+        import torch
+
+        work = make()
+        workers = self.workers or (1 if torch.cuda.is_available() else torch.get_num_threads())
+        with _single_threads(), ThreadPoolExecutor(workers, "kronos-scale", single_thread) as pool:
+            try:
+                yield from _as_finished(pool, work, pieces, workers)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _as_finished(pool: ThreadPoolExecutor, work: Callable[[P], R], pieces: Sequence[P], at_once: int) -> Iterator[R]:
+    """Results in order of completion, with few pieces on their way at any time."""
+    waiting: set[Future[R]] = set()
+    rest = iter(pieces)
+    while True:
+        waiting.update(pool.submit(work, piece) for piece in islice(rest, at_once - len(waiting)))
+        if not waiting:
+            return
+        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in finished:
+            yield future.result()
+
+
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """Torch's setting as it was, after threads have set it for themselves and for threads to come."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def single_thread() -> None:
+    """This thread, or process, computes on one core."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def make_engine(
+    name: str, *, workers: int | None = None, address: str | None = None, gpus: float | None = None
+) -> Engine:
+    """The engine of a name.
+
+    Args:
+        name: ``local`` or ``ray``.
+        workers: how many pieces are computed at once; None: what the machine or the cluster has room for.
+        address: of a running Ray cluster (``auto``, ``HOST:PORT``); None: Ray is started on this machine.
+        gpus: share of a GPU that each Ray worker takes; 0: none. None: one each where the cluster has GPUs.
+
+    Raises:
+        ConfigError: an unknown name, or options of the other engine.
+        MissingExtraError: Ray is not installed.
+    """
+    if name == "local":
+        if address is not None or gpus is not None:
+            raise ConfigError("An address and shares of GPUs belong to the engine 'ray'; choose it, or leave them out.")
+        return LocalEngine(workers)
+    if name != "ray":
+        raise ConfigError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.")
+    if find_spec("ray") is None:
+        raise MissingExtraError("ray", "ray", "The engine 'ray'")
+    from kronos.scale.ray_engine import RayEngine
+
+    return RayEngine(workers, address, gpus)
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of workers below one.
+
+    Raises:
+        ConfigError: says so.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}; at least one is needed.")

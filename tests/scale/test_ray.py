@@ -1,0 +1,125 @@
+"""A real Ray of two workers on this machine: started once for all tests of this file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from universes import QUICK, contents, make_folder
+
+from kronos.errors import CapacityError, CheckpointError, ConfigError, DataError
+from kronos.scale.engines import LocalEngine, make_engine
+from kronos.scale.forecast import forecast_universe
+
+pytest.importorskip("ray")
+Doubler = Callable[[], Callable[[int], int]]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    """The session that the engine would start for itself, kept for the whole file."""
+    from kronos.scale.ray_engine import connected
+
+    with connected(None, 2):
+        yield
+
+
+def children(parent: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def ray_workers() -> list[int]:
+    """Process ids of the busy actors of our own session, from the processes below this one."""
+    found = []
+    for raylet in children(os.getpid()):
+        for pid in children(raylet):
+            title = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if title.startswith(b"ray::MapWorker"):
+                found.append(pid)
+    return found
+
+
+def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "universe", 200)
+    local = forecast_universe(folder, tmp_path / "local", QUICK, LocalEngine(1), partition_size=8)
+    killed: list[int] = []
+
+    def kill_one_halfway(done: int, total: int) -> None:
+        if done >= total / 2 and not killed:
+            workers = ray_workers()
+            assert len(workers) == 2
+            killed.append(workers[0])
+            os.kill(workers[0], signal.SIGKILL)
+
+    engine = make_engine("ray", workers=2)
+    report = forecast_universe(folder, tmp_path / "ray", QUICK, engine, partition_size=8, progress=kill_one_halfway)
+    assert killed
+    assert (report.series, report.failed, report.partitions, report.kept) == (200, 0, 25, 0)
+    assert dataclasses.astuple(report)[:4] == dataclasses.astuple(local)[:4]
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+@pytest.fixture
+def doubler() -> Doubler:
+    """Makes workers that double a number; some numbers are special.
+
+    Minus one kills the worker; three is an error that a user can cause, four one that only we can.
+    """
+
+    def make() -> Callable[[int], int]:
+        def work(number: int) -> int:
+            if number == -1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if number == 3:
+                raise DataError("number three")
+            if number == 4:
+                raise ZeroDivisionError("number four")
+            return 2 * number
+
+        return work
+
+    return make
+
+
+def test_errors_come_back_as_what_they_are(doubler: Doubler) -> None:
+    with pytest.raises(DataError, match=r"^number three$"):
+        list(make_engine("ray").map(doubler, [3]))
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: number four"):
+        list(make_engine("ray").map(doubler, [4]))
+
+
+@pytest.mark.soak
+def test_a_piece_that_kills_every_worker_is_given_up_and_the_others_are_done(doubler: Doubler) -> None:
+    found: list[int] = []
+    results = make_engine("ray", workers=1).map(doubler, [0, 1, -1, 2, 5, 6])
+    with pytest.raises(CapacityError, match="1 of 6 pieces of work were lost: their worker died 4 times"):
+        found.extend(results)  # takes what comes before the error
+    assert sorted(found) == [0, 2, 4, 10, 12]
+
+
+@pytest.mark.soak
+def test_a_checkpoint_that_is_missing_on_a_worker_is_said(tmp_path: Path) -> None:
+    from kronos.scale.work import ForecastWork
+
+    lost = dataclasses.replace(QUICK, model=str(tmp_path / "gone"))
+    with pytest.raises(CheckpointError, match="unknown model"):
+        list(make_engine("ray", workers=1).map(partial(ForecastWork, lost, tmp_path, tmp_path), [0]))
+
+
+def test_more_workers_than_the_cluster_holds_are_refused(doubler: Doubler) -> None:
+    with pytest.raises(ConfigError, match="Ray has 2 CPUs and 0 GPUs: too few for 3 workers of 1 CPU each"):
+        list(make_engine("ray", workers=3).map(doubler, [1]))
+    with pytest.raises(ConfigError, match=r"too few for 1 workers of 1 CPU and 0\.5 GPUs each"):
+        list(make_engine("ray", gpus=0.5).map(doubler, [1]))
+
+
+def test_nothing_is_reported_to_anybody() -> None:
+    from ray._common.usage.usage_lib import usage_stats_enabled
+
+    assert not usage_stats_enabled()
