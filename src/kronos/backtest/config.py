@@ -65,6 +65,7 @@ class BacktestSettings(_Section):
     neutralise: tuple[Neutral, ...] = ()  # each signal also without what these explain
     benchmark: str = UNIVERSE  # an instrument of the provider, or the equal-weight universe
     account: float = Field(1e8, gt=0)
+    invested: float = Field(0.95, gt=0, le=1)  # share of the account in names, the rest is cash
     topk: int = Field(50, ge=1)
     n_drop: int = Field(5, ge=1)
     hold_thresh: int = Field(5, ge=1)  # sessions

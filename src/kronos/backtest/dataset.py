@@ -23,6 +23,7 @@ from kronos.errors import ConfigError, DataError
 
 SPLITS: Final = ("train", "val", "test")
 RECORD: Final = "splits.json"
+_FEWEST_TARGETS: Final = 7  # that training takes behind a context
 
 
 @dataclass(frozen=True)
@@ -151,16 +152,18 @@ def describe(prepared: Prepared, config: ResearchConfig) -> dict[str, Any]:
 def run_settings(prepared: Prepared, config: ResearchConfig) -> dict[str, Any]:
     """A run file for ``kronos train``: both stages on this data set, validated by what val scores and nothing else."""
     given = dict(config.training)
+    asked = max(config.predict_window, _FEWEST_TARGETS)
     data = {
         "bars": [str(prepared.folder / "train.parquet"), str(prepared.folder / "val.parquet")],
+        "window": config.lookback_window + asked + 1,
+        "boundary": [config.lookback_window, config.lookback_window],
         "hold_out": "dates",
         "later_share": round(prepared.later_share, 9),
         # val.parquet begins with its context, which training must not score
         "embargo": config.lookback_window,
         **given.pop("data", {}),
     }
-    windows = {"lookback_window": config.lookback_window, "predict_window": config.predict_window}
-    return {"out": str(prepared.folder / "finetuned"), **windows, **given, "data": data}
+    return {"out": str(prepared.folder / "finetuned"), **given, "data": data}
 
 
 def membership(provider: Provider, instrument: str | Sequence[str], bars: pd.DataFrame) -> pd.Series:

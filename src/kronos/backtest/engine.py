@@ -30,6 +30,7 @@ def use_provider(folder: Path) -> Any:
     from qlib.data.cache import H
     from qlib.data.data import register_all_wrappers
     from qlib.data.ops import register_all_ops
+    from qlib.log import get_module_logger
 
     H.clear()
     config.set(
@@ -40,6 +41,7 @@ def use_provider(folder: Path) -> Any:
         logging_level=logging.CRITICAL,
         logging_config={},
     )
+    get_module_logger.setLevel(logging.CRITICAL)  # of the loggers made before
     register_all_ops(config)
     register_all_wrappers(config)
     config._registered = True  # or the first read would start the experiment manager after all

@@ -32,7 +32,7 @@ DEFINITIONS: Final = {
     "interval": f"95 %, circular blocks of {BLOCK} sessions, 2,000 draws, widened for the few blocks there are",
     "qlib": "excess after cost as Qlib's risk_analysis has it (sums, 238 sessions a year), to compare with published "
     "figures",
-    "capacity": "account at which an order (account × .95 / topk) is the allowed share of the median day's traded "
+    "capacity": "account at which an order (account × invested / topk) is the allowed share of the median day's traded "
     "value of the names held, and of that of the least traded tenth of them",
 }
 """What every name in ``summary.json`` means."""
@@ -104,19 +104,23 @@ def monthly(daily: pd.Series) -> pd.Series:
     return compounded
 
 
-def capacity(held: pd.DataFrame, amounts: pd.DataFrame, topk: int, participation: float) -> dict[str, float | None]:
+def capacity(
+    held: pd.DataFrame, amounts: pd.DataFrame, order_share: float, participation: float
+) -> dict[str, float | None]:
     """How large the account may be before its orders weigh on the market; see :data:`DEFINITIONS`.
 
     Args:
         held: (sessions, instruments) shares of the account, NaN or 0 where not held.
         amounts: (sessions, instruments) traded value of each day.
+        order_share: an order as a share of the account.
+        participation: the share of a day's traded value that an order may be.
     """
     usual = amounts.rolling(20, min_periods=5).median().reindex(index=held.index, columns=held.columns)
     traded = usual.where(held > 0).to_numpy()
     traded = traded[np.isfinite(traded)]
     if not len(traded):
         return {"median": None, "least_traded_tenth": None, "participation": participation}
-    scale = participation * topk / 0.95
+    scale = participation / order_share
     return {
         "median": float(np.median(traded) * scale),
         "least_traded_tenth": float(np.quantile(traded, 0.1) * scale),

@@ -70,6 +70,7 @@ def simulate(
             "topk": settings.topk,
             "n_drop": settings.n_drop,
             "hold_thresh": settings.hold_thresh,
+            "risk_degree": settings.invested,
         },
     }
     executor = {

@@ -33,7 +33,9 @@ def summarise(
     settings, per_year = config.backtest, config.sessions_per_year
     figures = {name: performance(simulation, per_year) for name, simulation in simulations.items()}
     for name, simulation in simulations.items():
-        figures[name]["capacity"] = capacity(simulation.held, traded_value, settings.topk, settings.participation)
+        figures[name]["capacity"] = capacity(
+            simulation.held, traded_value, settings.invested / settings.topk, settings.participation
+        )
     figures["random"]["runs_excess_annual"] = [
         float((run.net - run.daily["bench"]).mean() * per_year) for run in random_runs
     ]
