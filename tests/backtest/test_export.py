@@ -129,6 +129,20 @@ def test_what_is_no_provider_is_said(provider: Provider, tmp_path: Path) -> None
         provider.sessions(pd.Timestamp("2018-06-01"), pd.Timestamp("2020-01-01"))
 
 
+def test_a_provider_without_amounts_is_read(tmp_path: Path) -> None:
+    """As Qlib's public data are: no amount, no vwap, and an index that stands in no set."""
+    bars = market_bars().query("symbol in ['SP01', 'SP02']")
+    provider = Provider(write_provider(bars, tmp_path / "p").folder)
+    for name in ("amount", "vwap"):
+        (provider.folder / "features" / "sp01" / f"{name}.day.bin").unlink()
+    sets = provider.folder / "instruments" / "all.txt"
+    sets.write_text("".join(line for line in sets.open() if line.startswith("SP01")))
+    found = provider.bars("all")
+    expected = found["volume"] * found[PRICES].mean(axis=1)
+    np.testing.assert_allclose(found["amount"], expected, rtol=1e-6)
+    assert provider.lacks(["SP01", "SP02", "SP03"]) == ["SP03"]
+
+
 def test_defects_of_a_foreign_provider_are_refused_or_dropped(tmp_path: Path) -> None:
     provider = Provider(write_provider(market_bars().query("symbol == 'SP01'"), tmp_path / "p").folder)
     path = provider.folder / "features" / "sp01" / "high.day.bin"

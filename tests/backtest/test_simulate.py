@@ -17,7 +17,7 @@ from kronos.backtest.config import UNIVERSE, BacktestSettings
 from kronos.backtest.performance import annual_mean, performance
 from kronos.backtest.provider import Provider
 from kronos.backtest.run import run_backtest
-from kronos.backtest.simulate import benchmark_returns, close_table, ranks, simulate, tradable_sessions
+from kronos.backtest.simulate import benchmark_returns, field_table, ranks, simulate, tradable_sessions
 from kronos.errors import ConfigError, DataError
 
 FREE = {"open_cost": 0.0, "close_cost": 0.0, "min_cost": 0.0}
@@ -155,7 +155,7 @@ def test_two_backtests_in_one_process_leave_nothing_behind(
 
 def test_benchmarks(provider: Provider, sessions: pd.DatetimeIndex) -> None:
     spans = provider.members("some")
-    closes = close_table(provider, sorted(spans), provider.calendar()[0], sessions[-1])
+    closes = field_table(provider, sorted(spans), provider.calendar()[0], sessions[-1])
     universe = benchmark_returns(provider, UNIVERSE, spans, sessions)
     day = sessions[30]
     before = provider.calendar()[provider.calendar().get_loc(day) - 1]
@@ -163,7 +163,7 @@ def test_benchmarks(provider: Provider, sessions: pd.DatetimeIndex) -> None:
     index = benchmark_returns(provider, "SP08", spans, sessions)
     wealth = (1 + index).prod()
     first = provider.calendar()[provider.calendar().get_loc(sessions[0]) - 1]
-    whole = close_table(provider, ["SP08"], first, sessions[-1])["SP08"]
+    whole = field_table(provider, ["SP08"], first, sessions[-1])["SP08"]
     assert wealth == pytest.approx(whole.iloc[-1] / whole.iloc[0])
     with pytest.raises(
         ConfigError, match=r"has no benchmark 'SH000300'; name one of its 38 instruments, or 'universe'"

@@ -31,14 +31,15 @@ def styles(names: list[str], baselines: tuple[str, ...]) -> dict[str, dict[str, 
 
 
 def wealth_chart(simulations: Mapping[str, Simulation], benchmark: str, lines: Styles) -> go.Figure:
-    """Compounded return after cost; before cost thin and dashed, shown on a click in the legend."""
+    """Compounded return after cost; that of signals before cost thin and dashed, shown on a click in the legend."""
     import plotly.graph_objects as go
 
     chart = go.Figure()
     for name, one in simulations.items():
         _line(chart, name, growth(one.net), lines[name])
-        before = {**lines[name], "width": 1, "dash": "dash"}
-        _line(chart, f"{name}, before cost", growth(one.daily["gross"]), before, visible="legendonly")
+        if lines[name]["dash"] == "solid":
+            before = {**lines[name], "width": 1, "dash": "dash"}
+            _line(chart, f"{name}, before cost", growth(one.daily["gross"]), before, visible="legendonly")
     bench = next(iter(simulations.values())).daily["bench"]
     _line(chart, benchmark, growth(bench), {"color": INK, "width": 2})
     chart.update_yaxes(tickformat="+.0%")

@@ -27,7 +27,7 @@ from kronos.errors import ConfigError, DataError
 FIELDS: Final = ("open", "high", "low", "close", "volume", "amount", "vwap", "factor", "change")
 """What is written for each instrument."""
 
-_UNREADABLE: Final = {"NA", "N/A", "NAN", "NULL", "NONE", "", "#N/A", "<NA>"}  # pandas reads these as missing
+_UNREADABLE: Final = {"NA", "N/A", "NAN", "NULL", "NONE", "#N/A", "<NA>"}  # pandas reads these as missing
 _SAFE: Final = " #^.-_=+@$&()[]{}!~,;"
 
 
@@ -136,7 +136,7 @@ def instrument_names(symbols: Iterable[str]) -> dict[str, str]:
     for symbol in symbols:
         name = quote(symbol, safe=_SAFE)
         if symbol.upper() in _UNREADABLE:
-            name = "".join(f"%{ord(letter):02X}" for letter in symbol) or "%"
+            name = "".join(f"%{ord(letter):02X}" for letter in symbol)
         if (other := seen.setdefault(name.lower(), symbol)) != symbol:
             raise DataError(f"Qlib cannot tell '{other}' from '{symbol}', since it ignores case; rename one")
         names[symbol] = name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -92,6 +92,13 @@ class Provider:
                 f"the provider {self.folder} has no instrument '{unknown[0]}' ({len(unknown)} are unknown)"
             )
         return {symbol: listed[symbol] for symbol in instrument}
+
+    def lacks(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that have no bars here; an index may have bars and stand in no set."""
+        from qlib.utils import code_to_fname
+
+        features = self.folder / "features"
+        return [name for name in names if not (features / code_to_fname(name).lower()).is_dir()]
 
     def _set(self, name: str) -> Spans:
         data = use_provider(self.folder)

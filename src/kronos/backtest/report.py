@@ -19,14 +19,14 @@ from kronos.evaluation.report import PAGE, chart_html, clean, number
 
 _PERCENT: Final = {"annual_return", "annual_return_gross", "excess_annual", "max_drawdown", "turnover", "cost_annual"}
 _STRATEGY_COLUMNS: Final = {
-    "return a year": "annual_return",
-    "before cost": "annual_return_gross",
-    "excess a year": "excess_annual",
+    "return a year [%]": "annual_return",
+    "before cost [%]": "annual_return_gross",
+    "excess a year [%]": "excess_annual",
     "information ratio": "information_ratio",
     "Sharpe": "sharpe",
-    "max drawdown": "max_drawdown",
-    "turnover a day": "turnover",
-    "cost a year": "cost_annual",
+    "max drawdown [%]": "max_drawdown",
+    "turnover a day [%]": "turnover",
+    "cost a year [%]": "cost_annual",
     "names held": "names_held",
 }
 _SMALL: Final = {"names_held": 1}
@@ -99,7 +99,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
         f"<td>{number(row['adjusted_p'], 3)}</td><td class=text>{escape(row['words'])}</td>"
         for row in rows
     ]
-    head = _head("signal", "against", "difference a year", "t", "p", "p (Holm)", "verdict", first="")
+    head = _head("signal", "against", "difference a year [%]", "t", "p", "p (Holm)", "verdict", first="")
     body = "".join(f"<tr>{cell}</tr>" for cell in cells)
     return (
         "<details><summary>All comparisons: a side is taken only where the interval leaves zero out and the p-value "
@@ -129,7 +129,7 @@ def study_table(studies: Mapping[str, Mapping[str, Any]]) -> str:
         cells.append(percent(one["top_group_turnover"]))
         style = "" if name in BASELINES else " class=model"
         body.append(f"<tr{style}><th>{escape(name)}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = _head("IC", "t", "rank IC", "t", "dates", "long–short a year", "t", "ladder", "top group new")
+    head = _head("IC", "t", "rank IC", "t", "dates", "long–short a year [%]", "t", "ladder", "top group new [%]")
     return f"<div class=scroll><table>{head}{''.join(body)}</table></div>"
 
 
@@ -142,7 +142,7 @@ def month_table(backtest: Backtest) -> str:
         f"<tr><th>{month}</th>" + "".join(f"<td>{percent(value)}</td>" for value in row) + "</tr>"
         for month, row in zip(table.index.astype(str), table.to_numpy(), strict=True)
     )
-    return f"<details open><summary>net return by month</summary><div class=scroll><table>{_head(*table.columns)}{rows}</table></div></details>"  # noqa: E501
+    return f"<details open><summary>net return by month [%]</summary><div class=scroll><table>{_head(*table.columns)}{rows}</table></div></details>"  # noqa: E501
 
 
 def capacity_note(summary: dict[str, Any]) -> str:
@@ -154,14 +154,19 @@ def capacity_note(summary: dict[str, Any]) -> str:
     if not figures:
         return "Capacity: the traded value of the names is not known."
     sizes = "; ".join(
-        f"{name} {entry['median']:.3g} ({entry['least_traded_tenth']:.3g} by the least traded tenth)"
+        f"{name} {amount(entry['median'])} ({amount(entry['least_traded_tenth'])} by the least traded tenth)"
         for name, entry in figures
         if name not in BASELINES
     )
     return (
         f"Capacity, the account at which an order is {share:.0%} of the median day's traded value of the names held: "
-        f"{sizes}. This backtest: {account:.3g}."
+        f"{sizes}. This backtest: {amount(account)}."
     )
+
+
+def amount(value: float) -> str:
+    """A sum of money in millions or thousands."""
+    return f"{value / 1e6:,.3g} million" if value >= 1e6 else f"{value / 1e3:,.3g} thousand"
 
 
 def definition_table(definitions: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from kronos.backtest.baselines import momentum_signal, random_signal
 from kronos.backtest.config import ResearchConfig
 from kronos.backtest.provider import Provider
 from kronos.backtest.signals import EXPOSURES, neutralise
-from kronos.backtest.simulate import Simulation, benchmark_returns, close_table, simulate, tradable_sessions
+from kronos.backtest.simulate import Simulation, benchmark_returns, field_table, simulate, tradable_sessions
 from kronos.backtest.study import Study, study
 from kronos.backtest.summary import summarise
 from kronos.errors import ConfigError
@@ -70,7 +70,7 @@ def run_backtest(
     signals = chosen_signals(panel, config)
     names = sorted(map(str, panel.index.get_level_values("instrument").unique()))
     before = sessions[0] - pd.Timedelta(days=2 * config.lookback_window + 30)
-    closes = close_table(provider, names, before, sessions[-1])
+    closes = field_table(provider, names, before, sessions[-1])
     index = next(iter(signals.values())).index
     signals[MOMENTUM] = momentum_signal(index, closes, config.lookback_window)
     total = len(signals) + settings.random_runs
@@ -89,9 +89,7 @@ def run_backtest(
         name: study(s, deals, config.predict_window, settings.groups)
         for name, s in {**signals, RANDOM: lots[0]}.items()
     }
-    amounts = close_table(provider, names, before, sessions[-1], "amount")
-    volumes = close_table(provider, names, before, sessions[-1], "volume")
-    traded = amounts.fillna(volumes * closes)  # where a provider knows no amount
+    traded = traded_value(provider, names, closes)
     summary = summarise(config, simulations, studies, random_runs, traded, panel, dict(notes or {}))
     return Backtest(simulations, studies, settings.benchmark, summary)
 
@@ -115,10 +113,17 @@ def chosen_signals(panel: pd.DataFrame, config: ResearchConfig) -> dict[str, pd.
 
 def deal_prices(provider: Provider, names: list[str], field: str, sessions: pd.DatetimeIndex) -> pd.DataFrame:
     """The price of each session that deals are made at; the close where there is none, as Qlib does."""
-    closes = close_table(provider, names, sessions[0], sessions[-1])
+    closes = field_table(provider, names, sessions[0], sessions[-1])
     if field == "close":
         return closes.reindex(sessions)
-    return close_table(provider, names, sessions[0], sessions[-1], field).fillna(closes).reindex(sessions)
+    return field_table(provider, names, sessions[0], sessions[-1], field).fillna(closes).reindex(sessions)
+
+
+def traded_value(provider: Provider, names: list[str], closes: pd.DataFrame) -> pd.DataFrame:
+    """The traded value of each session; volume × close where a provider knows no amount."""
+    first, last = closes.index[0], closes.index[-1]
+    amounts, volumes = (field_table(provider, names, first, last, field) for field in ("amount", "volume"))
+    return amounts.fillna(volumes * closes)
 
 
 def mean_simulation(runs: list[Simulation]) -> Simulation:

@@ -143,9 +143,7 @@ def ranks(signal: pd.Series, seed: int = 0) -> pd.Series:
 
 
 def _check_signal(signal: pd.Series, provider: Provider, sessions: pd.DatetimeIndex) -> None:
-    listed = set(provider.members("all"))
-    named = set(map(str, signal.index.get_level_values("instrument").unique()))
-    if unknown := sorted(named - listed):
+    if unknown := provider.lacks(sorted(map(str, signal.index.get_level_values("instrument").unique()))):
         raise DataError(
             f"the signals name {len(unknown)} instruments that the provider {provider.folder} does not have, "
             f"the first '{unknown[0]}'"
@@ -168,17 +166,16 @@ def benchmark_returns(provider: Provider, benchmark: str, spans: Spans, sessions
     calendar = provider.calendar()
     before = calendar[max(0, int(calendar.searchsorted(sessions[0])) - 1)]
     if benchmark == UNIVERSE:
-        closes = close_table(provider, sorted(spans), before, sessions[-1])
+        closes = field_table(provider, sorted(spans), before, sessions[-1])
         moves = closes.ffill().pct_change(fill_method=None).where(closes.notna())
         inside = moves.where(member_mask(spans, moves.columns, pd.DatetimeIndex(moves.index)))
         return inside.mean(axis=1).reindex(sessions).fillna(0.0)
-    listed = provider.members("all")
-    if benchmark not in listed:
+    if provider.lacks([benchmark]):
         raise ConfigError(
-            f"the provider {provider.folder} has no benchmark '{benchmark}'; name one of its {len(listed)} "
-            f"instruments, or '{UNIVERSE}' for the instrument set with equal weights"
+            f"the provider {provider.folder} has no benchmark '{benchmark}'; name one of its "
+            f"{len(provider.members('all'))} instruments, or '{UNIVERSE}' for the instrument set with equal weights"
         )
-    own = close_table(provider, [benchmark], before, sessions[-1])[benchmark]
+    own = field_table(provider, [benchmark], before, sessions[-1])[benchmark]
     known = own.reindex(sessions).notna()
     if not known.iloc[0] or known.mean() < 0.9:
         raise ConfigError(
@@ -188,7 +185,7 @@ def benchmark_returns(provider: Provider, benchmark: str, spans: Spans, sessions
     return own.ffill().pct_change(fill_method=None).reindex(sessions).fillna(0.0)
 
 
-def close_table(
+def field_table(
     provider: Provider, names: Sequence[str], start: pd.Timestamp, end: pd.Timestamp, field: str = "close"
 ) -> pd.DataFrame:
     """(sessions, instruments) of one field; NaN on suspended days."""

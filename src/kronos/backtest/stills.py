@@ -78,6 +78,7 @@ def _groups(path: Path, studies: Mapping[str, Study], lines: Lines) -> Path:
         for place, (name, one) in enumerate(studies.items()):
             spots = [number + 1 + (place - (len(studies) - 1) / 2) * width for number in range(len(one.groups))]
             axes.bar(spots, one.groups.to_numpy(), width, color=lines[name]["color"], label=name)
+        axes.set_xticks(range(1, len(next(iter(studies.values())).groups) + 1))
         axes.set_xlabel("group by signal, lowest to highest")
 
     horizon = next(iter(studies.values())).horizon
@@ -98,6 +99,7 @@ def _save(path: Path, title: str, draw: Callable[[Any], None], percent: bool) ->
     axes.axhline(0, color=INK, linewidth=0.6)
     axes.set_title(title, color=INK, loc="left")
     axes.grid(color=GRID)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))

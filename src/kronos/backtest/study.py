@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from kronos.backtest.simulate import ranks
 from kronos.evaluation.signals import ic_by_date
 from kronos.evaluation.statistics import MeanTest, automatic_lags, newey_west
 
@@ -99,11 +100,11 @@ def study(signal: pd.Series, prices: pd.DataFrame, horizon: int, groups: int) ->
 
 
 def group_returns(signal: pd.Series, outcome: pd.Series, groups: int) -> pd.DataFrame:
-    """(dates, groups) mean outcome of each group, group 0 having the lowest signals; equal signals by name."""
+    """(dates, groups) mean outcome of each group, group 0 having the lowest signals; equal signals by lot."""
     both = pd.DataFrame({"signal": signal, "outcome": outcome}).dropna()
     if both.empty:
         return pd.DataFrame(np.nan, index=pd.DatetimeIndex([]), columns=range(groups))
-    place = both.groupby(level="datetime")["signal"].rank(method="first") - 1
+    place = ranks(both["signal"]).reindex(both.index)
     count = both.groupby(level="datetime")["signal"].transform("size")
     both["group"] = np.floor(place * groups / count).astype(int)
     both = both[(count >= 2 * groups).to_numpy()]
@@ -147,7 +148,7 @@ def _top_turnover(signal: pd.Series, groups: int) -> float:
     """Mean share of the highest group's names that were not in it on the date before."""
     new: list[float] = []
     before: set[str] | None = None
-    for _, rows in signal.groupby(level="datetime", sort=True):
+    for _, rows in ranks(signal).groupby(level="datetime", sort=True):
         top = set(rows.sort_values().index.get_level_values("instrument")[-max(1, len(rows) // groups) :])
         if before is not None:
             new.append(len(top - before) / len(top))
