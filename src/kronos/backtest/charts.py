@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kronos.backtest.performance import drawdown
+from kronos.backtest.signals import NEUTRAL
 from kronos.backtest.simulate import Simulation
 from kronos.backtest.study import Study
 from kronos.evaluation.report_charts import INK, PALETTE, dress
@@ -19,15 +20,15 @@ Styles = Mapping[str, Mapping[str, Any]]
 
 
 def styles(names: list[str], baselines: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Line of each strategy: signals solid, baselines dotted."""
-    return {
-        name: {
-            "color": PALETTE[place % len(PALETTE)],
-            "width": 1.4 if name in baselines else 2.2,
-            "dash": "dot" if name in baselines else "solid",
-        }
-        for place, name in enumerate(names)
-    }
+    """Line of each strategy: signals solid, their neutral forms dashed in the same colour, baselines dotted."""
+    families = list(dict.fromkeys(name.removesuffix(NEUTRAL) for name in names))
+    lines = {}
+    for name in names:
+        family = name.removesuffix(NEUTRAL)
+        dash = "dot" if name in baselines else "solid" if family == name else "dash"
+        colour = PALETTE[families.index(family) % len(PALETTE)]
+        lines[name] = {"color": colour, "width": 2.2 if dash == "solid" else 1.4, "dash": dash}
+    return lines
 
 
 def wealth_chart(simulations: Mapping[str, Simulation], benchmark: str, lines: Styles) -> go.Figure:

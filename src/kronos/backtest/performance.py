@@ -27,6 +27,7 @@ DEFINITIONS: Final = {
     "cost_annual": "mean daily cost over the account × sessions per year",
     "ic": "correlation across names, on each signal date, of the signal and the return from the next session's deal "
     "price to that of `horizon` sessions later; rank_ic: of their ranks",
+    "rank_ic_adjusted_p": "p-value of the mean rank IC with fixed-b critical values, by Holm over the report's signals",
     "t": "of the mean over dates, Newey–West errors; lags at least twice the overlap of the outcomes",
     "spread": "mean return over the horizon of the highest group less that of the lowest",
     "interval": f"95 %, circular blocks of {BLOCK} sessions, 2,000 draws, widened for the few blocks there are",

@@ -124,12 +124,15 @@ def study_table(studies: Mapping[str, Mapping[str, Any]]) -> str:
     body = []
     for name, one in studies.items():
         cells = [number(one["ic"]["mean"], 4), number(one["ic"]["t"], 2)]
-        cells += [number(one["rank_ic"]["mean"], 4), number(one["rank_ic"]["t"], 2), str(one["dates"])]
+        cells += [number(one["rank_ic"]["mean"], 4), number(one["rank_ic"]["t"], 2)]
+        cells += [number(one["rank_ic_adjusted_p"], 3), str(one["dates"])]
         cells += [percent(one["spread"]["annual"]), number(one["spread"]["t"], 2), number(one["monotone"], 2)]
         cells.append(percent(one["top_group_turnover"]))
         style = "" if name in BASELINES else " class=model"
         body.append(f"<tr{style}><th>{escape(name)}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = _head("IC", "t", "rank IC", "t", "dates", "long–short a year [%]", "t", "ladder", "top group new [%]")
+    head = _head(
+        "IC", "t", "rank IC", "t", "p (Holm)", "dates", "long–short a year [%]", "t", "ladder", "top group new [%]"
+    )
     return f"<div class=scroll><table>{head}{''.join(body)}</table></div>"
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from kronos.backtest.baselines import momentum_signal, random_signal
 from kronos.backtest.config import ResearchConfig
 from kronos.backtest.provider import Provider
-from kronos.backtest.signals import EXPOSURES, neutralise
+from kronos.backtest.signals import EXPOSURES, NEUTRAL, neutralise
 from kronos.backtest.simulate import Simulation, benchmark_returns, field_table, simulate, tradable_sessions
 from kronos.backtest.study import Study, study
 from kronos.backtest.summary import summarise
@@ -107,7 +107,7 @@ def chosen_signals(panel: pd.DataFrame, config: ResearchConfig) -> dict[str, pd.
     signals = {name: panel[name].dropna() for name in config.backtest.signals}
     if config.backtest.neutralise:
         for name in config.backtest.signals:
-            signals[f"{name}_neutral"] = neutralise(panel, name, config.backtest.neutralise).dropna()
+            signals[name + NEUTRAL] = neutralise(panel, name, config.backtest.neutralise).dropna()
     return signals
 
 

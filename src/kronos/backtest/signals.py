@@ -30,6 +30,9 @@ from kronos.errors import ConfigError, DataError
 
 FloatArray = npt.NDArray[np.float64]
 EXPOSURES: Final = ("volatility", "market")
+NEUTRAL: Final = "_neutral"
+"""Ending of a signal without what exposures explain."""
+
 PANEL: Final = "signals.parquet"
 _PARTS, _SETTINGS = "parts", "settings.json"
 _EXPOSURE_SESSIONS = 60  # trailing returns that volatility and beta are measured on
@@ -236,7 +239,7 @@ def neutralise(panel: pd.DataFrame, signal: str, exposures: Iterable[str]) -> pd
     Symbols without an exposure keep NaN, as do dates with fewer symbols than the fit needs.
     """
     names = list(exposures)
-    out = pd.Series(np.nan, index=panel.index, name=f"{signal}_neutral")
+    out = pd.Series(np.nan, index=panel.index, name=signal + NEUTRAL)
     for _, rows in panel[[signal, *names]].dropna().groupby(level="datetime", sort=False):
         if len(rows) <= len(names) + 2:
             continue
@@ -246,12 +249,13 @@ def neutralise(panel: pd.DataFrame, signal: str, exposures: Iterable[str]) -> pd
     return out
 
 
-def read_panel(path: Path) -> pd.DataFrame:
+def read_panel(path: str | Path) -> pd.DataFrame:
     """A panel of signals, by whatever made it: index or columns ``datetime`` and ``instrument``, numbers beside them.
 
     Raises:
         DataError: not such a file, or a date and instrument twice.
     """
+    path = Path(path)
     if not path.is_file():
         raise DataError(f"there is no panel of signals at {path}")
     try:

@@ -41,17 +41,21 @@ def summarise(
     ]
     signals = [name for name in simulations if name not in ("random", "momentum")]
     compared = comparisons(simulations, signals, settings.benchmark, per_year)
+    ordering = dict(zip(signals, holm([studies[name].rank_ic_test.p for name in signals]), strict=True))
     dates = pd.DatetimeIndex(panel.index.get_level_values("datetime").unique()).sort_values()
     sessions = pd.DatetimeIndex(next(iter(simulations.values())).daily.index)
     return {
         "format": FORMAT,
-        "verdict": [in_words(name, figures[name], studies[name], compared) for name in signals],
+        "verdict": [in_words(name, figures[name], studies[name], ordering[name], compared) for name in signals],
         "notes": [*notes.values(), *_notes(config, panel, sessions)],
         "sessions": {"first": f"{sessions[0]:%Y-%m-%d}", "last": f"{sessions[-1]:%Y-%m-%d}", "count": len(sessions)},
         "signal_dates": {"first": f"{dates[0]:%Y-%m-%d}", "last": f"{dates[-1]:%Y-%m-%d}", "count": len(dates)},
         "benchmark": settings.benchmark,
         "strategies": figures,
-        "studies": {name: study_figures(one, per_year) for name, one in studies.items()},
+        "studies": {
+            name: {**study_figures(one, per_year), "rank_ic_adjusted_p": float(ordering.get(name, np.nan))}
+            for name, one in studies.items()
+        },
         "comparisons": compared,
         "definitions": DEFINITIONS,
         "settings": config.model_dump(mode="json"),
@@ -92,21 +96,28 @@ def _called(other: str) -> str:
     return names.get(other, other)
 
 
-def in_words(name: str, figures: dict[str, Any], studied: Study, compared: list[dict[str, Any]]) -> dict[str, str]:
-    """The verdict on one signal."""
+def in_words(
+    name: str, figures: dict[str, Any], studied: Study, ordering_p: float, compared: list[dict[str, Any]]
+) -> dict[str, str]:
+    """The verdict on one signal.
+
+    Args:
+        ordering_p: p-value of its mean rank IC, corrected for the number of signals.
+    """
     excess, own = figures["excess_annual"], [row for row in compared if row["signal"] == name]
     sides = [row["words"] for row in own]
     rank = studied.rank_ic_test
-    ordered = "orders what comes" if rank.p < 0.05 and rank.mean > 0 else "does not show that it orders what comes"
-    if rank.p < 0.05 and rank.mean < 0:
-        ordered = "orders what comes the wrong way round"
+    ordered = "does not show that it orders what comes"
+    if ordering_p < 0.05:
+        ordered = "orders what comes" if rank.mean > 0 else "orders what comes the wrong way round"
     earned = (
         f"{excess['value']:+.1%} a year against {_called(own[0]['other'])} after cost "
         f"({_interval(excess)}): {'; '.join(sides)}. "
     )
     return {
         "signal": name,
-        "words": earned + f"It {ordered} (rank IC {rank.mean:+.3f}, t {rank.t:.1f}, {rank.n} dates).",
+        "words": earned
+        + f"It {ordered} (rank IC {rank.mean:+.3f}, t {rank.t:.1f}, p {ordering_p:.3f}, {rank.n} dates).",
     }
 
 

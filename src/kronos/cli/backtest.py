@@ -81,10 +81,12 @@ def show(summary: dict[str, Any]) -> None:
 
     span = summary["sessions"]
     table = Table(
-        title=f"{span['first']} … {span['last']}, after cost, benchmark {summary['benchmark']}", title_justify="left"
+        title=f"A year after cost, {span['first']} … {span['last']}, benchmark {summary['benchmark']}",
+        title_justify="left",
+        box=None,
     )
-    for title in ("signal", "return a year", "excess a year", "95 %", "IR", "drawdown", "rank IC", "t"):
-        table.add_column(title, justify="left" if title == "signal" else "right")
+    for title in ("signal", "return", "excess", "95 %", "IR", "fall", "rank IC", "t"):
+        table.add_column(title, justify="left" if title == "signal" else "right", no_wrap=True)
     for name, one in summary["strategies"].items():
         excess, rank = one["excess_annual"], summary["studies"][name]["rank_ic"]
         known = excess["low"] == excess["low"]
@@ -92,7 +94,7 @@ def show(summary: dict[str, Any]) -> None:
             name,
             f"{one['annual_return']:+.1%}",
             f"{excess['value']:+.1%}",
-            f"{excess['low']:+.1%} – {excess['high']:+.1%}" if known else "too short",
+            f"{excess['low']:+.1%} {excess['high']:+.1%}" if known else "too short",
             f"{one['information_ratio']['value']:.2f}",
             f"{one['max_drawdown']:.1%}",
             f"{rank['mean']:+.4f}",
