@@ -20,7 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "inference": {"model", "bars"},
     "training": {"model", "bars"},
     "evaluation": {"bars"},
-    "backtest": {"bars"},
+    "backtest": {"bars", "evaluation"},
     "serve": {"inference", "bars"},
     "scale": {"inference", "bars"},
     "pretrained": set(),

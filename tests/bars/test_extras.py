@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 FEATURES = sorted(set(EXTRAS) - {"dev", "all"})
-MODULES = {"pyyaml": "yaml"}  # where the module has another name
+MODULES = {"pyyaml": "yaml", "pyqlib": "qlib"}  # where the module has another name
 CARRIED_BY_NONE = {"chronos-forecasting"}  # brings a second model library with it: installed by hand
 SOURCES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "src").rglob("*.py"))]
 

@@ -174,7 +174,8 @@ def page(evaluation: Evaluation) -> str:
     if evaluation.examples:
         parts.append("<h2>Examples</h2><p>Chosen by CRPS, not by taste.</p><div class=grid>")
         parts += [
-            f"<div>{_html(charts.example_chart(e))}<small>{escape(e.model)}</small></div>" for e in evaluation.examples
+            f"<div>{chart_html(charts.example_chart(e))}<small>{escape(e.model)}</small></div>"
+            for e in evaluation.examples
         ]
         parts.append("</div>")
     if summary["comparisons"]:
@@ -182,7 +183,7 @@ def page(evaluation: Evaluation) -> str:
         parts.append(comparison_table(summary["comparisons"]) + "</details>")
     parts.append("<h2>How to repeat it</h2>" + _record(summary))
     title = "Evaluation" + (f" of {', '.join(models)}" if models else " of the baselines")
-    return _PAGE.format(title=escape(title), plotly=get_plotlyjs(), body="\n".join(parts))
+    return PAGE.format(title=escape(title), plotly=get_plotlyjs(), body="\n".join(parts))
 
 
 def _explain(summary: dict[str, Any]) -> str:
@@ -200,10 +201,11 @@ def _price_charts(table: pd.DataFrame, summary: dict[str, Any], names: list[str]
     shown = [*models, summary["yardstick"], *(n for n in ("garch", "ewma") if n in names)]
     figures = [charts.calibration_chart(table, styles), charts.pit_chart(table, list(dict.fromkeys(shown)), styles)]
     figures.append(charts.horizon_chart(table, summary["yardstick"], styles))
-    return "<div class=grid>" + "".join(f"<div>{_html(figure)}</div>" for figure in figures) + "</div>"
+    return "<div class=grid>" + "".join(f"<div>{chart_html(figure)}</div>" for figure in figures) + "</div>"
 
 
-def _html(figure: Any) -> str:
+def chart_html(figure: Any) -> str:
+    """A plotly figure for a page that holds plotly.js itself."""
     text: str = figure.to_html(
         full_html=False, include_plotlyjs=False, config={"responsive": True, "displayModeBar": False}
     )
@@ -247,7 +249,8 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     return written
 
 
-_PAGE = """<!doctype html>
+#: The document around ``title``, ``plotly`` and ``body``.
+PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>

@@ -21,7 +21,8 @@ PALETTE = ("#2563eb", "#0d9488", "#9333ea", "#d97706", "#475569", "#db2777", "#6
 BANDS = ((0.9, "rgba(37, 99, 235, 0.14)"), (0.8, "rgba(37, 99, 235, 0.16)"), (0.5, "rgba(37, 99, 235, 0.26)"))
 
 
-def _dress(chart: go.Figure, height: int, **layout: Any) -> go.Figure:
+def dress(chart: go.Figure, height: int, **layout: Any) -> go.Figure:
+    """The house style: no background of its own, a legend below."""
     chart.update_layout(
         height=height,
         margin={"l": 55, "r": 15, "t": 35, "b": 45},
@@ -66,7 +67,7 @@ def calibration_chart(table: pd.DataFrame, styles: dict[str, dict[str, Any]]) ->
             chart.add_scatter(x=levels, y=below, mode="lines", name=name, line=style)
     chart.update_xaxes(title="quantile that was forecast")
     chart.update_yaxes(title="share of truths below it")
-    return _dress(chart, 430, title="Calibration of the close")
+    return dress(chart, 430, title="Calibration of the close")
 
 
 def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[str, Any]]) -> go.Figure:
@@ -85,7 +86,7 @@ def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[
     chart.add_hline(y=1.0, line={"color": INK, "width": 1})
     chart.update_xaxes(title="rank of the truth among the paths")
     chart.update_yaxes(title="density", rangemode="tozero")
-    return _dress(chart, 430, title="PIT")
+    return dress(chart, 430, title="PIT")
 
 
 def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[str, Any]]) -> go.Figure:
@@ -101,7 +102,7 @@ def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[st
                 chart.add_scatter(x=ratio.index, y=ratio, mode="lines", name=name, line=style)
     chart.update_xaxes(title="bars ahead")
     chart.update_yaxes(title=f"CRPS / {yardstick}")
-    return _dress(chart, 430, title="CRPS by horizon")
+    return dress(chart, 430, title="CRPS by horizon")
 
 
 def example_chart(example: Example) -> go.Figure:
@@ -135,4 +136,4 @@ def example_chart(example: Example) -> go.Figure:
     where = f"{example.window.group} {context.symbol}".strip()
     title = f"{example.kind}: {where}, {np.datetime_as_string(context.cutoff, unit='m')}, CRPS {example.crps:.2f} σ"
     chart.update_xaxes(title="bars after the cutoff")
-    return _dress(chart, 360, title={"text": title, "font": {"size": 12}})
+    return dress(chart, 360, title={"text": title, "font": {"size": 12}})

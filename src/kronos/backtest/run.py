@@ -1,0 +1,133 @@
+"""Signals side by side: each traded by Qlib, studied without a strategy, and compared with lots and momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from kronos.backtest.baselines import momentum_signal, random_signal
+from kronos.backtest.config import ResearchConfig
+from kronos.backtest.provider import Provider
+from kronos.backtest.signals import EXPOSURES, NEUTRAL, neutralise
+from kronos.backtest.simulate import Simulation, benchmark_returns, field_table, simulate, tradable_sessions
+from kronos.backtest.study import Study, study
+from kronos.backtest.summary import summarise
+from kronos.errors import ConfigError
+
+RANDOM, MOMENTUM = "random", "momentum"
+BASELINES: Final = (RANDOM, MOMENTUM)
+
+Told = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Everything a report shows.
+
+    Attributes:
+        simulations: by signal, baselines included; ``random`` is the mean of its runs.
+        studies: by signal.
+        benchmark: its name.
+        summary: plain figures and words, as in ``summary.json``.
+    """
+
+    simulations: dict[str, Simulation]
+    studies: dict[str, Study]
+    benchmark: str
+    summary: dict[str, Any]
+
+
+def run_backtest(
+    config: ResearchConfig,
+    provider: Provider,
+    panel: pd.DataFrame,
+    *,
+    notes: Mapping[str, str] | None = None,
+    progress: Told | None = None,
+) -> Backtest:
+    """Backtests every signal that the settings name.
+
+    Args:
+        panel: by (datetime, instrument): signals, and the exposures where signals are to be neutralised.
+        notes: what the report has to say beside the figures, by subject.
+        progress: strategies done, strategies in all, the one at work.
+
+    Raises:
+        ConfigError: a signal that the panel lacks, a benchmark that the provider lacks, dates outside its calendar.
+        DataError: signals of other instruments or dates.
+    """
+    settings = config.backtest
+    first, last = config.backtest_time_range or (
+        panel.index.get_level_values("datetime").min().date(),
+        panel.index.get_level_values("datetime").max().date(),
+    )
+    sessions = tradable_sessions(provider, provider.sessions(first, last, "backtest_time_range"))
+    spans = provider.members(config.instrument)
+    benchmark = benchmark_returns(provider, settings.benchmark, spans, sessions)
+    signals = chosen_signals(panel, config)
+    names = sorted(map(str, panel.index.get_level_values("instrument").unique()))
+    before = sessions[0] - pd.Timedelta(days=2 * config.lookback_window + 30)
+    closes = field_table(provider, names, before, sessions[-1])
+    index = next(iter(signals.values())).index
+    signals[MOMENTUM] = momentum_signal(index, closes, config.lookback_window)
+    total = len(signals) + settings.random_runs
+
+    def trade(name: str, signal: pd.Series, done: int, seed: int = 0) -> Simulation:
+        if progress is not None:
+            progress(done, total, name)
+        return simulate(provider, signal, benchmark, settings, seed=seed)
+
+    lots = [random_signal(index, seed) for seed in range(settings.random_runs)]
+    random_runs = [trade(RANDOM, lot, done) for done, lot in enumerate(lots)]
+    simulations = {name: trade(name, s, settings.random_runs + k) for k, (name, s) in enumerate(signals.items())}
+    simulations[RANDOM] = mean_simulation(random_runs)
+    deals = deal_prices(provider, names, settings.deal_price, sessions)
+    studies = {
+        name: study(s, deals, config.predict_window, settings.groups)
+        for name, s in {**signals, RANDOM: lots[0]}.items()
+    }
+    traded = traded_value(provider, names, closes)
+    summary = summarise(config, simulations, studies, random_runs, traded, panel, dict(notes or {}))
+    return Backtest(simulations, studies, settings.benchmark, summary)
+
+
+def chosen_signals(panel: pd.DataFrame, config: ResearchConfig) -> dict[str, pd.Series]:
+    """The signals of the settings, and each once more without what ``neutralise`` names.
+
+    Raises:
+        ConfigError: the panel has no such column.
+    """
+    wanted = [*config.backtest.signals, *config.backtest.neutralise]
+    if missing := [name for name in wanted if name not in panel.columns]:
+        known = ", ".join(str(name) for name in panel.columns if name not in EXPOSURES)
+        raise ConfigError(f"the panel of signals has no column '{missing[0]}'; it has: {known}")
+    signals = {name: panel[name].dropna() for name in config.backtest.signals}
+    if config.backtest.neutralise:
+        for name in config.backtest.signals:
+            signals[name + NEUTRAL] = neutralise(panel, name, config.backtest.neutralise).dropna()
+    return signals
+
+
+def deal_prices(provider: Provider, names: list[str], field: str, sessions: pd.DatetimeIndex) -> pd.DataFrame:
+    """The price of each session that deals are made at; the close where there is none, as Qlib does."""
+    closes = field_table(provider, names, sessions[0], sessions[-1])
+    if field == "close":
+        return closes.reindex(sessions)
+    return field_table(provider, names, sessions[0], sessions[-1], field).fillna(closes).reindex(sessions)
+
+
+def traded_value(provider: Provider, names: list[str], closes: pd.DataFrame) -> pd.DataFrame:
+    """The traded value of each session; volume × close where a provider knows no amount."""
+    first, last = closes.index[0], closes.index[-1]
+    amounts, volumes = (field_table(provider, names, first, last, field) for field in ("amount", "volume"))
+    return amounts.fillna(volumes * closes)
+
+
+def mean_simulation(runs: list[Simulation]) -> Simulation:
+    """The average of runs that differ by their lots alone: an equal share of the account in each."""
+    daily = sum((run.daily for run in runs[1:]), start=runs[0].daily) / len(runs)
+    holdings = sum((run.holdings for run in runs[1:]), start=runs[0].holdings) / len(runs)
+    return Simulation(daily, holdings, runs[0].held)
