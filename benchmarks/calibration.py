@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.quality import say
 from benchmarks.quality_data import DATA, real_windows
 
-from kronos.cli.evaluate import load_forecaster
+from kronos.cli.forecasters import load_forecaster
 from kronos.evaluation import calibrate
 from kronos.evaluation.protocol import Forecaster, forecast_in_batches
 from kronos.evaluation.windows import Window
@@ -85,14 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(json.dumps(document, indent=None if args.json else 1))
 
 
-def raw_forecaster(model: str, device: str | None, temperature: float) -> Forecaster:
-    """The checkpoint without its own calibration, nothing cut from the tails."""
-    import dataclasses
-
-    forecaster = load_forecaster(model, device, temperature=temperature, top_k=0, top_p=1.0)
-    network = forecaster.predictor.model
-    network.config = dataclasses.replace(network.config, calibration=None)
-    return forecaster
+def raw_forecaster(model: str, device: str | None, temperature: float, top_p: float = 1.0) -> Forecaster:
+    """The checkpoint without its own calibration; nothing cut from the tails unless asked."""
+    return load_forecaster(model, device, calibrated=False, temperature=temperature, top_k=0, top_p=top_p)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos.cli.evaluate import PredictorForecaster, find_bars, load_forecaster
+from kronos.cli.evaluate import find_bars
+from kronos.cli.forecasters import PredictorForecaster, load_forecaster
 from kronos.errors import DataError
 from kronos.evaluation.windows import Series
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -125,6 +126,32 @@ def test_processes_give_the_same_table(make_bars: Maker) -> None:
     windows = rolling_windows(market(make_bars), 100, 6, n_windows=40)
     one, two = (score_windows(windows, make_baselines(["ewma"]), 20, workers=w) for w in (1, 2))
     pd.testing.assert_frame_equal(one, two)
+
+
+class Made(RandomWalkResampled):
+    """Cannot be copied to a process, but be made anew there."""
+
+    parallel = False
+
+    def __init__(self, stretch: float = 1.0) -> None:
+        super().__init__()
+        self.name, self.fingerprint, self.lock = "made", f"{stretch}", (_ for _ in ())  # a generator has no copy
+        self.recipe = Made
+
+
+def test_forecasters_are_made_anew_in_processes(make_bars: Maker) -> None:
+    windows = rolling_windows(market(make_bars), 100, 6, n_windows=32)
+    one, two = (score_windows(windows, [Made()], 20, workers=w) for w in (1, 2))
+    pd.testing.assert_frame_equal(one, two)
+    with pytest.raises(ConfigError, match="'made' was changed after it was loaded"):
+        score_windows(windows, [Made(2.0)], 20, workers=2)
+
+
+def test_contexts_stay_read_only_in_another_process(window: Window) -> None:
+    copied = pickle.loads(pickle.dumps(window.context))
+    assert np.array_equal(copied.values, window.context.values)
+    with pytest.raises(ValueError, match="read-only"):
+        copied.values[0, 0] = 1.0
 
 
 def test_progress_counts_to_the_end(make_bars: Maker) -> None:

@@ -12,114 +12,10 @@ import typer
 from kronos.cli.common import console, emit_json, note, progress
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from kronos.evaluation.protocol import Context, Forecaster
+    from kronos.evaluation.protocol import Forecaster
     from kronos.evaluation.windows import Series
-    from kronos.model import KronosConfig
 
 BARS_ENDINGS = (".parquet", ".feather", ".csv", ".csv.gz", ".csv.zip")
-PUBLISHED_CUTOFF = "2024-07-01"  # the published weights were trained on bars up to June 2024
-
-
-class PredictorForecaster:
-    """The library's predictor in the words of the evaluation.
-
-    Args:
-        predictor: a loaded ``KronosPredictor``.
-        name: as it shall appear in the tables.
-        temperature, top_k, top_p: None leaves the checkpoint's own calibrated setting.
-        training_cutoff: last date of its training; by default July 2024 for published weights, and what the
-            checkpoint's config says for ours.
-    """
-
-    def __init__(
-        self,
-        predictor: Any,
-        name: str,
-        *,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        training_cutoff: np.datetime64 | None = None,
-    ) -> None:
-        self.predictor, self.name = predictor, name
-        self.settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        self.training_cutoff = training_cutoff
-        self.fingerprint = f"{_weights_digest(predictor)}|{sorted(self.settings.items())}"
-
-    def forecast(
-        self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int
-    ) -> list[npt.NDArray[Any]]:
-        """Sample paths (num_samples, horizon, 6) for each context, at the very times of the bars to come."""
-        import numpy as np
-
-        asked = {"horizon": horizon, "num_samples": num_samples, "seed": seed, **self.settings}
-        tables = {str(number): _table(context) for number, context in enumerate(contexts)}
-        future = {str(number): context.local(context.future_timestamps) for number, context in enumerate(contexts)}
-        found = self.predictor.forecast_many(tables, future=future, **asked)  # in the order of the contexts
-        return [np.asarray(result.samples, dtype=float) for _, result in found]
-
-    def nats(self, context: Context, truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """(H,) negative log-likelihood of the tokens of the true bars, each given the true bars before it."""
-        import numpy as np
-        import pandas as pd
-
-        horizon, most = len(truth), self.predictor.max_context - 1
-        length = min(len(context.timestamps), most)
-        if length + horizon > self.predictor.max_context:
-            return np.full(horizon, np.nan)
-        later = _table(context).iloc[:0].copy()
-        later = pd.DataFrame(truth, columns=[c for c in later.columns if c != "timestamp"])
-        later.insert(0, "timestamp", context.local(context.future_timestamps))
-        bars = pd.concat([_table(context).iloc[-length:], later], ignore_index=True)
-        return np.asarray(self.predictor.score(bars, context_length=length))[-horizon:]
-
-
-def _table(context: Context) -> Any:
-    import pandas as pd
-
-    from kronos.bars import FEATURES
-
-    table = pd.DataFrame(context.values, columns=list(FEATURES))
-    table.insert(0, "timestamp", context.local(context.timestamps))
-    return table
-
-
-def _weights_digest(predictor: Any) -> str:
-    """Digest of every weight: stored scores of another training of the same name must not be taken for this one's."""
-    import hashlib
-
-    digest = hashlib.blake2b(digest_size=12)
-    for module in (predictor.model, predictor.tokenizer):
-        for key, tensor in sorted(module.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def load_forecaster(name: str, device: str | None = None, **settings: Any) -> PredictorForecaster:
-    """A checkpoint by name, folder or hub id, ready to be judged."""
-    from kronos.inference.predictor import KronosPredictor
-
-    predictor = KronosPredictor.from_pretrained(name, device=device)
-    cutoff = _stated_cutoff(predictor.model.config)
-    short = Path(name).name if Path(name).is_dir() else name
-    return PredictorForecaster(predictor, short, training_cutoff=cutoff, **settings)
-
-
-def _stated_cutoff(config: KronosConfig) -> np.datetime64 | None:
-    """The last date of a checkpoint's training: the latest that its config states, and of published weights theirs."""
-    import numpy as np
-    import pandas as pd
-
-    stated = config.training_cutoff
-    dates = [stated] if isinstance(stated, str) else list((stated or {}).values())
-    if not config.consistent:
-        dates.append(PUBLISHED_CUTOFF)
-    times = [pd.Timestamp(date) for date in dates]
-    return max((np.datetime64(t.tz_convert(None) if t.tz else t, "s") for t in times), default=None)
 
 
 def find_bars(sources: list[str]) -> dict[str, str]:
@@ -166,6 +62,7 @@ def make_forecasters(
     models: list[str], baselines: str, settings: str, sampling: dict[str, Any], device: str | None
 ) -> Callable[[str], Sequence[Forecaster]]:
     """The forecasters of each task; with the paper's settings, models sample differently from task to task."""
+    from kronos.cli.forecasters import PredictorForecaster, load_any
     from kronos.errors import ConfigError
     from kronos.evaluation.baselines import make_baselines
     from kronos.evaluation.run import YARDSTICK
@@ -175,25 +72,15 @@ def make_forecasters(
     wanted = "all" if "all" in names else list(dict.fromkeys([*(n for n in names if n != "none"), YARDSTICK]))
     common = make_baselines(wanted)
     if settings == "own":
-        loaded = [load_forecaster(model, device, **sampling) for model in models]
+        loaded = [load_any(model, device, **sampling) for model in models]
         return lambda task: [*loaded, *common]
     if any(value is not None for value in sampling.values()):
         raise ConfigError("--temperature, --top-k and --top-p belong to --settings own; the paper fixes them")
-    loaded = [load_forecaster(model, device) for model in models]
+    loaded = [load_any(model, device) for model in models]
 
     def of_task(task: str) -> Sequence[Forecaster]:
-        preset = TASKS[task]
-        ours = [
-            PredictorForecaster(
-                one.predictor,
-                one.name,
-                temperature=preset.temperature,
-                top_k=0,
-                top_p=preset.top_p,
-                training_cutoff=one.training_cutoff,
-            )
-            for one in loaded
-        ]
+        temperature, top_p = TASKS[task].temperature, TASKS[task].top_p
+        ours = [one.asked(temperature, 0, top_p) if isinstance(one, PredictorForecaster) else one for one in loaded]
         return [*ours, *common]
 
     return of_task

@@ -17,11 +17,11 @@ import pandas as pd
 from kronos.errors import DataError
 from kronos.evaluation.baselines import BASELINE_NAMES
 from kronos.evaluation.generation import STEPS, generation_figures
+from kronos.evaluation.jobs import identity
 from kronos.evaluation.protocol import FloatArray, Forecaster, forecast_in_batches
 from kronos.evaluation.rolling import (
     LeakWarning,
     Progress,
-    identity,
     no_windows_message,
     rolling_windows,
     score_windows,
