@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kronos.cli import bars, evaluate, finetune, forecast, models, train
+from kronos.cli import bars, calibrate, evaluate, finetune, forecast, models, train
 
 app = typer.Typer(
     name="kronos",
@@ -37,6 +37,7 @@ def root(
 
 app.command()(forecast.forecast)
 app.command()(evaluate.evaluate)
+app.command()(calibrate.calibrate)
 app.command()(finetune.finetune)
 app.add_typer(train.app, name="train")
 app.add_typer(bars.app, name="bars")

@@ -13,49 +13,6 @@ from kronos.cli.common import console, emit_json, note, progress
 
 if TYPE_CHECKING:
     from kronos.evaluation.protocol import Forecaster
-    from kronos.evaluation.windows import Series
-
-BARS_ENDINGS = (".parquet", ".feather", ".csv", ".csv.gz", ".csv.zip")
-
-
-def find_bars(sources: list[str]) -> dict[str, str]:
-    """Market name → source: files, all bars files of folders, and packaged samples."""
-    from kronos.errors import DataError
-
-    found: dict[str, str] = {}
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.name.lower().endswith(BARS_ENDINGS))
-            if not files:
-                raise DataError(f"{source}: a folder without bars files ({', '.join(BARS_ENDINGS)})")
-        else:
-            files = [path]
-        for file in files:
-            name = source.removeprefix("sample:") if source.startswith("sample:") else file.name.split(".")[0]
-            if name in found:
-                raise DataError(f"two inputs are called {name!r}: {found[name]} and {file}; rename one")
-            found[name] = source if source.startswith("sample:") else str(file)
-    return found
-
-
-def load_markets(sources: dict[str, str], on_defect: str) -> tuple[dict[str, dict[str, Series]], dict[str, str]]:
-    """Series by symbol by market, and a digest per input."""
-    import hashlib
-
-    from kronos.bars import read_bars
-    from kronos.cli.common import load_bars
-    from kronos.evaluation.rolling import as_series
-
-    markets, hashes = {}, {}
-    for name, source in sources.items():
-        if source.startswith("sample:"):
-            markets[name] = as_series(load_bars(source))
-            hashes[name] = source
-        else:
-            markets[name] = as_series(read_bars(source, on_defect=on_defect))  # type: ignore[arg-type]
-            hashes[name] = "sha256:" + hashlib.sha256(Path(source).read_bytes()).hexdigest()
-    return markets, hashes
 
 
 def make_forecasters(
@@ -91,7 +48,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="BARS...",
-            help="Files of bars (each a market, of one or many symbols), folders of such, or samples.",
+            help="Files of bars (each a market, of one or many symbols), folders of such, stores, or samples.",
         ),
     ],
     model: Annotated[
@@ -132,10 +89,7 @@ def evaluate(
     """
     import os
 
-    import numpy as np
-    import pandas as pd
-
-    from kronos.errors import ConfigError
+    from kronos.cli.markets import find_bars, load_markets, read_date
     from kronos.evaluation.report import clean, write_report
     from kronos.evaluation.run import Plan
     from kronos.evaluation.run import evaluate as run
@@ -143,10 +97,6 @@ def evaluate(
 
     chosen = check_tasks([task.strip() for task in tasks.split(",") if task.strip()])
     models = list(dict.fromkeys(model or []))
-    try:
-        since = None if after is None else np.datetime64(pd.Timestamp(after))
-    except ValueError as error:
-        raise ConfigError(f"--after {after!r} is not a date; write it as 2024-07-01") from error
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     plan = Plan(
         tasks=tuple(chosen),
@@ -157,7 +107,7 @@ def evaluate(
         max_symbols=symbols,
         num_samples=samples or (10 if settings == "paper" else 50),
         seed=seed,
-        after=since,
+        after=read_date(after),
         workers=workers or os.cpu_count() or 1,
     )
     sources = find_bars(bars)
