@@ -154,9 +154,7 @@ def test_uniform_tokens_cost_the_logarithm_of_their_number(tiny: Path, bars: pd.
         for parameter in forecaster.predictor.model.head.parameters():
             parameter.zero_()
     window = Series.from_frame("x", bars).window(60, 40, 6)
-    assert forecaster.nats(window.context, window.truth) == pytest.approx(
-        np.full(6, 2 * np.log(16)), abs=1e-6
-    )
+    assert forecaster.nats(window.context, window.truth) == pytest.approx(np.full(6, 2 * np.log(16)), abs=1e-6)
 
 
 def test_point_models_by_name(run, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from kronos.evaluation.metrics import sample_quantile
+from kronos.evaluation.metrics import pit_histogram, sample_quantile
 from kronos.evaluation.protocol import CLOSE
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[
     for name in names:
         pit = table.loc[table["forecaster"] == name, "pit"].dropna().to_numpy()
         if pit.size:
-            height = np.histogram(pit, bins=edges)[0] / pit.size * 20
+            height = pit_histogram(pit, len(edges) - 1)
             chart.add_scatter(
                 x=(edges[:-1] + edges[1:]) / 2, y=height, mode="lines", line={**styles[name], "shape": "hvh"}, name=name
             )
