@@ -116,6 +116,26 @@ def test_the_cutoff_is_the_checkpoints_own(
     assert found == (None if cutoff is None else np.datetime64(cutoff))
 
 
+def test_only_what_the_training_did_not_see(run, tiny: Path, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(tiny, tmp_path / "pair")
+    path = tmp_path / "pair" / "model" / "config.json"
+    ends = {"many_1h": "2024-01-04T12:00:00", "one_5m": "2024-01-03T23:00:00"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": ends}))
+    words = ("evaluate", two_markets, "--baselines", "none", "--tasks", "price", *FEW, "--windows", 99)
+    done = run(*words, "--model", tmp_path / "pair", "--after", "training", "-o", tmp_path / "r", "--json")
+    assert done.status == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["notes"] == []
+    table = pd.read_parquet(tmp_path / "r" / "metrics.parquet")
+    first = table.groupby("group")["timestamp"].min()
+    assert pd.Timestamp("2024-01-04T12:00") < first["many_1h"] <= pd.Timestamp("2024-01-04T16:00")
+    assert pd.Timestamp("2024-01-03T23:00") < first["one_1h"] <= pd.Timestamp("2024-01-04T03:00")
+    assert summary["settings"]["after"]["one_1h"].startswith("2024-01-03T23:00")
+    silent = run(*words, "--model", tiny, "--after", "training", "-o", tmp_path / "s")
+    assert silent.status == 1
+    assert "give a date instead" in silent.stderr
+
+
 def test_an_alias_states_its_cutoff(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny, tmp_path / "kronos-nano")
     path = tmp_path / "kronos-nano" / "model" / "config.json"

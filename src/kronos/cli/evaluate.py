@@ -12,7 +12,11 @@ import typer
 from kronos.cli.common import console, emit_json, note, progress
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kronos.evaluation.protocol import Forecaster
+
+UNSEEN = "training"  # instead of a date: the end of the models' training
 
 
 def make_forecasters(
@@ -43,6 +47,24 @@ def make_forecasters(
     return of_task
 
 
+def ends_of_training(forecasters: Sequence[Forecaster], markets: list[str]) -> dict[str, np.datetime64]:
+    """For each market the date after which every model's training had ended.
+
+    Raises:
+        ConfigError: no model states one.
+    """
+    from kronos.errors import ConfigError
+    from kronos.evaluation.rolling import training_end
+
+    found = {}
+    for market in markets:
+        ends = [end for one in forecasters if (end := training_end(one, market)) is not None]
+        if not ends:
+            raise ConfigError(f"--after {UNSEEN}: no model states until when it was trained; give a date instead")
+        found[market] = max(ends)
+    return found
+
+
 def evaluate(
     bars: Annotated[
         list[str],
@@ -70,9 +92,14 @@ def evaluate(
     settings: Annotated[
         Literal["own", "paper"], typer.Option(help="Sampling: each checkpoint's own, or the paper's for each task.")
     ] = "own",
-    after: Annotated[str | None, typer.Option(metavar="DATE", help="Forecast only bars later than this.")] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE|training", help="Forecast only bars later than this, or than the training of every model."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes for the baselines. Default: the cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of one thread. Default: the cores.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
@@ -88,6 +115,7 @@ def evaluate(
     metrics.parquet, summary.json and report.html.
     """
     import os
+    from dataclasses import replace
 
     from kronos.cli.markets import find_bars, load_markets, read_date
     from kronos.evaluation.report import clean, write_report
@@ -107,11 +135,13 @@ def evaluate(
         max_symbols=symbols,
         num_samples=samples or (10 if settings == "paper" else 50),
         seed=seed,
-        after=read_date(after),
+        after=None if after == UNSEEN else read_date(after),
         workers=workers or os.cpu_count() or 1,
     )
     sources = find_bars(bars)
     forecasters = make_forecasters(models, baselines, settings, sampling, device)
+    if after == UNSEEN:
+        plan = replace(plan, after=ends_of_training(forecasters(chosen[0]), list(sources)))
     markets, hashes = load_markets(sources, on_defect)
     with progress("Evaluating") as report:
         result = run(markets, forecasters, plan, folder=out / ".parts", data_hashes=hashes, progress=report)

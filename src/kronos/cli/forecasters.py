@@ -6,7 +6,7 @@ checkpoint; ``statsmodels:NAME`` is a point model refitted on every context.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,8 @@ class PredictorForecaster:
         predictor: a loaded ``KronosPredictor``.
         name: as it shall appear in the tables.
         temperature, top_k, top_p: None leaves the checkpoint's own calibrated setting.
-        training_cutoff: last date of its training; by default July 2024 for published weights, and what the
-            checkpoint's config says for ours.
+        training_cutoff: last date of its training; None where it is not known.
+        training_cutoffs: the same by group of bars, where the checkpoint states it so.
         recipe: makes the same forecaster in another process; without one, all its windows are forecast in this one.
     """
 
@@ -43,11 +43,12 @@ class PredictorForecaster:
         top_k: int | None = None,
         top_p: float | None = None,
         training_cutoff: np.datetime64 | None = None,
+        training_cutoffs: Mapping[str, np.datetime64] | None = None,
         recipe: Callable[..., Forecaster] | None = None,
     ) -> None:
         self.predictor, self.name = predictor, name
         self.settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        self.training_cutoff = training_cutoff
+        self.training_cutoff, self.training_cutoffs = training_cutoff, dict(training_cutoffs or {})
         self.recipe = None if recipe is None else partial(recipe, **self.settings)
         self.fingerprint = f"{_digest(predictor)}|{sorted(self.settings.items())}"
         self._made_by = recipe
@@ -63,6 +64,7 @@ class PredictorForecaster:
             top_k=top_k,
             top_p=top_p,
             training_cutoff=self.training_cutoff,
+            training_cutoffs=self.training_cutoffs,
             recipe=self._made_by,
         )
 
@@ -139,24 +141,27 @@ def load_forecaster(
     predictor = KronosPredictor.from_pretrained(name, device=device)
     if not calibrated:
         predictor.model.config = dataclasses.replace(predictor.model.config, calibration=None)
-    cutoff = _stated_cutoff(predictor.model.config)
+    cutoffs = _stated_cutoffs(predictor.model.config)
     short = Path(name).name if Path(name).is_dir() else name
     here = predictor.device.type == "cpu"  # an accelerator is not shared out to processes
     recipe = partial(load_forecaster, name, "cpu", calibrated=calibrated) if here else None
-    return PredictorForecaster(predictor, short, training_cutoff=cutoff, recipe=recipe, **settings)
+    latest = max(cutoffs.values(), default=None)
+    return PredictorForecaster(
+        predictor, short, training_cutoff=latest, training_cutoffs=cutoffs, recipe=recipe, **settings
+    )
 
 
-def _stated_cutoff(config: KronosConfig) -> np.datetime64 | None:
-    """The last date of a checkpoint's training: the latest that its config states, and of published weights theirs."""
+def _stated_cutoffs(config: KronosConfig) -> dict[str, np.datetime64]:
+    """The last dates of a checkpoint's training by group, as its config states them; of published weights theirs."""
     import numpy as np
     import pandas as pd
 
     stated = config.training_cutoff
-    dates = [stated] if isinstance(stated, str) else list((stated or {}).values())
+    dates = {"start": stated} if isinstance(stated, str) else dict(stated or {})
     if not config.consistent:
-        dates.append(PUBLISHED_CUTOFF)
-    times = [pd.Timestamp(date) for date in dates]
-    return max((np.datetime64(t.tz_convert(None) if t.tz else t, "s") for t in times), default=None)
+        dates["start"] = max(PUBLISHED_CUTOFF, dates.get("start", PUBLISHED_CUTOFF))
+    times = {group: pd.Timestamp(date) for group, date in dates.items()}
+    return {group: np.datetime64(time.tz_convert(None) if time.tz else time, "s") for group, time in times.items()}
 
 
 def load_any(name: str, device: str | None = None, **settings: Any) -> Forecaster:

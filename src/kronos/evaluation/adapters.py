@@ -55,6 +55,7 @@ class SampleForecaster:
 
     fingerprint = ""
     recipe: Recipe | None = None
+    training_cutoff: np.datetime64[Any] | None
 
     def __init__(self, name: str, model: SampleModel) -> None:
         self.name, self._model = name, model
@@ -89,6 +90,7 @@ class QuantileForecaster:
 
     fingerprint = ""
     recipe: Recipe | None = None
+    training_cutoff: np.datetime64[Any] | None
 
     def __init__(self, name: str, model: QuantileModel, levels: Sequence[float] = DEFAULT_LEVELS) -> None:
         rising = all(a < b for a, b in pairwise(levels))

@@ -39,6 +39,7 @@ def chronos_forecaster(name: str = "amazon/chronos-bolt-small", device: str = "c
     else:
         forecaster = QuantileForecaster(short, partial(_quantiles, pipeline), pipeline.quantiles)
     forecaster.fingerprint = _digest(pipeline)
+    forecaster.training_cutoff = None  # trained on public series of all kinds; no date is published
     forecaster.recipe = partial(chronos_forecaster, name, "cpu") if device == "cpu" else None
     return forecaster
 

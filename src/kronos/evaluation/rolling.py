@@ -16,6 +16,8 @@ from kronos.evaluation.store import ResultStore, window_id
 from kronos.evaluation.windows import MAX_JUMP, NO_TIME, Refusals, Series, Window, candidate_ends
 
 Progress = Callable[[int, int], None]
+#: In ``training_cutoffs``: the bars of the weights that a fine-tuning started from.
+START = "start"
 BarsInput = pd.DataFrame | Mapping[str, pd.DataFrame] | Mapping[str, Series]
 
 
@@ -101,24 +103,52 @@ def rolling_windows(
     return [window for _, _, window in found]
 
 
+def training_end(forecaster: Forecaster, market: str) -> np.datetime64[Any] | None:
+    """The last date of what a forecaster was trained on, as far as a market is concerned; None: it states none.
+
+    Where ``training_cutoffs`` gives dates by group, those of the same market count (the name up to its last
+    underscore: ``crypto_1h`` and ``crypto_15m`` share their moves), and what the weights started from. A market that
+    is not among them gets ``training_cutoff``, the latest of all.
+    """
+    by_group = getattr(forecaster, "training_cutoffs", None) or {}
+    name = market.rsplit("_", 1)[0]
+    own = [date for group, date in by_group.items() if group.rsplit("_", 1)[0] == name]
+    if own:
+        return np.datetime64(max([*own, *(date for group, date in by_group.items() if group == START)]))
+    end = getattr(forecaster, "training_cutoff", None)
+    return None if end is None else np.datetime64(end)
+
+
 def warn_of_leaks(forecasters: Sequence[Forecaster], windows: Sequence[Window]) -> list[str]:
     """One sentence, and a :class:`LeakWarning`, for each forecaster whose training reaches into the test dates.
 
-    A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64); one without makes
-    no claim and gets no warning.
+    A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64), and by market in
+    ``training_cutoffs``. One whose attribute is None was trained, but says not until when: that is told too. One
+    without the attribute makes no claim and gets no warning.
     """
     notes = []
     for forecaster in forecasters:
-        end = getattr(forecaster, "training_cutoff", None)
-        if end is None or not windows:
+        if not windows or not hasattr(forecaster, "training_cutoff"):
             continue
-        early = sum(bool(w.context.future_timestamps[0] <= np.datetime64(end)) for w in windows)
+        ends = {market: training_end(forecaster, market) for market in {w.group for w in windows}}
+        early = [
+            (end, w) for w in windows if (end := ends[w.group]) is not None and w.context.future_timestamps[0] <= end
+        ]
         if early:
+            last = np.datetime_as_string(max(end for end, _ in early), unit="D")
+            where = ", ".join(sorted({w.group for _, w in early} - {""}))
             notes.append(
-                f"{forecaster.name} was trained on bars up to {np.datetime_as_string(np.datetime64(end), unit='D')}: "
-                f"{early} of {len(windows)} test windows begin before; their scores may be memory, not skill"
+                f"{forecaster.name} was trained on bars up to {last}: {len(early)} of {len(windows)} test windows "
+                f"begin before{f' ({where})' if where else ''}; their scores may be memory, not skill"
             )
-            warnings.warn(notes[-1], LeakWarning, stacklevel=2)
+        elif all(end is None for end in ends.values()):
+            notes.append(
+                f"{forecaster.name} does not state until when it was trained: nobody can say which of the test windows "
+                "it has seen"
+            )
+        else:
+            continue
+        warnings.warn(notes[-1], LeakWarning, stacklevel=2)
     return notes
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -27,8 +28,8 @@ from kronos.evaluation.rolling import (
     score_windows,
     warn_of_leaks,
 )
-from kronos.evaluation.store import ResultStore
-from kronos.evaluation.summary import Comparison, compare, per_window, task_tables
+from kronos.evaluation.store import ResultStore, window_id
+from kronos.evaluation.summary import SILENT, Comparison, compare, per_window, task_tables
 from kronos.evaluation.tasks import TASKS, check_tasks, paper_window
 from kronos.evaluation.windows import Refusals, Series, Window
 
@@ -49,7 +50,7 @@ class Plan:
         max_symbols: at most so many symbols per market, drawn by ``seed``.
         num_samples: paths per forecast.
         seed: of the paths and of every random draw.
-        after: the first bar to forecast lies later than this.
+        after: the first bar to forecast lies later than this; by market where it is a mapping.
         max_generated: windows used by the generation task; ``generation_steps``: training steps of its networks.
         workers: processes for the baselines.
     """
@@ -62,10 +63,19 @@ class Plan:
     max_symbols: int | None = 30
     num_samples: int = 50
     seed: int = 0
-    after: np.datetime64[Any] | None = None
+    after: np.datetime64[Any] | Mapping[str, np.datetime64[Any]] | None = None
     max_generated: int = 400
     generation_steps: int = STEPS
     workers: int = 1
+
+    def after_in(self, market: str) -> np.datetime64[Any] | None:
+        """The date that the forecasts of a market must be later than, if there is one."""
+        return self.after.get(market) if isinstance(self.after, Mapping) else self.after
+
+    def as_dict(self, markets: Iterable[str]) -> dict[str, Any]:
+        """The settings for JSON."""
+        after = {market: date for market in markets if (date := self.after_in(market)) is not None}
+        return {**asdict(self), "after": {market: str(date) for market, date in after.items()} or None}
 
 
 @dataclass(eq=False)
@@ -113,7 +123,7 @@ def draw_markets(
             horizon,
             n_windows=plan.n_windows,
             step=plan.step,
-            after=plan.after,
+            after=plan.after_in(market),
             group=market,
             refused=refused,
         )
@@ -148,6 +158,7 @@ def evaluate(
     of_task: ForecastersOf = forecasters if callable(forecasters) else lambda _: forecasters
     windows, sizes, refusals = draw_markets(markets, plan)
     store = ResultStore(folder)
+    scores = {"scores": 0, "stored": 0}
     parts: list[pd.DataFrame] = []
     tables: dict[str, Any] = {}
     comparisons: list[Comparison] = []
@@ -158,6 +169,9 @@ def evaluate(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LeakWarning)  # the notes go into the report instead
             notes += warn_of_leaks(ready, windows)
+        wanted = {(identity(one), window_id(w, plan.num_samples, plan.seed)) for one in ready for w in windows}
+        scores["scores"] += len(wanted)
+        scores["stored"] += len(wanted & store.done())
         table = score_windows(
             windows, ready, plan.num_samples, plan.seed, store=store, workers=plan.workers, progress=progress
         )
@@ -167,10 +181,10 @@ def evaluate(
         comparisons += compare(rows, group, models, baselines)
         parts.append(table.assign(tasks=",".join(group)))
     if "generation" in tasks:
-        tables["generation"] = _generation(windows, list(of_task("generation")), plan, progress)
+        tables["generation"] = _generation(windows, list(of_task("generation")), plan, store, progress)
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     summary = {
-        "settings": {**asdict(plan), "after": None if plan.after is None else str(plan.after)},
+        "settings": plan.as_dict(markets),
         "markets": {
             market: {
                 "context": sizes[market][0],
@@ -192,7 +206,7 @@ def evaluate(
         "notes": list(dict.fromkeys(notes)),
         "data": dict(data_hashes or {}),
         "versions": versions(),
-        "seconds": round(time.perf_counter() - began, 1),
+        "runtime": {"seconds": round(time.perf_counter() - began, 1), **scores},
     }
     examples = pick_examples(table, windows, first, plan) if len(table) else []
     return Evaluation(table, summary, examples)
@@ -214,10 +228,18 @@ def _sides(forecasters: Sequence[Forecaster]) -> tuple[list[str], list[str]]:
 
 
 def _generation(
-    windows: Sequence[Window], forecasters: Sequence[Forecaster], plan: Plan, progress: Progress | None
+    windows: Sequence[Window],
+    forecasters: Sequence[Forecaster],
+    plan: Plan,
+    store: ResultStore,
+    progress: Progress | None,
 ) -> dict[str, Any]:
-    """``{market: {forecaster: figures}}``; one market at a time, since horizons and habits differ."""
+    """``{market: {forecaster: figures}}``; one market at a time, since horizons and habits differ.
+
+    Points have no path to sample and are left out.
+    """
     out: dict[str, Any] = {}
+    forecasters = [one for one in forecasters if one.name not in SILENT]
     markets, done = list(dict.fromkeys(window.group for window in windows)), 0
     for market in markets:
         mine = [window for window in windows if window.group == market]
@@ -226,15 +248,27 @@ def _generation(
             mine = [mine[i] for i in np.sort(rng.choice(len(mine), plan.max_generated, replace=False))]
         trtr: float | None = None
         for forecaster in forecasters:
-            contexts = [window.context for window in mine]
-            made = forecast_in_batches(forecaster, contexts, len(mine[0].truth), 1, plan.seed)
-            figures = generation_figures(mine, [paths for _, paths in made], plan.seed, plan.generation_steps, trtr)
+            key = _generation_key(mine, forecaster, plan)
+            figures = store.figures(key)
+            if figures is None:
+                contexts = [window.context for window in mine]
+                made = forecast_in_batches(forecaster, contexts, len(mine[0].truth), 1, plan.seed)
+                paths = [path for _, path in made]
+                figures = generation_figures(mine, paths, plan.seed, plan.generation_steps, trtr)
+                store.keep_figures(key, figures)
             trtr = figures["train_on_synthetic"]["trtr"]
             out.setdefault(market, {})[forecaster.name] = figures
             done += 1
             if progress is not None:
                 progress(done, len(markets) * len(forecasters))
     return out
+
+
+def _generation_key(windows: Sequence[Window], forecaster: Forecaster, plan: Plan) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for text in (identity(forecaster), str(plan.generation_steps), *(window_id(w, 1, plan.seed) for w in windows)):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
 
 
 def pick_examples(
@@ -284,7 +318,7 @@ def describe(forecaster: Forecaster) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """What was run with what."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("kronos-kline", "numpy", "pandas", "scipy", "torch", "arch", "scoringrules"):
+    for name in ("kronos-kline", "numpy", "pandas", "scipy", "torch", "arch", "chronos-forecasting"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

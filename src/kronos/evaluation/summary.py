@@ -117,7 +117,7 @@ def return_row(rows: pd.DataFrame, pooled: bool = False) -> dict[str, Any]:
     predicted, actual = rows["predicted_return"].to_numpy(), rows["true_return"].to_numpy()
     for name, rank in (("ic", False), ("rank_ic", True)):
         when, values = ic_by_date(means.dates, predicted, actual, rank=rank)
-        if len(when) >= MIN_DATES:
+        if len(when) >= MIN_DATES and not pooled:  # symbols of different markets are not one cross-section
             by_date = pd.Series(values, index=when)
             test = dates_test(by_date, means.span)
             interval = dates_interval(by_date, means.span).as_dict()
