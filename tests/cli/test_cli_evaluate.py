@@ -200,7 +200,6 @@ def test_fingerprint_tells_settings_and_weights_apart(tiny: Path) -> None:
     ("words", "message"),
     [
         (("--tasks", "prices"), "unknown task"),
-        (("--tasks", "investment"), "backtest"),
         (("--baselines", "prophet"), "unknown baseline"),
         (("--after", "yesterday-ish"), "not a date"),
         (("--context", 4000), "no test window"),

@@ -177,8 +177,6 @@ def test_whole_evaluation_of_two_markets(bars: pd.DataFrame) -> None:
 
 
 def test_requests_that_make_no_sense(bars: pd.DataFrame) -> None:
-    with pytest.raises(ConfigError, match="investment"):
-        check_tasks(["price", "investment"])
     with pytest.raises(ConfigError, match="unknown task"):
         check_tasks(["prices"])
     with pytest.raises(DataError, match="yardstick"):

@@ -77,7 +77,9 @@ def evaluate(
         list[str] | None, typer.Option(help="A name, a folder or a hub id; may repeat. Default: baselines alone.")
     ] = None,
     baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'; rw-resampled is always in.")] = "all",
-    tasks: Annotated[str, typer.Option(help="Of price, return, volatility, generation.")] = "price,return,volatility",
+    tasks: Annotated[
+        str, typer.Option(help="Of price, return, volatility, generation, investment.")
+    ] = "price,return,volatility",
     out: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of the report; an interrupted run goes on.")
     ] = Path("report"),
@@ -117,6 +119,7 @@ def evaluate(
     import os
     from dataclasses import replace
 
+    from kronos.cli.investment import trader
     from kronos.cli.markets import find_bars, load_markets, read_date
     from kronos.evaluation.report import clean, write_report
     from kronos.evaluation.run import Plan
@@ -124,6 +127,7 @@ def evaluate(
     from kronos.evaluation.tasks import check_tasks
 
     chosen = check_tasks([task.strip() for task in tasks.split(",") if task.strip()])
+    trade = trader() if "investment" in chosen else None
     models = list(dict.fromkeys(model or []))
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     plan = Plan(
@@ -144,7 +148,9 @@ def evaluate(
         plan = replace(plan, after=ends_of_training(forecasters(chosen[0]), list(sources)))
     markets, hashes = load_markets(sources, on_defect)
     with progress("Evaluating") as report:
-        result = run(markets, forecasters, plan, folder=out / ".parts", data_hashes=hashes, progress=report)
+        result = run(
+            markets, forecasters, plan, folder=out / ".parts", data_hashes=hashes, progress=report, trade=trade
+        )
     result.summary["command"] = "kronos " + " ".join(sys.argv[1:])
     written = write_report(result, out)
     for line in result.summary["notes"]:

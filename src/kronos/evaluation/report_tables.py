@@ -50,6 +50,15 @@ COLUMNS: dict[str, list[tuple[str, str, int]]] = {
         ("raw", "log_correlation_raw", 3),
         ("log bias", "bias", 3),
     ],
+    "investment": [
+        ("excess a year", "excess", 3),
+        ("t (Newey–West)", "excess_t", 2),
+        ("information ratio", "information_ratio", 2),
+        ("return a year", "annual_return", 3),
+        ("largest drawdown", "max_drawdown", 3),
+        ("turnover a day", "turnover", 3),
+        ("sessions", "sessions", 0),
+    ],
     "generation": [
         ("discriminative score", "score", 3),
         ("accuracy", "accuracy", 3),
@@ -73,6 +82,8 @@ LEGEND = {
     "are shown. The pooled ones mix time and cross-section: read them with care.",
     "volatility": "Realised over the horizon from closes. The log correlation is of realised over usual volatility, so "
     "that knowing which symbol is wild earns nothing; “raw” includes that.",
+    "investment": "TopkDropout on the mean predicted close of ten sessions ahead, a new signal every five, held for "
+    "five at least, .15 % a trade, traded on the session after; excess over all names in equal shares, after cost.",
     "generation": "One sampled path per window against what came. Score: 1 − accuracy of an LSTM told to tell them "
     "apart, ½ is the best. TSTR / TRTR: error after training on synthetic over error after training on real; 1 is as "
     "good as real. Compare the facts with the row “real”.",

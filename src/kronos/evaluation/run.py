@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kronos.errors import DataError
+from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import BASELINE_NAMES
 from kronos.evaluation.generation import STEPS, generation_figures
+from kronos.evaluation.investment import Trade, invest
 from kronos.evaluation.jobs import identity
 from kronos.evaluation.protocol import FloatArray, Forecaster, forecast_in_batches
 from kronos.evaluation.rolling import (
@@ -29,7 +30,7 @@ from kronos.evaluation.rolling import (
     warn_of_leaks,
 )
 from kronos.evaluation.store import ResultStore, window_id
-from kronos.evaluation.summary import SILENT, Comparison, compare, per_window, task_tables
+from kronos.evaluation.summary import SILENT, Comparison, compare, corrected, per_window, task_tables
 from kronos.evaluation.tasks import TASKS, check_tasks, paper_window
 from kronos.evaluation.windows import Refusals, Series, Window
 
@@ -37,6 +38,8 @@ Markets = Mapping[str, Mapping[str, Series]]
 ForecastersOf = Callable[[str], Sequence[Forecaster]]
 
 YARDSTICK = "rw-resampled"
+#: Tasks that are not scored window by window.
+APART = ("generation", "investment")
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,18 @@ class Evaluation:
     examples: list[Example] = field(default_factory=list)
 
 
+def chosen_symbols(markets: Markets, plan: Plan) -> dict[str, dict[str, Series]]:
+    """At most ``plan.max_symbols`` symbols of each market, drawn by the seed."""
+    out = {}
+    for market, series in markets.items():
+        names = sorted(series)
+        if plan.max_symbols is not None and len(names) > plan.max_symbols:
+            rng = np.random.default_rng([plan.seed, len(names)])
+            names = sorted(rng.choice(names, size=plan.max_symbols, replace=False).tolist())
+        out[market] = {name: series[name] for name in names}
+    return out
+
+
 def draw_markets(
     markets: Markets, plan: Plan
 ) -> tuple[list[Window], dict[str, tuple[int, int]], dict[str, dict[str, int]]]:
@@ -105,12 +120,7 @@ def draw_markets(
     windows: list[Window] = []
     sizes: dict[str, tuple[int, int]] = {}
     refusals: dict[str, dict[str, int]] = {}
-    for market, series in markets.items():
-        names = sorted(series)
-        if plan.max_symbols is not None and len(names) > plan.max_symbols:
-            rng = np.random.default_rng([plan.seed, len(names)])
-            names = sorted(rng.choice(names, size=plan.max_symbols, replace=False).tolist())
-        kept = {name: series[name] for name in names}
+    for market, kept in chosen_symbols(markets, plan).items():
         steps = [one.step() for one in kept.values() if len(one.timestamps) > 1]
         if not steps:
             raise DataError(f"market {market!r} has no series of two bars or more")
@@ -142,6 +152,7 @@ def evaluate(
     folder: Path | None = None,
     data_hashes: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    trade: Trade | None = None,
 ) -> Evaluation:
     """Run the plan.
 
@@ -153,8 +164,11 @@ def evaluate(
         folder: where finished batches are kept, so that an interrupted run goes on.
         data_hashes: digest per input, for the record.
         progress: called with (done, total).
+        trade: who trades the signals of the investment task; needed for that task alone.
     """
     tasks, began = check_tasks(list(plan.tasks)), time.perf_counter()
+    if "investment" in tasks and trade is None:
+        raise ConfigError("the task 'investment' needs somebody who trades its signals: pass trade=")
     of_task: ForecastersOf = forecasters if callable(forecasters) else lambda _: forecasters
     windows, sizes, refusals = draw_markets(markets, plan)
     store = ResultStore(folder)
@@ -164,7 +178,7 @@ def evaluate(
     comparisons: list[Comparison] = []
     notes: list[str] = []
     first = list(of_task(tasks[0]))
-    for group in _tasks_by_forecasters([task for task in tasks if task != "generation"], of_task):
+    for group in _tasks_by_forecasters([task for task in tasks if task not in APART], of_task):
         ready = list(of_task(group[0]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LeakWarning)  # the notes go into the report instead
@@ -182,6 +196,22 @@ def evaluate(
         parts.append(table.assign(tasks=",".join(group)))
     if "generation" in tasks:
         tables["generation"] = _generation(windows, list(of_task("generation")), plan, store, progress)
+    if "investment" in tasks and trade is not None:
+        ready = list(of_task("investment"))
+        models, baselines = _sides(ready)
+        tables["investment"], found = invest(
+            chosen_symbols(markets, plan),
+            ready,
+            trade,
+            n_windows=plan.n_windows,
+            after=plan.after_in,
+            num_samples=plan.num_samples,
+            seed=plan.seed,
+            models=models,
+            baselines=baselines,
+        )
+        comparisons += found
+    comparisons = corrected(comparisons)
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     summary = {
         "settings": plan.as_dict(markets),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -172,6 +172,15 @@ class Comparison:
         return asdict(self)
 
 
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with Holm's correction over all of them, and the words that follow."""
+    adjusted = holm([one.p for one in comparisons])
+    return [
+        replace(one, adjusted_p=float(p), words=verdict(one.baseline, one.difference, float(p)))
+        for one, p in zip(comparisons, adjusted, strict=True)
+    ]
+
+
 def losses(rows: pd.DataFrame, task: str) -> pd.Series | None:
     """Loss per window (price, volatility), or None where the loss belongs to a date (return)."""
     if task == "price":
@@ -198,8 +207,7 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
                     found = _one(part, task, model, baseline, market == ALL)
                     if found is not None:
                         raw.append((task, market, model, baseline, *found))
-    adjusted = holm([item[6].p for item in raw])
-    return [
+    found = [
         Comparison(
             task=task,
             market=market,
@@ -208,13 +216,14 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
             difference=difference,
             relative=relative,
             p=test.p,
-            adjusted_p=float(p),
+            adjusted_p=test.p,
             n=test.n,
             test=kind,
-            words=verdict(baseline, difference, float(p)),
+            words="",
         )
-        for (task, market, model, baseline, difference, relative, test, kind), p in zip(raw, adjusted, strict=True)
+        for task, market, model, baseline, difference, relative, test, kind in raw
     ]
+    return corrected(found)
 
 
 def _speaks(baseline: str, task: str) -> bool:
