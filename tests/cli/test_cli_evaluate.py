@@ -144,6 +144,7 @@ def test_an_alias_states_its_cutoff(tiny: Path, tmp_path: Path, monkeypatch: pyt
     assert load_forecaster("nano").training_cutoff == np.datetime64("2025-06-30")
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_report(run, tiny: Path, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = ("evaluate", two_markets, "--model", tiny, "--baselines", "none", "--tasks", "price", *FEW)
     tables = []

@@ -146,6 +146,7 @@ class Made(RandomWalkResampled):
         self.recipe = Made
 
 
+@pytest.mark.slow
 def test_forecasters_are_made_anew_in_processes(make_bars: Maker) -> None:
     windows = rolling_windows(market(make_bars), 100, 6, n_windows=32)
     one, two = (score_windows(windows, [Made()], 20, workers=w) for w in (1, 2))

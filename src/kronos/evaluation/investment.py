@@ -63,8 +63,8 @@ def signals_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: i
     """Mean predicted close over the horizon and the paths against the last close, by (datetime, instrument)."""
     contexts = [window.context for window in windows]
     values = np.empty(len(windows))
-    for index, paths in forecast_in_batches(forecaster, contexts, HORIZON, num_samples, seed):
-        values[index] = paths[..., CLOSE].mean() / contexts[index].last_close - 1.0
+    for place, paths in forecast_in_batches(forecaster, contexts, HORIZON, num_samples, seed):
+        values[place] = paths[..., CLOSE].mean() / contexts[place].last_close - 1.0
     sessions = pd.DatetimeIndex([context.local(context.timestamps)[-1].tz_localize(None) for context in contexts])
     names = [context.symbol for context in contexts]
     index = pd.MultiIndex.from_arrays([sessions.normalize(), names], names=["datetime", "instrument"])

@@ -207,7 +207,7 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
                     found = _one(part, task, model, baseline, market == ALL)
                     if found is not None:
                         raw.append((task, market, model, baseline, *found))
-    found = [
+    comparisons = [
         Comparison(
             task=task,
             market=market,
@@ -223,7 +223,7 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
         )
         for task, market, model, baseline, difference, relative, test, kind in raw
     ]
-    return corrected(found)
+    return corrected(comparisons)
 
 
 def _speaks(baseline: str, task: str) -> bool:
