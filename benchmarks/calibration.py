@@ -19,21 +19,20 @@ import numpy as np
 from benchmarks.quality import say
 from benchmarks.quality_data import DATA, real_windows
 
-from kronos.cli.evaluate import load_forecaster
+from kronos.cli.forecasters import load_forecaster
 from kronos.evaluation import calibrate
-from kronos.evaluation.protocol import Forecaster, forecast_in_batches
+from kronos.evaluation.protocol import Forecaster
 from kronos.evaluation.windows import Window
 
 
 def sampled(forecaster: Forecaster, windows: list[Window], samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Paths (N, S, H) and truths (N, H) in units of each context's volatility."""
-    pairs = []
-    contexts = [window.context for window in windows]
-    for index, paths in forecast_in_batches(forecaster, contexts, len(windows[0].truth), samples, seed):
-        pairs.append(calibrate.relative_closes(windows[index], paths))
-        if (index + 1) % 256 == 0:
-            say(f"{index + 1}/{len(windows)} windows")
-    return np.stack([paths for paths, _ in pairs]), np.stack([truth for _, truth in pairs])
+
+    def tell(done: int) -> None:
+        if done % 256 == 0:
+            say(f"{done}/{len(windows)} windows")
+
+    return calibrate.sample_closes(forecaster, windows, samples, seed, tell)
 
 
 def report(measured: calibrate.Coverage) -> dict[str, Any]:
@@ -85,14 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(json.dumps(document, indent=None if args.json else 1))
 
 
-def raw_forecaster(model: str, device: str | None, temperature: float) -> Forecaster:
-    """The checkpoint without its own calibration, nothing cut from the tails."""
-    import dataclasses
-
-    forecaster = load_forecaster(model, device, temperature=temperature, top_k=0, top_p=1.0)
-    network = forecaster.predictor.model
-    network.config = dataclasses.replace(network.config, calibration=None)
-    return forecaster
+def raw_forecaster(model: str, device: str | None, temperature: float, top_p: float = 1.0) -> Forecaster:
+    """The checkpoint without its own calibration; nothing cut from the tails unless asked."""
+    return load_forecaster(model, device, calibrated=False, temperature=temperature, top_k=0, top_p=top_p)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from benchmarks.quality_data import DATA, random_walks, real_windows, sample_windows
 
-from kronos.cli.evaluate import load_forecaster
+from kronos.cli.forecasters import load_forecaster
 from kronos.evaluation import metrics
 from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.protocol import Forecaster, forecast_in_batches

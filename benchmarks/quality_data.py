@@ -17,6 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 
 
+#: Scope of a draw → which symbols it reads.
+WANTED: dict[str, Callable[[str], bool]] = {
+    "held-apart": held_apart,
+    "held-apart-before": held_apart,
+    "later": lambda _: True,
+    "later-seen": lambda symbol: not held_apart(symbol),
+}
+
+
 def split_cutoff(path: Path) -> np.datetime64:
     """The end of training for a file: training's own rule, applied to the file's timestamps."""
     times = pd.read_parquet(path, columns=["timestamp"])["timestamp"].to_numpy().astype("datetime64[s]")
@@ -40,14 +49,15 @@ def real_windows(
         folder: where the parquet files lie.
         total: windows wanted; a file that cannot give its share leaves the rest to the others.
         scope: "held-apart" (later dates of symbols that training never saw), "held-apart-before" (their dates up to
-            the cutoff, for fitting a calibration), or "later" (later dates of all symbols).
+            the cutoff, for fitting a calibration), "later" (later dates of all symbols), or "later-seen" (later dates
+            of the symbols that training saw, for choosing settings without spending the held-apart ones).
 
     Returns:
         The windows and a record of what was refused and which files gave none.
     """
     refused, available = Refusals(), {}
     for path in sorted(folder.glob("*.parquet")):
-        series = read_series(path, (lambda _: True) if scope == "later" else held_apart)
+        series = read_series(path, WANTED[scope])
         border = split_cutoff(path)
         side = {"before": border} if scope == "held-apart-before" else {"after": border}
         available[path.stem] = draw_windows(

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos.cli.evaluate import PredictorForecaster, find_bars, load_forecaster
-from kronos.errors import DataError
+from kronos.bars.store import BarStore
+from kronos.cli.forecasters import PredictorForecaster, load_any, load_forecaster
+from kronos.cli.markets import find_bars, load_markets
+from kronos.errors import DataError, KronosError
 from kronos.evaluation.windows import Series
 
 FEW = ("--windows", 4, "--context", 40, "--horizon", 4, "--samples", 20, "--workers", 1)
@@ -114,12 +116,75 @@ def test_the_cutoff_is_the_checkpoints_own(
     assert found == (None if cutoff is None else np.datetime64(cutoff))
 
 
+def test_only_what_the_training_did_not_see(run, tiny: Path, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(tiny, tmp_path / "pair")
+    path = tmp_path / "pair" / "model" / "config.json"
+    ends = {"many_1h": "2024-01-04T12:00:00", "one_5m": "2024-01-03T23:00:00"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": ends}))
+    words = ("evaluate", two_markets, "--baselines", "none", "--tasks", "price", *FEW, "--windows", 99)
+    done = run(*words, "--model", tmp_path / "pair", "--after", "training", "-o", tmp_path / "r", "--json")
+    assert done.status == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["notes"] == []
+    table = pd.read_parquet(tmp_path / "r" / "metrics.parquet")
+    first = table.groupby("group")["timestamp"].min()
+    assert pd.Timestamp("2024-01-04T12:00") < first["many_1h"] <= pd.Timestamp("2024-01-04T16:00")
+    assert pd.Timestamp("2024-01-03T23:00") < first["one_1h"] <= pd.Timestamp("2024-01-04T03:00")
+    assert summary["settings"]["after"]["one_1h"].startswith("2024-01-03T23:00")
+    silent = run(*words, "--model", tiny, "--after", "training", "-o", tmp_path / "s")
+    assert silent.status == 1
+    assert "give a date instead" in silent.stderr
+
+
 def test_an_alias_states_its_cutoff(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny, tmp_path / "kronos-nano")
     path = tmp_path / "kronos-nano" / "model" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": "2025-06-30"}))
     monkeypatch.setattr("kronos.model.checkpoint.EMBEDDED", tmp_path)
     assert load_forecaster("nano").training_cutoff == np.datetime64("2025-06-30")
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_report(run, tiny: Path, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ("evaluate", two_markets, "--model", tiny, "--baselines", "none", "--tasks", "price", *FEW)
+    tables = []
+    for workers in (1, 2):
+        done = run(*words, "--windows", 20, "--step", 2, "--workers", workers, "-o", tmp_path / str(workers))
+        assert done.status == 0, done.stderr
+        tables.append(pd.read_parquet(tmp_path / str(workers) / "metrics.parquet"))
+    assert len(tables[0]) > 32 * 4 * 2 * 2  # more batches than workers: two processes did start
+    pd.testing.assert_frame_equal(*tables, rtol=1e-5)
+
+
+def test_a_calibration_is_no_longer_the_same_forecaster(tiny: Path, tmp_path: Path) -> None:
+    """Stored scores of the checkpoint as it was must not stand for the calibrated one."""
+    shutil.copytree(tiny, tmp_path / tiny.name)
+    path = tmp_path / tiny.name / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": {"temperature": 0.9}}))
+    one, two = load_forecaster(str(tiny)), load_forecaster(str(tmp_path / tiny.name))
+    assert one.fingerprint != two.fingerprint
+    assert load_forecaster(str(tmp_path / tiny.name), calibrated=False).fingerprint == one.fingerprint
+
+
+def test_uniform_tokens_cost_the_logarithm_of_their_number(tiny: Path, bars: pd.DataFrame) -> None:
+    """Heads of zeros give every token the same probability: ln 16 nats for each of the two, as float32 has it."""
+    import torch
+
+    forecaster = load_forecaster(str(tiny))
+    with torch.no_grad():
+        for parameter in forecaster.predictor.model.head.parameters():
+            parameter.zero_()
+    window = Series.from_frame("x", bars).window(60, 40, 6)
+    assert forecaster.nats(window.context, window.truth) == pytest.approx(np.full(6, 2 * np.log(16)), abs=1e-6)
+
+
+def test_point_models_by_name(run, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("statsmodels")
+    done = run("evaluate", two_markets / "one_1h.csv", "--model", "statsmodels:theta", "-o", tmp_path / "r", *FEW)
+    assert done.status == 0, done.stderr
+    assert "theta, price" in done.stdout
+    with pytest.raises(KronosError, match="unknown point model"):
+        load_any("statsmodels:prophet")
 
 
 def test_fingerprint_tells_settings_and_weights_apart(tiny: Path) -> None:
@@ -136,7 +201,6 @@ def test_fingerprint_tells_settings_and_weights_apart(tiny: Path) -> None:
     ("words", "message"),
     [
         (("--tasks", "prices"), "unknown task"),
-        (("--tasks", "investment"), "backtest"),
         (("--baselines", "prophet"), "unknown baseline"),
         (("--after", "yesterday-ish"), "not a date"),
         (("--context", 4000), "no test window"),
@@ -152,6 +216,22 @@ def test_errors_are_short_and_leave_no_report(  # type: ignore[no-untyped-def]
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
     assert not (tmp_path / "report" / "summary.json").exists()
+
+
+def test_a_store_gives_a_market_for_each_bar_size(run, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    store = tmp_path / "store"
+    many = pd.read_parquet(two_markets / "many_1h.parquet")
+    many["amount"] = np.nan
+    BarStore(store).write(many)
+    BarStore(store).write(many[many["timestamp"].dt.hour % 4 == 0], frequency="4h")
+    sources = find_bars([str(store)])
+    assert set(sources) == {"store_1h", "store_4h"}
+    markets, hashes = load_markets(sources, "strict")
+    assert {name: sorted(series) for name, series in markets.items()} == {name: ["A", "B", "C"] for name in sources}
+    assert len(set(hashes.values())) == 2
+    done = run("evaluate", store, "--baselines", "ewma", "--tasks", "price", "-o", tmp_path / "report", *FEW)
+    assert "too short" in done.stderr  # the 4h series
+    assert load_markets(sources, "strict")[1] == hashes
 
 
 def test_inputs_are_found_and_named(two_markets: Path, tmp_path: Path) -> None:

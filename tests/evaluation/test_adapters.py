@@ -1,16 +1,14 @@
-"""Adapters: the margins are the model's, the bars are valid, and what is not installed is said."""
+"""Adapters: the margins are the model's, the bars are valid, and wrong answers are named."""
 
 from __future__ import annotations
-
-import sys
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from kronos.errors import ConfigError, MissingExtraError
+from kronos.errors import ConfigError
 from kronos.evaluation import metrics
-from kronos.evaluation.adapters import PointForecaster, QuantileForecaster, chronos_forecaster
+from kronos.evaluation.adapters import PointForecaster, QuantileForecaster, SampleForecaster
 from kronos.evaluation.protocol import CLOSE, Context, Forecaster
 
 
@@ -48,16 +46,27 @@ def test_point_models(context: Context) -> None:
     assert metrics.invalid_bars(paths).sum() == 0
 
 
+def test_sampled_closes_are_taken_as_they_are(context: Context) -> None:
+    closes = 50 * np.exp(np.random.default_rng(0).normal(0, 0.1, size=(7, 5)))
+    (paths,) = SampleForecaster("given", lambda *_: closes).forecast([context], 5, 7, 0)
+    assert paths[..., CLOSE] == pytest.approx(closes, rel=1e-12)
+    assert metrics.invalid_bars(paths).sum() == 0
+
+
 def test_models_that_answer_wrongly_are_named(context: Context) -> None:
     with pytest.raises(ConfigError, match="'odd'"):
         PointForecaster("odd", lambda closes, horizon: closes[:2]).forecast([context], 5, 1, 0)
-    with pytest.raises(ConfigError, match="positive prices"):
-        QuantileForecaster("odd", lambda c, h, q: np.zeros((1, h, len(q)))).forecast([context], 5, 9, 0)
+    with pytest.raises(ConfigError, match="not finite"):
+        QuantileForecaster("odd", lambda c, h, q: np.full((1, h, len(q)), np.nan)).forecast([context], 5, 9, 0)
+    with pytest.raises(ConfigError, match="2 of 1 contexts"):
+        QuantileForecaster("odd", lambda c, h, q: np.ones((2, h, len(q)))).forecast([context], 5, 9, 0)
+    with pytest.raises(ConfigError, match=r"\(3, 5\); expected \(7, 5\)"):
+        SampleForecaster("odd", lambda *_: np.ones((3, 5))).forecast([context], 5, 7, 0)
     with pytest.raises(ConfigError, match="ascend"):
         QuantileForecaster("odd", lognormal, (0.5, 0.1))
 
 
-def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "chronos", None)
-    with pytest.raises(MissingExtraError, match="chronos-forecasting"):
-        chronos_forecaster()
+def test_negative_prices_are_cut_at_a_thousandth(context: Context) -> None:
+    (paths,) = PointForecaster("bear", lambda closes, horizon: np.array([90.0, -5.0])).forecast([context], 2, 1, 0)
+    assert paths[0, :, CLOSE] == pytest.approx([90.0, 1e-3 * context.last_close])
+    assert metrics.invalid_bars(paths).sum() == 0

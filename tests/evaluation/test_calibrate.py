@@ -7,7 +7,9 @@ import pytest
 
 from kronos.errors import ConfigError
 from kronos.evaluation import calibrate
+from kronos.evaluation.baselines import RandomWalkResampled
 from kronos.evaluation.calibrate import WidthCurve
+from kronos.evaluation.windows import Window
 
 
 def forecasts(windows: int, seed: int, narrow: np.ndarray, samples: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -75,3 +77,30 @@ def test_split_by_time_leaves_the_embargo_out() -> None:
     assert days[judge].min() - days[fit].max() > np.timedelta64(2, "D")
     with pytest.raises(ConfigError):
         calibrate.split_by_time(days, np.timedelta64(0, "D"), 1.0)
+
+
+def test_judgement_in_words() -> None:
+    rng = np.random.default_rng(5)
+    narrow, truth = forecasts(400, 6, np.full(8, 0.6))
+    wide = narrow / 0.6
+    labels = np.repeat(np.arange(100), 4).astype(str)
+    better = calibrate.judge(narrow, wide, truth, labels)
+    assert better.words.startswith("Better calibrated")
+    assert better.crps_ratio.high < 1
+    assert better.before[0.9].value < 0.8
+    assert better.after[0.9].low < 0.9 < better.after[0.9].high
+    assert calibrate.judge(wide, narrow, truth, labels).words.startswith("Not better, keep")
+    again = np.cumsum(rng.normal(size=wide.shape), axis=2)  # other paths of the same law
+    assert calibrate.judge(wide, again, truth, labels).words.startswith(("No gain", "Not better"))
+
+
+def test_closes_are_sampled_in_units_of_volatility(window: Window) -> None:
+    forecaster, seen = RandomWalkResampled(), []
+    windows = [window] * 17
+    paths, truth = calibrate.sample_closes(forecaster, windows, 30, 0, seen.append)
+    assert paths.shape == (17, 30, 12)
+    assert seen == list(range(1, 18))
+    (own,) = forecaster.forecast([window.context], 12, 30, 0)
+    sigma = window.context.volatility()
+    assert paths[16] == pytest.approx(np.log(own[..., 3] / window.context.last_close) / sigma, abs=1e-9)
+    assert truth[0] == pytest.approx(np.log(window.truth[:, 3] / window.context.last_close) / sigma, abs=1e-9)

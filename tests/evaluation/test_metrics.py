@@ -132,6 +132,12 @@ def test_pit_sees_bias_and_narrowness() -> None:
     assert ((narrow < 0.05) | (narrow > 0.95)).mean() > 0.4
 
 
+def test_pit_histogram_is_a_density() -> None:
+    assert metrics.pit_histogram([0.1, 0.2, 0.3, 0.9, np.nan], bins=2).tolist() == [1.5, 0.5]
+    assert metrics.pit_histogram((np.arange(1000) + 0.5) / 1000) == pytest.approx(np.ones(20))
+    assert np.isnan(metrics.pit_histogram([np.nan])).all()
+
+
 def test_ks_distance_closed_forms() -> None:
     assert metrics.ks_distance([0.5]) == pytest.approx(0.5)
     assert metrics.ks_distance((np.arange(10) + 0.5) / 10) == pytest.approx(0.05)

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.report import clean, number, write_report
+from kronos.evaluation.report import clean, write_report
+from kronos.evaluation.report_tables import number
 from kronos.evaluation.rolling import as_series
 from kronos.evaluation.run import Evaluation, Plan, evaluate
 
@@ -51,14 +52,24 @@ def test_page_fetches_nothing_and_escapes_names(evaluation: Evaluation, tmp_path
     assert not re.search(r"""<(script|link|img)[^>]+(src|href)=["']?https?:""", html)
     body = html.split("</head>")[1]
     assert "<S0>" not in body
-    for heading in ("Verdict", "Price", "Return", "Volatility", "Generation", "Examples", "How to repeat it"):
+    for heading in (
+        "Verdict",
+        "What was asked",
+        "Price",
+        "Return",
+        "Volatility",
+        "Generation",
+        "Examples",
+        "How to repeat it",
+    ):
         assert f"<h2>{heading}</h2>" in body
-    assert body.count("plotly-graph-div") == 3 + 3  # calibration, PIT, horizon, three examples
-    assert "numpy" in body
+    assert body.count("plotly-graph-div") == 3 + 2 + 3  # ratio, calibration, PIT, a horizon per market, three examples
+    for fact in ("numpy", "Settings", "Versions", "took", "num_samples"):
+        assert fact in body
 
 
 def test_numbers_are_shown_with_their_interval_or_a_dash() -> None:
-    assert number({"value": 0.51234, "low": 0.5, "high": 0.53}, 3) == "0.512 <small>[0.500, 0.530]</small>"
+    assert number({"value": 0.51234, "low": 0.5, "high": 0.53}, 3) == "0.512<br><small>0.500 … 0.530</small>"
     assert number({"value": 0.5, "low": float("nan"), "high": float("nan")}, 2) == "0.50"
     assert number(float("nan"), 2) == "–"
     assert number(None, 2) == "–"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,14 @@ import pytest
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
 from kronos.evaluation.protocol import CLOSE, Context, FloatArray
-from kronos.evaluation.rolling import LeakWarning, cross_validate, rolling_windows, score_windows
+from kronos.evaluation.rolling import (
+    LeakWarning,
+    cross_validate,
+    rolling_windows,
+    score_windows,
+    training_end,
+    warn_of_leaks,
+)
 from kronos.evaluation.store import ResultStore
 from kronos.evaluation.windows import Window
 
@@ -127,6 +135,44 @@ def test_processes_give_the_same_table(make_bars: Maker) -> None:
     pd.testing.assert_frame_equal(one, two)
 
 
+class Made(RandomWalkResampled):
+    """Cannot be copied to a process, but be made anew there."""
+
+    parallel = False
+
+    def __init__(self, stretch: float = 1.0) -> None:
+        super().__init__()
+        self.name, self.fingerprint, self.lock = "made", f"{stretch}", (_ for _ in ())  # a generator has no copy
+        self.recipe = Made
+
+
+@pytest.mark.slow
+def test_forecasters_are_made_anew_in_processes(make_bars: Maker) -> None:
+    windows = rolling_windows(market(make_bars), 100, 6, n_windows=32)
+    one, two = (score_windows(windows, [Made()], 20, workers=w) for w in (1, 2))
+    pd.testing.assert_frame_equal(one, two)
+    with pytest.raises(ConfigError, match="'made' was changed after it was loaded"):
+        score_windows(windows, [Made(2.0)], 20, workers=2)
+
+
+def test_contexts_stay_read_only_in_another_process(window: Window) -> None:
+    copied = pickle.loads(pickle.dumps(window.context))
+    assert np.array_equal(copied.values, window.context.values)
+    with pytest.raises(ValueError, match="read-only"):
+        copied.values[0, 0] = 1.0
+
+
+def test_figures_of_a_set_of_windows_are_kept(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    assert store.figures("a") is None
+    store.keep_figures("a", {"score": 0.25, "undefined": float("nan")})
+    found = ResultStore(tmp_path).figures("a")
+    assert found is not None
+    assert found["score"] == 0.25
+    assert np.isnan(found["undefined"])
+    assert not list(tmp_path.glob("*.draft"))
+
+
 def test_progress_counts_to_the_end(make_bars: Maker) -> None:
     calls: list[tuple[int, int]] = []
     windows = rolling_windows(market(make_bars), 100, 6, n_windows=20)
@@ -144,6 +190,27 @@ def test_training_that_reaches_into_the_test_is_said(make_bars: Maker) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cross_validate(bars, [late], 6, n_windows=4, context=100)
+
+
+def test_the_end_of_training_is_that_of_the_market() -> None:
+    one = Counting()
+    assert training_end(one, "crypto_1h") is None
+    one.training_cutoff = np.datetime64("2024-07-01")  # type: ignore[attr-defined]
+    assert training_end(one, "crypto_1h") == np.datetime64("2024-07-01")
+    dates = {"fx_1h": "2018-10-30", "fx_4h": "2019-10-15", "crypto_5m": "2024-07-01", "start": "2017-01-01"}
+    one.training_cutoffs = {group: np.datetime64(date) for group, date in dates.items()}  # type: ignore[attr-defined]
+    assert training_end(one, "fx_1d") == np.datetime64("2019-10-15")  # fx_4h shares its moves
+    assert training_end(one, "metal_1d") == np.datetime64("2024-07-01")  # unknown: the latest of all
+    one.training_cutoffs["start"] = np.datetime64("2022-01-01")  # type: ignore[attr-defined]
+    assert training_end(one, "fx_1d") == np.datetime64("2022-01-01")
+
+
+def test_a_silent_training_is_said_only_of_those_who_were_trained(make_bars: Maker) -> None:
+    windows = rolling_windows(market(make_bars), 100, 6, n_windows=3)
+    silent = Counting("silent")
+    silent.training_cutoff = None  # type: ignore[attr-defined]
+    with pytest.warns(LeakWarning, match="silent does not state until when"):
+        assert len(warn_of_leaks([silent, Counting(), *make_baselines("all")], windows)) == 1
 
 
 def test_wrong_requests_are_refused(make_bars: Maker, window: Window) -> None:

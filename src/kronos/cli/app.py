@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kronos.cli import backtest, bars, evaluate, finetune, forecast, models, qlib, train
+from kronos.cli import backtest, bars, calibrate, evaluate, finetune, forecast, models, qlib, train
 
 app = typer.Typer(
     name="kronos",
@@ -37,6 +37,7 @@ def root(
 
 app.command()(forecast.forecast)
 app.command()(evaluate.evaluate)
+app.command()(calibrate.calibrate)
 app.command()(finetune.finetune)
 app.command()(backtest.backtest)
 app.add_typer(train.app, name="train")

@@ -188,7 +188,7 @@ def score(
     """Scores of the new weights, of the start and of baselines, one row a forecast; and notes on leaks."""
     import warnings
 
-    from kronos.cli.evaluate import load_forecaster
+    from kronos.cli.forecasters import load_forecaster
     from kronos.evaluation.baselines import make_baselines
     from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
     from kronos.evaluation.summary import per_window

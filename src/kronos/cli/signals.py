@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from kronos.backtest.config import ResearchConfig
     from kronos.backtest.provider import Provider
-    from kronos.cli.evaluate import PredictorForecaster
+    from kronos.cli.forecasters import PredictorForecaster
 
 FOLDER = "signals"
 
@@ -42,7 +42,7 @@ class PredictorSampler:
 
 def load_sampler(config: ResearchConfig, device: str | None) -> tuple[PredictorSampler, str | None]:
     """The sampler of a research file, and the last date that its checkpoint says it was trained on."""
-    from kronos.cli.evaluate import load_forecaster
+    from kronos.cli.forecasters import load_forecaster
 
     asked = config.signals
     forecaster = load_forecaster(

@@ -7,23 +7,71 @@ the baselines do, so that they can stand in the same table; what is theirs is th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from kronos.errors import ConfigError, MissingExtraError
+from kronos.errors import ConfigError
 from kronos.evaluation.baselines import BarShapes, build_bars, context_rng
-from kronos.evaluation.protocol import CLOSE, Context, FloatArray
+from kronos.evaluation.protocol import CLOSE, Context, FloatArray, Forecaster
 
 #: Closes of each context (T,), the horizon, the levels -> quantiles of the closes (N, H, Q).
 QuantileModel = Callable[[Sequence[FloatArray], int, Sequence[float]], FloatArray]
+#: Context, its closes (T,), the horizon, number of paths, seed -> closes (S, H).
+SampleModel = Callable[[Context, FloatArray, int, int, int], FloatArray]
 #: Closes of one context (T,), the horizon -> closes (H,).
 PointModel = Callable[[FloatArray, int], Any]
 
+Recipe = Callable[[], Forecaster]
+
+#: A price cannot be negative, but a model of raw closes may say so of a far quantile: it is cut at this share of the
+#: last close.
+FLOOR = 1e-3
 DEFAULT_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def as_prices(name: str, found: Any, shape: tuple[int, ...], last_close: float) -> FloatArray:
+    """What a model answered for one context, as positive prices of the expected shape.
+
+    Raises:
+        ConfigError: another shape, or numbers that are not finite.
+    """
+    prices = np.asarray(found, dtype=float)
+    if prices.shape != shape or not np.isfinite(prices).all():
+        broken = "" if prices.shape != shape else ", some of them not finite"
+        raise ConfigError(f"forecaster {name!r} answered with prices of shape {prices.shape}{broken}; expected {shape}")
+    return np.asarray(np.maximum(prices, FLOOR * last_close))
+
+
+class SampleForecaster:
+    """A model that draws paths of the close: those are taken as they are.
+
+    Args:
+        name: for the tables.
+        model: see :data:`SampleModel`.
+    """
+
+    fingerprint = ""
+    recipe: Recipe | None = None
+    training_cutoff: np.datetime64[Any] | None
+
+    def __init__(self, name: str, model: SampleModel) -> None:
+        self.name, self._model = name, model
+
+    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+        """Sample paths (num_samples, horizon, 6) for each context."""
+        out = []
+        for context in contexts:
+            past = context.values[:, CLOSE].copy()
+            found = self._model(context, past, horizon, num_samples, seed)
+            closes = as_prices(self.name, found, (num_samples, horizon), context.last_close)
+            rng, shapes = context_rng(seed, context), BarShapes.of(context)
+            picked = rng.integers(len(shapes.move), size=closes.shape)
+            moves = np.diff(np.log(closes), axis=1, prepend=np.log(context.last_close))
+            out.append(build_bars(context.last_close, shapes, picked, moves, np.ones(picked.shape)))
+        return out
 
 
 class QuantileForecaster:
@@ -36,9 +84,13 @@ class QuantileForecaster:
 
     Args:
         name: for the tables.
-        model: see :data:`QuantileModel`; its closes must be positive.
+        model: see :data:`QuantileModel`.
         levels: asked of the model, ascending, at least two.
     """
+
+    fingerprint = ""
+    recipe: Recipe | None = None
+    training_cutoff: np.datetime64[Any] | None
 
     def __init__(self, name: str, model: QuantileModel, levels: Sequence[float] = DEFAULT_LEVELS) -> None:
         rising = all(a < b for a, b in pairwise(levels))
@@ -49,16 +101,14 @@ class QuantileForecaster:
     def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
         """Sample paths (num_samples, horizon, 6) for each context."""
         closes = [context.values[:, CLOSE].copy() for context in contexts]
-        quantiles = np.asarray(self._model(closes, horizon, self._levels), dtype=float)
-        if quantiles.shape != (len(contexts), horizon, len(self._levels)) or not (quantiles > 0).all():
-            raise ConfigError(
-                f"forecaster {self.name!r}: quantiles of shape {quantiles.shape} for {len(contexts)} contexts, "
-                f"{horizon} steps and {len(self._levels)} levels; they must be positive prices"
-            )
-        return [
-            self._paths(context, np.sort(own, axis=-1), num_samples, seed)
-            for context, own in zip(contexts, quantiles, strict=True)
-        ]
+        found = self._model(closes, horizon, self._levels)
+        if len(found) != len(contexts):
+            raise ConfigError(f"forecaster {self.name!r} answered {len(found)} of {len(contexts)} contexts")
+        out = []
+        for context, own in zip(contexts, found, strict=True):
+            quantiles = as_prices(self.name, own, (horizon, len(self._levels)), context.last_close)
+            out.append(self._paths(context, np.sort(quantiles, axis=-1), num_samples, seed))
+        return out
 
     def _paths(self, context: Context, quantiles: FloatArray, num_samples: int, seed: int) -> FloatArray:
         wanted = np.asarray(stats.norm.ppf((np.arange(num_samples) + 0.5) / num_samples))
@@ -81,7 +131,7 @@ def _interpolate(wanted: FloatArray, known: FloatArray, values: FloatArray) -> F
 
 
 class PointForecaster:
-    """A model that gives one close per step, such as a statsmodels result: ``lambda y, h: ARIMA(y).fit().forecast(h)``.
+    """A model that gives one close per step (those of statsmodels: :mod:`kronos.evaluation.statsmodels`).
 
     One path per context: it has errors and directions, but no intervals.
     """
@@ -93,38 +143,10 @@ class PointForecaster:
         """One path (1, horizon, 6) for each context; each bar opens at the close before it and has no shadows."""
         out = []
         for context in contexts:
-            closes = np.asarray(self._model(context.values[:, CLOSE].copy(), horizon), dtype=float)
-            if closes.shape != (horizon,) or not (closes > 0).all():
-                raise ConfigError(
-                    f"forecaster {self.name!r} gave {closes.shape} closes, expected {horizon} positive ones"
-                )
+            found = self._model(context.values[:, CLOSE].copy(), horizon)
+            closes = as_prices(self.name, found, (horizon,), context.last_close)
             opens = np.concatenate([[context.last_close], closes[:-1]])
             prices = np.stack([opens, np.maximum(opens, closes), np.minimum(opens, closes), closes], axis=-1)
             traded = np.broadcast_to(context.values[-1, CLOSE + 1 :], (horizon, 2))
             out.append(np.concatenate([prices, traded], axis=-1)[None])
         return out
-
-
-def chronos_forecaster(
-    name: str = "amazon/chronos-bolt-small", device: str = "cpu", levels: Sequence[float] = DEFAULT_LEVELS
-) -> QuantileForecaster:
-    """A Chronos, Chronos-Bolt or Chronos-2 checkpoint, through the package ``chronos-forecasting``.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-    """
-    try:
-        chronos = import_module("chronos")
-    except ImportError as error:
-        raise MissingExtraError("chronos-forecasting", "eval", "Judging a Chronos checkpoint") from error
-    import torch
-
-    pipeline = chronos.BaseChronosPipeline.from_pretrained(name, device_map=device)
-
-    def quantiles(closes: Sequence[FloatArray], horizon: int, levels: Sequence[float]) -> FloatArray:
-        series = [torch.tensor(values, dtype=torch.float32) for values in closes]
-        found, _ = pipeline.predict_quantiles(series, prediction_length=horizon, quantile_levels=list(levels))
-        rows = [np.asarray(one, dtype=float).reshape(horizon, len(levels)) for one in found]
-        return np.stack(rows)  # Chronos-2 gives one (1, H, Q) per series, the others one (N, H, Q)
-
-    return QuantileForecaster(name.rsplit("/", 1)[-1], quantiles, levels)

@@ -7,7 +7,7 @@ of time fits, the second half judges: :func:`split_by_time`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from kronos.errors import ConfigError
 from kronos.evaluation import metrics
-from kronos.evaluation.protocol import CLOSE
+from kronos.evaluation.protocol import CLOSE, Forecaster, forecast_in_batches
+from kronos.evaluation.statistics import Estimate, cluster_bootstrap, first_mean, ratio_of_means
 from kronos.evaluation.windows import Window
 
 FloatArray = npt.NDArray[np.float64]
@@ -168,6 +169,77 @@ def relative_closes(window: Window, paths: npt.NDArray[Any]) -> tuple[FloatArray
     start, sigma = np.log(window.context.last_close), window.context.volatility()
     made, real = np.log(np.asarray(paths, float)[..., CLOSE]), np.log(window.truth[:, CLOSE])
     return (made - start) / sigma, (real - start) / sigma
+
+
+def sample_closes(
+    forecaster: Forecaster,
+    windows: Sequence[Window],
+    num_samples: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Forecasts of windows of one horizon as :func:`relative_closes`: paths (N, S, H) and truths (N, H).
+
+    ``progress`` is called with the number of windows that are done.
+    """
+    pairs = []
+    contexts = [window.context for window in windows]
+    for index, paths in forecast_in_batches(
+        forecaster, contexts, len(windows[0].truth), num_samples, seed, batch_size=16
+    ):
+        pairs.append(relative_closes(windows[index], paths))
+        if progress is not None:
+            progress(index + 1)
+    return np.stack([paths for paths, _ in pairs]), np.stack([truth for _, truth in pairs])
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a calibration did to forecasts of windows that it was not fitted on; intervals of 95 % by clusters.
+
+    ``crps_ratio`` is mean CRPS after over before, of the same windows; below 1 is better.
+    """
+
+    before: dict[float, Estimate]
+    after: dict[float, Estimate]
+    crps_ratio: Estimate
+
+    @property
+    def words(self) -> str:
+        """The verdict in a sentence."""
+        errors = [
+            float(np.mean([abs(found.value - level) for level, found in side.items()]))
+            for side in (self.before, self.after)
+        ]
+        ratio = self.crps_ratio
+        moved = f"coverage was off by {errors[0]:.3f} on average and is now by {errors[1]:.3f}"
+        figure = f"CRPS is {ratio.value:.4f} of what it was [{ratio.low:.4f}, {ratio.high:.4f}]"
+        further, sharper = errors[1] > errors[0], ratio.high < 1
+        if sharper and further:
+            return f"A better score, but intervals that say less what they cover: {moved}; {figure}."
+        if further or ratio.low > 1:
+            return f"Not better, keep the checkpoint as it was: {moved}; {figure}."
+        if sharper or errors[1] < 0.8 * errors[0]:
+            return f"Better calibrated on later windows: {moved}; {figure}."
+        return f"No gain shown on later windows: {moved}; {figure}."
+
+
+def judge(before: FloatArray, after: FloatArray, truth: FloatArray, clusters: npt.NDArray[Any]) -> Judgement:
+    """Forecasts before and after a calibration, (N, S, H) each, against truths (N, H).
+
+    Args:
+        clusters: (N,) labels of windows that move together, see ``summary.cluster_labels``.
+    """
+    sides: list[dict[float, Estimate]] = []
+    scores = []
+    for paths in (before, after):
+        _check(paths, truth)
+        samples = np.moveaxis(paths, 1, -1)
+        inside = {level: metrics.covered(truth, samples, level).mean(axis=1) for level in metrics.LEVELS}
+        sides.append({level: cluster_bootstrap(clusters, hits, first_mean) for level, hits in inside.items()})
+        scores.append(metrics.crps(truth, samples).mean(axis=1))
+    ratio = cluster_bootstrap(clusters, np.column_stack(scores[::-1]), ratio_of_means)
+    return Judgement(sides[0], sides[1], ratio)
 
 
 def split_by_time(

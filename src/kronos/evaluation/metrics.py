@@ -130,6 +130,19 @@ def randomised_pit(truth: ArrayLike, samples: ArrayLike, rng: np.random.Generato
     return np.asarray((below + rng.random(below.shape) * (1 + equal)) / (x.shape[-1] + 1))
 
 
+def pit_histogram(values: ArrayLike, bins: int = 20) -> FloatArray:
+    """Density of PIT values in equal bins of (0, 1): (bins,), mean 1, no unit; flat is calibrated.
+
+    A U says that the forecast is too narrow, a hump too wide, a slope biased. NaN values are left out; without any
+    other, every bin is NaN.
+    """
+    u = np.asarray(values, float).ravel()
+    u = u[np.isfinite(u)]
+    if u.size == 0:
+        return np.full(bins, np.nan)
+    return np.asarray(np.histogram(u, bins=bins, range=(0.0, 1.0))[0] / u.size * bins)
+
+
 def ks_distance(values: ArrayLike) -> float:
     """Largest distance between the empirical distribution of ``values`` and the uniform one on (0, 1).
 

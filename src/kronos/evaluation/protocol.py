@@ -59,6 +59,10 @@ class Context:
                 f"timestamps; give (T, {len(FEATURES)}) with T ≥ 2"
             )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Built anew in another process, where a plain copy would be writable."""
+        return Context, (self.symbol, self.timestamps, self.values, self.future_timestamps, self.zone)
+
     @property
     def cutoff(self) -> np.datetime64:
         """Time of the last known bar."""
@@ -93,9 +97,10 @@ class Forecaster(Protocol):
     num_samples equal paths or a single one.
 
     Optional attributes that the evaluation reads where they exist: ``fingerprint`` (str, distinguishes stored
-    scores), ``training_cutoff`` (datetime64, the last date it was trained on), ``parallel`` (bool, may be copied to
-    other processes), and ``nats(context, truth) -> (H,)``, the negative log-likelihood of the true bars, called only
-    after the forecast is in.
+    scores), ``training_cutoff`` (datetime64, the last date it was trained on) and ``training_cutoffs`` (the same by
+    market), ``parallel`` (bool, may be copied to other processes), ``recipe`` (a callable that can be copied there
+    instead, and makes the forecaster anew), and ``nats(context, truth) -> (H,)``, the negative log-likelihood of the
+    true bars, called only after the forecast is in.
     """
 
     name: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from kronos.evaluation.metrics import sample_quantile
+from kronos.evaluation.metrics import pit_histogram, sample_quantile
 from kronos.evaluation.protocol import CLOSE
 
 if TYPE_CHECKING:
@@ -79,30 +79,60 @@ def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[
     for name in names:
         pit = table.loc[table["forecaster"] == name, "pit"].dropna().to_numpy()
         if pit.size:
-            height = np.histogram(pit, bins=edges)[0] / pit.size * 20
-            chart.add_scatter(
-                x=(edges[:-1] + edges[1:]) / 2, y=height, mode="lines", line={**styles[name], "shape": "hvh"}, name=name
-            )
+            height = pit_histogram(pit, len(edges) - 1)
+            steps = np.append(height, height[-1])
+            chart.add_scatter(x=edges, y=steps, mode="lines", line={**styles[name], "shape": "hv"}, name=name)
     chart.add_hline(y=1.0, line={"color": INK, "width": 1})
     chart.update_xaxes(title="rank of the truth among the paths")
     chart.update_yaxes(title="density", rangemode="tozero")
     return dress(chart, 430, title="PIT")
 
 
-def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[str, Any]]) -> go.Figure:
-    """Mean CRPS over the yardstick's at each step; below one is better."""
+def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[str, Any]], market: str) -> go.Figure:
+    """Mean CRPS over the yardstick's at each step of one market; below one is better.
+
+    Single-path forecasts would flatten everything else; they stay in the tables.
+    """
     import plotly.graph_objects as go
 
     means = table.groupby(["forecaster", "step"])["crps"].mean()
+    spread = table.groupby("forecaster")["num_samples"].max() > 1
     chart = go.Figure()
+    chart.add_hline(y=1.0, line={"color": INK, "width": 1})
     for name, style in styles.items():
-        if name in means.index.get_level_values(0):
+        if name != yardstick and spread.get(name, False):
             ratio = means[name] / means[yardstick]
-            if ratio.max() < 2.5:  # point forecasts would flatten everything else; they stay in the tables
-                chart.add_scatter(x=ratio.index, y=ratio, mode="lines", name=name, line=style)
+            chart.add_scatter(x=ratio.index, y=ratio, mode="lines", name=name, line=style)
     chart.update_xaxes(title="bars ahead")
     chart.update_yaxes(title=f"CRPS / {yardstick}")
-    return dress(chart, 430, title="CRPS by horizon")
+    return dress(chart, 430, title=f"CRPS by horizon, {market}")
+
+
+def ratio_chart(rows: dict[str, dict[str, Any]], yardstick: str, models: Sequence[str]) -> go.Figure:
+    """CRPS over the yardstick's with its 95 % interval, a line per forecaster; left of one is better."""
+    import plotly.graph_objects as go
+
+    names = [*(n for n in rows if n not in models and n != yardstick), *models][::-1]
+    found = [rows[name]["crps_ratio"] for name in names]
+    value = np.array([one["value"] for one in found])
+    chart = go.Figure()
+    chart.add_vline(x=1.0, line={"color": INK, "width": 1})
+    chart.add_scatter(
+        x=value,
+        y=names,
+        mode="markers",
+        marker={"size": 9, "color": [PALETTE[0] if name in models else INK for name in names]},
+        error_x={
+            "array": np.array([one["high"] for one in found]) - value,
+            "arrayminus": value - np.array([one["low"] for one in found]),
+            "symmetric": False,
+            "color": INK,
+        },
+        showlegend=False,
+    )
+    chart.update_xaxes(title=f"CRPS / {yardstick}, with 95 % intervals")
+    chart.update_yaxes(automargin=True, autorange="reversed")
+    return dress(chart, 430, title="How good, all windows")
 
 
 def example_chart(example: Example) -> go.Figure:
@@ -112,8 +142,8 @@ def example_chart(example: Example) -> go.Figure:
     context, truth = example.window.context, example.window.truth
     shown = min(len(context.timestamps), 3 * len(truth))
     past, ahead = np.arange(1 - shown, 1), np.arange(len(truth) + 1)  # bars, since nights would draw as long lines
-    chart = go.Figure()
-    chart.add_scatter(x=past, y=context.values[-shown:, CLOSE], line={"color": INK, "width": 1.3}, name="past")
+    chart, past_line = go.Figure(), {"color": INK, "width": 1.3}
+    chart.add_scatter(x=past, y=context.values[-shown:, CLOSE], mode="lines", line=past_line, name="past")
 
     def joined(values: Any) -> Any:
         return np.concatenate([[context.last_close], values])
@@ -121,18 +151,15 @@ def example_chart(example: Example) -> go.Figure:
     closes = example.paths[..., CLOSE].T
     for level, fill in BANDS:
         ends = sample_quantile(closes, [(1 - level) / 2, (1 + level) / 2])
-        chart.add_scatter(x=ahead, y=joined(ends[:, 1]), line={"width": 0}, showlegend=False, hoverinfo="skip")
-        chart.add_scatter(
-            x=ahead,
-            y=joined(ends[:, 0]),
-            line={"width": 0},
-            fill="tonexty",
-            fillcolor=fill,
-            name=f"{level:.0%}",
-            hoverinfo="skip",
-        )
-    chart.add_scatter(x=ahead, y=joined(np.median(closes, axis=1)), line={"color": PALETTE[0]}, name="median")
-    chart.add_scatter(x=ahead, y=joined(truth[:, CLOSE]), line={"color": TRUTH, "width": 2}, name="what came")
+        edge: dict[str, Any] = {"x": ahead, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+        chart.add_scatter(y=joined(ends[:, 1]), showlegend=False, **edge)
+        chart.add_scatter(y=joined(ends[:, 0]), fill="tonexty", fillcolor=fill, name=f"{level:.0%}", **edge)
+    chart.add_scatter(
+        x=ahead, y=joined(np.median(closes, axis=1)), mode="lines", line={"color": PALETTE[0]}, name="median"
+    )
+    chart.add_scatter(
+        x=ahead, y=joined(truth[:, CLOSE]), mode="lines", line={"color": TRUTH, "width": 2}, name="what came"
+    )
     where = f"{example.window.group} {context.symbol}".strip()
     title = f"{example.kind}: {where}, {np.datetime_as_string(context.cutoff, unit='m')}, CRPS {example.crps:.2f} σ"
     chart.update_xaxes(title="bars after the cutoff")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.protocol import Forecaster, TimeArray, check_paths
-from kronos.evaluation.scoring import score_window
+from kronos.evaluation.jobs import Job, batches, identity, score_jobs
+from kronos.evaluation.protocol import Forecaster, TimeArray
 from kronos.evaluation.store import ResultStore, window_id
 from kronos.evaluation.windows import MAX_JUMP, NO_TIME, Refusals, Series, Window, candidate_ends
 
 Progress = Callable[[int, int], None]
+#: In ``training_cutoffs``: the bars of the weights that a fine-tuning started from.
+START = "start"
 BarsInput = pd.DataFrame | Mapping[str, pd.DataFrame] | Mapping[str, Series]
 
 
@@ -102,72 +103,53 @@ def rolling_windows(
     return [window for _, _, window in found]
 
 
-def identity(forecaster: Forecaster) -> str:
-    """What distinguishes a forecaster's stored scores: its name and, where it has one, its fingerprint."""
-    return f"{forecaster.name}|{getattr(forecaster, 'fingerprint', '')}"
+def training_end(forecaster: Forecaster, market: str) -> np.datetime64[Any] | None:
+    """The last date of what a forecaster was trained on, as far as a market is concerned; None: it states none.
+
+    Where ``training_cutoffs`` gives dates by group, those of the same market count (the name up to its last
+    underscore: ``crypto_1h`` and ``crypto_15m`` share their moves), and what the weights started from. A market that
+    is not among them gets ``training_cutoff``, the latest of all.
+    """
+    by_group = getattr(forecaster, "training_cutoffs", None) or {}
+    name = market.rsplit("_", 1)[0]
+    own = [date for group, date in by_group.items() if group.rsplit("_", 1)[0] == name]
+    if own:
+        return np.datetime64(max([*own, *(date for group, date in by_group.items() if group == START)]))
+    end = getattr(forecaster, "training_cutoff", None)
+    return None if end is None else np.datetime64(end)
 
 
 def warn_of_leaks(forecasters: Sequence[Forecaster], windows: Sequence[Window]) -> list[str]:
     """One sentence, and a :class:`LeakWarning`, for each forecaster whose training reaches into the test dates.
 
-    A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64); one without makes
-    no claim and gets no warning.
+    A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64), and by market in
+    ``training_cutoffs``. One whose attribute is None was trained, but says not until when: that is told too. One
+    without the attribute makes no claim and gets no warning.
     """
     notes = []
     for forecaster in forecasters:
-        end = getattr(forecaster, "training_cutoff", None)
-        if end is None or not windows:
+        if not windows or not hasattr(forecaster, "training_cutoff"):
             continue
-        early = sum(bool(w.context.future_timestamps[0] <= np.datetime64(end)) for w in windows)
+        ends = {market: training_end(forecaster, market) for market in {w.group for w in windows}}
+        early = [
+            (end, w) for w in windows if (end := ends[w.group]) is not None and w.context.future_timestamps[0] <= end
+        ]
         if early:
+            last = np.datetime_as_string(max(end for end, _ in early), unit="D")
+            where = ", ".join(sorted({w.group for _, w in early} - {""}))
             notes.append(
-                f"{forecaster.name} was trained on bars up to {np.datetime_as_string(np.datetime64(end), unit='D')}: "
-                f"{early} of {len(windows)} test windows begin before; their scores may be memory, not skill"
+                f"{forecaster.name} was trained on bars up to {last}: {len(early)} of {len(windows)} test windows "
+                f"begin before{f' ({where})' if where else ''}; their scores may be memory, not skill"
             )
-            warnings.warn(notes[-1], LeakWarning, stacklevel=2)
+        elif all(end is None for end in ends.values()):
+            notes.append(
+                f"{forecaster.name} does not state until when it was trained: nobody can say which of the test windows "
+                "it has seen"
+            )
+        else:
+            continue
+        warnings.warn(notes[-1], LeakWarning, stacklevel=2)
     return notes
-
-
-def score_batch(forecaster: Forecaster, windows: Sequence[Window], num_samples: int, seed: int) -> pd.DataFrame:
-    """Forecast one batch of windows of equal horizon and score it: one row per window and step."""
-    contexts = [window.context for window in windows]
-    horizon = len(windows[0].truth)
-    fell_back = getattr(forecaster, "fallbacks", 0)
-    answer = check_paths(forecaster.forecast(contexts, horizon, num_samples, seed), contexts, horizon, forecaster.name)
-    fell_back = getattr(forecaster, "fallbacks", 0) - fell_back
-    tables = []
-    nats_of = getattr(forecaster, "nats", None)  # asked only after the forecast is in
-    for window, paths in zip(windows, answer, strict=True):
-        score = score_window(window, paths, seed)
-        score.steps["nats"] = np.full(horizon, np.nan) if nats_of is None else nats_of(window.context, window.truth)
-        table = pd.DataFrame(
-            {
-                "group": window.group,
-                "symbol": window.context.symbol,
-                "date": window.date,
-                "cutoff": window.context.cutoff,
-                "timestamp": window.context.future_timestamps,
-                "step": np.arange(1, horizon + 1),
-                "forecaster": forecaster.name,
-                "forecaster_id": identity(forecaster),
-                "window_id": window_id(window, num_samples, seed),
-            }
-        )
-        columns: dict[str, Any] = {**score.steps, **score.whole, "fallback": fell_back / len(windows)}
-        tables.append(pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _batches(windows: Sequence[Window], size: int) -> Iterator[list[Window]]:
-    """Runs of windows of one horizon, at most ``size`` long."""
-    batch: list[Window] = []
-    for window in windows:
-        if batch and (len(batch) == size or len(window.truth) != len(batch[0].truth)):
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch
 
 
 def score_windows(
@@ -187,7 +169,8 @@ def score_windows(
         forecasters: their names must differ.
         num_samples, seed: given to every forecaster.
         store: where finished batches are kept; what it holds already is not computed again.
-        workers: processes for forecasters with ``parallel = True`` (the baselines); others run in this process.
+        workers: processes of one thread each, for forecasters that can be copied or made anew there (baselines,
+            checkpoints on the CPU); others run in this process.
         progress: called with (done, total) pairs of (forecaster, window).
 
     Returns:
@@ -201,15 +184,16 @@ def score_windows(
     store = ResultStore() if store is None else store
     ids = {id(window): window_id(window, num_samples, seed) for window in windows}
     ready, total = store.done(), len(windows) * len(forecasters)
-    done = 0
+    jobs: list[Job] = []
     for forecaster in forecasters:
         missing = [w for w in windows if (identity(forecaster), ids[id(w)]) not in ready]
-        done += len(windows) - len(missing)
-        for rows, number in _scored(forecaster, missing, num_samples, seed, workers):
-            store.add(rows)
-            done += number
-            if progress is not None:
-                progress(done, total)
+        jobs += [(forecaster, batch) for batch in batches(missing)]
+    done = total - sum(len(batch) for _, batch in jobs)
+    for rows, number in score_jobs(jobs, num_samples, seed, workers):
+        store.add(rows)
+        done += number
+        if progress is not None:
+            progress(done, total)
     table = store.read([identity(f) for f in forecasters], list(ids.values()))
     order = {name: place for place, name in enumerate(names)}
     if table.empty:
@@ -217,23 +201,6 @@ def score_windows(
     table["_order"] = table["forecaster"].map(order)
     table = table.sort_values(["_order", "date", "group", "symbol", "step"], kind="stable").drop(columns="_order")
     return table.reset_index(drop=True)
-
-
-def _scored(
-    forecaster: Forecaster, windows: Sequence[Window], num_samples: int, seed: int, workers: int
-) -> Iterator[tuple[pd.DataFrame, int]]:
-    """Batches of scores as they are finished."""
-    batches = list(_batches(windows, 32))
-    if workers > 1 and getattr(forecaster, "parallel", False) and len(batches) > workers:
-        from multiprocessing import get_context
-
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = {pool.submit(score_batch, forecaster, batch, num_samples, seed): len(batch) for batch in batches}
-            for job in as_completed(jobs):
-                yield job.result(), jobs[job]
-        return
-    for batch in batches:
-        yield score_batch(forecaster, batch, num_samples, seed), len(batch)
 
 
 def cross_validate(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -14,21 +15,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kronos.errors import DataError
+from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import BASELINE_NAMES
 from kronos.evaluation.generation import STEPS, generation_figures
+from kronos.evaluation.investment import Trade, invest
+from kronos.evaluation.jobs import identity
 from kronos.evaluation.protocol import FloatArray, Forecaster, forecast_in_batches
 from kronos.evaluation.rolling import (
     LeakWarning,
     Progress,
-    identity,
     no_windows_message,
     rolling_windows,
     score_windows,
     warn_of_leaks,
 )
-from kronos.evaluation.store import ResultStore
-from kronos.evaluation.summary import Comparison, compare, per_window, task_tables
+from kronos.evaluation.store import ResultStore, window_id
+from kronos.evaluation.summary import SILENT, Comparison, compare, corrected, per_window, task_tables
 from kronos.evaluation.tasks import TASKS, check_tasks, paper_window
 from kronos.evaluation.windows import Refusals, Series, Window
 
@@ -36,6 +38,8 @@ Markets = Mapping[str, Mapping[str, Series]]
 ForecastersOf = Callable[[str], Sequence[Forecaster]]
 
 YARDSTICK = "rw-resampled"
+#: Tasks that are not scored window by window.
+APART = ("generation", "investment")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Plan:
         max_symbols: at most so many symbols per market, drawn by ``seed``.
         num_samples: paths per forecast.
         seed: of the paths and of every random draw.
-        after: the first bar to forecast lies later than this.
+        after: the first bar to forecast lies later than this; by market where it is a mapping.
         max_generated: windows used by the generation task; ``generation_steps``: training steps of its networks.
         workers: processes for the baselines.
     """
@@ -62,10 +66,19 @@ class Plan:
     max_symbols: int | None = 30
     num_samples: int = 50
     seed: int = 0
-    after: np.datetime64[Any] | None = None
+    after: np.datetime64[Any] | Mapping[str, np.datetime64[Any]] | None = None
     max_generated: int = 400
     generation_steps: int = STEPS
     workers: int = 1
+
+    def after_in(self, market: str) -> np.datetime64[Any] | None:
+        """The date that the forecasts of a market must be later than, if there is one."""
+        return self.after.get(market) if isinstance(self.after, Mapping) else self.after
+
+    def as_dict(self, markets: Iterable[str]) -> dict[str, Any]:
+        """The settings for JSON."""
+        after = {market: date for market in markets if (date := self.after_in(market)) is not None}
+        return {**asdict(self), "after": {market: str(date) for market, date in after.items()} or None}
 
 
 @dataclass(eq=False)
@@ -88,6 +101,18 @@ class Evaluation:
     examples: list[Example] = field(default_factory=list)
 
 
+def chosen_symbols(markets: Markets, plan: Plan) -> dict[str, dict[str, Series]]:
+    """At most ``plan.max_symbols`` symbols of each market, drawn by the seed."""
+    out = {}
+    for market, series in markets.items():
+        names = sorted(series)
+        if plan.max_symbols is not None and len(names) > plan.max_symbols:
+            rng = np.random.default_rng([plan.seed, len(names)])
+            names = sorted(rng.choice(names, size=plan.max_symbols, replace=False).tolist())
+        out[market] = {name: series[name] for name in names}
+    return out
+
+
 def draw_markets(
     markets: Markets, plan: Plan
 ) -> tuple[list[Window], dict[str, tuple[int, int]], dict[str, dict[str, int]]]:
@@ -95,12 +120,7 @@ def draw_markets(
     windows: list[Window] = []
     sizes: dict[str, tuple[int, int]] = {}
     refusals: dict[str, dict[str, int]] = {}
-    for market, series in markets.items():
-        names = sorted(series)
-        if plan.max_symbols is not None and len(names) > plan.max_symbols:
-            rng = np.random.default_rng([plan.seed, len(names)])
-            names = sorted(rng.choice(names, size=plan.max_symbols, replace=False).tolist())
-        kept = {name: series[name] for name in names}
+    for market, kept in chosen_symbols(markets, plan).items():
         steps = [one.step() for one in kept.values() if len(one.timestamps) > 1]
         if not steps:
             raise DataError(f"market {market!r} has no series of two bars or more")
@@ -113,7 +133,7 @@ def draw_markets(
             horizon,
             n_windows=plan.n_windows,
             step=plan.step,
-            after=plan.after,
+            after=plan.after_in(market),
             group=market,
             refused=refused,
         )
@@ -132,6 +152,7 @@ def evaluate(
     folder: Path | None = None,
     data_hashes: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    trade: Trade | None = None,
 ) -> Evaluation:
     """Run the plan.
 
@@ -143,21 +164,28 @@ def evaluate(
         folder: where finished batches are kept, so that an interrupted run goes on.
         data_hashes: digest per input, for the record.
         progress: called with (done, total).
+        trade: who trades the signals of the investment task; needed for that task alone.
     """
     tasks, began = check_tasks(list(plan.tasks)), time.perf_counter()
+    if "investment" in tasks and trade is None:
+        raise ConfigError("the task 'investment' needs somebody who trades its signals: pass trade=")
     of_task: ForecastersOf = forecasters if callable(forecasters) else lambda _: forecasters
     windows, sizes, refusals = draw_markets(markets, plan)
     store = ResultStore(folder)
+    scores = {"scores": 0, "stored": 0}
     parts: list[pd.DataFrame] = []
     tables: dict[str, Any] = {}
     comparisons: list[Comparison] = []
     notes: list[str] = []
     first = list(of_task(tasks[0]))
-    for group in _tasks_by_forecasters([task for task in tasks if task != "generation"], of_task):
+    for group in _tasks_by_forecasters([task for task in tasks if task not in APART], of_task):
         ready = list(of_task(group[0]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LeakWarning)  # the notes go into the report instead
             notes += warn_of_leaks(ready, windows)
+        wanted = {(identity(one), window_id(w, plan.num_samples, plan.seed)) for one in ready for w in windows}
+        scores["scores"] += len(wanted)
+        scores["stored"] += len(wanted & store.done())
         table = score_windows(
             windows, ready, plan.num_samples, plan.seed, store=store, workers=plan.workers, progress=progress
         )
@@ -167,10 +195,26 @@ def evaluate(
         comparisons += compare(rows, group, models, baselines)
         parts.append(table.assign(tasks=",".join(group)))
     if "generation" in tasks:
-        tables["generation"] = _generation(windows, list(of_task("generation")), plan, progress)
+        tables["generation"] = _generation(windows, list(of_task("generation")), plan, store, progress)
+    if "investment" in tasks and trade is not None:
+        ready = list(of_task("investment"))
+        models, baselines = _sides(ready)
+        tables["investment"], found = invest(
+            chosen_symbols(markets, plan),
+            ready,
+            trade,
+            n_windows=plan.n_windows,
+            after=plan.after_in,
+            num_samples=plan.num_samples,
+            seed=plan.seed,
+            models=models,
+            baselines=baselines,
+        )
+        comparisons += found
+    comparisons = corrected(comparisons)
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     summary = {
-        "settings": {**asdict(plan), "after": None if plan.after is None else str(plan.after)},
+        "settings": plan.as_dict(markets),
         "markets": {
             market: {
                 "context": sizes[market][0],
@@ -192,7 +236,7 @@ def evaluate(
         "notes": list(dict.fromkeys(notes)),
         "data": dict(data_hashes or {}),
         "versions": versions(),
-        "seconds": round(time.perf_counter() - began, 1),
+        "runtime": {"seconds": round(time.perf_counter() - began, 1), **scores},
     }
     examples = pick_examples(table, windows, first, plan) if len(table) else []
     return Evaluation(table, summary, examples)
@@ -214,10 +258,18 @@ def _sides(forecasters: Sequence[Forecaster]) -> tuple[list[str], list[str]]:
 
 
 def _generation(
-    windows: Sequence[Window], forecasters: Sequence[Forecaster], plan: Plan, progress: Progress | None
+    windows: Sequence[Window],
+    forecasters: Sequence[Forecaster],
+    plan: Plan,
+    store: ResultStore,
+    progress: Progress | None,
 ) -> dict[str, Any]:
-    """``{market: {forecaster: figures}}``; one market at a time, since horizons and habits differ."""
+    """``{market: {forecaster: figures}}``; one market at a time, since horizons and habits differ.
+
+    Points have no path to sample and are left out.
+    """
     out: dict[str, Any] = {}
+    forecasters = [one for one in forecasters if one.name not in SILENT]
     markets, done = list(dict.fromkeys(window.group for window in windows)), 0
     for market in markets:
         mine = [window for window in windows if window.group == market]
@@ -226,15 +278,27 @@ def _generation(
             mine = [mine[i] for i in np.sort(rng.choice(len(mine), plan.max_generated, replace=False))]
         trtr: float | None = None
         for forecaster in forecasters:
-            contexts = [window.context for window in mine]
-            made = forecast_in_batches(forecaster, contexts, len(mine[0].truth), 1, plan.seed)
-            figures = generation_figures(mine, [paths for _, paths in made], plan.seed, plan.generation_steps, trtr)
+            key = _generation_key(mine, forecaster, plan)
+            figures = store.figures(key)
+            if figures is None:
+                contexts = [window.context for window in mine]
+                made = forecast_in_batches(forecaster, contexts, len(mine[0].truth), 1, plan.seed)
+                paths = [path for _, path in made]
+                figures = generation_figures(mine, paths, plan.seed, plan.generation_steps, trtr)
+                store.keep_figures(key, figures)
             trtr = figures["train_on_synthetic"]["trtr"]
             out.setdefault(market, {})[forecaster.name] = figures
             done += 1
             if progress is not None:
                 progress(done, len(markets) * len(forecasters))
     return out
+
+
+def _generation_key(windows: Sequence[Window], forecaster: Forecaster, plan: Plan) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for text in (identity(forecaster), str(plan.generation_steps), *(window_id(w, 1, plan.seed) for w in windows)):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
 
 
 def pick_examples(
@@ -284,7 +348,7 @@ def describe(forecaster: Forecaster) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """What was run with what."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("kronos-kline", "numpy", "pandas", "scipy", "torch", "arch", "scoringrules"):
+    for name in ("kronos-kline", "numpy", "pandas", "scipy", "torch", "arch", "chronos-forecasting"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -7,8 +7,10 @@ temporary name and renamed, so a part is whole or absent.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,6 +60,22 @@ class ResultStore:
         final = self._folder / f"part-{self._number:06d}.parquet"
         draft = final.with_suffix(".draft")
         rows.to_parquet(draft, index=False, compression="zstd")
+        os.replace(draft, final)
+
+    def figures(self, key: str) -> dict[str, Any] | None:
+        """Figures kept under a key by :meth:`keep_figures`, None where there are none."""
+        if self._folder is None or not (path := self._folder / f"figures-{key}.json").exists():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def keep_figures(self, key: str, figures: dict[str, Any]) -> None:
+        """Keep figures that belong to a set of windows as a whole; on disk they appear at once."""
+        if self._folder is None:
+            return
+        final = self._folder / f"figures-{key}.json"
+        draft = final.with_suffix(".draft")
+        draft.write_text(json.dumps(figures), encoding="utf-8")
         os.replace(draft, final)
 
     def read(self, forecaster_ids: list[str], window_ids: list[str]) -> pd.DataFrame:

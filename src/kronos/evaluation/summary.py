@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.evaluation import metrics
+from kronos.evaluation.means import Means, dates_interval, dates_test, r_squared_of_means
 from kronos.evaluation.signals import MIN_NAMES, correlation, ic_by_date, rank_correlation, slope
 from kronos.evaluation.statistics import (
     Estimate,
     MeanTest,
-    block_bootstrap,
     cluster_bootstrap,
     cluster_test,
-    diebold_mariano,
     first_mean,
     holm,
     ratio_of_means,
@@ -74,99 +72,83 @@ def per_window(table: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index()
 
 
-def price_row(rows: pd.DataFrame, yardstick: pd.DataFrame, pit: npt.NDArray[Any]) -> dict[str, Any]:
-    """Figures of the price task for one forecaster in one market."""
-    labels = cluster_labels(rows)
+def means_of(rows: pd.DataFrame, pooled: bool = False) -> Means:
+    """The means of a table with one row per window."""
+    dates = rows["date"].to_numpy().astype("datetime64[ns]")
+    return Means(cluster_labels(rows), dates, rows["span"].median(), pooled)
+
+
+def price_row(
+    rows: pd.DataFrame, yardstick: pd.DataFrame, pit: npt.NDArray[Any], pooled: bool = False
+) -> dict[str, Any]:
+    """Figures of the price task for one forecaster in one market, or ``pooled`` over all."""
+    means = means_of(rows, pooled)
     pairs = np.column_stack([rows["crps"], yardstick["crps"]])
     out: dict[str, Any] = {
         "windows": len(rows),
-        "crps": cluster_bootstrap(labels, rows["crps"], first_mean).as_dict(),
-        "crps_ratio": cluster_bootstrap(labels, pairs, ratio_of_means).as_dict(),
-        "mae": float(rows["absolute_error"].mean()),
-        "mase": float(rows["absolute_scaled_error"].mean()),
-        "energy": float(rows["energy"].mean()),
+        "crps_ratio": means.function(pairs, ratio_of_means),
+        "crps": means.of(rows["crps"]),
+        "mae": means.of(rows["absolute_error"]),
+        "mase": means.of(rows["absolute_scaled_error"]),
+        "energy": means.of(rows["energy"]),
         "pit_ks": metrics.ks_distance(pit),
-        "price_ic": float(rows["price_ic"].mean()),
-        "price_rank_ic": float(rows["price_rank_ic"].mean()),
+        "pit_histogram": metrics.pit_histogram(pit).tolist(),
+        "price_ic": means.of(rows["price_ic"]),
+        "price_rank_ic": means.of(rows["price_rank_ic"]),
         "first_open_gap": float(rows["first_gap"].median()),
         "invalid_bars": float(rows["invalid"].mean()),
         "fallbacks": float(rows["fallback"].mean()),
     }
     if rows["nats"].notna().any():
-        out["nats_per_bar"] = float(rows["nats"].mean())
-    for level in ("50", "80", "90"):
-        out[f"coverage_{level}"] = cluster_bootstrap(labels, rows[f"covered_{level}"], first_mean).as_dict()
-        out[f"width_{level}"] = float(rows[f"width_{level}"].mean())
+        out["nats_per_bar"] = means.of(rows["nats"])
+    for name in [column for column in rows.columns if column.startswith("pinball_")]:
+        out[name] = means.of(rows[name])
+    for level in metrics.LEVELS:
+        tag = f"{round(100 * level)}"
+        out[f"coverage_{tag}"] = means.of(rows[f"covered_{tag}"], null=level)
+        out[f"width_{tag}"] = means.of(rows[f"width_{tag}"])
     return out
 
 
-def return_row(rows: pd.DataFrame) -> dict[str, Any]:
+def return_row(rows: pd.DataFrame, pooled: bool = False) -> dict[str, Any]:
     """Figures of the return task: ordering of symbols on a date, pooled ordering, direction."""
     out: dict[str, Any] = {"windows": len(rows)}
+    means = means_of(rows, pooled)
     predicted, actual = rows["predicted_return"].to_numpy(), rows["true_return"].to_numpy()
-    dates = rows["date"].to_numpy().astype("datetime64[ns]")
     for name, rank in (("ic", False), ("rank_ic", True)):
-        when, values = ic_by_date(dates, predicted, actual, rank=rank)
-        if len(when) >= MIN_DATES:
-            overlap = overlap_of(when, rows["span"].median())
-            test = diebold_mariano(values, np.zeros(len(values)), overlap)
-            out[name] = block_bootstrap(values, _block(len(values), overlap)).as_dict()
-            out |= {f"{name}_t": test.t, f"{name}_p": test.p, "dates": len(when)}
-    labels = cluster_labels(rows)
-    out["pooled_ic"] = pooled_correlation(labels, predicted, actual).as_dict()
-    out["pooled_rank_ic"] = pooled_correlation(labels, _ranks(predicted), _ranks(actual)).as_dict()
-    out["hit_rate"] = cluster_bootstrap(labels, rows["hit"], first_mean).as_dict()
+        when, values = ic_by_date(means.dates, predicted, actual, rank=rank)
+        if len(when) >= MIN_DATES and not pooled:  # symbols of different markets are not one cross-section
+            by_date = pd.Series(values, index=when)
+            test = dates_test(by_date, means.span)
+            interval = dates_interval(by_date, means.span).as_dict()
+            out[name] = {**interval, "error": test.error, "t": test.t, "p": test.p}
+            out |= {f"{name}_t": test.t, "dates": len(when)}
+    out["pooled_ic"] = means.correlation(predicted, actual)
+    out["pooled_rank_ic"] = means.correlation(_ranks(predicted), _ranks(actual))
+    out["hit_rate"] = means.of(rows["hit"], null=0.5)
     out["slope_on_past"] = slope(rows["past_move"], rows["predicted_move"])
     out["true_slope_on_past"] = slope(rows["past_move"], rows["true_move"])
     return out
 
 
-def volatility_row(rows: pd.DataFrame) -> dict[str, Any]:
+def volatility_row(rows: pd.DataFrame, pooled: bool = False) -> dict[str, Any]:
     """Figures of the volatility task; volatilities as log return over the horizon."""
-    labels, real = cluster_labels(rows), rows["true_volatility"]
+    means, real, made = means_of(rows, pooled), rows["true_volatility"], rows["volatility"]
     usual = np.log(rows["context_volatility"])
-    ours, theirs = np.log(rows["volatility"].where(rows["volatility"] > 0)), np.log(real.where(real > 0))
-    finite = rows["qlike"].where(np.isfinite(rows["qlike"]))
+    ours, theirs = np.log(made.where(made > 0)), np.log(real.where(real > 0))
     return {
         "windows": len(rows),
-        "mae": float((rows["volatility"] - real).abs().mean()),
-        "r2": metrics.r_squared(real, rows["volatility"]),
-        "qlike": cluster_bootstrap(labels, finite, first_mean).as_dict(),
-        "log_correlation": correlation(ours - usual, theirs - usual),
-        "log_correlation_raw": correlation(ours, theirs),
-        "bias": float(ours.mean() - theirs.mean()),
+        "mae": means.of((made - real).abs()),
+        "r2": means.function(np.column_stack([(real - made) ** 2, real**2, real]), r_squared_of_means),
+        "qlike": means.of(rows["qlike"].where(np.isfinite(rows["qlike"]))),
+        "log_correlation": means.correlation(ours - usual, theirs - usual),
+        "log_correlation_raw": means.correlation(ours, theirs),
+        "bias": means.of(ours - theirs),
     }
 
 
 def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(pd.Series(values).rank())
-
-
-def pooled_correlation(labels: npt.NDArray[Any], x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Estimate:
-    """Correlation over all windows with an interval by clusters; NaN for a constant side."""
-    value = correlation(x, y)
-    if not np.isfinite(value):
-        return Estimate(value, value, value)
-    a, b = (x - np.nanmean(x)) / np.nanstd(x), (y - np.nanmean(y)) / np.nanstd(y)
-
-    def statistic(m: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        cross = m[..., 4] - m[..., 0] * m[..., 1]
-        return np.asarray(cross / np.sqrt((m[..., 2] - m[..., 0] ** 2) * (m[..., 3] - m[..., 1] ** 2)))
-
-    return cluster_bootstrap(labels, np.column_stack([a, b, a * a, b * b, a * b]), statistic)
-
-
-def overlap_of(dates: npt.NDArray[np.datetime64], span: Any) -> int:
-    """How many consecutive dates share a part of their truths (1: none)."""
-    if len(dates) < 2:
-        return 1
-    gap = float(np.median(np.diff(np.sort(dates)).astype("timedelta64[ns]").astype(np.int64)))
-    shared = math.ceil(float(pd.Timedelta(span).value) / max(gap, 1.0) - 1e-9)
-    return max(1, shared)
-
-
-def _block(size: int, overlap: int) -> int:
-    return max(overlap, round(float(np.cbrt(size))))
 
 
 @dataclass(frozen=True)
@@ -188,6 +170,15 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with Holm's correction over all of them, and the words that follow."""
+    adjusted = holm([one.p for one in comparisons])
+    return [
+        replace(one, adjusted_p=float(p), words=verdict(one.baseline, one.difference, float(p)))
+        for one, p in zip(comparisons, adjusted, strict=True)
+    ]
 
 
 def losses(rows: pd.DataFrame, task: str) -> pd.Series | None:
@@ -216,8 +207,7 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
                     found = _one(part, task, model, baseline, market == ALL)
                     if found is not None:
                         raw.append((task, market, model, baseline, *found))
-    adjusted = holm([item[6].p for item in raw])
-    return [
+    comparisons = [
         Comparison(
             task=task,
             market=market,
@@ -226,13 +216,14 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
             difference=difference,
             relative=relative,
             p=test.p,
-            adjusted_p=float(p),
+            adjusted_p=test.p,
             n=test.n,
             test=kind,
-            words=verdict(baseline, difference, float(p)),
+            words="",
         )
-        for (task, market, model, baseline, difference, relative, test, kind), p in zip(raw, adjusted, strict=True)
+        for task, market, model, baseline, difference, relative, test, kind in raw
     ]
+    return corrected(comparisons)
 
 
 def _speaks(baseline: str, task: str) -> bool:
@@ -263,9 +254,8 @@ def _one(
         labels = cluster_labels(ours[both].reset_index())
         return cluster_bootstrap(labels, gap, first_mean), relative, cluster_test(labels, gap), "cluster-robust t"
     by_date = gap.groupby(ours.loc[both, "date"]).mean().sort_index()
-    overlap = overlap_of(by_date.index.to_numpy(), ours["span"].median())
-    interval = block_bootstrap(by_date, _block(len(by_date), overlap))
-    return interval, relative, diebold_mariano(by_date, np.zeros(len(by_date)), overlap), "Diebold-Mariano"
+    span = ours["span"].median()
+    return dates_interval(by_date, span), relative, dates_test(by_date, span), "Diebold-Mariano"
 
 
 def _compare_ranks(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[Estimate, float, MeanTest, str] | None:
@@ -278,9 +268,8 @@ def _compare_ranks(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[Estimate, 
     if len(series[0]) < MIN_DATES:
         return None
     gap = -(series[0] - series[1].reindex(series[0].index).fillna(0.0)).sort_index()
-    overlap = overlap_of(gap.index.to_numpy(), ours["span"].median())
-    test = diebold_mariano(gap, np.zeros(len(gap)), overlap)
-    return block_bootstrap(gap, _block(len(gap), overlap)), float("nan"), test, "Diebold-Mariano"
+    span = ours["span"].median()
+    return dates_interval(gap, span), float("nan"), dates_test(gap, span), "Diebold-Mariano"
 
 
 def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str], yardstick: str) -> dict[str, Any]:
@@ -300,8 +289,9 @@ def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str]
                     pit = table.loc[
                         (table["forecaster"] == name) & table["window_id"].isin(rows["window_id"]), "pit"
                     ].to_numpy()
-                    figures = price_row(rows, base.loc[rows["window_id"]], pit)
+                    figures = price_row(rows, base.loc[rows["window_id"]], pit, market == ALL)
                 else:
-                    figures = return_row(rows) if task == "return" else volatility_row(rows)
+                    row = return_row if task == "return" else volatility_row
+                    figures = row(rows, market == ALL)
                 out.setdefault(task, {}).setdefault(market, {})[name] = figures
     return out

@@ -60,16 +60,14 @@ TASKS: dict[str, Task] = {
 
 
 def check_tasks(names: list[str]) -> list[str]:
-    """The names, if all are known and can be run here.
+    """The names, each once.
 
     Raises:
-        ConfigError: an unknown task, or the investment simulation, which belongs to the backtest.
+        ConfigError: an unknown task.
     """
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names:
         raise ConfigError(f"unknown task(s) {', '.join(unknown) or '(none given)'}; known: {', '.join(TASKS)}")
-    if "investment" in names:
-        raise ConfigError("the task 'investment' runs through `kronos backtest`, not through the evaluation")
     return list(dict.fromkeys(names))
 
 

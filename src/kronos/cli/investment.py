@@ -1,0 +1,81 @@
+"""The trading side of the evaluation's investment task: TopkDropout with costs, by the backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kronos.evaluation.investment import Trade
+    from kronos.evaluation.windows import Series
+
+HELD, DROPPED, HOLD, COST = 50, 5, 5, 0.0015  # the paper's, for an index of 300 names
+SHARE = 5  # of fewer names at most every fifth is held
+
+
+def trader() -> Trade:
+    """What trades signals here.
+
+    Raises:
+        MissingExtraError: Qlib is not installed.
+    """
+    from kronos.errors import MissingExtraError
+
+    if find_spec("qlib") is None:
+        raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
+    return trade
+
+
+def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dict[str, pd.DataFrame]:
+    """By forecaster a table of sessions, as ``Trade`` has it; a signal is traded on the session after it."""
+    import pandas as pd
+
+    from kronos.backtest.config import UNIVERSE, BacktestSettings
+    from kronos.backtest.export import write_provider
+    from kronos.backtest.provider import Provider
+    from kronos.backtest.simulate import benchmark_returns, simulate, tradable_sessions
+
+    names = sorted({str(name) for signal in signals.values() for name in signal.index.get_level_values("instrument")})
+    topk = max(1, min(HELD, len(names) // SHARE))
+    settings = BacktestSettings(
+        topk=topk,
+        n_drop=max(1, topk * DROPPED // HELD),
+        hold_thresh=HOLD,
+        open_cost=COST,
+        close_cost=COST,
+    )
+    out = {}
+    with TemporaryDirectory() as folder:
+        written = write_provider(_bars(series, names), Path(folder) / "provider")
+        provider = Provider(written.folder)
+        dates = pd.DatetimeIndex(next(iter(signals.values())).index.get_level_values("datetime"))
+        calendar = provider.calendar()
+        sessions = tradable_sessions(provider, calendar[calendar >= dates.min()])
+        benchmark = benchmark_returns(provider, UNIVERSE, provider.members("all"), sessions)
+        for name, signal in signals.items():
+            done = simulate(provider, signal.rename(index=written.renamed, level="instrument"), benchmark, settings)
+            out[name] = done.daily[["bench", "turnover"]].assign(net=done.net)
+    return out
+
+
+def _bars(series: Mapping[str, Series], names: list[str]) -> pd.DataFrame:
+    """One table of the named symbols, timestamps on the exchange's clock without a zone."""
+    import pandas as pd
+
+    from kronos.bars import FEATURES
+
+    tables = []
+    for name in names:
+        one = series[name]
+        times = pd.DatetimeIndex(one.timestamps)
+        if one.zone is not None:
+            times = times.tz_localize("UTC").tz_convert(one.zone).tz_localize(None)
+        table = pd.DataFrame(one.values, columns=list(FEATURES))
+        table.insert(0, "timestamp", times)
+        tables.append(table.assign(symbol=name))
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,146 @@
+"""The investment task: what a portfolio earns that is chosen by a forecaster's signals, after costs.
+
+The signals are made here, from windows that end at their cutoff; who trades them is passed in, since that is the
+business of the backtest. Settings are the paper's (model specification, section 8): 90 sessions seen, 10 ahead,
+signal = mean predicted close over the horizon against the last close, a new one every five sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kronos.errors import ConfigError, DataError
+from kronos.evaluation.means import dates_interval, dates_test
+from kronos.evaluation.protocol import CLOSE, Forecaster, forecast_in_batches
+from kronos.evaluation.rolling import no_windows_message, rolling_windows
+from kronos.evaluation.statistics import MeanTest, verdict
+from kronos.evaluation.summary import SILENT, Comparison
+from kronos.evaluation.windows import Refusals, Series, Window
+
+LOOKBACK, HORIZON, EVERY = 90, 10, 5
+SESSIONS_A_YEAR = 252
+DAILY = np.timedelta64(20, "h")  # bars of this size and longer are sessions
+
+#: Bars of a market and signals by forecaster, each by (datetime, instrument) → by forecaster a table of sessions with
+#: ``net`` (return of the account after cost), ``bench`` (of all names in equal shares) and ``turnover``.
+Trade = Callable[[Mapping[str, Series], Mapping[str, pd.Series]], Mapping[str, pd.DataFrame]]
+
+
+def daily_markets(markets: Mapping[str, Mapping[str, Series]]) -> list[str]:
+    """The markets whose bars are sessions.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = [name for name, series in markets.items() if np.median([one.step() for one in series.values()]) >= DAILY]
+    if not found:
+        raise ConfigError("the task 'investment' needs daily bars: give a market of them, or leave the task out")
+    return found
+
+
+def signal_windows(
+    series: Mapping[str, Series], n_windows: int, after: np.datetime64[Any] | None, market: str
+) -> list[Window]:
+    """Windows at ``n_windows`` cutoffs, ``EVERY`` sessions apart, counted back from the end.
+
+    Raises:
+        DataError: none fits.
+    """
+    refused = Refusals()
+    found = rolling_windows(
+        dict(series), LOOKBACK, HORIZON, n_windows=n_windows, step=EVERY, after=after, group=market, refused=refused
+    )
+    if not found:
+        raise DataError(f"market {market!r}: " + no_windows_message(LOOKBACK, HORIZON, refused))
+    return found
+
+
+def signals_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: int, seed: int) -> pd.Series:
+    """Mean predicted close over the horizon and the paths against the last close, by (datetime, instrument)."""
+    contexts = [window.context for window in windows]
+    values = np.empty(len(windows))
+    for place, paths in forecast_in_batches(forecaster, contexts, HORIZON, num_samples, seed):
+        values[place] = paths[..., CLOSE].mean() / contexts[place].last_close - 1.0
+    sessions = pd.DatetimeIndex([context.local(context.timestamps)[-1].tz_localize(None) for context in contexts])
+    names = [context.symbol for context in contexts]
+    index = pd.MultiIndex.from_arrays([sessions.normalize(), names], names=["datetime", "instrument"])
+    return pd.Series(values, index=index).sort_index()
+
+
+def portfolio_figures(daily: pd.DataFrame) -> dict[str, Any]:
+    """Excess over the benchmark with interval and t value, information ratio, return, drawdown and turnover a year."""
+    excess, span = daily["net"] - daily["bench"], pd.Timedelta(days=1)
+    interval, test = dates_interval(excess, span), dates_test(excess, span)
+    wealth = (1.0 + daily["net"]).cumprod()
+    year = SESSIONS_A_YEAR
+    spread = float(excess.std())
+    return {
+        "sessions": len(daily),
+        "excess": {**{k: v * year for k, v in interval.as_dict().items()}, "error": test.error * year, "t": test.t},
+        "excess_t": test.t,
+        "information_ratio": float(excess.mean() / spread * np.sqrt(year)) if spread > 0 else float("nan"),
+        "annual_return": float(wealth.iloc[-1] ** (year / len(daily)) - 1.0),
+        "max_drawdown": float((wealth / wealth.cummax().clip(lower=1.0) - 1.0).min()),
+        "turnover": float(daily["turnover"].mean()),
+    }
+
+
+def compare_portfolios(
+    daily: Mapping[str, pd.DataFrame], market: str, models: Sequence[str], baselines: Sequence[str]
+) -> list[Comparison]:
+    """Every model against every baseline that picks names: minus the net return of a session, ours less theirs."""
+    span, found = pd.Timedelta(days=1), []
+    for model in models:
+        for baseline in [name for name in baselines if name in daily]:
+            gap = -(daily[model]["net"] - daily[baseline]["net"])
+            interval, test = dates_interval(gap, span), dates_test(gap, span)
+            found.append(_comparison(market, model, baseline, interval, test))
+    return found
+
+
+def _comparison(market: str, model: str, baseline: str, interval: Any, test: MeanTest) -> Comparison:
+    return Comparison(
+        task="investment",
+        market=market,
+        model=model,
+        baseline=baseline,
+        difference=interval,
+        relative=float("nan"),
+        p=test.p,
+        adjusted_p=test.p,
+        n=test.n,
+        test="Diebold-Mariano",
+        words=verdict(baseline, interval, test.p),
+    )
+
+
+def invest(
+    markets: Mapping[str, Mapping[str, Series]],
+    forecasters: Sequence[Forecaster],
+    trade: Trade,
+    *,
+    n_windows: int,
+    after: Callable[[str], np.datetime64[Any] | None],
+    num_samples: int,
+    seed: int,
+    models: Sequence[str],
+    baselines: Sequence[str],
+) -> tuple[dict[str, dict[str, Any]], list[Comparison]]:
+    """``{market: {forecaster: figures}}`` of the daily markets, and the comparisons, not corrected for their number.
+
+    A flat forecast picks no names, so those baselines are left out.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    comparisons: list[Comparison] = []
+    choosing = [one for one in forecasters if one.name not in SILENT[:1]]
+    for market in daily_markets(markets):
+        windows = signal_windows(markets[market], n_windows, after(market), market)
+        signals = {one.name: signals_of(one, windows, num_samples, seed) for one in choosing}
+        daily = trade(markets[market], signals)
+        tables[market] = {name: {"windows": len(windows), **portfolio_figures(table)} for name, table in daily.items()}
+        comparisons += compare_portfolios(daily, market, models, baselines)
+    return tables, comparisons
