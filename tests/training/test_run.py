@@ -19,7 +19,9 @@ from tiny_runs import MODEL
 from kronos.errors import CapacityError, CheckpointError, ConfigError
 from kronos.model import Kronos, KronosConfig, KronosTokenizer
 from kronos.training.config import RunConfig
-from kronos.training.run import build_optimizer, read_log, train, train_model, train_tokenizer
+from kronos.training.log import read_log
+from kronos.training.run import train, train_model, train_tokenizer
+from kronos.training.schedule import build_optimizer
 from kronos.training.state import PREVIOUS_FILE, STATE_FILE, DamagedStateWarning, load_state, save_state
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_tiny"

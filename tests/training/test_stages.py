@@ -16,7 +16,7 @@ from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosTokenizer, TokenizerConfig
 from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
-from kronos.training.run import build_optimizer, learning_rate
+from kronos.training.schedule import build_optimizer, learning_rate
 from kronos.training.stages import Batch, ModelStage, TokenizerStage, make_batch
 
 
@@ -83,7 +83,7 @@ def test_share_of_teacher_forcing(make_config, stage: ModelStage, batch: Batch, 
     stage.config = make_config(loss={"teacher_forcing": share})
     asked: list[bool] = []
 
-    def spy(s1: Any, s2: Any, stamps: Any, weights: Any, force: bool) -> Any:
+    def spy(s1: Any, s2: Any, stamps: Any, weights: Any, force: bool, total: Any) -> Any:
         asked.append(force)
         return torch.zeros(()), {}
 

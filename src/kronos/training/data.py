@@ -86,8 +86,10 @@ def read_tables(files: Sequence[Path]) -> Iterator[tuple[str, str, pd.DataFrame]
             yield group, str(symbol), part
 
 
-def samplers(config: RunConfig, arrays: BarArrays, batch_size: int) -> tuple[WindowSampler, WindowSampler]:
-    """Windows for training and for validation.
+def samplers(
+    config: RunConfig, arrays: BarArrays, batch_size: int, *, rank: int = 0, ranks: int = 1
+) -> tuple[WindowSampler, WindowSampler]:
+    """Windows for training and for validation; of several processes, each has its own.
 
     Raises:
         DataError: there are none for one of the two, or they overlap.
@@ -103,14 +105,16 @@ def samplers(config: RunConfig, arrays: BarArrays, batch_size: int) -> tuple[Win
     )
     fixed = WindowPlan(data.window, (context, context), group_power=data.group_power)
     return (
-        _sampler("training", arrays.select(training), plan, batch_size, config.seed),
-        _sampler("validation", arrays.select(validation), fixed, batch_size, _VALIDATION_SEED),
+        _sampler("training", arrays.select(training), plan, batch_size, config.seed, rank, ranks),
+        _sampler("validation", arrays.select(validation), fixed, batch_size, _VALIDATION_SEED, rank, ranks),
     )
 
 
-def _sampler(purpose: str, arrays: BarArrays, plan: WindowPlan, size: int, seed: int) -> WindowSampler:
+def _sampler(
+    purpose: str, arrays: BarArrays, plan: WindowPlan, size: int, seed: int, rank: int, ranks: int
+) -> WindowSampler:
     try:
-        return WindowSampler(arrays, plan, size, seed)
+        return WindowSampler(arrays, plan, size, seed, rank=rank, ranks=ranks)
     except DataError as error:
         hint = ". With few symbols, set data.hold_out to dates" if purpose == "training" else ""
         raise DataError(f"no windows for {purpose}: {error}{hint}") from error
