@@ -33,7 +33,7 @@ from kronos.training.data import open_arrays, samplers
 from kronos.training.engine import Engine, main_first, restarted
 from kronos.training.log import Log
 from kronos.training.schedule import build_optimizer, learning_rate
-from kronos.training.stages import STAGES, ModelStage, Stage
+from kronos.training.stages import STAGES, Batch, ModelStage, Stage
 from kronos.training.state import load_state, save_state, whole_state, writing
 
 Report = Callable[[dict[str, Any]], None]
@@ -133,60 +133,56 @@ class _Run:
         self.stepper = engine.prepare_optimizer(self.optimizer)
         self.identity = identity(config, stage, arrays, engine.ranks)
         self.best, self.since = math.inf, 0  # the best validation so far, and how many ago it was
+        self.clock = _Clock()
 
     def go(self, resume: bool, progress: Report | None) -> RunResult:
         """From the first step, or the saved one, to the last."""
         start = self._restore() if resume else 0
-        with contextlib.ExitStack() as stack:
-            self.log = stack.enter_context(Log(self.folder, self.config, start, progress, self.engine.is_main))
-            if self.config.validate_first and start == 0:
-                self._validate(0)
-            accumulation, workers = self.optim.accumulation, self.config.workers
-            batches = prefetch(
-                lambda k: self.stage.batch(self.training(k)),
-                start * accumulation,
-                self.optim.steps * accumulation,
-                workers,
-                2 * workers + 2,
-            )
-            stack.enter_context(contextlib.closing(batches))
-            return self._loop(start, batches)
-
-    def _loop(self, start: int, batches: Iterator[Any]) -> RunResult:
-        steps, config, device = self.optim.steps, self.config, self.engine.device
-        log_every = min(50, max(1, steps // 20))
-        seen, clock = 0, time.perf_counter()
-        for step in range(start, steps):
-            if config.patience is not None and self.since >= config.patience:
-                return RunResult(self.folder, step, self.best, self.chosen_by)
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        accumulation, workers, device = self.optim.accumulation, self.config.workers, self.engine.device
+        batches = prefetch(
+            lambda k: self.stage.batch(self.training(k)),
+            start * accumulation,
+            self.optim.steps * accumulation,
+            workers,
+            2 * workers + 2,
+        )
+        with (
+            Log(self.folder, self.config, start, progress, self.engine.is_main) as self.log,
+            contextlib.closing(batches),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        ):
+            for step in range(start, self.optim.steps):
                 # dropout of this step, resumed or not; each process has its own
-                torch.manual_seed((config.seed * 1_000_003 + step) * self.engine.ranks + self.engine.rank)
-                sums, norm, bars = self._step(step, batches)
-            seen += bars * self.engine.ranks
-            done, last = step + 1, step + 1 == steps
-            if done % log_every == 0 or last:
-                figures = self.engine.mean({name: float(value) for name, value in sums.items()})
-                _check_finite(figures["loss"], done)
-                elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-                rate = learning_rate(step, self.optim)
-                self.log({"step": done, **figures, "lr": rate, "norm": float(norm), "bars_per_s": seen / elapsed})
-                seen = 0
-            if done % config.validate_every == 0 or last:
-                self._validate(done)
-                clock = time.perf_counter()
-            if done % config.save_every == 0 or last:
-                self._save(done)
-        return RunResult(self.folder, steps, self.best, self.chosen_by)
+                torch.manual_seed((self.config.seed * 1_000_003 + step) * self.engine.ranks + self.engine.rank)
+                if step == 0 and self.config.validate_first:
+                    self._validate(0)
+                if self.config.patience is not None and self.since >= self.config.patience:
+                    return RunResult(self.folder, step, self.best, self.chosen_by)
+                self._advance(step, batches)
+        return RunResult(self.folder, self.optim.steps, self.best, self.chosen_by)
 
-    def _step(self, step: int, batches: Iterator[Any]) -> tuple[dict[str, Tensor], Tensor, int]:
-        """One step of the optimizer: mean losses of this process, length of the gradient, bars of this process."""
+    def _advance(self, step: int, batches: Iterator[Batch]) -> None:
+        """One step, and what is due after it: a record, a validation, a saved state."""
+        sums, norm = self._step(step, batches)
+        done, last = step + 1, step + 1 == self.optim.steps
+        if done % min(50, max(1, self.optim.steps // 20)) == 0 or last:
+            figures = self.engine.mean({name: float(value) for name, value in sums.items()})
+            _check_finite(figures["loss"], done)
+            rate = {"lr": learning_rate(step, self.optim), "norm": float(norm), "bars_per_s": self.clock.rate()}
+            self.log({"step": done, **figures, **rate})
+        if done % self.config.validate_every == 0 or last:
+            with self.clock.stopped():
+                self._validate(done)
+        if done % self.config.save_every == 0 or last:
+            self._save(done)
+
+    def _step(self, step: int, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of the optimizer: mean losses of this process's windows, and the length of the gradient."""
         engine, optim = self.engine, self.optim
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, optim)
         self.stepper.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
-        bars = 0
         for part in range(optim.accumulation):
             batch = next(batches)
             with engine.exchange(self.objective, last=part + 1 == optim.accumulation):
@@ -194,10 +190,10 @@ class _Run:
                 engine.backward(loss)
             for name, value in {"loss": loss, **parts}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / optim.accumulation
-            bars += batch.features.shape[0] * batch.features.shape[1]
+            self.clock.add(batch.features.shape[0] * batch.features.shape[1] * engine.ranks)
         norm = engine.clip(self.stepper, self.stage.module, optim.clip_norm)
         self.stepper.step()
-        return sums, norm, bars
+        return sums, norm
 
     def _validate(self, done: int) -> None:
         """Validation losses, and real forecasts where a judge is there; the best weights so far are written."""
@@ -280,6 +276,28 @@ def validate(
     finally:
         objective.train()
     return engine.mean(totals)
+
+
+class _Clock:
+    """Bars a second since it was last asked, validations left out."""
+
+    def __init__(self) -> None:
+        self._bars, self._since = 0, time.perf_counter()
+
+    def add(self, bars: int) -> None:
+        self._bars += bars
+
+    def rate(self) -> float:
+        now = time.perf_counter()
+        rate = self._bars / (now - self._since)
+        self._bars, self._since = 0, now
+        return rate
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - began
 
 
 def _check_finite(loss: float, step: int) -> None:
