@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
+from kronos.bars.arrays import INDEX_FILE, BarArrays, Segment, write_arrays
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
 from kronos.training.config import RunConfig
@@ -96,9 +96,7 @@ def samplers(
     """
     data = config.data
     context = data.boundary[1]
-    training, validation = split_segments(
-        arrays, context, hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
-    )
+    training, validation = split_of(config, arrays)
     check_split(arrays, training, validation, context)
     plan = WindowPlan(
         data.window, data.boundary, data.volume_dropout, data.aggregate, data.group_power, data.coin_flips
@@ -107,6 +105,14 @@ def samplers(
     return (
         _sampler("training", arrays.select(training), plan, batch_size, config.seed, rank, ranks),
         _sampler("validation", arrays.select(validation), fixed, batch_size, _VALIDATION_SEED, rank, ranks),
+    )
+
+
+def split_of(config: RunConfig, arrays: BarArrays) -> tuple[list[Segment], list[Segment]]:
+    """A run's segments for training and for validation."""
+    data = config.data
+    return split_segments(
+        arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
     )
 
 

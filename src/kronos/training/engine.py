@@ -45,14 +45,18 @@ def effective_batch(config: RunConfig, stage: str) -> str:
 
 
 @contextmanager
-def main_first() -> Iterator[None]:
-    """The first of the processes goes ahead, the others wait until it is done; nothing for a single process."""
+def main_first(*, cpu: bool = False) -> Iterator[None]:
+    """The first of the processes goes ahead, the others wait until it is done; nothing for a single process.
+
+    Args:
+        cpu: the processes compute on the CPU; asked where they meet for the first time.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         yield
         return
     from accelerate import PartialState
 
-    with PartialState().main_process_first():
+    with PartialState(cpu=cpu).main_process_first():
         yield
 
 
@@ -184,6 +188,10 @@ class Engine:
         numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.broadcast(numbers, 0)
         return tuple(numbers.tolist())
+
+    def meet(self) -> None:
+        """Waits until all processes are here."""
+        self.accelerator.wait_for_everyone()
 
     def scaler_state(self) -> dict[str, Any]:
         """What float16's scaling of gradients remembers; empty otherwise."""

@@ -96,7 +96,7 @@ def train(
         judge: scores real forecasts of the validation period, at each validation of the second stage.
 
     Raises:
-        ConfigError: settings that contradict each other.
+        ConfigError: settings that contradict each other, or ``choose_by: crps`` without a judge.
         DataError: no usable windows for training or validation.
         CapacityError: a full disk; what was saved before stays whole.
         CheckpointError: the state to resume from is damaged or of another run.
@@ -123,7 +123,9 @@ class _Run:
         self.engine, self.stage, self.config, self.folder = engine, stage, config, folder
         self.optim = config.optim_of(stage.name)
         self.judge = judge if isinstance(stage, ModelStage) else None
-        self.chosen_by = "crps" if self.judge and config.choose_by == "crps" else "loss"
+        self.chosen_by = config.choose_by if isinstance(stage, ModelStage) else "loss"
+        if self.chosen_by == "crps" and self.judge is None:
+            raise ConfigError("choose_by: crps needs a judge of forecasts; pass one to train(), or choose by loss")
         self.training, self.validation = samplers(
             config, arrays, self.optim.batch_size, rank=engine.rank, ranks=engine.ranks
         )
@@ -157,9 +159,12 @@ class _Run:
                 if step == 0 and self.config.validate_first:
                     self._validate(0)
                 if self.config.patience is not None and self.since >= self.config.patience:
-                    return RunResult(self.folder, step, self.best, self.chosen_by)
+                    break
                 self._advance(step, batches)
-        return RunResult(self.folder, self.optim.steps, self.best, self.chosen_by)
+            else:
+                step = self.optim.steps
+        self.engine.meet()  # whoever goes on reads what the first process has written
+        return RunResult(self.folder, step, self.best, self.chosen_by)
 
     def _advance(self, step: int, batches: Iterator[Batch]) -> None:
         """One step, and what is due after it: a record, a validation, a saved state."""
