@@ -68,7 +68,7 @@ def _start(name: str, config: RunConfig, stage: str, start: int) -> Any:
 
     folder, run = Path(config.out) / FOLDER, f"{config.out.name}-{stage}"
     if name == "tensorboard":
-        tracker: Any = tracking.TensorBoardTracker(stage, folder, purge_step=start or None)
+        tracker: Any = tracking.TensorBoardTracker(stage, folder, purge_step=start + 1 if start else None)
     elif name == "mlflow":
         tracker = tracking.MLflowTracker(PROJECT, run_name=run)
     elif name == "wandb":
