@@ -10,19 +10,19 @@ import pandas as pd
 import pytest
 
 from kronos.bars import sample_bars
-from kronos.cli.finetune import in_words, ratio
+from kronos.cli.verdict import in_words, ratio
 
 QUICK = [
     *("--set", "stages.tokenizer.steps=3", "--set", "stages.model.steps=4", "--set", "validate_every=2"),
     *("--set", "validation_batches=1", "--set", "dtype=float32", "--set", "batch_size=4", "--device", "cpu"),
-    *("--set", "threads=1"),
+    *("--set", "threads=1", "--set", "tracking=[]", "--set", "forecasts={windows: 8, samples: 4}"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def few_forecasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kronos.cli.finetune.WINDOWS", 8)
-    monkeypatch.setattr("kronos.cli.finetune.SAMPLES", 8)
+    monkeypatch.setattr("kronos.cli.verdict.WINDOWS", 8)
+    monkeypatch.setattr("kronos.cli.verdict.SAMPLES", 8)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_weights_that_forecast_better_are_kept(run, csv: Path, tiny: Path, t
         chosen = json.loads(result.stdout)["chosen"]
         after = load_file(out / "model" / "model.safetensors")
         same = all((before[key] == after[key]).all() for key in before)
-        assert same is (chosen["kept"] == "start") is (chosen["crps_to_start"]["ratio"] >= 1)
+        assert same is (chosen["kept"] == "start") is (chosen["crps_to_start"]["high"] >= 1)
         kept.add(chosen["kept"])
         stated = json.loads((out / "model" / "config.json").read_text()).get("training_cutoff")
         first = np.datetime64(json.loads(result.stdout)["verdict"]["first"])
@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_goes_on(run, csv: Path, tiny: Path, tmp_path: Pa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kronos.cli.finetune.judge", stop)
+        patch.setattr("kronos.cli.verdict.judge", stop)
         assert run(*asked).status == 130
     again = run(*asked)
     assert again.status == 1
@@ -117,7 +117,7 @@ def test_a_stage_may_be_skipped(run, csv: Path, tiny: Path, tmp_path: Path, skip
 
 def test_training_that_only_hurts_keeps_the_start_and_says_so(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
     """At an absurd rate no validation beats the one before the first step: the same weights, so a ratio of one."""
-    hurt = ["--set", "predictor_learning_rate=5.0", "--skip-tokenizer"]
+    hurt = ["--set", "predictor_learning_rate=5.0", "--skip-tokenizer", "--set", "choose_by=loss"]
     result = run("finetune", csv, "--model", tiny, "--out", tmp_path / "o", *QUICK, *hurt, "--json")
     assert result.status == 0, result.stderr
     verdict = json.loads(result.stdout)["verdict"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import MODEL, TOKENIZER, learnable
+from tiny_runs import learnable, tiny_settings
 
 from kronos.bars.arrays import write_arrays
 from kronos.training.config import RunConfig
@@ -27,14 +27,7 @@ def make_config(arrays_folder: Path, tmp_path: Path) -> MakeConfig:
     """A run's settings; sections given are merged into the tiny ones."""
 
     def make(**changes: Any) -> RunConfig:
-        values: dict[str, Any] = {
-            "out": tmp_path / "run",
-            "data": {"arrays": arrays_folder, "window": 40, "boundary": [8, 16], "hold_out": "dates"},
-            "optim": {"steps": 6, "batch_size": 4, "lr": 3e-3},
-            "tokenizer": TOKENIZER,
-            "model": MODEL,
-            **{"dtype": "float32", "device": "cpu", "validation_batches": 1},
-        }
+        values = tiny_settings(tmp_path / "run", arrays_folder)
         for name, value in changes.items():
             values[name] = {**values[name], **value} if isinstance(value, dict) and name in values else value
         return RunConfig.from_dict(values)

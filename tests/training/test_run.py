@@ -19,7 +19,9 @@ from tiny_runs import MODEL
 from kronos.errors import CapacityError, CheckpointError, ConfigError
 from kronos.model import Kronos, KronosConfig, KronosTokenizer
 from kronos.training.config import RunConfig
-from kronos.training.run import build_optimizer, read_log, train, train_model, train_tokenizer
+from kronos.training.log import read_log
+from kronos.training.run import Forecasts, train, train_model, train_tokenizer
+from kronos.training.schedule import build_optimizer
 from kronos.training.state import PREVIOUS_FILE, STATE_FILE, DamagedStateWarning, load_state, save_state
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_tiny"
@@ -187,6 +189,31 @@ def test_a_start_that_is_never_beaten_is_kept(make_config, tmp_path: Path) -> No
     assert len(validations) == 4
     assert validations[0] == min(validations)
     assert same_weights(tmp_path / "first" / "tokenizer", config.out / "tokenizer")
+
+
+def test_the_best_forecasts_are_kept_rather_than_the_lowest_loss(make_config, tmp_path: Path) -> None:
+    """The judge hears each candidate, in eval mode and apart from the one in training, and its word is followed."""
+    config = make_config()
+    train_tokenizer(config)
+    config = make_config(validate_every=2, choose_by="crps", forecasts={"windows": 8})
+    verdicts, heard = iter([0.9, 0.7, 0.8]), []
+
+    def judge(model: Kronos, tokenizer: KronosTokenizer) -> Forecasts:
+        assert not model.training
+        assert not tokenizer.training
+        heard.append({key: value.clone() for key, value in model.state_dict().items()})
+        return Forecasts(next(verdicts), 1.0, 0.9, 0.0)
+
+    result = train("model", config, judge=judge)
+    assert (result.best_validation, result.chosen_by) == (0.7, "crps")
+    kept = load_file(result.folder / "model.safetensors")
+    assert all(torch.equal(kept[key], heard[1][key]) for key in kept)
+    assert losses(result.folder, "val_crps") == [0.9, 0.7, 0.8]
+    assert [record["kept"] for record in read_log(result.folder) if "kept" in record] == [True, True, False]
+    with pytest.raises(ConfigError, match="needs a judge"):
+        train_model(config)
+    with pytest.raises(ConfigError, match=r"forecasts\.windows"):
+        make_config(choose_by="crps")
 
 
 def test_accumulated_batches_are_one_large_batch(make_config, tmp_path: Path) -> None:

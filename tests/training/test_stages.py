@@ -16,7 +16,7 @@ from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosTokenizer, TokenizerConfig
 from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
-from kronos.training.run import build_optimizer, learning_rate
+from kronos.training.schedule import build_optimizer, learning_rate
 from kronos.training.stages import Batch, ModelStage, TokenizerStage, make_batch
 
 
@@ -83,7 +83,7 @@ def test_share_of_teacher_forcing(make_config, stage: ModelStage, batch: Batch, 
     stage.config = make_config(loss={"teacher_forcing": share})
     asked: list[bool] = []
 
-    def spy(s1: Any, s2: Any, stamps: Any, weights: Any, force: bool) -> Any:
+    def spy(s1: Any, s2: Any, stamps: Any, weights: Any, force: bool, total: Any) -> Any:
         asked.append(force)
         return torch.zeros(()), {}
 
@@ -156,6 +156,32 @@ def test_learning_rate_rises_and_falls() -> None:
     assert rates[549] == pytest.approx(2e-3 * (0.05 + 0.95 / 2), rel=1e-2)  # half-way down
     assert rates[-1] == pytest.approx(1e-4, rel=1e-2)
     assert learning_rate(0, OptimSettings(steps=1, warmup=0.0)) == pytest.approx(1.5e-3)
+
+
+def test_other_schedules() -> None:
+    constant = [
+        learning_rate(step, OptimSettings(steps=50, lr=1e-3, warmup=5, schedule="constant")) for step in range(50)
+    ]
+    assert constant[:5] == pytest.approx([2e-4, 4e-4, 6e-4, 8e-4, 1e-3])
+    assert set(constant[4:]) == {1e-3}
+    tenth = OptimSettings(steps=100, lr=1.0, warmup=20, initial_lr=0.1)
+    assert learning_rate(0, tenth) == pytest.approx(0.1 + 0.9 / 20)
+    assert learning_rate(19, tenth) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("steps", [40, 333])
+def test_one_cycle_is_the_published_one(steps: int) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=4e-5, total_steps=steps, pct_start=0.1, div_factor=10
+    )
+    settings = OptimSettings(steps=steps, lr=4e-5, warmup=0.1, schedule="one_cycle")
+    for step in range(steps):
+        # torch puts the peak at a fraction of a step, we at the nearest whole one
+        assert learning_rate(step, settings) == pytest.approx(optimizer.param_groups[0]["lr"], abs=2e-6)
+        optimizer.step()
+        theirs.step()
+    assert learning_rate(steps - 1, settings) == pytest.approx(4e-10, rel=1e-3)
 
 
 def test_a_network_reads_fewer_time_features(make_config, stage: ModelStage, tmp_path) -> None:

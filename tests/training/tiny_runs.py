@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -14,6 +17,18 @@ TOKENIZER = {
     **STILL,
 }
 MODEL = {"n_layers": 1, "token_dropout_p": 0.0, "learn_te": True, "consistent": True, **SHAPE, **STILL}
+
+
+def tiny_settings(out: Path, arrays: Path) -> dict[str, Any]:
+    """A run of seconds, on one core, told to nobody."""
+    return {
+        "out": out,
+        "data": {"arrays": arrays, "window": 40, "boundary": [8, 16], "hold_out": "dates"},
+        "optim": {"steps": 6, "batch_size": 4, "lr": 3e-3},
+        "tokenizer": TOKENIZER,
+        "model": MODEL,
+        **{"dtype": "float32", "device": "cpu", "validation_batches": 1, "tracking": []},
+    }
 
 
 def learnable(n: int = 900, seed: int = 0) -> pd.DataFrame:

@@ -58,14 +58,23 @@ class Windows:
 class WindowSampler:
     """Draws windows from segments, by (seed, step).
 
+    Args:
+        batch_size: windows of a call.
+        rank, ranks: which of several processes this is. A step's batch is then ``ranks * batch_size`` windows, the
+            same as one process with that batch size would draw, and each process makes its own part of it.
+
     Raises:
         DataError: no segment is long enough for the smallest context and eight bars to predict.
     """
 
     _MIN_TARGETS = 8
 
-    def __init__(self, arrays: BarArrays, plan: WindowPlan, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, arrays: BarArrays, plan: WindowPlan, batch_size: int, seed: int, *, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.arrays, self.plan, self.batch_size, self.seed = arrays, plan, batch_size, seed
+        self.drawn = batch_size * ranks
+        self.own = slice(rank * batch_size, (rank + 1) * batch_size)
         shortest = plan.boundary[0] + self._MIN_TARGETS
         segments = [s for s in arrays.segments if len(s) >= shortest]
         if not segments:
@@ -81,9 +90,9 @@ class WindowSampler:
         self._cumulative = np.cumsum(weights / weights.sum())
 
     def __call__(self, step: int) -> Windows:
-        """The batch of a step."""
+        """The batch of a step, or this process's part of it."""
         rng = np.random.default_rng([self.seed, step])
-        size, length = self.batch_size, self.plan.length
+        size, length = self.drawn, self.plan.length
         chosen = np.searchsorted(self._cumulative, rng.random(size), side="right").clip(max=len(self.starts) - 1)
         factors = self._factors(rng, chosen)
         spans = np.minimum(self.lengths[chosen], length * factors) // factors * factors
@@ -93,6 +102,25 @@ class WindowSampler:
         highest = np.minimum(high, valid - self._MIN_TARGETS)
         boundary = low + np.floor(rng.random(size) * (highest - low + 1)).astype(np.int64)
         silent = rng.random(size) < self.plan.volume_dropout
+        tossed = np.zeros(size, dtype=bool)
+        flipped = np.zeros((size, length), dtype=bool)
+        if self.plan.coin_flips:
+            tossed = rng.random(size) < self.plan.coin_flips
+            flipped[tossed] = rng.random((int(tossed.sum()), length)) < 0.5
+        # Everything is drawn for all processes, which costs little; bars are read for this one alone.
+        own = self.own
+        values, stamps = self._read(starts[own], valid[own], factors[own])
+        values[silent[own], :, 4:] = 0.0
+        tossed = tossed[own]
+        if tossed.any():
+            values[tossed] = flip_bars(values[tossed], flipped[own][tossed])
+        return Windows(values, stamps, valid[own], boundary[own])
+
+    def _read(
+        self, starts: NDArray[np.int64], valid: NDArray[np.int64], factors: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Values (B, L, 6) and stamps (B, L, 5) of windows; the padding repeats the last bar."""
+        size, length = len(starts), self.plan.length
         values = np.empty((size, length, 6), dtype=np.float32)
         stamps = np.empty((size, length, 5), dtype=np.uint8)
         for i, (start, n, factor) in enumerate(zip(starts, valid, factors)):
@@ -100,11 +128,7 @@ class WindowSampler:
             values[i, :n] = aggregate_bars(self.arrays.values[rows], factor)
             stamps[i, :n] = self.arrays.stamps[rows][::factor]
             values[i, n:], stamps[i, n:] = values[i, n - 1], stamps[i, n - 1]
-        values[silent, :, 4:] = 0.0
-        if self.plan.coin_flips:
-            tossed = np.flatnonzero(rng.random(size) < self.plan.coin_flips)
-            values[tossed] = flip_bars(values[tossed], rng.random((len(tossed), length)) < 0.5)
-        return Windows(values, stamps, valid, boundary)
+        return values, stamps
 
     def _factors(self, rng: np.random.Generator, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many bars are taken together, 1 where the segment is too short for more."""

@@ -33,21 +33,29 @@ def model(config: Config, overrides: Overrides = None, resume: Resume = False) -
 
 def run_stage(stage: str, config: Path, overrides: list[str] | None, resume: bool) -> None:
     """Train one stage: a bar for the steps, a line for each validation, and where the weights are."""
+    from kronos.cli.verdict import judge_of_run
     from kronos.training.config import RunConfig
+    from kronos.training.engine import effective_batch, is_main, leave
     from kronos.training.run import train
 
     run = RunConfig.from_yaml(config, overrides or [])
     steps = run.optim_of(stage).steps
+    if is_main():
+        note(effective_batch(run, stage))
     with progress(f"Training the {stage}") as report:
 
         def tell(record: dict[str, Any]) -> None:
             step = int(record["step"])
             if "val_loss" in record:
-                note(f"step {step:,}: validation loss {record['val_loss']:.4f}")
+                crps = f", CRPS {record['val_crps']:.3f} of a random walk's" if "val_crps" in record else ""
+                note(f"step {step:,}: validation loss {record['val_loss']:.4f}{crps}")
             else:
                 report(step, steps, f"loss {record['loss']:.4f}, {record['bars_per_s']:,.0f} bars/s")
 
-        result = train(stage, run, resume=resume, progress=tell)
+        result = train(stage, run, resume=resume, progress=tell, judge=judge_of_run(run))
+    leave()
+    if not is_main():
+        return
     plural = "s" if result.steps != 1 else ""
-    best = f"best validation loss {result.best_validation:.4f}"
+    best = f"best validation {'CRPS' if result.chosen_by == 'crps' else 'loss'} {result.best_validation:.4f}"
     output.print(f"Trained {result.steps:,} step{plural}; {best}; in {result.folder}")

@@ -202,6 +202,7 @@ def token_loss(
     s2_targets: Tensor,
     weights: Tensor | None = None,
     s1_weight: float = 1.0,
+    total: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """``(s1_weight * CE(s1) + CE(s2)) / 2``, in nats.
 
@@ -209,6 +210,8 @@ def token_loss(
         s1_logits, s2_logits: (B, T, V1) and (B, T, V2).
         s1_targets, s2_targets: (B, T) tokens of the next bar.
         weights: (B, T), how much each position counts (0: context or padding); None counts all alike.
+        total: what the weighted sums are divided by; by default these weights' own sum. Processes that share a batch
+            give a process's share of the sum over all of them, so that the mean of their losses is the batch's.
 
     Returns:
         The loss and its parts ``s1`` and ``s2``, scalars, float32.
@@ -218,7 +221,7 @@ def token_loss(
         if weights is None:
             return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-        return (losses * weights.flatten()).sum() / weights.sum().clamp_min(1e-9)
+        return (losses * weights.flatten()).sum() / (weights.sum() if total is None else total).clamp_min(1e-9)
 
     parts = {"s1": cross_entropy(s1_logits, s1_targets), "s2": cross_entropy(s2_logits, s2_targets)}
     return (s1_weight * parts["s1"] + parts["s2"]) / 2, parts

@@ -103,7 +103,11 @@ class KronosTokenizer(PretrainedMixin, nn.Module):
 
 
 def tokenizer_loss(
-    tokenizer: KronosTokenizer, x: Tensor, weights: Tensor | None = None, coarse_weight: float = 1.0
+    tokenizer: KronosTokenizer,
+    x: Tensor,
+    weights: Tensor | None = None,
+    coarse_weight: float = 1.0,
+    total: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """``(coarse_weight * mse(x_coarse) + mse(x_full) + quantizer loss) / 2`` (the published halving kept).
 
@@ -112,6 +116,7 @@ def tokenizer_loss(
     Args:
         x: (B, T, F) features.
         weights: (B, T), how much each bar counts; None counts all alike.
+        total: what the weighted sums are divided by, as in :func:`~kronos.model.network.token_loss`.
 
     Returns:
         The loss and its parts (``mse_coarse``, ``mse_full``, ``quantizer``), all scalars, float32.
@@ -121,7 +126,8 @@ def tokenizer_loss(
     def mse(y: Tensor) -> Tensor:
         if weights is None:
             return F.mse_loss(y.float(), x.float())
-        return ((y.float() - x.float()).pow(2).mean(-1) * weights).sum() / weights.sum().clamp_min(1e-9)
+        errors = (y.float() - x.float()).pow(2).mean(-1) * weights
+        return errors.sum() / (weights.sum() if total is None else total).clamp_min(1e-9)
 
     parts: dict[str, Any] = {"mse_coarse": mse(coarse), "mse_full": mse(full), "quantizer": quantizer}
     return (coarse_weight * parts["mse_coarse"] + parts["mse_full"] + quantizer) / 2, parts

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kronos.training.run import read_log
+from kronos.training.log import read_log
 from kronos.training.stages import STAGES
 
 if TYPE_CHECKING:

@@ -51,14 +51,16 @@ class DataSettings(_Section):
 
 
 class OptimSettings(_Section):
-    """AdamW with a warm-up and a cosine."""
+    """AdamW with a warm-up and a schedule of the rate."""
 
     steps: int = Field(10_000, ge=1)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1)  # windows of one process
     accumulation: int = Field(1, ge=1)  # batches to a step
+    schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
     lr: float = Field(1.5e-3, gt=0)  # peak
     final_lr: float = Field(0.02, ge=0, le=1)  # share of the peak that is left at the end
-    warmup: float = Field(0.03, ge=0, lt=1)  # share of the steps
+    initial_lr: float = Field(0.0, ge=0, le=1)  # share of the peak that the warm-up begins at
+    warmup: float = Field(0.03, ge=0)  # share of the steps; from 1 on, steps
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(0.05, ge=0)
     clip_norm: float = Field(1.0, gt=0)
@@ -70,6 +72,31 @@ class LossSettings(_Section):
     coarse: float = Field(1.0, ge=0)  # tokenizer: reconstruction from the coarse token alone
     s1: float = Field(1.0, ge=0)  # network: coarse token
     teacher_forcing: float = Field(1.0, ge=0, le=1)  # share of steps that condition s2 on the true s1
+
+
+class DropoutSettings(_Section):
+    """Rates of the network's dropouts; None leaves one as the network has it."""
+
+    ffn: float | None = Field(None, ge=0, le=0.99)
+    resid: float | None = Field(None, ge=0, le=0.99)
+    attn: float | None = Field(None, ge=0, le=0.99)
+    token: float | None = Field(None, ge=0, le=0.99)  # of a bar's embedding
+
+
+class LoraSettings(_Section):
+    """Low-rank adapters that are trained in place of the network's weights, and merged into them in checkpoints."""
+
+    rank: int = Field(8, ge=1, le=1024)
+    alpha: int | None = Field(None, ge=1)  # scale of the adapters; None: twice the rank
+    dropout: float = Field(0.0, ge=0, le=0.99)
+
+
+class ForecastSettings(_Section):
+    """Validation by real forecasts, during the second stage."""
+
+    windows: int = Field(0, ge=0)  # forecasts of each validation; 0: none
+    horizon: int = Field(24, ge=1)  # bars
+    samples: int = Field(20, ge=2)  # paths of each
 
 
 class StageSettings(_Section):
@@ -87,13 +114,20 @@ class RunConfig(_Section):
     optim: OptimSettings = OptimSettings()
     stages: StageSettings = StageSettings()
     loss: LossSettings = LossSettings()
+    dropout: DropoutSettings = DropoutSettings()
+    lora: LoraSettings | None = None
+    forecasts: ForecastSettings = ForecastSettings()
+    choose_by: Literal["loss", "crps"] = "loss"  # which validation figure the kept weights have the best of
     tokenizer: dict[str, Any] | str = "kronos-nano"  # shape of a new tokenizer, or the name of a trained one
     model: dict[str, Any] | str = "kronos-nano"  # shape of a new network, or the name of a trained one
     time_features: tuple[str, ...] | None = None  # those a named network goes on reading; None: all that it read
     seed: int = Field(0, ge=0)
     device: str = "auto"
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the autocast; weights stay float32
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"  # of the autocast; weights stay float32
     compile: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: each holds all weights, or a shard of them
+    checkpoint_activations: bool = False  # compute activations again instead of keeping them
+    tracking: tuple[Literal["tensorboard", "mlflow", "wandb", "comet"], ...] | None = None  # None: TensorBoard, if any
     workers: int = Field(1, ge=1)  # threads that prepare windows
     threads: int = Field(0, ge=0)  # of torch; 0 leaves them as they are
     save_every: int = Field(500, ge=1)  # steps
@@ -102,10 +136,17 @@ class RunConfig(_Section):
     validate_first: bool = False  # also before the first step: a start that is never beaten is what is kept
     patience: int | None = Field(None, ge=1)  # validations without a better one before the run ends early
 
+    @field_validator("tracking", mode="before")
+    @classmethod
+    def _one_or_many_trackers(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
-    def _stages_hold(self) -> RunConfig:
+    def _holds_together(self) -> RunConfig:
         for stage in ("tokenizer", "model"):
             self.optim_of(stage)
+        if self.choose_by == "crps" and not self.forecasts.windows:
+            raise ValueError("choose_by: crps needs forecasts to judge by; set forecasts.windows, such as 64")
         return self
 
     def optim_of(self, stage: str) -> OptimSettings:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
+from kronos.bars.arrays import INDEX_FILE, BarArrays, Segment, write_arrays
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
 from kronos.training.config import RunConfig
@@ -86,31 +86,41 @@ def read_tables(files: Sequence[Path]) -> Iterator[tuple[str, str, pd.DataFrame]
             yield group, str(symbol), part
 
 
-def samplers(config: RunConfig, arrays: BarArrays, batch_size: int) -> tuple[WindowSampler, WindowSampler]:
-    """Windows for training and for validation.
+def samplers(
+    config: RunConfig, arrays: BarArrays, batch_size: int, *, rank: int = 0, ranks: int = 1
+) -> tuple[WindowSampler, WindowSampler]:
+    """Windows for training and for validation; of several processes, each has its own.
 
     Raises:
         DataError: there are none for one of the two, or they overlap.
     """
     data = config.data
     context = data.boundary[1]
-    training, validation = split_segments(
-        arrays, context, hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
-    )
+    training, validation = split_of(config, arrays)
     check_split(arrays, training, validation, context)
     plan = WindowPlan(
         data.window, data.boundary, data.volume_dropout, data.aggregate, data.group_power, data.coin_flips
     )
     fixed = WindowPlan(data.window, (context, context), group_power=data.group_power)
     return (
-        _sampler("training", arrays.select(training), plan, batch_size, config.seed),
-        _sampler("validation", arrays.select(validation), fixed, batch_size, _VALIDATION_SEED),
+        _sampler("training", arrays.select(training), plan, batch_size, config.seed, rank, ranks),
+        _sampler("validation", arrays.select(validation), fixed, batch_size, _VALIDATION_SEED, rank, ranks),
     )
 
 
-def _sampler(purpose: str, arrays: BarArrays, plan: WindowPlan, size: int, seed: int) -> WindowSampler:
+def split_of(config: RunConfig, arrays: BarArrays) -> tuple[list[Segment], list[Segment]]:
+    """A run's segments for training and for validation."""
+    data = config.data
+    return split_segments(
+        arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
+    )
+
+
+def _sampler(
+    purpose: str, arrays: BarArrays, plan: WindowPlan, size: int, seed: int, rank: int, ranks: int
+) -> WindowSampler:
     try:
-        return WindowSampler(arrays, plan, size, seed)
+        return WindowSampler(arrays, plan, size, seed, rank=rank, ranks=ranks)
     except DataError as error:
         hint = ". With few symbols, set data.hold_out to dates" if purpose == "training" else ""
         raise DataError(f"no windows for {purpose}: {error}{hint}") from error

@@ -22,12 +22,14 @@ from kronos.errors import ConfigError, DataError
 from kronos.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, family_member, find_checkpoint, read_config
 from kronos.training.config import RunConfig
 from kronos.training.data import find_files, read_tables
+from kronos.training.engine import is_main, main_first
 from kronos.training.published import merge, translate
-from kronos.training.run import Report, RunResult, train
+from kronos.training.run import Judge, Report, RunResult, train
 from kronos.training.split import cutoffs, held_apart, split_segments
 from kronos.training.state import PREVIOUS_FILE, writing
 
 JUDGED_SHARE = 0.15
+ASIDE = "unproven"  # folder of new weights that were not shown to be better than the start
 PRESETS = {"daily": (128, 12), "intraday": (256, 24)}  # longest context, horizon
 _DAY = 20 * 3600  # seconds between bars from which bars are called daily
 _SHORTEST = 16  # bars of context that a model is given at least
@@ -51,6 +53,7 @@ class Layout:
     horizon: int  # … and forecast
     preset: str
     training_bars: int
+    data_hash: str
 
     def periods(self, *, validation: bool = False) -> dict[str, tuple[np.datetime64, np.datetime64 | None]]:
         """By group: the time after which the judged period lies, or (after, last) of the one for validation."""
@@ -75,6 +78,7 @@ def lay_out(
     preset: str | None = None,
     unseen_symbols: bool = False,
     given: dict[str, Any] | None = None,
+    write: bool = True,
 ) -> Layout:
     """Reads the bars, writes those before the judged period into ``out/arrays``, and sets the run up.
 
@@ -84,6 +88,7 @@ def lay_out(
         preset: "daily" or "intraday"; None: by the bars' size.
         unseen_symbols: keep some symbols out of training, and judge on those.
         given: settings that count before what is laid out here, as in a run file; also ``epochs``.
+        write: False where another process has written the arrays.
 
     Raises:
         DataError: the bars cannot be read, or are too few for three periods.
@@ -99,16 +104,15 @@ def lay_out(
     epochs = _epochs(given.pop("epochs", 30))
     tables = _tables(sources)
     judged_after = {group: _judged_after(series) for group, series in tables.items()}
-    with writing(out / "arrays" / INDEX_FILE):
-        arrays = write_arrays(
-            (
-                (group, name, table[_times(table) <= judged_after[group]])
-                for group, series in tables.items()
-                for name, table in series.items()
-            ),
-            out / "arrays",
-            min_length=2 * _SHORTEST,
-        )
+    known = (
+        (group, name, table[_times(table) <= judged_after[group]])
+        for group, series in tables.items()
+        for name, table in series.items()
+    )
+    if write:
+        with writing(out / "arrays" / INDEX_FILE):
+            write_arrays(known, out / "arrays", min_length=2 * _SHORTEST)
+    arrays = BarArrays.open(out / "arrays")
     preset = preset or _preset(tables)
     context = _context(arrays, PRESETS[preset][0])
     values = merge(_defaults(start, out, context, unseen_symbols), given)
@@ -118,10 +122,11 @@ def lay_out(
         arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
     )
     bars = sum(map(len, training))
-    config = RunConfig.from_dict(merge(merge(values, _lengths(bars, epochs, first)), given))
-    longest = config.data.boundary[1]
+    longest = first.data.boundary[1]
     horizon = min(PRESETS[preset][1], max(4, longest // 4))
-    return Layout(config, start, tables, judged_after, longest, horizon, preset, bars)
+    laid_out = merge(_lengths(bars, epochs, first), {"forecasts": {"horizon": horizon}})
+    config = RunConfig.from_dict(merge(merge(values, laid_out), given))
+    return Layout(config, start, tables, judged_after, longest, horizon, preset, bars, arrays.data_hash)
 
 
 def fine_tune(
@@ -131,6 +136,7 @@ def fine_tune(
     model: bool = True,
     resume: bool = False,
     progress: StageReport | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, RunResult]:
     """Runs the stages that are asked for; the others are taken over as they are.
 
@@ -139,6 +145,7 @@ def fine_tune(
 
     Args:
         progress: called with the stage and each logged record.
+        judge: scores real forecasts of the validation period; see :func:`~kronos.training.run.train`.
 
     Raises:
         ConfigError: neither stage is asked for.
@@ -153,16 +160,24 @@ def fine_tune(
     if tokenizer:
         results["tokenizer"] = train("tokenizer", config, resume=resume, progress=tell("tokenizer"))
     else:
-        take_over(layout.start, config.out, ["tokenizer"])
+        _by_main(take_over, layout.start, config.out, ["tokenizer"])
     if model:
         second = config.model_copy(update={"tokenizer": str(config.out / "tokenizer")})
-        results["model"] = train("model", second, resume=resume, progress=tell("model"))
+        results["model"] = train("model", second, resume=resume, progress=tell("model"), judge=judge)
     else:
-        take_over(layout.start, config.out, ["model"])
-    _state_cutoff(layout)
-    for stage in results:
-        (config.out / stage / PREVIOUS_FILE).unlink(missing_ok=True)
+        _by_main(take_over, layout.start, config.out, ["model"])
+    _by_main(_state_cutoff, layout)
+    if is_main():
+        for stage in results:
+            (config.out / stage / PREVIOUS_FILE).unlink(missing_ok=True)
     return results
+
+
+def _by_main(work: Callable[..., None], *arguments: Any) -> None:
+    """Has the first process do something while the others wait."""
+    with main_first():
+        if is_main():
+            work(*arguments)
 
 
 def take_over(start: str, out: Path, kinds: Sequence[str] = ("tokenizer", "model")) -> None:
@@ -174,6 +189,15 @@ def take_over(start: str, out: Path, kinds: Sequence[str] = ("tokenizer", "model
             for name in (CONFIG_FILE, WEIGHTS_FILE):
                 shutil.copyfile(source / name, out / kind / f"{name}.tmp")
                 (out / kind / f"{name}.tmp").replace(out / kind / name)
+
+
+def set_aside(out: Path) -> None:
+    """Moves a run's new pair into ``unproven/``, where it does no harm and can still be loaded."""
+    for kind in ("tokenizer", "model"):
+        with writing(out / ASIDE / kind / WEIGHTS_FILE):
+            (out / ASIDE / kind).mkdir(parents=True, exist_ok=True)
+            for name in (CONFIG_FILE, WEIGHTS_FILE):
+                shutil.copyfile(out / kind / name, out / ASIDE / kind / name)
 
 
 def _state_cutoff(layout: Layout) -> None:
@@ -247,6 +271,7 @@ def _defaults(start: str, out: Path, context: int, unseen_symbols: bool) -> dict
         "tokenizer": tokenizer_of(start),
         "model": start,
         **{"validate_first": True, "patience": 5, "validation_batches": 8},
+        **{"forecasts": {"windows": 96, "samples": 20}, "choose_by": "crps"},
     }
 
 

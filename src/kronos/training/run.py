@@ -2,13 +2,15 @@
 
 Notable:
 - batch k is drawn from (seed, k) and dropout is seeded by k, so a resumed run is the run that never stopped;
+- several processes share each batch (see :mod:`kronos.training.engine`); the first one alone writes and reports;
 - validation windows are later bars of held-apart symbols, always the same ones;
-- the best weights by validation loss are kept beside the last ones.
+- the best weights, by validation loss or by the CRPS of real forecasts, are kept beside the last ones.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import math
@@ -23,23 +25,48 @@ from torch import Tensor, nn
 
 from kronos.bars.arrays import BarArrays
 from kronos.bars.windows import WindowSampler, prefetch
-from kronos.errors import CapacityError, ConfigError
+from kronos.errors import ConfigError
+from kronos.model import Kronos, KronosTokenizer
 from kronos.model.checkpoint import WEIGHTS_FILE
-from kronos.training.config import OptimSettings, RunConfig
+from kronos.training.config import RunConfig
 from kronos.training.data import open_arrays, samplers
-from kronos.training.stages import STAGES, ModelStage, Stage
-from kronos.training.state import load_state, save_state, writing
+from kronos.training.engine import Engine, main_first, restarted
+from kronos.training.log import Log
+from kronos.training.schedule import build_optimizer, learning_rate
+from kronos.training.stages import STAGES, Batch, ModelStage, Stage
+from kronos.training.state import load_state, save_state, whole_state, writing
 
 Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
+class Forecasts:
+    """How real forecasts of the validation period did; what a :data:`Judge` answers.
+
+    ``crps`` and ``crps_to_last_close`` are shares of the CRPS of a resampled random walk and of the last close;
+    ``coverage_90`` is how often the truth lay in the 90 % interval; ``slope`` is that of predicted on past moves.
+    """
+
+    crps: float
+    crps_to_last_close: float
+    coverage_90: float
+    slope: float
+
+
+Judge = Callable[[Kronos, KronosTokenizer], Forecasts]
+
+
+@dataclass(frozen=True)
 class RunResult:
-    """Where the weights are and how they did."""
+    """Where the weights are and how they did.
+
+    ``best_validation`` is the loss of the kept weights, or the CRPS where they were chosen by it.
+    """
 
     folder: Path
     steps: int
     best_validation: float
+    chosen_by: str = "loss"
 
 
 def train_tokenizer(config: RunConfig, resume: bool = False, progress: Report | None = None) -> RunResult:
@@ -52,95 +79,184 @@ def train_model(config: RunConfig, resume: bool = False, progress: Report | None
     return train("model", config, resume=resume, progress=progress)
 
 
-def train(stage_name: str, config: RunConfig, *, resume: bool = False, progress: Report | None = None) -> RunResult:
+def train(
+    stage_name: str,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    progress: Report | None = None,
+    judge: Judge | None = None,
+) -> RunResult:
     """Runs one stage to its last step.
 
     Args:
         stage_name: "tokenizer" or "model".
-        resume: go on from the saved state, if there is one.
-        progress: called with each logged record: step, losses, rate.
+        resume: go on from the saved state, if there is one; so does a run that torchrun started again.
+        progress: called with each logged record: step, losses, rate; by the first process only.
+        judge: scores real forecasts of the validation period, at each validation of the second stage.
 
     Raises:
-        ConfigError: settings that contradict each other.
+        ConfigError: settings that contradict each other, or ``choose_by: crps`` without a judge.
         DataError: no usable windows for training or validation.
         CapacityError: a full disk; what was saved before stays whole.
         CheckpointError: the state to resume from is damaged or of another run.
+        MissingExtraError: accelerate, or a tracker that is asked for, is not installed.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = config.out / stage_name
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    device = _device(config.device)
-    stage = STAGES[stage_name](config)
-    stage.place(device, config.compile)
-    optim = config.optim_of(stage_name)
-    arrays = open_arrays(config)
-    training, validation = samplers(config, arrays, optim.batch_size)
-    optimizer = build_optimizer(stage.module, optim, device)
-    start, best, since = 0, math.inf, 0
-    identity = _identity(config, stage, arrays)
-    if resume and (state := load_state(folder, stage.module, optimizer, identity)):
-        start, best, since = state[0], float(state[1]["best"]), int(state[1].get("since_best", 0))
-    log = _Log(folder / "log.jsonl", progress, start)
-    with writing(folder / "run.json"):
-        (folder / "run.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-    if config.validate_first and start == 0:
-        scores = validate(stage, validation, config, device)
-        log({"step": 0, **{f"val_{k}": v for k, v in scores.items()}})
-        best = scores["loss"]
-        with writing(folder / f"{WEIGHTS_FILE}.tmp"):
-            stage.save(folder)
-    log_every = min(50, max(1, optim.steps // 20))
-    seen, clock, total = 0, time.perf_counter(), optim.steps * optim.accumulation
-    first = start * optim.accumulation
-    batches = prefetch(lambda k: stage.batch(training(k)), first, total, config.workers, 2 * config.workers + 2)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), contextlib.closing(batches):
-        for step in range(start, optim.steps):
-            if config.patience is not None and since >= config.patience:
-                return RunResult(folder, step, best)
-            torch.manual_seed(config.seed * 1_000_003 + step)  # dropout of this step, resumed or not
-            rate = learning_rate(step, optim)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
-            sums: dict[str, Tensor] = {}
-            for _ in range(optim.accumulation):
-                batch = next(batches)
-                with _autocast(device, config.dtype):
-                    loss, parts = stage.loss(batch.to(device), step)
-                (loss / optim.accumulation).backward()  # type: ignore[no-untyped-call]
-                for name, value in {"loss": loss, **parts}.items():
-                    sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / optim.accumulation
-                seen += batch.features.shape[0] * batch.features.shape[1]
-            norm = nn.utils.clip_grad_norm_(stage.module.parameters(), optim.clip_norm)
-            optimizer.step()
-            done, last = step + 1, step + 1 == optim.steps
-            if done % log_every == 0 or last:
-                _check_finite(sums["loss"], done)
-                elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-                log({"step": done, **sums, "lr": rate, "norm": norm, "bars_per_s": seen / elapsed})
-                seen = 0
-            if done % config.validate_every == 0 or last:
-                scores = validate(stage, validation, config, device)
-                log({"step": done, **{f"val_{k}": v for k, v in scores.items()}})
-                since += 1
-                if scores["loss"] < best:
-                    best, since = scores["loss"], 0
-                    with writing(folder / f"{WEIGHTS_FILE}.tmp"):
-                        stage.save(folder)
-                clock = time.perf_counter()
-            if done % config.save_every == 0 or last:
-                save_state(folder, done, stage.module, optimizer, {"best": best, "since_best": since, **identity})
-    return RunResult(folder, optim.steps, best)
+    with Engine(config, config.optim_of(stage_name).accumulation) as engine:
+        stage = STAGES[stage_name](config)
+        with main_first():
+            arrays = open_arrays(config)
+        return _Run(engine, stage, config, arrays, folder, judge).go(resume or restarted(), progress)
 
 
-def _identity(config: RunConfig, stage: Stage, arrays: BarArrays) -> dict[str, str]:
-    """What a state must agree on to be gone on from. How long and how fast a run goes may change, nothing else."""
+class _Run:
+    """One stage under way."""
+
+    def __init__(
+        self, engine: Engine, stage: Stage, config: RunConfig, arrays: BarArrays, folder: Path, judge: Judge | None
+    ) -> None:
+        self.engine, self.stage, self.config, self.folder = engine, stage, config, folder
+        self.optim = config.optim_of(stage.name)
+        self.judge = judge if isinstance(stage, ModelStage) else None
+        self.chosen_by = config.choose_by if isinstance(stage, ModelStage) else "loss"
+        if self.chosen_by == "crps" and self.judge is None:
+            raise ConfigError("choose_by: crps needs a judge of forecasts; pass one to train(), or choose by loss")
+        self.training, self.validation = samplers(
+            config, arrays, self.optim.batch_size, rank=engine.rank, ranks=engine.ranks
+        )
+        engine.place(stage)
+        self.objective = engine.share_out(stage)
+        self.optimizer = build_optimizer(stage.module, self.optim, engine.device)
+        self.stepper = engine.prepare_optimizer(self.optimizer)
+        self.identity = identity(config, stage, arrays, engine.ranks)
+        self.best, self.since = math.inf, 0  # the best validation so far, and how many ago it was
+        self.clock = _Clock()
+
+    def go(self, resume: bool, progress: Report | None) -> RunResult:
+        """From the first step, or the saved one, to the last."""
+        start = self._restore() if resume else 0
+        accumulation, workers, device = self.optim.accumulation, self.config.workers, self.engine.device
+        batches = prefetch(
+            lambda k: self.stage.batch(self.training(k)),
+            start * accumulation,
+            self.optim.steps * accumulation,
+            workers,
+            2 * workers + 2,
+        )
+        with (
+            Log(self.folder, self.config, start, progress, self.engine.is_main) as self.log,
+            contextlib.closing(batches),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        ):
+            for step in range(start, self.optim.steps):
+                # dropout of this step, resumed or not; each process has its own
+                torch.manual_seed((self.config.seed * 1_000_003 + step) * self.engine.ranks + self.engine.rank)
+                if step == 0 and self.config.validate_first:
+                    self._validate(0)
+                if self.config.patience is not None and self.since >= self.config.patience:
+                    break
+                self._advance(step, batches)
+            else:
+                step = self.optim.steps
+        self.engine.meet()  # whoever goes on reads what the first process has written
+        return RunResult(self.folder, step, self.best, self.chosen_by)
+
+    def _advance(self, step: int, batches: Iterator[Batch]) -> None:
+        """One step, and what is due after it: a record, a validation, a saved state."""
+        sums, norm = self._step(step, batches)
+        done, last = step + 1, step + 1 == self.optim.steps
+        if done % min(50, max(1, self.optim.steps // 20)) == 0 or last:
+            figures = self.engine.mean({name: float(value) for name, value in sums.items()})
+            _check_finite(figures["loss"], done)
+            rate = {"lr": learning_rate(step, self.optim), "norm": float(norm), "bars_per_s": self.clock.rate()}
+            self.log({"step": done, **figures, **rate})
+        if done % self.config.validate_every == 0 or last:
+            with self.clock.stopped():
+                self._validate(done)
+        if done % self.config.save_every == 0 or last:
+            self._save(done)
+
+    def _step(self, step: int, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of the optimizer: mean losses of this process's windows, and the length of the gradient."""
+        engine, optim = self.engine, self.optim
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, optim)
+        self.stepper.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for part in range(optim.accumulation):
+            batch = next(batches)
+            with engine.exchange(self.objective, last=part + 1 == optim.accumulation):
+                loss, parts = engine.loss(self.objective, self.stage, batch, step)
+                engine.backward(loss)
+            for name, value in {"loss": loss, **parts}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / optim.accumulation
+            self.clock.add(batch.features.shape[0] * batch.features.shape[1] * engine.ranks)
+        norm = engine.clip(self.stepper, self.stage.module, optim.clip_norm)
+        self.stepper.step()
+        return sums, norm
+
+    def _validate(self, done: int) -> None:
+        """Validation losses, and real forecasts where a judge is there; the best weights so far are written."""
+        scores = validate(self.engine, self.stage, self.objective, self.validation, self.config)
+        state = None
+        if self.judge is not None:
+            state = whole_state(self.stage.module)
+            scores |= self._forecasts(state)
+        better = scores[self.chosen_by] < self.best
+        self.since = 0 if better else self.since + (done > 0)
+        if better:
+            self.best = scores[self.chosen_by]
+            state = state or whole_state(self.stage.module)
+            if self.engine.is_main:
+                with writing(self.folder / f"{WEIGHTS_FILE}.tmp"):
+                    self.stage.checkpoint(state).save_pretrained(self.folder)
+        self.log({"step": done, **{f"val_{k}": v for k, v in scores.items()}, "kept": better})
+
+    def _forecasts(self, state: dict[str, Tensor]) -> dict[str, float]:
+        """What the judge says of the weights; the first process asks, all hear."""
+        assert isinstance(self.stage, ModelStage)
+        assert self.judge is not None
+        found = Forecasts(math.inf, math.inf, math.nan, math.nan)
+        if self.engine.is_main:
+            found = self.judge(self.stage.checkpoint(state), copy.deepcopy(self.stage.tokenizer).cpu().eval())
+        names = tuple(vars(found))
+        return dict(zip(names, self.engine.from_main(tuple(vars(found).values())), strict=True))
+
+    def _save(self, done: int) -> None:
+        extra = {"best": self.best, "since_best": self.since, **self.identity}
+        if scaler := self.engine.scaler_state():
+            extra["scaler"] = scaler
+        save_state(self.folder, done, self.stage.module, self.optimizer, extra, write=self.engine.is_main)
+
+    def _restore(self) -> int:
+        found = load_state(self.folder, self.stage.module, self.optimizer, self.identity)
+        if found is None:
+            return 0
+        step, extra = found
+        self.best, self.since = float(extra["best"]), int(extra.get("since_best", 0))
+        self.engine.restore_scaler(extra.get("scaler", {}))
+        return step
+
+
+def identity(config: RunConfig, stage: Stage, arrays: BarArrays, ranks: int = 1) -> dict[str, str]:
+    """What a state must agree on to be gone on from. How long and how fast a run goes may change, nothing else.
+
+    Two processes go on where one with twice the batch size has stopped: they draw the same windows.
+    """
     decisive = config.model_dump(mode="json", include={"seed", "dtype", "loss", "tokenizer", "model"})
     decisive["data"] = config.data.model_dump(mode="json", exclude={"arrays", "bars"})
     decisive["optim"] = config.optim_of(stage.name).model_dump(mode="json", exclude={"steps"})
+    decisive["optim"]["batch_size"] *= ranks
+    # Settings that were added later count only where they are used, so that older states can be gone on from.
+    for name, without in (("schedule", "cosine"), ("initial_lr", 0.0)):
+        if decisive["optim"][name] == without:
+            del decisive["optim"][name]
+    decisive |= config.model_dump(mode="json", include={"dropout", "lora", "choose_by"}, exclude_defaults=True)
     tokens = hashlib.blake2b(digest_size=16)
     if isinstance(stage, ModelStage):
         for name, tensor in stage.tokenizer.state_dict().items():
@@ -150,90 +266,45 @@ def _identity(config: RunConfig, stage: Stage, arrays: BarArrays) -> dict[str, s
 
 
 @torch.no_grad()
-def validate(stage: Stage, sampler: WindowSampler, config: RunConfig, device: torch.device) -> dict[str, float]:
+def validate(
+    engine: Engine, stage: Stage, objective: nn.Module, sampler: WindowSampler, config: RunConfig
+) -> dict[str, float]:
     """Mean losses over the validation batches, in eval mode."""
     totals: dict[str, float] = {}
-    stage.module.eval()
+    objective.eval()
     try:
         make = prefetch(lambda k: stage.batch(sampler(k)), 0, config.validation_batches, config.workers)
         for step, batch in enumerate(make):
-            with _autocast(device, config.dtype):
-                loss, parts = stage.loss(batch.to(device), step)
+            loss, parts = engine.loss(objective, stage, batch, step)
             for name, value in {"loss": loss, **parts}.items():
                 totals[name] = totals.get(name, 0.0) + float(value) / config.validation_batches
     finally:
-        stage.module.train()
-    return totals
+        objective.train()
+    return engine.mean(totals)
 
 
-def build_optimizer(module: nn.Module, settings: OptimSettings, device: torch.device) -> torch.optim.AdamW:
-    """AdamW; only matrices decay, not biases, norms or embeddings."""
-    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
-    decay: list[nn.Parameter] = []
-    keep: list[nn.Parameter] = []
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            (decay if parameter.ndim > 1 and id(parameter) not in embeddings else keep).append(parameter)
-    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": keep, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=device.type == "cuda")
+class _Clock:
+    """Bars a second since it was last asked, validations left out."""
+
+    def __init__(self) -> None:
+        self._bars, self._since = 0, time.perf_counter()
+
+    def add(self, bars: int) -> None:
+        self._bars += bars
+
+    def rate(self) -> float:
+        now = time.perf_counter()
+        rate = self._bars / (now - self._since)
+        self._bars, self._since = 0, now
+        return rate
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - began
 
 
-def learning_rate(step: int, settings: OptimSettings) -> float:
-    """Linear warm-up to the peak, then a cosine down to ``final_lr`` of it."""
-    warmup = max(1, round(settings.warmup * settings.steps))
-    if step < warmup:
-        return settings.lr * (step + 1) / warmup
-    done = (step - warmup) / max(1, settings.steps - warmup)
-    return settings.lr * (settings.final_lr + (1 - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def _check_finite(loss: Tensor, step: int) -> None:
-    if not bool(torch.isfinite(loss)):
-        raise ConfigError(
-            f"the loss is {float(loss)} at step {step}; lower optim.lr or optim.clip_norm and start afresh"
-        )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device is '{name}'; write auto, cpu, mps or cuda[:index]") from error
-
-
-def _autocast(device: torch.device, dtype: str) -> contextlib.AbstractContextManager[Any]:
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, dtype))
-
-
-class _Log:
-    """Appends records to a file of JSON lines and hands them on; records after ``start`` are of a lost past."""
-
-    def __init__(self, path: Path, progress: Report | None, start: int) -> None:
-        self.path, self.progress = path, progress
-        kept = [r for r in read_log(path.parent) if r["step"] <= start] if start and path.exists() else []
-        with writing(path.with_suffix(".tmp")):
-            path.with_suffix(".tmp").write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-            path.with_suffix(".tmp").replace(path)
-
-    def __call__(self, record: dict[str, Any]) -> None:
-        plain = {k: float(v.detach()) if isinstance(v, Tensor) else v for k, v in record.items()}
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(plain) + "\n")
-        except OSError as error:
-            raise CapacityError(f"{self.path} cannot be written ({error.strerror}); make room and resume") from error
-        if self.progress is not None:
-            self.progress(plain)
-
-
-def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records of a run, in order; a line that a kill cut short is left out."""
-    with (folder / "log.jsonl").open(encoding="utf-8") as file:
-        for line in file:
-            with contextlib.suppress(json.JSONDecodeError):
-                yield json.loads(line)
+def _check_finite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise ConfigError(f"the loss is {loss} at step {step}; lower optim.lr or optim.clip_norm and start afresh")

@@ -14,8 +14,18 @@ from torch import Tensor, nn
 from kronos.bars.transform import get_transform
 from kronos.bars.windows import Windows
 from kronos.errors import ConfigError
-from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig, token_loss, tokenizer_loss
+from kronos.model import (
+    MODEL_PRESETS,
+    TOKENIZER_PRESETS,
+    Kronos,
+    KronosConfig,
+    KronosTokenizer,
+    TokenizerConfig,
+    token_loss,
+    tokenizer_loss,
+)
 from kronos.model.checkpoint import WEIGHTS_FILE
+from kronos.training.adapt import add_lora, keep_time_features, merge_lora, with_dropout
 from kronos.training.config import RunConfig
 
 
@@ -60,12 +70,25 @@ class Stage(Protocol):
     """What a loop needs of a stage."""
 
     name: str
-    module: nn.Module
+    module: nn.Module  # what is trained
 
     def batch(self, windows: Windows) -> Batch: ...
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def counted(self, batch: Batch) -> Tensor: ...
+    def loss(self, batch: Batch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]: ...
     def place(self, device: torch.device, compile_module: bool) -> None: ...
-    def save(self, folder: Any) -> None: ...
+    def checkpoint(self, state: dict[str, Tensor]) -> KronosTokenizer | Kronos: ...
+
+
+class Objective(nn.Module):
+    """A stage's loss as a module: whoever wraps modules, as DDP and FSDP do, wraps what is computed from them."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.module = stage.module
+        self._loss = stage.loss
+
+    def forward(self, batch: Batch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._loss(batch, step, total)
 
 
 class TokenizerStage:
@@ -75,9 +98,10 @@ class TokenizerStage:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.module = self.tokenizer = _build(
+        self.tokenizer: KronosTokenizer = _build(
             KronosTokenizer, TokenizerConfig, config.tokenizer, config.seed, bar_transform="returns"
         )
+        self.module: nn.Module = self.tokenizer
         self._run: Callable[..., Any] = tokenizer_loss
 
     def place(self, device: torch.device, compile_module: bool) -> None:
@@ -88,12 +112,21 @@ class TokenizerStage:
     def batch(self, windows: Windows) -> Batch:
         return make_batch(windows, self.tokenizer.config.bar_transform)
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, parts = self._run(self.tokenizer, batch.features, batch.real, self.config.loss.coarse)
+    def counted(self, batch: Batch) -> Tensor:
+        """(B, T): how much each bar counts in the loss."""
+        return batch.real
+
+    def loss(self, batch: Batch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and parts; ``total`` as in :func:`~kronos.model.network.token_loss`."""
+        loss, parts = self._run(self.tokenizer, batch.features, self.counted(batch), self.config.loss.coarse, total)
         return loss, parts
 
-    def save(self, folder: Any) -> None:
-        self.tokenizer.save_pretrained(folder)
+    def checkpoint(self, state: dict[str, Tensor]) -> KronosTokenizer:
+        """A tokenizer of its own with the weights of a state, in eval mode."""
+        with torch.device("meta"):
+            tokenizer = KronosTokenizer(self.tokenizer.config)
+        tokenizer.load_state_dict(state, assign=True)
+        return tokenizer.eval()
 
 
 class ModelStage:
@@ -105,16 +138,19 @@ class ModelStage:
         self.config = config
         self.tokenizer = _trained_tokenizer(config)
         self.tokenizer.requires_grad_(False)
-        self.module = self.model = _build(
-            Kronos, KronosConfig, config.model, config.seed, max_context=config.data.window - 1
-        )
+        model = _build(Kronos, KronosConfig, config.model, config.seed, max_context=config.data.window - 1)
         # Whatever it was before: this training computes the function that decoding a consistent checkpoint computes.
-        self.model.config = dataclasses.replace(self.model.config, consistent=True)
+        model.config = dataclasses.replace(model.config, consistent=True)
+        model = with_dropout(model, config.dropout).train()
         if config.time_features is not None:
-            keep_time_features(self.model, config.time_features)
+            keep_time_features(model, config.time_features)
         bits = (self.tokenizer.config.s1_bits, self.tokenizer.config.s2_bits)
-        if bits != (self.model.config.s1_bits, self.model.config.s2_bits):
+        if bits != (model.config.s1_bits, model.config.s2_bits):
             raise ConfigError(f"the tokenizer has {bits} bits, the network another vocabulary; they must agree")
+        if config.lora is not None:
+            add_lora(model, config.lora, config.seed)
+        self.model = model
+        self.module: nn.Module = model
         self._run: Callable[..., Any] = self._network_loss
         self._encode: Callable[..., Any] = self.tokenizer.encode
 
@@ -128,49 +164,39 @@ class ModelStage:
     def batch(self, windows: Windows) -> Batch:
         return make_batch(windows, self.tokenizer.config.bar_transform)
 
-    def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def counted(self, batch: Batch) -> Tensor:
+        """(B, T - 1): how much each next bar counts in the loss."""
+        return batch.asked[:, 1:].contiguous()
+
+    def loss(self, batch: Batch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and parts; ``total`` as in :func:`~kronos.model.network.token_loss`."""
         # float32: near a quantizer's boundary half precision would give other tokens than a forecast later sees
         with torch.no_grad(), torch.autocast(batch.features.device.type, enabled=False):
             s1, s2 = self._encode(batch.features, half=True)
         # spread evenly over the steps, so that the share is exact without a random draw
         share = self.config.loss.teacher_forcing
         forced = int((step + 1) * share) > int(step * share)
-        return self._run(s1, s2, batch.stamps, batch.asked[:, 1:].contiguous(), forced)  # type: ignore[no-any-return]
+        return self._run(s1, s2, batch.stamps, self.counted(batch), forced, total)  # type: ignore[no-any-return]
 
     def _network_loss(
-        self, s1: Tensor, s2: Tensor, stamps: Tensor, asked: Tensor, forced: bool
+        self, s1: Tensor, s2: Tensor, stamps: Tensor, asked: Tensor, forced: bool, total: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         s1_logits, s2_logits = self.model(
             s1[:, :-1], s2[:, :-1], stamps[:, :-1], use_teacher_forcing=forced, s1_targets=s1[:, 1:] if forced else None
         )
-        return token_loss(s1_logits, s2_logits, s1[:, 1:], s2[:, 1:], asked, self.config.loss.s1)
+        return token_loss(s1_logits, s2_logits, s1[:, 1:], s2[:, 1:], asked, self.config.loss.s1, total)
 
-    def save(self, folder: Any) -> None:
-        self.model.save_pretrained(folder)
-
-
-@torch.no_grad()
-def keep_time_features(model: Kronos, names: tuple[str, ...]) -> None:
-    """Has a network read fewer time features: what the others added on average goes to the last one that stays.
-
-    Raises:
-        ConfigError: a feature that the network does not read, or none that stays.
-    """
-    read = model.config.time_features
-    if not names or set(names) - set(read):
-        raise ConfigError(f"time_features {list(names)}: choose some of those that the network reads, {list(read)}")
-    if not model.config.learn_te:
-        raise ConfigError("time_features can only be dropped where time embeddings are learnt (learn_te)")
-    stays = model.time_emb.get_submodule(f"{names[-1]}_embed").weight
-    for name in set(read) - set(names):
-        weight = model.time_emb.get_submodule(f"{name}_embed").weight
-        assert isinstance(weight, Tensor)
-        assert isinstance(stays, Tensor)
-        first = 1 if name in ("day", "month") else 0  # their row 0 is never read
-        stays += weight[first:].mean(0)
-        weight.zero_()
-        weight.requires_grad_(False)  # zero and stays so
-    model.config = dataclasses.replace(model.config, time_features=tuple(n for n in read if n in names))
+    def checkpoint(self, state: dict[str, Tensor]) -> Kronos:
+        """A network of its own with the weights of a state, adapters merged into them, in eval mode."""
+        with torch.device("meta"):
+            model = Kronos(self.model.config)
+        if self.config.lora is None:
+            model.load_state_dict(state, assign=True)
+            return model.eval()
+        add_lora(model, self.config.lora, self.config.seed)
+        model.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
+        merge_lora(model)
+        return model.eval()
 
 
 def _trained_tokenizer(config: RunConfig) -> KronosTokenizer:
@@ -186,9 +212,21 @@ def _trained_tokenizer(config: RunConfig) -> KronosTokenizer:
 
 
 def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int, **defaults: Any) -> Any:
-    """A new module from its shape and our defaults, or a trained one by its name; in train mode."""
+    """A new module from its shape and our defaults, or a trained one by its name; in train mode.
+
+    A shape may begin with a ``preset``, the name of a published size, and say what differs.
+
+    Raises:
+        ConfigError: a preset that does not exist.
+    """
     if isinstance(named, dict):
-        return cls.init(config_class.from_dict({**defaults, **named}), seed).train()
+        shape = dict(named)
+        presets = MODEL_PRESETS if cls is Kronos else TOKENIZER_PRESETS
+        if preset := shape.pop("preset", None):
+            if preset not in presets:
+                raise ConfigError(f"there is no preset '{preset}' of a {cls.kind}; choose of {', '.join(presets)}")
+            shape = {**dataclasses.asdict(presets[preset]), **defaults, **shape}
+        return cls.init(config_class.from_dict({**defaults, **shape}), seed).train()
     return cls.from_pretrained(named).train()
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kronos.errors import CapacityError, CheckpointError
+from kronos.training.parallel import divided_like, whole
 
 STATE_FILE = "state.safetensors"
 PREVIOUS_FILE = "state.previous.safetensors"
@@ -28,9 +29,18 @@ class DamagedStateWarning(UserWarning):
 
 
 def save_state(
-    folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, extra: dict[str, Any]
+    folder: Path,
+    step: int,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    extra: dict[str, Any],
+    *,
+    write: bool = True,
 ) -> None:
     """Writes weights, optimizer and step into one file that appears whole or not at all; keeps the one before.
+
+    Args:
+        write: False where another process writes. Sharded tensors are put together by all of them, so each has to call.
 
     Raises:
         CapacityError: it cannot be written, for instance because the disk is full. Earlier states stay.
@@ -38,10 +48,14 @@ def save_state(
     from safetensors.torch import save_file
 
     names = _names(module)
-    tensors = {f"weights/{k}": v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    for parameter, slots in optimizer.state.items():
-        for slot, value in slots.items():
-            tensors[f"optimizer/{names[id(parameter)]}/{slot}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    tensors = {f"weights/{name}": value for name, value in whole_state(module).items()}
+    for group in optimizer.param_groups:  # in this order on every process, since putting together is a meeting
+        for parameter in group["params"]:
+            for slot, value in optimizer.state.get(parameter, {}).items():
+                key = f"optimizer/{names[id(parameter)]}/{slot}"
+                tensors[key] = whole(torch.as_tensor(value).detach()).cpu().contiguous()
+    if not write:
+        return
     described = {"step": str(step), "extra": json.dumps(extra)}
     path, temporary = folder / STATE_FILE, folder / f"{STATE_FILE}.tmp"
     with writing(temporary):
@@ -52,6 +66,11 @@ def save_state(
             path.replace(folder / PREVIOUS_FILE)
         temporary.replace(path)
         _sync_folder(folder)
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state on the CPU, put together from its shards where it is divided; each process has to call."""
+    return {name: whole(value.detach()).cpu().contiguous() for name, value in module.state_dict().items()}
 
 
 def load_state(
@@ -120,25 +139,28 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int, dict[str, Any]]:
 
 def _restore(path: Path, tensors: dict[str, Tensor], module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     names = _names(module)
+    own = module.state_dict()
     slots: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer/"):
-            name, _, slot = key.removeprefix("optimizer/").rpartition("/")
-            slots.setdefault(name, {})[slot] = value
+    weights: dict[str, Tensor] = {}
     try:
-        module.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+        for key, value in tensors.items():
+            kind, _, name = key.partition("/")
+            if kind == "weights":
+                weights[name] = divided_like(value, own[name])
+            else:
+                name, _, slot = name.rpartition("/")
+                slots.setdefault(name, {})[slot] = value
+        module.load_state_dict(weights)
         if unknown := slots.keys() - set(names.values()):
             raise KeyError(min(unknown))
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path} belongs to a run with other settings; start afresh or restore them") from error
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            if own := slots.get(names[id(parameter)]):
-                optimizer.state[parameter] = {
-                    # the count of steps stays on the CPU unless the fused kernel reads it
-                    slot: value.to(parameter.device) if value.ndim or group.get("fused") else value
-                    for slot, value in own.items()
-                }
+            for slot, value in slots.get(names[id(parameter)], {}).items():
+                # the count of steps stays on the CPU unless the fused kernel reads it
+                moved = value.to(parameter.device) if group.get("fused") and not value.ndim else value
+                optimizer.state[parameter][slot] = divided_like(value, parameter) if value.ndim else moved
 
 
 def _digest(tensors: dict[str, Tensor], described: dict[str, str]) -> str:

@@ -1,0 +1,276 @@
+"""Real forecasts as the judge of a training run: during validation, for the choice at the end, and for the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kronos.cli.common import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from kronos.evaluation.protocol import Context, Forecaster
+    from kronos.evaluation.windows import Series, Window
+    from kronos.model import Kronos, KronosTokenizer
+    from kronos.training.config import RunConfig
+    from kronos.training.finetune import Layout
+    from kronos.training.run import Forecasts, Judge
+
+WINDOWS = 96  # forecasts of each model for the verdict, about
+SAMPLES = 50  # paths of each
+MAX_SYMBOLS = 24
+ENOUGH_BLOCKS = 5  # of time; below, there is no interval
+TUNED, START, LAST_CLOSE = "fine-tuned", "start", "last-close"
+
+
+@dataclass
+class Paths:
+    """A forecaster that is asked for paths alone, not for likelihoods."""
+
+    name: str
+    inner: Forecaster
+
+    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[Any]:
+        return self.inner.forecast(contexts, horizon, num_samples, seed)
+
+
+class ForecastJudge:
+    """Scores candidates during training, always on the same windows with the same seed, so that they can be compared.
+
+    Args:
+        windows: of the validation period.
+        samples: paths of each forecast.
+        seed: of the paths.
+        device: where forecasts are computed.
+    """
+
+    def __init__(self, windows: list[Window], samples: int, seed: int, device: str | None = None) -> None:
+        self.windows, self.samples, self.seed, self.device = windows, samples, seed, device
+        self._yardsticks: dict[str, float] = {}
+
+    def __call__(self, model: Kronos, tokenizer: KronosTokenizer) -> Forecasts:
+        from kronos.cli.forecasters import PredictorForecaster
+        from kronos.evaluation.baselines import make_baselines
+        from kronos.evaluation.run import YARDSTICK
+        from kronos.evaluation.signals import slope
+        from kronos.inference.predictor import KronosPredictor
+        from kronos.training.run import Forecasts
+
+        if not self._yardsticks:
+            found = self._rows(make_baselines([YARDSTICK, LAST_CLOSE])).groupby("forecaster")["crps"].mean()
+            self._yardsticks = {str(name): float(value) for name, value in found.items()}
+        candidate = PredictorForecaster(KronosPredictor(model, tokenizer, device=self.device), TUNED)
+        rows = self._rows([Paths(TUNED, candidate)])
+        crps = float(rows["crps"].mean())
+        return Forecasts(
+            crps=crps / self._yardsticks[YARDSTICK],
+            crps_to_last_close=crps / self._yardsticks[LAST_CLOSE],
+            coverage_90=float(rows["covered_90"].mean()),
+            slope=slope(rows["past_move"], rows["predicted_move"]),
+        )
+
+    def _rows(self, forecasters: Sequence[Forecaster]) -> Any:
+        from kronos.evaluation.rolling import score_windows
+        from kronos.evaluation.summary import per_window
+
+        return per_window(score_windows(self.windows, forecasters, self.samples, self.seed))
+
+
+def judge_of_run(config: RunConfig) -> Judge | None:
+    """The judge that a run file asks for in ``forecasts``; it opens the run's bars when it is first asked."""
+    if not config.forecasts.windows:
+        return None
+    ready: list[ForecastJudge] = []
+
+    def judge(model: Kronos, tokenizer: KronosTokenizer) -> Forecasts:
+        if not ready:
+            device = None if config.device == "auto" else config.device
+            ready.append(ForecastJudge(validation_windows(config), config.forecasts.samples, config.seed, device))
+        return ready[0](model, tokenizer)
+
+    return judge
+
+
+def validation_windows(config: RunConfig) -> list[Window]:
+    """Forecasts to make in the validation period of a run's arrays, spread over its groups.
+
+    Raises:
+        DataError: not one fits.
+    """
+    import numpy as np
+
+    from kronos.errors import DataError
+    from kronos.evaluation.windows import Series, draw_windows
+    from kronos.training.data import open_arrays, split_of
+
+    arrays, asked = open_arrays(config), config.forecasts
+    context = config.data.boundary[1]
+    _, segments = split_of(config, arrays)
+    segments = [segment for segment in segments if len(segment) >= context + asked.horizon]
+    groups = sorted({segment.group for segment in segments})
+    rng = np.random.default_rng([config.seed, len(segments)])
+    windows: list[Window] = []
+    for group in groups:
+        own = [segment for segment in segments if segment.group == group]
+        share = -(-asked.windows // len(groups))
+        some = sorted(rng.permutation(len(own))[: 4 * share].tolist())
+        series = {}
+        for segment in (own[i] for i in some):
+            rows = slice(segment.start, segment.stop)
+            times = arrays.times[rows].astype("datetime64[s]").astype("datetime64[ns]")
+            name = f"{segment.symbol}/{segment.start}"
+            series[name] = Series(segment.symbol, times, arrays.values[rows].astype(float))
+        windows += draw_windows(series, context, asked.horizon, share, config.seed, group=group)
+    if not windows:
+        raise DataError(
+            f"the validation period holds no forecast of {asked.horizon} bars after {context} of context; give more "
+            f"bars, a smaller forecasts.horizon or data.boundary, or set forecasts.windows to 0"
+        )
+    return windows
+
+
+def draw_windows(layout: Layout, *, validation: bool = False) -> list[Window]:
+    """Forecasts to make in the judged period, or in that of validation: spread over it, at dates the symbols share.
+
+    Those of validation are as many as ``forecasts.windows`` says, about.
+
+    Raises:
+        DataError: not one fits into the judged period.
+    """
+    import numpy as np
+
+    from kronos.errors import DataError
+    from kronos.evaluation.rolling import as_series, common_cutoffs, rolling_windows
+
+    windows: list[Window] = []
+    periods = layout.periods(validation=validation)
+    wanted = layout.config.forecasts.windows if validation else WINDOWS
+    for group, (after, before) in periods.items():
+        series = as_series(layout.judged_tables(group))
+        names = sorted(series)
+        if len(names) > MAX_SYMBOLS:
+            rng = np.random.default_rng([layout.config.seed, len(names)])
+            names = sorted(rng.choice(names, MAX_SYMBOLS, replace=False).tolist())
+        kept = {name: series[name] for name in names}
+        if before is not None:
+            kept = {name: _until(one, before) for name, one in kept.items()}
+        judged = max(int((one.timestamps > after).sum()) for one in kept.values())
+        dates = max(8, wanted // (len(names) * len(periods)))
+        step = max(1, layout.horizon // 4, judged // dates)
+        cutoffs = common_cutoffs(kept.values(), layout.horizon, max(1, judged // step), step)
+        windows += rolling_windows(
+            kept, layout.context, layout.horizon, cutoffs=list(cutoffs), after=after, group=group
+        )
+    if not windows and not validation:
+        raise DataError(
+            f"the last bars, kept for the verdict, hold no forecast of {layout.horizon} bars after "
+            f"{layout.context} of context without a gap; give more bars"
+        )
+    return windows
+
+
+def _until(series: Series, before: np.datetime64) -> Series:
+    from dataclasses import replace
+
+    known = int((series.timestamps <= before).sum())
+    return replace(series, timestamps=series.timestamps[:known], values=series.values[:known])
+
+
+def choose(layout: Layout, windows: list[Window], device: str | None, seed: int, report: Progress) -> dict[str, Any]:
+    """Which weights the run ends with: the new ones if their forecasts of the validation period are shown to be better.
+
+    Shown means that the interval of the ratio of CRPS lies below one: the best of several candidates looks better than
+    it is on the very forecasts that picked it, and noise alone must not replace weights that work.
+    """
+    if not windows:
+        words = f"Kept the weights of {layout.start}: the validation period is too short for forecasts."
+        return {"kept": START, "forecasts": 0, "words": words}
+    found = ratio(score(layout, windows, device, seed, report)[0], START, seed)
+    shown = found["high"] < 1 and found["blocks"] >= ENOUGH_BLOCKS
+    figure = f"CRPS {found['ratio']:.3f} of the start's in {len(windows)} forecasts of the validation period"
+    if found["blocks"] >= ENOUGH_BLOCKS:
+        figure += f", interval {found['low']:.3f} to {found['high']:.3f}"
+    words = f"Kept the new weights: {figure}."
+    if not shown:
+        words = f"Kept the weights of {layout.start}, since the new ones are not shown to be better: {figure}."
+    return {"kept": TUNED if shown else START, "forecasts": len(windows), "crps_to_start": found, "words": words}
+
+
+def score(
+    layout: Layout,
+    windows: list[Window],
+    device: str | None,
+    seed: int,
+    report: Progress,
+    baselines: tuple[str, ...] = (),
+) -> tuple[Any, list[str]]:
+    """Scores of the new weights, of the start and of baselines, one row a forecast; and notes on leaks."""
+    import warnings
+
+    from kronos.cli.forecasters import load_forecaster
+    from kronos.evaluation.baselines import make_baselines
+    from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
+    from kronos.evaluation.summary import per_window
+
+    tuned, start = load_forecaster(str(layout.config.out), device), load_forecaster(layout.start, device)
+    tuned.name, start.name = TUNED, START
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)
+        notes = warn_of_leaks([tuned, start], windows)
+    forecasters: list[Forecaster] = [Paths(TUNED, tuned), Paths(START, start)]
+    forecasters += make_baselines(list(baselines)) if baselines else []
+    return per_window(score_windows(windows, forecasters, SAMPLES, seed, progress=report)), notes
+
+
+def judge(layout: Layout, windows: list[Window], device: str | None, seed: int, report: Progress) -> dict[str, Any]:
+    """CRPS of the close of the new checkpoint against the one it started from and a resampled random walk."""
+    from kronos.evaluation.run import YARDSTICK
+
+    rows, notes = score(layout, windows, device, seed, report, (YARDSTICK,))
+    against_start = ratio(rows, START, seed)
+    against_walk = ratio(rows, YARDSTICK, seed)
+    return {
+        "better": bool(against_start["high"] < 1),
+        "words": in_words(against_start, layout.start, layout.config.out.name),
+        "crps_to_start": against_start,
+        "crps_to_random_walk": against_walk,
+        "start_to_random_walk": ratio(rows, YARDSTICK, seed, of=START),
+        "coverage_90": float(rows.loc[rows["forecaster"] == TUNED, "covered_90"].mean()),
+        "forecasts": len(windows),
+        "first": str(min(w.context.future_timestamps[0] for w in windows)),
+        "last": str(max(w.context.future_timestamps[-1] for w in windows)),
+        "notes": notes,
+    }
+
+
+def ratio(rows: Any, other: str, seed: int, of: str = TUNED) -> dict[str, float]:
+    """Mean CRPS over another's, in units of each context's own volatility, with a 95 % block-bootstrap interval."""
+    import numpy as np
+
+    from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means
+    from kronos.evaluation.summary import cluster_labels
+
+    ours = rows[rows["forecaster"] == of].set_index("window_id")
+    theirs = rows[rows["forecaster"] == other].set_index("window_id").loc[ours.index]
+    columns = np.stack([ours["crps"].to_numpy(), theirs["crps"].to_numpy()], axis=-1)
+    labels = cluster_labels(ours)
+    estimate = cluster_bootstrap(labels, columns, ratio_of_means, seed=seed)
+    return {"ratio": estimate.value, "low": estimate.low, "high": estimate.high, "blocks": len(np.unique(labels))}
+
+
+def in_words(found: dict[str, float], start: str, name: str) -> str:
+    """The verdict in a sentence or two."""
+    figures = f"CRPS {found['ratio']:.3f} of the start's"
+    if found["blocks"] < ENOUGH_BLOCKS:
+        return f"Not shown to be better than {start}: {figures}, but the judged period is too short for an interval."
+    figures += f", 95% interval {found['low']:.3f} to {found['high']:.3f}"
+    if found["high"] < 1:
+        return f"Better than {start}: {figures}."
+    if found["low"] > 1:
+        return f"Not better than {start}, but worse: {figures}. Keep using {start}; more bars or fewer epochs may help."
+    return (
+        f"Not better than {start}, as far as these bars can tell: {figures}. There is no reason to use {name} instead."
+    )

@@ -1,0 +1,16 @@
+"""Runs stages one after the other as one of several processes: ``python two_ranks.py RUNS.json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from kronos.training.config import RunConfig
+from kronos.training.engine import leave
+from kronos.training.run import train
+
+if __name__ == "__main__":
+    for stage, resume, config in json.loads(Path(sys.argv[1]).read_text()):
+        train(stage, RunConfig.from_dict(config), resume=resume)
+    leave()
