@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kronos.cli import bars, evaluate, finetune, forecast, models, train
+from kronos.cli import bars, evaluate, finetune, forecast, models, serve, train
 
 app = typer.Typer(
     name="kronos",
@@ -38,6 +38,7 @@ def root(
 app.command()(forecast.forecast)
 app.command()(evaluate.evaluate)
 app.command()(finetune.finetune)
+app.command()(serve.serve)
 app.add_typer(train.app, name="train")
 app.add_typer(bars.app, name="bars")
 app.add_typer(models.app, name="models")
