@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kronos.cli import bars, evaluate, finetune, forecast, models, serve, train
+from kronos.cli import bars, evaluate, finetune, forecast, mcp, models, serve, train
 
 app = typer.Typer(
     name="kronos",
@@ -39,6 +39,7 @@ app.command()(forecast.forecast)
 app.command()(evaluate.evaluate)
 app.command()(finetune.finetune)
 app.command()(serve.serve)
+app.command()(mcp.mcp)
 app.add_typer(train.app, name="train")
 app.add_typer(bars.app, name="bars")
 app.add_typer(models.app, name="models")

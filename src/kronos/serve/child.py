@@ -17,12 +17,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from threading import Lock
 from typing import IO, Any
 
 from kronos.serve.errors import ApiError, WorkerLost
 
 _LINE_BYTES = 256 * 2**20  # the longest message; an array of paths is the largest
+_PAUSE = 0.2  # seconds before a process that died is started again
 _GRACE = 2.0  # seconds in which a closed process may end by itself
 
 Message = dict[str, Any]
@@ -36,6 +38,7 @@ class Child:
         arguments: words for it.
         on_event: told every message that answers no call.
         on_loss: told when the process ended unasked.
+        serial: one call at a time, so that a call that has to be ended takes no other with it.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class Child:
         arguments: tuple[str, ...] = (),
         on_event: Callable[[Message], None] | None = None,
         on_loss: Callable[[], None] | None = None,
+        *,
+        serial: bool = False,
     ) -> None:
         self.module, self.arguments = module, arguments
         self.on_event, self.on_loss = on_event, on_loss
@@ -53,6 +58,8 @@ class Child:
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
         self._starting = asyncio.Lock()
+        self._turn: AbstractAsyncContextManager[Any] = asyncio.Lock() if serial else contextlib.nullcontext()
+        self._restart: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -82,13 +89,17 @@ class Child:
         """Ask and wait for the answer.
 
         Args:
-            timeout: seconds; past them the process is ended, since nothing else stops it.
+            timeout: seconds from its turn; past them the process is ended, since nothing else stops it.
 
         Raises:
             ApiError: what the process answered.
             WorkerLost: the process died.
             TimeoutError: no answer in time.
         """
+        async with self._turn:
+            return await self._call(op, timeout, arguments)
+
+    async def _call(self, op: str, timeout: float | None, arguments: Message) -> Any:
         await self.start()
         self._number += 1
         number = self._number
@@ -123,6 +134,8 @@ class Child:
     async def close(self) -> None:
         """End the process for good: its input ends, and soon so does it."""
         self._closed = True
+        if self._restart is not None:
+            self._restart.cancel()
         process, reading = self._process, self._reading
         if process is None or reading is None:
             return
@@ -155,8 +168,16 @@ class Child:
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(WorkerLost())
-        if self.on_loss is not None and not self._closed:
+        if self._closed:
+            return
+        if self.on_loss is not None:
             self.on_loss()
+        self._restart = asyncio.create_task(self._start_again())
+
+    async def _start_again(self) -> None:
+        """Be ready for the next call; not at once, lest a process that cannot start be started all the time."""
+        await asyncio.sleep(_PAUSE)
+        await self.start()
 
 
 # -- the process's side -----------------------------------------------------------------------------------------------

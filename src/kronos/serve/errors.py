@@ -35,7 +35,7 @@ _CODES: tuple[tuple[type[KronosError], int, str], ...] = (
 )
 
 
-class ApiError(Exception):
+class ApiError(HTTPException):
     """An error that a request ends with.
 
     Args:
@@ -46,7 +46,7 @@ class ApiError(Exception):
     """
 
     def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(status, message)
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
 
     def to_dict(self) -> dict[str, object]:

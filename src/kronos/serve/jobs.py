@@ -23,6 +23,8 @@ from kronos.serve.settings import Settings
 COMMON = ("horizon", "num_samples", "temperature", "top_p", "top_k", "seed", "context_length")
 """Forecasts of one model that agree in these are computed together."""
 
+_STUCK = 60.0  # seconds; a step of decoding takes less by far
+
 log = logging.getLogger("kronos.serve")
 
 
@@ -166,7 +168,12 @@ class Desk:
             raise self.refusal()
         self.jobs[job.id] = job
         self.waiting.append(job)  # before the history is asked, so that the bound holds for callers that come together
-        await self.history.add({**job.item(), "parameters": job.parameters})
+        try:
+            await self.history.add({**job.item(), "parameters": job.parameters})
+        except BaseException:
+            self.waiting.remove(job)
+            del self.jobs[job.id]
+            raise
         job.timer = asyncio.get_running_loop().call_later(job.deadline, self.cancel, job, "deadline")
         self.metrics.queued.set(len(self.waiting))
         self._wake.set()
@@ -178,6 +185,7 @@ class Desk:
         job.stop = reason
         if job in self.running:
             self._later(self.child.send({"op": "cancel", "ids": [job.id]}))
+            asyncio.get_running_loop().call_later(_STUCK, self._end_if_stuck, job)
         else:
             self._end(job)
 
@@ -287,6 +295,12 @@ class Desk:
         finally:
             self.running = []
         self._pace = 0.7 * self._pace + 0.3 * (time.monotonic() - began) / len(batch)
+
+    def _end_if_stuck(self, job: Job) -> None:
+        """A forecaster that does not hear is ended, and another one started."""
+        if job in self.running and not job.over:
+            log.error("the forecaster did not stop forecast %s; it is started anew", job.id)
+            self.child.kill()
 
     def _end(self, job: Job, status: str | None = None, error: dict[str, Any] | None = None) -> None:
         """The job is over: tell those who watch, remember it."""

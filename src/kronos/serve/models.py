@@ -78,19 +78,16 @@ class Models:
         self._listing = asyncio.Lock()
 
     def is_ready(self, devices: list[str]) -> None:
-        """The forecaster runs; it has loaded nothing yet."""
+        """The forecaster runs."""
         self.devices = devices
-        for model in self._models.values():
-            if model.state in ("loaded", "loading"):
-                model.state, model.device, model.bytes = "unloaded", None, None
-        self._count()
         self.ready.set()
 
     def is_lost(self) -> None:
         """The forecaster has died, and every model with it."""
         self.ready.clear()
         for model in self._models.values():
-            model.state, model.device, model.bytes = "unloaded", None, None
+            if model.state != "failed":
+                model.state, model.device, model.bytes = "unloaded", None, None
         self._count()
 
     @property

@@ -32,6 +32,8 @@ def main(arguments: list[str]) -> None:
     reader = Reader()
     for message in messages(sys.stdin.buffer):
         channel.send(reader.answer(message))
+        if reader.exhausted:
+            return  # the server starts another, with its memory in order
 
 
 def limit_memory(extra: int) -> None:
@@ -54,6 +56,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.tables = Tables()
+        self.exhausted = False
         self.operations: dict[str, Callable[..., Any]] = {
             "describe": self.describe,
             "candles": self.candles,
@@ -72,6 +75,7 @@ class Reader:
         except KronosError as error:
             refusal = from_kronos(error, hide)
         except MemoryError:
+            self.exhausted = True
             refusal = ApiError(413, "too_large", f"{name or 'The file'} needs more memory than a file of bars may.")
         except Exception:
             log.exception("operation %s", op)

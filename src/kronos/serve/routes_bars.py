@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from kronos.serve.schemas import BarsDetail, BarsList, Candles
 from kronos.serve.services import Services, services
@@ -61,11 +61,11 @@ async def get_candles(
     id: str,
     here: Here,
     symbol: Symbol = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1500,
+    limit: Annotated[int, Query(ge=1, le=5000)] = 1500,
     before: Annotated[str | None, Query(max_length=40, description="Only bars earlier than this time.")] = None,
-) -> dict[str, Any]:
+) -> Response:
     """Bars of one series, the last ones or those before a time."""
-    return await here.library.candles(await here.library.get(id), symbol, limit, before)
+    return JSONResponse(await here.library.candles(await here.library.get(id), symbol, limit, before))
 
 
 @router.delete("/{id}", status_code=204)

@@ -10,11 +10,11 @@ import pandas as pd
 
 from kronos.bars import read_bars
 from kronos.bars.inspect import describe
-from kronos.errors import DataError
+from kronos.errors import CapacityError, DataError
 
 PREVIEW_ROWS = 5
 _PRICES = ("open", "high", "low", "close")
-_SHOWN_ROWS = 20  # defects name at most so many rows
+_MOST_SYMBOLS = 10_000
 
 
 class Tables:
@@ -63,10 +63,17 @@ def one_series(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def description(bars: pd.DataFrame) -> dict[str, Any]:
-    """The report on a table, with its calendar, symbols, and first and last rows."""
+    """The report on a table, with its calendar, symbols, and first and last rows.
+
+    Raises:
+        CapacityError: there are more symbols than anybody could choose from.
+    """
+    symbols = bars.attrs["report"].symbols
+    if len(symbols) > _MOST_SYMBOLS:
+        raise CapacityError(f"The table names {len(symbols):,} symbols; at most {_MOST_SYMBOLS:,} are shown here.")
     report = dict(describe(bars).to_dict())
     report.pop("source", None)  # the server's path
-    symbols = report.pop("symbols")
+    report.pop("symbols")
     ends = pd.concat([bars.head(PREVIEW_ROWS), bars.iloc[PREVIEW_ROWS:].tail(PREVIEW_ROWS)])
     preview = [{name: _plain(value) for name, value in row.items()} for row in ends.to_dict("records")]
     return {"rows": len(bars), "symbols": list(symbols), "report": report, "preview": preview}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from kronos.bars.report import shown
@@ -43,6 +42,8 @@ class Uploads:
         """
         if self._busy >= _AT_ONCE:
             raise ApiError(429, "busy", "Several files are being read already. Try again in a second.", 1)
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise ApiError(415, "no_file", "Send the bars as the field 'file' of a multipart form.")
         self._check_room()
         self._busy += 1
         try:
@@ -63,8 +64,6 @@ class Uploads:
                 await self._save(file, part)
             found = await self._accept(part, target, name, options)
             return self.library.add_upload(id, target, name, found, time.time()), found
-        except MultiPartException as error:
-            raise ApiError(422, "form", f"The form cannot be read: {error.message}") from error
         except BaseException:
             target.unlink(missing_ok=True)
             raise
