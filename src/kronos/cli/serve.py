@@ -23,6 +23,9 @@ def serve(
         str | None, typer.Option(envvar="KRONOS_TOKEN", help="What callers must show; at least 16 characters.")
     ] = None,
     max_queue: Annotated[int, typer.Option(min=1, help="Forecasts that may wait; more are told to come later.")] = 32,
+    model_memory: Annotated[
+        int | None, typer.Option(min=1, help="MB that loaded models may take together. Default: half of the memory.")
+    ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A further name under which the server is reached. May repeat.")
     ] = None,
@@ -46,6 +49,7 @@ def serve(
         token=token,
         max_queue=max_queue,
         allowed_hosts=tuple(allow_host or ()),
+        memory_budget=None if model_memory is None else model_memory * 10**6,
     )
 
     def ready(address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -76,15 +77,13 @@ class Services:
     async def start(self) -> None:
         """Tidy up after the last run, and start the processes."""
         await self.history.recover()
-        for child in (self.reader, self.gate, self.forecaster):
-            await child.start()
+        await asyncio.gather(*(child.start() for child in (self.forecaster, self.gate, self.reader)))
         self.desk.start()
 
     async def stop(self) -> None:
         """Finish what was accepted, then end the processes."""
         await self.desk.drain()
-        for child in (self.forecaster, self.gate, self.reader):
-            await child.close()
+        await asyncio.gather(*(child.close() for child in (self.forecaster, self.gate, self.reader)))
         await self.history.close()
 
 
