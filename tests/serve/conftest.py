@@ -56,7 +56,7 @@ def new_data(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Callable[[
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def live(new_data: Callable[[], Path]) -> Iterator[Live]:
     """A server, ready, with some bars in its folder."""
     data = new_data()

@@ -31,7 +31,9 @@ class Live:
 
     def __init__(self, data: Path, *words: str) -> None:
         self.data = data
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.temporary = data.parent / f"{data.name}.tmp"
+        self.temporary.mkdir(exist_ok=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TMPDIR": str(self.temporary)}
         self.log = (data.parent / f"{data.name}.log").open("w+b")
         self.process = subprocess.Popen(
             [*COMMAND, "--port", "0", "--data-dir", str(data), *words],
@@ -58,6 +60,11 @@ class Live:
         """What the server has logged."""
         self.log.flush()
         return Path(self.log.name).read_text(errors="replace")
+
+    def files(self) -> set[str]:
+        """Every file that the server keeps, but for its history."""
+        kept = files_of(self.data) | files_of(self.temporary)
+        return {name for name in kept if not name.startswith("history.sqlite")}
 
     def family(self) -> list[psutil.Process]:
         """The server's process and those it works with."""

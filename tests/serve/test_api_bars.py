@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from serving import Live, files_of
+from serving import Live
 
 from kronos.bars import inspect_bars, sample_bars
+
+WRONG: list[dict[str, str]] = [
+    {"dayfirst": "maybe"},
+    {"decimal": ";"},
+    {"epoch": "h"},
+    {"on_defect": "ignore"},
+    {"columns": "close"},
+    {"columns": '{"close": [1]}'},
+    {"colour": "red"},
+    {"timezone": "Moon/Sea"},
+]
 
 
 def upload(live: Live, data: bytes | str, name: str = "bars.csv", **fields: str) -> httpx.Response:
@@ -102,26 +114,37 @@ def test_reading_options_decide_and_are_checked(live: Live) -> None:
     found = accepted(live, text, dayfirst="true", symbol="ABC", timezone="Asia/Shanghai")
     assert found["symbols"] == ["ABC"]
     assert found["report"]["first"] == "2024-01-01T00:00:00+08:00"
-    for fields in (
-        {"dayfirst": "maybe"},
-        {"decimal": ";"},
-        {"epoch": "h"},
-        {"colour": "red"},
-        {"timezone": "Moon/Sea"},
-    ):
+    for fields in WRONG:
         assert upload(live, text, **fields).status_code == 422
+
+
+def test_defective_rows_are_left_out_on_request(live: Live) -> None:
+    bars = table()
+    bars.loc[7, "high"] = 1.0
+    text = bars.to_csv(index=False)
+    assert "on_defect: drop" in upload(live, text).json()["error"]["message"]
+    found = accepted(live, text, on_defect="drop")
+    assert found["rows"] == 119
+    assert found["report"]["defects"][0]["count"] == 1
+
+
+def test_columns_can_be_named(live: Live) -> None:
+    text = table().to_csv(index=False).replace("close", "Kurs").replace("open", "Beginn")
+    assert upload(live, text).status_code == 422
+    named = json.dumps({"open": "Beginn", "close": 4})
+    assert accepted(live, text, columns=named)["rows"] == 120
 
 
 def test_a_refusal_names_the_file_as_its_owner_does(live: Live) -> None:
     bars = table()
     bars.loc[7, "high"] = 1.0
-    before = files_of(live.data)
+    before = live.files()
     answer = upload(live, bars.to_csv(index=False), "my own prices.csv")
     assert answer.status_code == 422
     message = answer.json()["error"]["message"]
     assert message.startswith("my own prices.csv")
     assert "9" in message  # the line in the file
-    assert files_of(live.data) == before
+    assert live.files() == before
 
 
 def test_only_uploads_are_deleted(live: Live) -> None:

@@ -15,18 +15,12 @@ from kronos.serve.errors import ApiError
 from kronos.serve.schemas import ErrorAnswer
 from kronos.serve.security import Guard
 from kronos.serve.services import Services
-from kronos.serve.settings import Settings
 
 _ERRORS = {"4XX": {"model": ErrorAnswer, "description": "Refused; the message says why, and what to do."}}
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """A server's application.
-
-    Raises:
-        ConfigError: the data folder cannot be used, or another server uses it.
-    """
-    parts = Services.build(settings)
+def create_app(parts: Services) -> ASGIApp:
+    """A server's application; it starts the parts and stops them."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -56,4 +50,4 @@ def create_app(settings: Settings) -> ASGIApp:
         parts.metrics.refused.inc()
         return parts.desk.refusal()
 
-    return Guard(app, settings, parts.tokens, parts.metrics, full)
+    return Guard(app, parts.settings, parts.tokens, parts.metrics, full)

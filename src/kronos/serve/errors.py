@@ -24,6 +24,7 @@ from kronos.errors import (
 )
 
 _PATH = re.compile(r"(?<![\w.:/])(?:~|[A-Za-z]:)?(?:[\\/][^\s\\/:'\"*?<>|,;()]+)*[\\/](?=[^\s\\/])")
+_OPTION = re.compile(r"\b(columns|on_defect|dayfirst|epoch|decimal|encoding|timezone)=(?=(\W?))")
 _CODES: tuple[tuple[type[KronosError], int, str], ...] = (
     (DataError, 422, "bars_refused"),
     (CalendarError, 422, "calendar"),
@@ -77,10 +78,25 @@ def from_kronos(error: KronosError, hide: Sequence[tuple[Path, str]] = ()) -> Ap
     Args:
         hide: (path, what to call it): names that only the server knows.
     """
+    text = without_paths(as_options(str(error)), hide)
     for kind, status, code in _CODES:
         if isinstance(error, kind):
-            return ApiError(status, code, without_paths(str(error), hide))
-    return ApiError(422, "refused", without_paths(str(error), hide))
+            return ApiError(status, code, text)
+    return ApiError(422, "refused", text)
+
+
+def as_options(text: str) -> str:
+    """Advice for callers of the library as advice for callers of the API.
+
+    ``with on_defect='drop' (--on-defect drop)`` becomes ``with on_defect: drop``.
+    """
+    text = re.sub(r" \(--[^)]*\)", "", text)
+    text = _OPTION.sub(lambda found: found[1] + ("" if found[2] in (".", ",", " ") else ": "), text)
+    return (
+        text.replace("on_defect: 'drop'", "on_defect: drop")
+        .replace("dayfirst: True", "dayfirst: true")
+        .replace("dayfirst: False", "dayfirst: false")
+    )
 
 
 def without_paths(text: str, hide: Sequence[tuple[Path, str]] = ()) -> str:

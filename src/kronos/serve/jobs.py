@@ -130,7 +130,7 @@ class Desk:
         self.jobs: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
-        self.draining = False
+        self.draining = self._hurried = False
         self._wake = asyncio.Event()
         self._pace = 1.0  # seconds a forecast takes, lately
         self._dispatcher: asyncio.Task[None] | None = None
@@ -193,7 +193,7 @@ class Desk:
         """Accept nothing more, finish what was accepted, and interrupt what is not done in time."""
         self.draining = True
         deadline = time.monotonic() + self.settings.limits.drain
-        while self.jobs and time.monotonic() < deadline:
+        while self.jobs and not self._hurried and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         left = list(self.jobs.values())
         for job in left:
@@ -203,6 +203,10 @@ class Desk:
         if self._dispatcher is not None:
             self._dispatcher.cancel()
         await self._settled()
+
+    def hurry(self) -> None:
+        """Do not wait for what still runs."""
+        self._hurried = True
 
     def hear(self, event: Message) -> None:
         """What the forecaster says about the running batch."""
@@ -263,6 +267,8 @@ class Desk:
 
     async def _run(self, batch: list[Job]) -> None:
         self.running = batch
+        for job in self.waiting:
+            job.notify()  # their places have changed
         self.metrics.queued.set(len(self.waiting))
         self.metrics.batch.observe(len(batch))
         began = time.monotonic()

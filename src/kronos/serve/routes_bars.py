@@ -26,7 +26,7 @@ _FORM = {
                 "additionalProperties": False,
                 "properties": {
                     "file": {"type": "string", "format": "binary", "description": "CSV, Parquet or Feather."},
-                    **{name: {"type": "string", "maxLength": 64} for name in OPTIONS},
+                    **{name: {"type": "string", "maxLength": 1024} for name in OPTIONS},
                 },
             }
         }

@@ -189,7 +189,8 @@ async def _events(job: Job | None, last: dict[str, Any] | None, here: Services) 
                 finished, pending = pending, None
                 if isinstance(finished.exception(), StopAsyncIteration):
                     break
-                yield _event("progress", job.progress() or {"done": 0, "total": 0, "eta_seconds": None})
+                shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
+                yield _event("progress", shown | {"queue_position": _place(job, here)})
             last = _detail(job, here)
         assert last is not None
         yield _event(last["status"], last)
@@ -200,12 +201,17 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
 
 
 def _detail(job: Job, here: Services) -> dict[str, Any]:
-    waiting = here.desk.waiting
     return job.item() | {
         "parameters": job.parameters,
         "progress": job.progress(),
-        "queue_position": waiting.index(job) if job in waiting else None,
+        "queue_position": _place(job, here),
     }
+
+
+def _place(job: Job, here: Services) -> int | None:
+    """How many forecasts wait before it; None where it does not wait."""
+    waiting = here.desk.waiting
+    return waiting.index(job) if job in waiting else None
 
 
 async def _past(id: str, here: Services) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 from kronos.errors import ConfigError
 from kronos.serve.settings import Settings
 
 
 def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish the forecasts that were accepted.
+    """Serve until SIGTERM or Ctrl-C, then finish the forecasts that were accepted; a second signal interrupts them.
 
     Args:
         on_ready: told the address once requests are answered.
@@ -22,19 +23,27 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
     import uvicorn
 
     from kronos.serve.app import create_app
+    from kronos.serve.services import Services
 
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
+    parts = Services.build(settings)
+
     class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.should_exit:  # told once more: do not wait for what still runs
+                parts.desk.hurry()
+            super().handle_exit(sig, frame)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
                 on_ready(f"http://{host}:{port}/")
 
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(parts),
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -31,10 +31,7 @@ BODY_SECONDS = 60.0  # in which a body must arrive
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _OPEN = ("/", "/healthz", "/readyz", "/api/session")  # without a token; and the studio's own files
-_POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
-)
+_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 _HEADERS = (
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -111,8 +108,9 @@ class Guard:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *_HEADERS]
-                if path.startswith("/api") and not _says_caching(message["headers"]):
-                    message["headers"].append((b"cache-control", b"no-store"))
+                if not _says_caching(message["headers"]):
+                    kept = b"no-cache" if path.startswith("/static/") else b"no-store"  # the former: ask for changes
+                    message["headers"].append((b"cache-control", kept))
                 self.metrics.requests.labels(method if method in _METHODS else "other", message["status"]).inc()
                 self.metrics.latency.observe(time.perf_counter() - began)
             await send(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from pathlib import Path
@@ -17,9 +18,15 @@ from kronos.serve.errors import ApiError
 from kronos.serve.library import Bars, Library
 from kronos.serve.settings import MB, Limits
 
-OPTIONS = ("symbol", "timezone", "dayfirst", "decimal", "epoch", "encoding")
+OPTIONS = ("symbol", "timezone", "dayfirst", "decimal", "epoch", "encoding", "on_defect", "columns")
 _AT_ONCE = 4  # uploads that are being received or read
-_FIELD_BYTES = 256
+_FIELD_BYTES = 1024
+_CHOICES: dict[str, dict[str, Any]] = {
+    "dayfirst": {"true": True, "false": False},
+    "decimal": {".": ".", ",": ","},
+    "epoch": {unit: unit for unit in ("s", "ms", "us", "ns")},
+    "on_defect": {"refuse": "strict", "drop": "drop"},
+}
 _PIECE = 1 * MB
 
 
@@ -108,11 +115,25 @@ def reading_options(fields: dict[str, str]) -> dict[str, Any]:
     if unknown := sorted(set(fields) - set(OPTIONS)):
         raise ApiError(422, "form", f"There is no option '{shown(unknown[0])}'; there are {', '.join(OPTIONS)}.")
     options: dict[str, Any] = {key: value for key, value in fields.items() if value}
-    if "dayfirst" in options:
-        if options["dayfirst"] not in ("true", "false"):
-            raise ApiError(422, "form", "dayfirst is true or false.")
-        options["dayfirst"] = options["dayfirst"] == "true"
-    for key, values in (("decimal", (".", ",")), ("epoch", ("s", "ms", "us", "ns"))):
-        if key in options and options[key] not in values:
-            raise ApiError(422, "form", f"{key} is one of {' '.join(values)}.")
+    for key in options.keys() & _CHOICES.keys():
+        if options[key] not in _CHOICES[key]:
+            raise ApiError(422, "form", f"{key} is one of {'  '.join(_CHOICES[key])}.")
+        options[key] = _CHOICES[key][options[key]]
+    if "columns" in options:
+        options["columns"] = named_columns(options["columns"])
     return options
+
+
+def named_columns(text: str) -> dict[str, str | int]:
+    """``{"close": "Last", "open": 1}``: role to name, or to position from 0.
+
+    Raises:
+        ApiError: something else.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(type(name) in (str, int) for name in found.values()):
+        raise ApiError(422, "form", 'columns is a JSON object of roles, such as {"close": "Last", "open": 1}.')
+    return found
