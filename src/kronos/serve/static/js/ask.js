@@ -285,6 +285,7 @@ function numberField(name, { optional, slider, onChange }) {
     const value = Number(text);
     if (!Number.isFinite(value)) return t("ask.wrong.number");
     if (whole && !Number.isInteger(value)) return t("ask.wrong.whole");
+    if (value > max && max < LIMITS[name].max) return t(`ask.wrong.${name}`, { max: integer(max) });
     if (value < min || value > max) return t("ask.wrong.range", { min: integer(min), max: integer(max) });
     return null;
   }

@@ -43,6 +43,7 @@ export function barsPanel({ onChoose, onRemoved }) {
     try {
       const item = await api.upload(file, options.values());
       fill(trouble);
+      options.element.open = false;
       state.bars = [item, ...(state.bars ?? []).filter((other) => other.id !== item.id)];
       await onChoose(item.id, null);
       toast(t("bars.read", { name: file.name, n: integer(item.rows) }));

@@ -66,7 +66,7 @@ export function layout(labels, { volume, height, decimals, range }) {
     margin: { l: 4, r: 62, t: 8, b: labels[0]?.includes("<br>") ? 40 : 24 },
     showlegend: false,
     hovermode: "x",
-    hoverdistance: -1,
+    hoverdistance: 80,
     // A finger on the chart scrolls the page; the slider below moves the bars.
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "pan",
     bargap: 0.3,

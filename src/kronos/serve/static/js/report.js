@@ -71,7 +71,8 @@ function findings(report) {
 /** A note of the reader in the reader's language, where it is a common one. */
 export function noteText(note) {
   const [, calendar] = /^calendar (\S+) inferred/.exec(note) ?? [];
-  const key = `note.${calendar ? note.replace(calendar, "NAME") : note}`;
+  const name = calendar ? note.replace(calendar, "NAME") : note;
+  const key = `note.${name}`;
   return known(key) ? t(key, { calendar }) : note;
 }
 

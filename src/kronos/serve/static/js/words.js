@@ -157,6 +157,8 @@ export const WORDS = {
   "ask.wrong.empty": ["Enter a number.", "请输入数字。"],
   "ask.wrong.number": ["This is not a number.", "请输入有效的数字。"],
   "ask.wrong.whole": ["Enter a whole number.", "请输入整数。"],
+  "ask.wrong.num_samples": ["With this horizon at most {max} paths can be drawn at once.", "按当前预测长度，一次最多模拟 {max} 条路径。"],
+  "ask.wrong.context_length": ["This model reads at most {max} bars.", "该模型最多读取 {max} 根K线。"],
   "ask.wrong.range": ["Enter a number from {min} to {max}.", "请输入 {min} 到 {max} 之间的数。"],
 
   "run.accepted": ["The forecast has been accepted.", "预测已提交。"],

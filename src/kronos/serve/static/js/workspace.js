@@ -81,7 +81,7 @@ export function workspace() {
   }
 
   async function showBars(above = null) {
-    element.classList.remove("with-result");
+    element.classList.toggle("centre-first", above !== null);
     if (!state.chosen) return;
     const { candles, report, item, symbol } = state.chosen;
     const daily = isDaily(candles.timestamp);
@@ -255,7 +255,7 @@ export function workspace() {
     }
     if (item.status === "done") await showResult(item, mine);
     else {
-      element.classList.add("with-result");
+      element.classList.add("centre-first");
       fill(centre, endedView(item, { onBack: back, onAgain: again }));
     }
   }
@@ -265,7 +265,7 @@ export function workspace() {
       const result = await api.result(item.id);
       if (mine !== turn) return;
       const view = resultView(item, result, { onBack: back, onAdopt: takeOver, onDelete: remove });
-      element.classList.add("with-result");
+      element.classList.add("centre-first");
       host = null;
       fill(centre, view.element);
       centre.scrollIntoView({ block: "start" });
