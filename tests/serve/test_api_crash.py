@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,9 +17,10 @@ import pytest
 from serving import QUICK, Live, eventually
 
 LONG = {"horizon": 500, "num_samples": 200}
+Start = Callable[..., Live]
 
 
-def test_a_server_that_is_told_to_stop_finishes_its_work(own_server: Callable[..., Live]) -> None:
+def test_told_to_stop_it_finishes_told_twice_it_interrupts(own_server: Start) -> None:
     live = own_server()
     live.result()  # the model is loaded
     jobs = [live.submit(seed=seed, horizon=20, num_samples=100) for seed in range(6)]
@@ -31,148 +31,165 @@ def test_a_server_that_is_told_to_stop_finishes_its_work(own_server: Callable[..
         live.process.send_signal(signal.SIGTERM)
         assert waiting.result()["parameters"]["seed"] == 77  # whoever waits gets the answer
     assert live.stop() in (0, -signal.SIGTERM)
-    eventually(lambda: not any(process.is_running() for process in processes))
-    again = own_server(data=live.data)
+    eventually(lambda: gone(processes))
+
+    second = own_server(data=live.data)
     for job in jobs:
-        assert again.get(f"/api/forecasts/{job['id']}")["status"] == "done"
-        assert again.get(f"/api/forecasts/{job['id']}/result")["id"] == job["id"]
-
-
-def test_a_second_signal_does_not_wait(own_server: Callable[..., Live]) -> None:
-    live = own_server()
-    live.result()
-    running, waiting = live.submit(**LONG), live.submit(**LONG, seed=1)
-    eventually(lambda: live.get(f"/api/forecasts/{running['id']}")["progress"])
-    live.process.send_signal(signal.SIGTERM)
+        assert second.get(f"/api/forecasts/{job['id']}")["status"] == "done"
+        assert second.get(f"/api/forecasts/{job['id']}/result")["id"] == job["id"]
+    running, behind = second.submit(**LONG), second.submit(**LONG, seed=1)
+    eventually(lambda: second.get(f"/api/forecasts/{running['id']}")["progress"])
+    second.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
-    assert live.process.poll() is None
+    assert second.process.poll() is None  # it would finish
     began = time.monotonic()
-    live.stop()
-    assert time.monotonic() - began < 15
-    again = own_server(data=live.data)
-    for job in (running, waiting):
-        assert again.get(f"/api/forecasts/{job['id']}")["status"] == "interrupted"
-        assert [name for name, _ in again.events(job["id"])] == ["interrupted"]
-        assert again.client.get(f"/api/forecasts/{job['id']}/result").status_code == 409
+    second.stop()
+    assert time.monotonic() - began < 20
+
+    third = own_server(data=live.data)
+    for job in (running, behind):
+        assert third.get(f"/api/forecasts/{job['id']}")["status"] == "interrupted"
+        assert [name for name, _ in third.events(job["id"])] == ["interrupted"]
+        assert third.client.get(f"/api/forecasts/{job['id']}/result").status_code == 409
 
 
-def test_a_forecaster_that_dies_is_replaced(own_server: Callable[..., Live]) -> None:
-    live = own_server()
-    live.result()
-    job = live.submit(**LONG)
-    eventually(lambda: live.get(f"/api/forecasts/{job['id']}")["progress"])
-    next(process for process in live.family() if "kronos.serve.forecaster" in process.cmdline()).kill()
-    end = live.end(job["id"])
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
+
+
+# -- parts of it die --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sturdy(new_data: Callable[[], Path]) -> Iterator[Live]:
+    """A server whose parts are going to be killed."""
+    server = Live(new_data())
+    try:
+        yield server.ready()
+    finally:
+        server.stop()
+
+
+def test_a_forecaster_that_dies_is_replaced(sturdy: Live) -> None:
+    sturdy.result()
+    job = sturdy.submit(**LONG)
+    eventually(lambda: sturdy.get(f"/api/forecasts/{job['id']}")["progress"])
+    next(process for process in sturdy.family() if "kronos.serve.forecaster" in process.cmdline()).kill()
+    end = sturdy.end(job["id"])
     assert (end["status"], end["error"]["code"]) == ("failed", "worker_lost")
-    live.ready()
-    assert live.result()["id"]
-    assert live.metric("kronos_forecaster_starts") == 2
+    sturdy.ready()
+    assert sturdy.result()["id"]
+    assert sturdy.metric("kronos_forecaster_starts") == 2
 
 
-def test_readers_that_die_are_replaced(own_server: Callable[..., Live]) -> None:
-    live = own_server()
-    for process in live.family():
+def test_readers_that_die_are_replaced(sturdy: Live) -> None:
+    for process in sturdy.family():
         if "kronos.serve.reader" in process.cmdline():
             process.kill()
-    eventually(lambda: live.client.get("/api/bars/sample-sp500/candles").status_code == 200)
+    eventually(lambda: sturdy.client.get("/api/bars/sample-sp500/candles").status_code == 200)
     text = "date,open,high,low,close\n" + "".join(f"2024-01-{day:02d},1,2,1,2\n" for day in range(1, 20))
-    eventually(lambda: live.client.post("/api/bars", files={"file": ("a.csv", text)}).status_code == 201)
+    eventually(lambda: sturdy.client.post("/api/bars", files={"file": ("a.csv", text)}).status_code == 201)
 
 
-def test_half_written_files_are_cleared_away(own_server: Callable[..., Live]) -> None:
-    live = own_server()
-    kept = live.submit()
-    live.end(kept["id"])
-    live.stop()
-    results, uploads = live.data / "results", live.data / "uploads"
-    (results / ".aaaa.json.bbbb.part").write_text("{")
-    (results / "cccc.npy").write_bytes(b"half")
-    (uploads / ".upload-x.y").write_bytes(b"half")
-    (uploads / "upload-z.parquet").write_bytes(b"no report")
-    again = own_server(data=live.data)
-    assert {path.name for path in results.iterdir()} == {f"{kept['id']}.json", f"{kept['id']}.npy"}
-    assert not list(uploads.iterdir())
-    assert again.get(f"/api/forecasts/{kept['id']}/result")["id"] == kept["id"]
+def test_a_result_that_cannot_be_stored_is_told(sturdy: Live) -> None:
+    """The forecast fails in words, and those after it work when there is room again."""
+    results = sturdy.data / "results"
+    shutil.move(results, sturdy.data / "elsewhere")  # as good as a full disk: no file can be made there
+    try:
+        assert "could not be stored" in sturdy.refused(422)
+    finally:
+        shutil.move(sturdy.data / "elsewhere", results)
+    assert sturdy.result()["id"]
 
 
-def kill_while_writing(data: Path, rng: np.random.Generator, starts: Callable[..., Live]) -> tuple[int, int]:
-    """One kill -9 in a stream of results, and what is found afterwards: (done, interrupted)."""
-    live = starts(data=data)
-    live.result()
-    accepted: set[str] = set()
-    finished: set[str] = set()
+# -- all of it is killed ----------------------------------------------------------------------------------------------
 
-    def ask(seed: int) -> None:
-        """Ask for results with much to write, until the server is gone."""
-        with httpx.Client(base_url=live.address, timeout=60) as client:
+
+class Stream:
+    """Clients that ask for results with much to write, until the server is gone."""
+
+    def __init__(self, address: str, clients: int = 4) -> None:
+        self.address = address
+        self.accepted: set[str] = set()
+        self.finished: set[str] = set()
+        self.pool = ThreadPoolExecutor(clients)
+        self.clients = [self.pool.submit(self._ask, seed) for seed in range(clients)]
+
+    def join(self) -> None:
+        """Wait until all have noticed."""
+        for client in self.clients:
+            client.result()
+        self.pool.shutdown()
+
+    def _ask(self, seed: int) -> None:
+        with httpx.Client(base_url=self.address, timeout=60) as client:
             for step in range(10_000):
                 try:
-                    asked = {**QUICK, "horizon": 40, "num_samples": 1000, "seed": 1000 * seed + step}
+                    asked = {**QUICK, "horizon": 8, "num_samples": 1000, "seed": 10_000 * seed + step}
                     id = client.post("/api/forecasts", json=asked).json()["id"]
-                    accepted.add(id)
+                    self.accepted.add(id)
                     while (status := client.get(f"/api/forecasts/{id}").json()["status"]) in ("queued", "running"):
                         time.sleep(0.005)
                     if status == "done":
-                        finished.add(id)
+                        self.finished.add(id)
                 except (httpx.HTTPError, json.JSONDecodeError):
                     return
 
-    with ThreadPoolExecutor(4) as pool:
-        asking = [pool.submit(ask, seed) for seed in range(4)]
-        eventually(lambda: len(finished) >= 2)
-        # The next result is being written: its paths are there, or on their way.
-        time.sleep(float(rng.uniform(0, 0.4)))
-        for process in live.family() if rng.random() < 0.5 else live.family()[:1]:
-            process.kill()
-        for one in asking:
-            one.result()
-    live.stop()
 
-    again = starts(data=data)
-    statuses = {id: again.get(f"/api/forecasts/{id}")["status"] for id in accepted}
-    assert {statuses[id] for id in finished} == {"done"}
-    assert set(statuses.values()) <= {"done", "interrupted"}
+def kill_while_writing(times: int, data: Path, start: Start) -> int:
+    """Kills a server again and again in a stream of results; how many of them were interrupted.
+
+    Half of the time the processes that work for it are killed too, in the middle of whatever they write.
+    """
+    rng = np.random.default_rng(times)
+    live, interrupted = start(data=data), 0
+    for _ in range(times):
+        live.result()
+        stream, processes = Stream(live.address), live.family()
+        eventually(lambda stream=stream: len(stream.finished) >= 2, within=120)  # type: ignore[misc]
+        time.sleep(float(rng.uniform(0, 0.3)))
+        for process in processes if rng.random() < 0.5 else processes[:1]:
+            process.kill()
+        stream.join()
+        live.stop()
+        eventually(lambda processes=processes: gone(processes))  # type: ignore[misc]
+        leave_crumbs(data)
+        live = start(data=data)
+        statuses = {id: live.get(f"/api/forecasts/{id}")["status"] for id in stream.accepted}
+        assert {statuses[id] for id in stream.finished} == {"done"}
+        assert set(statuses.values()) <= {"done", "interrupted"}
+        check_results(live, statuses)
+        interrupted += sum(status == "interrupted" for status in statuses.values())
+    return interrupted
+
+
+def leave_crumbs(data: Path) -> None:
+    """What a machine that stops in the middle of a write may leave."""
+    (data / "results" / ".aaaa.json.bbbb.part").write_text("{")
+    (data / "results" / "cccc.npy").write_bytes(b"half")
+    (data / "uploads" / ".upload-x.y").write_bytes(b"half")
+    (data / "uploads" / "upload-z.parquet").write_bytes(b"no report")
+
+
+def check_results(live: Live, statuses: dict[str, str]) -> None:
+    """Every result that is done is whole, no other is there, and nothing half written is left."""
     for id, status in statuses.items():
-        answer = again.client.get(f"/api/forecasts/{id}/result", params={"paths": 1})
+        answer = live.client.get(f"/api/forecasts/{id}/result", params={"paths": 1})
         if status == "done":
-            assert np.shape(answer.json()["paths"]["close"]) == (1, 40)
+            assert np.shape(answer.json()["paths"]["close"]) == (1, 8)
         else:
             assert answer.status_code == 409
-    again.result()
-    assert not [path for path in data.rglob("*.part")]
-    again.stop()
-    return len(finished), sum(status == "interrupted" for status in statuses.values())
+    for path in (live.data / "results").iterdir():
+        assert not path.name.startswith(".")
+        assert path.with_suffix(".json").exists()
+    assert not list((live.data / "uploads").iterdir())
 
 
 @pytest.mark.slow
-def test_kill_loses_no_finished_forecast(own_server: Callable[..., Live], new_data: Callable[[], Path]) -> None:
-    data, rng = new_data(), np.random.default_rng(0)
-    for _ in range(3):
-        kill_while_writing(data, rng, own_server)
+def test_killed_it_loses_no_finished_forecast(own_server: Start, new_data: Callable[[], Path]) -> None:
+    kill_while_writing(3, new_data(), own_server)
 
 
 @pytest.mark.soak
-def test_kill_20_times(own_server: Callable[..., Live], new_data: Callable[[], Path]) -> None:
-    data, rng = new_data(), np.random.default_rng(1)
-    counts = [kill_while_writing(data, rng, own_server) for _ in range(20)]
-    assert sum(interrupted for _, interrupted in counts) > 0  # else nothing was under way
-
-
-def test_no_process_outlives_its_server(own_server: Callable[..., Live]) -> None:
-    live = own_server()
-    children = live.family()[1:]
-    os.kill(live.process.pid, signal.SIGKILL)
-    eventually(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
-
-
-def test_a_full_disk_is_told_and_survived(own_server: Callable[..., Live]) -> None:
-    """Results cannot be written: the forecast fails in words, and those after it work when there is room again."""
-    live = own_server()
-    live.result()
-    results = live.data / "results"
-    shutil.move(results, live.data / "elsewhere")  # as good as full: no file can be made there
-    try:
-        assert "could not be stored" in live.refused(422)
-    finally:
-        shutil.move(live.data / "elsewhere", results)
-    assert live.result()["id"]
+def test_killed_twenty_times(own_server: Start, new_data: Callable[[], Path]) -> None:
+    assert kill_while_writing(20, new_data(), own_server) > 0  # else nothing was under way
