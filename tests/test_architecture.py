@@ -21,7 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "training": {"model", "bars"},
     "evaluation": {"bars"},
     "backtest": {"bars", "evaluation"},
-    "serve": {"inference", "bars"},
+    "serve": {"model", "inference", "evaluation", "bars"},
     "scale": {"inference", "bars"},
     "pretrained": set(),
     "cli": {"model", "bars", "inference", "training", "evaluation", "backtest", "serve", "scale", "pretrained"},

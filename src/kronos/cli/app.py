@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from kronos.cli import backtest, bars, calibrate, evaluate, finetune, forecast, models, qlib, train
+from kronos.cli import (
+    backtest,
+    bars,
+    calibrate,
+    evaluate,
+    finetune,
+    forecast,
+    mcp,
+    models,
+    qlib,
+    serve,
+    train,
+)
 
 app = typer.Typer(
     name="kronos",
@@ -40,6 +52,8 @@ app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
 app.command()(finetune.finetune)
 app.command()(backtest.backtest)
+app.command()(serve.serve)
+app.command()(mcp.mcp)
 app.add_typer(train.app, name="train")
 app.add_typer(bars.app, name="bars")
 app.add_typer(qlib.app, name="qlib")

@@ -1,0 +1,233 @@
+"""Which models there are, which are loaded, and how much memory they may take together."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kronos.serve.child import Child
+from kronos.serve.errors import ApiError, not_found
+from kronos.serve.metrics import Metrics
+
+_BYTES_A_PARAMETER = 8  # float32, twice: the weights and their fused copy
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass
+class Model:
+    """One model.
+
+    Attributes:
+        id: what callers name.
+        kind: ``embedded``, ``family`` or ``local``.
+        source: what the library loads: a name or a folder. Never shown.
+        bytes: memory it takes, or would take.
+    """
+
+    id: str
+    kind: str
+    source: str
+    parameters: int | None = None
+    context: int | None = None
+    training_cutoff: str | None = None
+    state: str = "unloaded"
+    device: str | None = None
+    bytes: int | None = None
+    error: str | None = None
+    used: float = 0.0
+
+    @property
+    def estimate(self) -> int:
+        return (self.parameters or 0) * _BYTES_A_PARAMETER
+
+    def item(self) -> dict[str, Any]:
+        """As the API shows it."""
+        return {
+            "id": self.id,
+            "name": self.id.removeprefix("local-"),
+            "kind": self.kind,
+            "state": self.state,
+            "device": self.device,
+            "parameters": self.parameters,
+            "context": self.context,
+            "bytes": self.bytes or self.estimate or None,
+            "training_cutoff": self.training_cutoff,
+            "error": self.error,
+        }
+
+
+class Models:
+    """The models at hand.
+
+    Args:
+        child: the forecaster.
+        folder: where the user puts checkpoints, each a folder.
+        budget: bytes that loaded models may take together.
+    """
+
+    def __init__(self, child: Child, folder: Path, budget: int, metrics: Metrics) -> None:
+        self.child, self.folder, self.budget, self.metrics = child, folder, budget, metrics
+        self.devices: list[str] = []
+        self.ready = asyncio.Event()
+        self._models: dict[str, Model] = {}
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._listing = asyncio.Lock()
+
+    def is_ready(self, devices: list[str]) -> None:
+        """The forecaster runs."""
+        self.devices = devices
+        self.ready.set()
+
+    def is_lost(self) -> None:
+        """The forecaster has died, and every model with it."""
+        self.ready.clear()
+        for model in self._models.values():
+            if model.state != "failed":
+                model.state, model.device, model.bytes = "unloaded", None, None
+        self._count()
+
+    @property
+    def used(self) -> int:
+        """Bytes of loaded models, and of those that are being loaded."""
+        held = [model for model in self._models.values() if model.state in ("loaded", "loading")]
+        return sum(model.bytes or model.estimate for model in held)
+
+    async def list(self) -> list[Model]:
+        """All models; the folder is looked at anew."""
+        async with self._listing:
+            folders = self._folders()
+            if not self._models or folders.keys() != {m.id for m in self._models.values() if m.kind == "local"}:
+                found = await self.child.call("catalogue", folders={id: str(path) for id, path in folders.items()})
+                known = self._models
+                self._models = {}
+                for entry in found:
+                    model = Model(**entry)
+                    self._models[model.id] = known.get(model.id, model)
+        return list(self._models.values())
+
+    async def get(self, id: str) -> Model:
+        """One model.
+
+        Raises:
+            ApiError: there is none of that id.
+        """
+        if id not in self._models:
+            await self.list()
+        if id not in self._models:
+            raise not_found("model")
+        return self._models[id]
+
+    async def card(self, model: Model) -> str | None:
+        """The model card, Markdown."""
+        try:
+            return str(await self.child.call("card", source=model.source))
+        except ApiError:
+            return None  # not downloaded yet
+
+    def state(self, id: str) -> str:
+        """``unloaded``, ``loading``, ``loaded`` or ``failed``."""
+        return self._models[id].state if id in self._models else "unloaded"
+
+    def touch(self, id: str) -> None:
+        """The model is being used."""
+        if id in self._models:
+            self._models[id].used = asyncio.get_running_loop().time()
+
+    async def load(self, id: str, device: str | None = None) -> None:
+        """Load a model, or move it to another device; return when it is done.
+
+        Raises:
+            ApiError: it cannot be loaded, or does not fit in the budget.
+        """
+        await self.begin_load(await self.get(id), device)
+
+    def begin_load(self, model: Model, device: str | None = None) -> asyncio.Task[None]:
+        """Begin to load a model.
+
+        Raises:
+            ApiError: the device does not exist, or the model does not fit in the budget.
+        """
+        if device is not None and device not in self.devices:
+            raise ApiError(422, "device", f"There is no device '{device[:20]}' here; choose {', '.join(self.devices)}.")
+        if model.state == "loading":
+            return self._loads[model.id]
+        if model.state != "loaded" or (device is not None and device != model.device):
+            self._make_room(model)
+            model.state, model.error = "loading", None
+            task = asyncio.create_task(self._load(model, device))
+            self._loads[model.id] = task
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waits is told
+            return task
+        return asyncio.create_task(asyncio.sleep(0))
+
+    async def unload(self, model: Model) -> None:
+        """Free a model's memory."""
+        if model.state == "loading":
+            raise ApiError(409, "loading", "The model is being loaded. Unload it when that is done.")
+        await self._unload(model)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _load(self, model: Model, device: str | None) -> None:
+        try:
+            found = await self.child.call("load", model=model.id, source=model.source, device=device)
+        except ApiError as error:
+            model.state, model.error = "failed", error.message
+            model.device = model.bytes = None
+            raise
+        finally:
+            self._loads.pop(model.id, None)
+        model.device, model.bytes, model.context = found["device"], found["bytes"], found["context"]
+        model.state = "loaded"
+        self.touch(model.id)
+        self._count()
+
+    def _make_room(self, model: Model) -> None:
+        """Unload what was used least lately until the model fits."""
+        if model.estimate > self.budget:
+            raise ApiError(
+                413,
+                "too_large",
+                f"{model.id} needs about {model.estimate / 1e6:,.0f} MB; all models together may take "
+                f"{self.budget / 1e6:,.0f} MB.",
+            )
+        idle = sorted(
+            (m for m in self._models.values() if m.state == "loaded" and m is not model), key=lambda m: m.used
+        )
+        while self.used + model.estimate > self.budget and idle:
+            gone = idle.pop(0)
+            gone.state = "unloaded"
+            task = asyncio.create_task(self._unload(gone))
+            self._loads[f"unload {gone.id}"] = task
+            task.add_done_callback(lambda _, key=f"unload {gone.id}": self._loads.pop(key, None))  # type: ignore[misc]
+        if self.used + model.estimate > self.budget:
+            raise ApiError(409, "no_room", "Other models are being loaded and fill the memory. Try again soon.", 2)
+
+    async def _unload(self, model: Model) -> None:
+        model.state, model.device, model.bytes, model.error = "unloaded", None, None, None
+        await self.child.call("unload", model=model.id)
+        self._count()
+
+    def _count(self) -> None:
+        self.metrics.models.set(self.used)
+
+    def _folders(self) -> dict[str, Path]:
+        """Checkpoints in the folder, by id; links that lead out of it are left out."""
+        root = self.folder.resolve()
+        found: dict[str, Path] = {}
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
+            inside = path.is_dir() and path.resolve().is_relative_to(root)
+            if inside and any((path / part / "config.json").is_file() for part in ("", "model")):
+                found[f"local-{plain_name(path.name)}"] = path
+        return found
+
+
+def plain_name(name: str) -> str:
+    """The name where it is fit for an address, else one made from it."""
+    if _PLAIN_NAME.fullmatch(name):
+        return name
+    return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).hexdigest()

@@ -1,0 +1,143 @@
+"""The process that reads files: ``python -m kronos.serve.reader [bytes]``.
+
+Its memory is limited, and the server ends it when it takes too long, so a hostile file costs one child, not the
+server.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kronos.bars import read_bars, write_bars
+from kronos.errors import CapacityError, DataError, KronosError
+from kronos.serve.child import Channel, Message, leave_signals_to_the_server, messages
+from kronos.serve.errors import ApiError, from_kronos
+from kronos.serve.tables import Tables, candles, description, one_series
+
+_MOST_ROWS = 5_000_000
+
+log = logging.getLogger("kronos.serve.reader")
+
+
+def main(arguments: list[str]) -> None:
+    """Answer calls until the input ends."""
+    channel = Channel.take_stdout()
+    leave_signals_to_the_server()
+    if arguments:
+        limit_memory(int(arguments[0]))
+    reader = Reader()
+    for message in messages(sys.stdin.buffer):
+        channel.send(reader.answer(message))
+        if reader.exhausted:
+            return  # the server starts another, with its memory in order
+
+
+def limit_memory(extra: int) -> None:
+    """No more than ``extra`` bytes beyond what the process has now; a larger demand is a MemoryError.
+
+    Only Linux counts memory in a way that can be limited so; elsewhere the limit of time has to do.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
+    with open("/proc/self/statm", encoding="ascii") as file:
+        pages = int(file.read().split()[5])  # data and stack, what RLIMIT_DATA counts
+    limit = pages * resource.getpagesize() + extra
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+class Reader:
+    """The operations, each named as the server calls it."""
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self.exhausted = False
+        self.operations: dict[str, Callable[..., Any]] = {
+            "describe": self.describe,
+            "candles": self.candles,
+            "accept": self.accept,
+            "paths": self.paths,
+            "export": self.export,
+        }
+
+    def answer(self, message: Message) -> Message:
+        """One call's result or error."""
+        number, op = message.pop("call"), message.pop("op")
+        name = str(message.pop("name", ""))
+        hide = [(Path(message["path"]), name)] if name and "path" in message else []
+        try:
+            return {"call": number, "result": self.operations[op](**message)}
+        except KronosError as error:
+            refusal = from_kronos(error, hide)
+        except MemoryError:
+            self.exhausted = True
+            refusal = ApiError(413, "too_large", f"{name or 'The file'} needs more memory than a file of bars may.")
+        except Exception:
+            log.exception("operation %s", op)
+            refusal = ApiError(422, "bars_refused", f"{name or 'The file'} cannot be read as bars; it may be damaged.")
+        return {"call": number, "error": refusal.to_dict()}
+
+    def describe(self, path: str, symbol: str | None = None) -> dict[str, Any]:
+        """The report on a file's bars."""
+        return description(self.tables.read(Path(path), symbol))
+
+    def candles(self, path: str, symbol: str | None, limit: int, before: str | None) -> dict[str, Any]:
+        """Some bars of one series."""
+        return candles(one_series(self.tables.read(Path(path), symbol)), limit, before)
+
+    def accept(self, path: str, target: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Read an upload, and keep nothing of it but a plain table of bars."""
+        refuse_by_header(Path(path))
+        bars = read_bars(Path(path), **options)
+        if len(bars) > _MOST_ROWS:
+            raise CapacityError(f"{Path(path).name} holds {len(bars):,} bars; at most {_MOST_ROWS:,} are accepted.")
+        found = description(bars)
+        write_bars(bars, target)
+        return found
+
+    def paths(self, path: str, count: int) -> dict[str, Any]:
+        """The closes of the first ``count`` sample paths of a result."""
+        from kronos.serve.results import read_samples
+
+        samples = read_samples(Path(path))
+        return {"close": samples[:count, :, 3].round(8).tolist()}
+
+    def export(self, path: str, target: str) -> dict[str, Any]:
+        """Write a result in another form; the ending of the target chooses it."""
+        from kronos.serve.results import read_forecast
+
+        read_forecast(Path(path)).save(target)
+        return {}
+
+
+def refuse_by_header(path: Path) -> None:
+    """Refuse a Parquet file that promises absurd numbers, before any of it is read.
+
+    Raises:
+        CapacityError, DataError: too many rows or bytes, or a damaged footer.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PAR1":
+            return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        facts = pq.read_metadata(path)
+        groups = [facts.row_group(k) for k in range(facts.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{path.name}: the Parquet file is damaged or cut. Write it again.") from error
+    if facts.num_rows > _MOST_ROWS or size > 100 * path.stat().st_size + 64 * 2**20:
+        raise CapacityError(
+            f"{path.name}: the header promises {facts.num_rows:,} rows; at most {_MOST_ROWS:,} are accepted."
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,242 @@
+"""Forecasts: ask, watch, cancel, read, download; and the history of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+
+from kronos.serve.errors import ApiError, not_found
+from kronos.serve.jobs import Job
+from kronos.serve.library import check_symbol
+from kronos.serve.schemas import ForecastDetail, ForecastList, ForecastRequest, Status
+from kronos.serve.services import Services, services
+
+_HEARTBEAT = 15.0  # seconds between two signs of life on a quiet stream
+_EXPORT_SECONDS = 60.0
+
+router = APIRouter(prefix="/api/forecasts", tags=["forecasts"])
+Here = Annotated[Services, Depends(services)]
+Format = Literal["csv", "json", "parquet", "html"]
+
+
+@router.post("", status_code=202, response_model=ForecastDetail)
+async def submit(
+    asked: ForecastRequest,
+    request: Request,
+    here: Here,
+    wait: Annotated[bool, Query(description="Answer with the result, when it is there. Hanging up cancels.")] = False,
+) -> Response:
+    """Ask for a forecast; 202 and its id, or 429 where too many wait already."""
+    job = await _accept(asked, here)
+    if wait:
+        return await _wait(job, request, here)
+    return JSONResponse(_detail(job, here), 202, {"Location": f"/api/forecasts/{job.id}"})
+
+
+@router.get("", response_model=ForecastList)
+async def history(
+    here: Here,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    size: Annotated[int, Query(ge=1, le=100)] = 20,
+    q: Annotated[str, Query(max_length=100, description="Part of a name, symbol, model or id.")] = "",
+    status: Status | None = None,
+) -> dict[str, Any]:
+    """Forecasts, the newest first."""
+    rows, total = await here.history.page(page, size, q.strip(), status)
+    items = [here.desk.jobs[row["id"]].item() if row["id"] in here.desk.jobs else row for row in rows]
+    return {"items": items, "total": total, "page": page, "size": size}
+
+
+@router.get("/{id}", response_model=ForecastDetail)
+async def get(id: str, here: Here) -> dict[str, Any]:
+    """One forecast: what was asked, and how far it is."""
+    job = here.desk.jobs.get(id)
+    return _detail(job, here) if job else await _past(id, here)
+
+
+@router.get("/{id}/events", response_class=StreamingResponse)
+async def events(id: str, here: Here) -> Response:
+    """Server-sent events: ``progress``, then one of ``done``, ``failed``, ``cancelled``, ``interrupted``."""
+    job = here.desk.jobs.get(id)
+    last = None if job else await _past(id, here)
+    if here.metrics.open_streams >= here.settings.limits.streams:
+        raise ApiError(429, "busy", "Too many streams are open. Ask for the status instead.", 2)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(job, last, here), media_type="text/event-stream", headers=headers)
+
+
+@router.post("/{id}/cancel", response_model=ForecastDetail)
+async def cancel(id: str, here: Here) -> dict[str, Any]:
+    """Stop a forecast; one that is over stays as it is."""
+    job = here.desk.jobs.get(id)
+    if job is None:
+        return await _past(id, here)
+    here.desk.cancel(job)
+    await job.wait()
+    return _detail(job, here)
+
+
+@router.delete("/{id}", status_code=204)
+async def delete(id: str, here: Here) -> Response:
+    """Delete a forecast and its result; one that is not over is cancelled first."""
+    if (job := here.desk.jobs.get(id)) is not None:
+        here.desk.cancel(job)
+        await job.wait()
+    await _past(id, here)
+    await here.history.remove(id)
+    return Response(status_code=204)
+
+
+@router.get("/{id}/result")
+async def result(
+    id: str,
+    here: Here,
+    paths: Annotated[int, Query(ge=0, le=200, description="Sample paths of the close to add.")] = 0,
+) -> Response:
+    """The document of a finished forecast."""
+    await _finished(id, here)
+    return await _document(id, here, paths)
+
+
+@router.get("/{id}/download")
+async def download(id: str, here: Here, format: Format = "csv") -> Response:
+    """The forecast as a file."""
+    row = await _finished(id, here)
+    name = f"kronos-{id}.{format}"
+    document = here.history.result(id)
+    if format == "json":
+        return FileResponse(document, filename=name, media_type="application/json")
+    target = document.with_name(f".{id}.{secrets.token_hex(4)}.part.{format}")
+    clean = BackgroundTask(target.unlink, missing_ok=True)
+    try:
+        await here.reader.call("export", path=str(document), target=str(target), timeout=_EXPORT_SECONDS)
+    except TimeoutError:
+        await clean()
+        raise ApiError(422, "too_slow", f"The export of {row['bars_name']} takes too long.") from None
+    return FileResponse(target, filename=name, background=clean)
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+async def _accept(asked: ForecastRequest, here: Services) -> Job:
+    bars = await here.library.get(asked.bars)
+    model = await here.models.get(asked.model)
+    found = await here.library.describe(bars)
+    if asked.symbol is not None:
+        check_symbol(found["symbols"], asked.symbol)
+    elif len(found["symbols"]) > 1:
+        some = ", ".join(found["symbols"][:6])
+        raise ApiError(422, "symbol", f"These bars hold {len(found['symbols'])} symbols ({some} …); choose one.")
+    if asked.context_length is not None and model.context is not None and asked.context_length > model.context:
+        raise ApiError(422, "context", f"{model.id} reads {model.context:,} bars at most; ask for no more context.")
+    parameters = asked.parameters()
+    if parameters["symbol"] is None and found["symbols"]:
+        parameters["symbol"] = found["symbols"][0]
+    job = Job(
+        id=secrets.token_hex(8),
+        path=bars.path,
+        name=bars.name,
+        parameters=parameters,
+        deadline=asked.deadline or here.settings.limits.deadline,
+    )
+    await here.desk.submit(job)
+    return job
+
+
+async def _wait(job: Job, request: Request, here: Services) -> Response:
+    """Answer when the forecast is over; whoever hangs up before cancels it."""
+    over = asyncio.ensure_future(job.wait())
+    gone = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait([over, gone], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not over.done():
+            here.desk.cancel(job)
+        over.cancel()
+        gone.cancel()
+    if job.status == "done":
+        return await _document(job.id, here, 0)
+    if job.error is not None:
+        raise ApiError(422, job.error["code"], job.error["message"])
+    raise ApiError(409, job.status, f"The forecast was {job.status}.")
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _events(job: Job | None, last: dict[str, Any] | None, here: Services) -> AsyncIterator[bytes]:
+    with here.metrics.stream():
+        if job is not None:
+            changes = job.watch()
+            pending: asyncio.Future[None] | None = None
+            while True:
+                pending = pending or asyncio.ensure_future(anext(changes))
+                done, _ = await asyncio.wait([pending], timeout=_HEARTBEAT)
+                if not done:
+                    yield b": still here\n\n"
+                    continue
+                finished, pending = pending, None
+                if isinstance(finished.exception(), StopAsyncIteration):
+                    break
+                shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
+                yield _event("progress", shown | {"queue_position": _place(job, here)})
+            last = _detail(job, here)
+        assert last is not None
+        yield _event(last["status"], last)
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def _detail(job: Job, here: Services) -> dict[str, Any]:
+    return job.item() | {
+        "parameters": job.parameters,
+        "progress": job.progress(),
+        "queue_position": _place(job, here),
+    }
+
+
+def _place(job: Job, here: Services) -> int | None:
+    """How many forecasts wait before it; None where it does not wait."""
+    waiting = here.desk.waiting
+    return waiting.index(job) if job in waiting else None
+
+
+async def _past(id: str, here: Services) -> dict[str, Any]:
+    row = await here.history.get(id)
+    if row is None:
+        raise not_found("forecast")
+    return row | {"progress": None, "queue_position": None}
+
+
+async def _finished(id: str, here: Services) -> dict[str, Any]:
+    job = here.desk.jobs.get(id)
+    row = _detail(job, here) if job else await _past(id, here)
+    if row["status"] != "done":
+        raise ApiError(409, "not_done", f"The forecast is {row['status']}, so there is no result.")
+    return row
+
+
+async def _document(id: str, here: Services, paths: int) -> Response:
+    document = here.history.result(id)
+    try:
+        text = await asyncio.to_thread(document.read_bytes)
+    except OSError:
+        raise not_found("result") from None
+    shown: Any = None
+    if paths:
+        shown = await here.reader.call("paths", path=str(document), count=paths, timeout=_EXPORT_SECONDS)
+    # The document was made by this server: only the closing brace is opened again.
+    return Response(text[:-1] + b', "paths": ' + json.dumps(shown).encode() + b"}", media_type="application/json")

@@ -1,0 +1,215 @@
+"""Who may ask, from where, and how much: checked before anything else sees a request.
+
+The server is meant for the person at this machine. Other web pages in the same browser are the strangers here: they
+cannot read answers (no CORS), cannot change anything (the Origin header), and cannot pretend to be this server
+under a name of theirs (the Host header). Beyond loopback every caller shows a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kronos.serve.errors import ApiError, answer
+from kronos.serve.metrics import Metrics
+from kronos.serve.settings import MB, Settings, is_loopback
+
+COOKIE = "kronos_session"
+UPLOAD_PATH = "/api/bars"
+SUBMIT_PATH = "/api/forecasts"
+BODY_SECONDS = 60.0  # in which a body must arrive
+
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_OPEN = ("/", "/healthz", "/readyz", "/api/session")  # without a token; and the studio's own files
+_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+_HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=()"),
+)
+
+
+class Tokens:
+    """Checks tokens and session cookies in constant time.
+
+    Args:
+        token: what callers must show; None: nothing.
+    """
+
+    def __init__(self, token: str | None) -> None:
+        self._token = None if token is None else token.encode()
+        key = secrets.token_bytes(32)  # so that cookies end with the server
+        self._cookie = None if token is None else hmac.new(key, token.encode(), sha256).hexdigest()
+
+    @property
+    def needed(self) -> bool:
+        return self._token is not None
+
+    def cookie_for(self, token: str) -> str | None:
+        """The session cookie for a token; None where it is wrong."""
+        if self._token is None or self._cookie is None:
+            return ""
+        return self._cookie if hmac.compare_digest(token.encode(), self._token) else None
+
+    def accept(self, headers: dict[bytes, bytes]) -> bool:
+        """Whether a request shows the token, or the cookie that stands for it."""
+        if self._token is None or self._cookie is None:
+            return True
+        scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"bearer" and hmac.compare_digest(shown.strip(), self._token):
+            return True
+        cookie = _cookie(headers.get(b"cookie", b""))
+        return hmac.compare_digest(cookie.encode(), self._cookie.encode())
+
+
+class Guard:
+    """The outermost layer of the application.
+
+    Args:
+        full: whether the queue of forecasts is full, and what to answer then; asked before a body is read.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        tokens: Tokens,
+        metrics: Metrics,
+        full: Callable[[], ApiError | None],
+    ) -> None:
+        self.app, self.settings, self.tokens = app, settings, tokens
+        self.metrics, self.full = metrics, full
+        self.names = _own_names(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no web sockets here
+        began = time.perf_counter()
+        method, path = scope["method"], scope["path"]
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS]
+                if not _says_caching(message["headers"]):
+                    kept = b"no-cache" if path.startswith("/static/") else b"no-store"  # the former: ask for changes
+                    message["headers"].append((b"cache-control", kept))
+                self.metrics.requests.labels(method if method in _METHODS else "other", message["status"]).inc()
+                self.metrics.latency.observe(time.perf_counter() - began)
+            await send(message)
+
+        try:
+            limit = self._admit(scope, method, path)
+        except ApiError as error:
+            await answer(error)(scope, receive, send_safely)
+            return
+        await self.app(scope, _Bounded(receive, limit), send_safely)
+
+    def _admit(self, scope: Scope, method: str, path: str) -> int:
+        """Bytes that the body may have.
+
+        Raises:
+            ApiError: the request is refused.
+        """
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        if not self._is_own_name(host):
+            raise ApiError(421, "host", "This server does not answer under that name.")
+        if method not in _SAFE_METHODS:
+            origin = headers.get(b"origin")
+            foreign = origin is not None and urlsplit(origin.decode("latin-1")).netloc != host
+            if foreign or headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
+                raise ApiError(403, "origin", "Requests from other web pages are not accepted.")
+        if not (path in _OPEN or path.startswith("/static/")) and not self.tokens.accept(headers):
+            raise ApiError(401, "token", "Show the server's token: Authorization: Bearer TOKEN.")
+        if method == "POST" and path == SUBMIT_PATH and (refusal := self.full()) is not None:
+            raise refusal
+        limits = self.settings.limits
+        upload = method == "POST" and path == UPLOAD_PATH
+        limit = limits.upload_bytes + MB if upload else limits.body_bytes
+        if int(headers.get(b"content-length", b"0") or b"0") > limit:
+            raise _too_large(limit)
+        return limit
+
+    def _is_own_name(self, host: str) -> bool:
+        name = _without_port(host).lower()
+        if name in self.names:
+            return True
+        try:  # an address cannot be rebound, a name can
+            address = ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return address.is_loopback or not is_loopback(self.settings.host)
+
+
+class _Bounded:
+    """Receives a body of limited size in limited time."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self.receive, self.limit, self.size = receive, limit, 0
+        self.complete = False
+        self.until = time.monotonic() + BODY_SECONDS
+
+    async def __call__(self) -> Message:
+        if self.complete:
+            return await self.receive()  # the end of the connection, for which to wait is right
+        try:
+            message = await asyncio.wait_for(self.receive(), max(0.0, self.until - time.monotonic()))
+        except TimeoutError:
+            raise ApiError(408, "slow", "The request did not arrive in time.") from None
+        if message["type"] != "http.request":
+            return message
+        self.size += len(message.get("body", b""))
+        if self.size > self.limit:
+            raise _too_large(self.limit)
+        self.complete = not message.get("more_body", False)
+        return message
+
+
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH")
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, "too_large", f"The request is too large; at most {limit // 1024:,} KB are accepted here.")
+
+
+def _own_names(settings: Settings) -> set[str]:
+    names = {"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in settings.allowed_hosts)}
+    if not is_loopback(settings.host):
+        names |= {settings.host.lower(), socket.gethostname().lower()}
+    return names
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _cookie(header: bytes) -> str:
+    try:
+        found = SimpleCookie(header.decode("latin-1")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found is not None else ""
+
+
+def _says_caching(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() == b"cache-control" for name, _ in headers)

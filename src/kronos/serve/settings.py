@@ -1,0 +1,138 @@
+"""What a server is told at its start, and where it keeps things."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kronos.errors import ConfigError
+
+MB = 2**20
+FEWEST_TOKEN_CHARACTERS = 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may ask for, and what the server may hold.
+
+    Attributes:
+        upload_bytes: a file of bars.
+        body_bytes: any other body.
+        parse_seconds, parse_bytes: time and memory for reading an upload.
+        stored_uploads, stored_upload_bytes: uploads kept at once.
+        deadline: seconds from the acceptance of a forecast to its end, where the request names none.
+        batch: forecasts computed together.
+        streams: open event streams.
+        drain: seconds that running forecasts get when the server is told to stop.
+    """
+
+    upload_bytes: int = 20 * MB
+    body_bytes: int = 64 * 1024
+    parse_seconds: float = 20.0
+    parse_bytes: int = 1024 * MB
+    stored_uploads: int = 500
+    stored_upload_bytes: int = 2048 * MB
+    deadline: float = 600.0
+    batch: int = 16
+    streams: int = 256
+    drain: float = 30.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A server's settings.
+
+    Args:
+        data_dir: the folder of everything that is kept: ``bars`` and ``models`` are the user's to fill; uploads,
+            results and the history are the server's.
+        host, port: where to listen; port 0 takes a free one.
+        token: what callers must show. Needed where the address is not a loopback one.
+        max_queue: forecasts that may wait.
+        allowed_hosts: further names under which the server may be addressed.
+        memory_budget: bytes of loaded models; None: half of this machine's memory.
+
+    Raises:
+        ConfigError: an address beyond this machine without a token, a token that can be guessed, or numbers out of
+            range.
+    """
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 7070
+    token: str | None = None
+    max_queue: int = 32
+    allowed_hosts: tuple[str, ...] = ()
+    memory_budget: int | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_queue <= 10_000:
+            raise ConfigError(f"max_queue is {self.max_queue}; it must be from 1 to 10,000.")
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port is {self.port}; it must be from 0 to 65535.")
+        if self.token is not None and len(self.token) < FEWEST_TOKEN_CHARACTERS:
+            raise ConfigError(f"The token has {len(self.token)} characters; use {FEWEST_TOKEN_CHARACTERS} or more.")
+        if self.token is None and not is_loopback(self.host):
+            raise ConfigError(
+                f"{self.host} can be reached from other machines, so callers must show a token: give --token, "
+                "or set KRONOS_TOKEN."
+            )
+
+    @property
+    def bars_dir(self) -> Path:
+        return self.data_dir / "bars"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def uploads_dir(self) -> Path:
+        return self.data_dir / "uploads"
+
+    @property
+    def results_dir(self) -> Path:
+        return self.data_dir / "results"
+
+    @property
+    def history_file(self) -> Path:
+        return self.data_dir / "history.sqlite"
+
+    @property
+    def budget(self) -> int:
+        """Bytes that loaded models may take together."""
+        return physical_memory() // 2 if self.memory_budget is None else self.memory_budget
+
+    def make_folders(self) -> None:
+        """Make what is missing; only the owner may look inside the server's own folders.
+
+        Raises:
+            ConfigError: the data folder cannot be made or written.
+        """
+        try:
+            for folder in (self.bars_dir, self.models_dir):
+                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.uploads_dir, self.results_dir):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"The data folder '{self.data_dir}' cannot be used: {error.strerror}.") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def physical_memory() -> int:
+    """Bytes of memory in this machine."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return 8 * 2**30

@@ -1,0 +1,98 @@
+// What was recognised in a file of bars, and what is wrong or odd about it.
+
+import { fact, h, icon } from "./dom.js";
+import { decimalsOf, compact, frequency, integer, isDaily, price, wall } from "./format.js";
+import { known, t } from "./i18n.js";
+
+/** The report of a series: facts, warnings, the first and last rows. */
+export function reportCard({ report, preview, candles }) {
+  const daily = isDaily(candles.timestamp);
+  const rows = report.rows_read && report.rows_read !== report.rows
+    ? t("report.rows_of", { n: integer(report.rows), all: integer(report.rows_read) })
+    : integer(report.rows);
+  const zone = report.timezone ?? (report.timezone_guess ? t("report.guess", { zone: report.timezone_guess }) : t("report.as_written"));
+  const facts = [
+    [t("report.layout"), report.layout],
+    [t("report.symbol"), report.symbol ?? t("report.none")],
+    [t("report.frequency"), frequency(report.frequency)],
+    [t("report.rows"), rows],
+    [t("report.first"), wall(report.first, daily)],
+    [t("report.last"), wall(report.last, daily)],
+    [t("report.timezone"), zone],
+    [t("report.calendar"), report.calendar ?? t("report.none")],
+  ];
+  if (report.left_out?.length) facts.push([t("report.left_out"), report.left_out.join(", ")]);
+  return h(
+    "section",
+    { class: "card report", "aria-labelledby": "report-title" },
+    h("h2", { id: "report-title" }, t("report.title")),
+    verdict(report),
+    h("dl", { class: "facts" }, facts.map(([name, value]) => fact(name, value))),
+    findings(report),
+    preview?.length > 0 && h("details", {}, h("summary", {}, t("report.preview")), previewTable(preview, daily)),
+  );
+}
+
+function verdict(report) {
+  const found = (report.defects?.length ?? 0) + (report.warnings?.length ?? 0);
+  return found === 0
+    ? h("p", { class: "verdict good" }, icon("check"), t("report.clean"))
+    : h("p", { class: "verdict" }, icon("info"), t("report.findings", { n: found }));
+}
+
+function findings(report) {
+  const all = [
+    ...(report.defects ?? []).map((defect) => ["defect", defect]),
+    ...(report.warnings ?? []).map((warning) => ["warning", warning]),
+  ];
+  if (!all.length && !report.notes?.length) return null;
+  return h(
+    "ul",
+    { class: "findings" },
+    all.map(([kind, { kind: name, text, count, rows, column, example }]) =>
+      h(
+        "li",
+        {},
+        h("span", { class: `tag ${kind}` }, t(`report.${kind}`)),
+        h(
+          "span",
+          {},
+          known(`defect.${name}`) ? t(`defect.${name}`) : text,
+          column ? ` · ${column}` : "",
+          example ? ` · ${example}` : "",
+          h("small", {}, t("report.where", { n: count, count: integer(count), rows: rows?.slice(0, 5).join(", ") || "–" })),
+        ),
+      ),
+    ),
+    (report.notes ?? []).map((note) => h("li", {}, h("span", { class: "tag" }, t("report.note")), h("span", {}, noteText(note)))),
+  );
+}
+
+/** A note of the reader in the reader's language, where it is a common one. */
+export function noteText(note) {
+  const [, calendar] = /^calendar (\S+) inferred/.exec(note) ?? [];
+  const name = calendar ? note.replace(calendar, "NAME") : note;
+  const key = `note.${name}`;
+  return known(key) ? t(key, { calendar }) : note;
+}
+
+function previewTable(rows, daily) {
+  const names = ["timestamp", "open", "high", "low", "close", "volume"].filter((name) => rows[0][name] !== undefined);
+  const decimals = decimalsOf(rows.map((row) => row.close));
+  const cell = (name, value) =>
+    name === "timestamp" ? wall(value, daily) : name === "volume" ? compact(value) : price(value, decimals);
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": t("report.preview") },
+    h(
+      "table",
+      {},
+      h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, t(`col.${name}`))))),
+      h(
+        "tbody",
+        {},
+        rows.map((row) => h("tr", {}, names.map((name) => h("td", {}, cell(name, row[name]))))),
+      ),
+    ),
+  );
+}
