@@ -8,48 +8,22 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from torch import Tensor
 
 from kronos.errors import Cancelled, CapacityError, ConfigError
 from kronos.inference import batches
 from kronos.inference.attention import attend, attend_plainly, shared_attention
 from kronos.inference.batches import Engine, Request
 from kronos.inference.cache import Visible
-from kronos.inference.engine import Batch, Continuation, Hooks, State, continue_batch, fine_logits, prefill, step
+from kronos.inference.engine import Batch, Hooks, continue_batch
 from kronos.inference.fused import FusedModel, FusedTokenizer
-from kronos.inference.oracle import recompute_everything
 from kronos.inference.rng import uniforms
 from kronos.inference.sampling import SamplingSettings
+from kronos.inference.steps import TorchSteps
 from kronos.inference.threads import run_tasks, thread_count
-from kronos.model import Kronos, KronosTokenizer
+from kronos.model import Kronos
 
-PAIRS = {"published": tiny.published, "consistent": tiny.consistent, "odd": tiny.odd_pair}
-GREEDY, PLAIN, NUCLEUS = SamplingSettings(0), SamplingSettings(), SamplingSettings(0.8, 20, 0.9)
-# series, context, horizon, paths, max_context, stride
-CASES = {
-    "one path": (1, 40, 12, 1, 128, 1),
-    "shared prefix": (2, 40, 12, 3, 128, 1),
-    "slides by one": (2, 40, 20, 3, 48, 1),
-    "slides by eight": (2, 40, 20, 3, 48, 8),
-    "context beyond the window": (2, 60, 20, 2, 48, 8),
-    "horizon beyond the window": (2, 20, 70, 2, 24, 5),
-    "one path, past the context": (1, 20, 70, 1, 24, 1),
-    "one bar of context": (1, 1, 9, 2, 24, 5),
-}
-
-
-def run(pair: tuple[Kronos, KronosTokenizer], batch: Batch, settings: SamplingSettings, **window: int) -> Continuation:
-    model, tokenizer = pair
-    with torch.no_grad():
-        fused = FusedModel(model, torch.float32), FusedTokenizer(tokenizer, torch.float32)
-    return continue_batch(*fused, batch, settings, **window)
-
-
-def judge(
-    pair: tuple[Kronos, KronosTokenizer], batch: Batch, settings: SamplingSettings, **window: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    stamps = torch.cat((batch.stamps, batch.future), dim=1)
-    return recompute_everything(*pair, batch.features, stamps, batch.uniforms, settings, **window)
+GREEDY, PLAIN, NUCLEUS = tiny.GREEDY, tiny.PLAIN, tiny.NUCLEUS
+PAIRS, CASES, run, judge = tiny.PAIRS, tiny.CASES, tiny.run, tiny.judge
 
 
 @pytest.mark.parametrize("settings", [GREEDY, PLAIN, NUCLEUS], ids=["greedy", "plain", "nucleus"])
@@ -104,19 +78,19 @@ def test_logits_equal_those_of_the_whole_window(pair: str) -> None:
     s1, s2, stamps = (t.view(2, 3, *t.shape[1:]).clone() for t in (s1, s2, stamps))
     for t in (s1, s2, stamps):
         t[:, :, :20] = t[:, :1, :20]
-    state = State(net, 2, 3, 20, 10)
-    state.reset(torch.tensor([20]), 20)
-    hidden = prefill(net, state, common).expand(2, 3, -1)
+    steps = TorchSteps(net, 2, 3, 20, 10)
+    steps.reset(torch.tensor([20]), 20)
+    hidden = steps.prefill(common).expand(2, 3, -1)
     for known in range(20, 30):
         if known > 20:
-            hidden = step(net, state, own[:, :, known - 21 : known - 20])
+            hidden = steps.step(own[:, :, known - 21 : known - 20])
         whole = (t[:, :, :known].flatten(0, 1) for t in (s1, s2, stamps))
         coarse, states = model.decode_s1(*whole)
         asked = s1[:, :, known]
         fine = model.decode_s2(states, asked.reshape(6, 1))[:, -1]
         ours = net.head_s1(hidden)
         torch.testing.assert_close(ours.flatten(0, 1), coarse[:, -1], rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(fine_logits(net, state, hidden, asked).flatten(0, 1), fine, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(steps.fine_logits(hidden, asked).flatten(0, 1), fine, rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_stays_close() -> None:
@@ -212,7 +186,7 @@ def test_new_weights_are_noticed() -> None:
 
 
 def test_an_unknown_dtype() -> None:
-    with pytest.raises(ConfigError, match="float32 or bfloat16"):
+    with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
         Engine(*tiny.consistent(), dtype="float8")
 
 

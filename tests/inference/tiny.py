@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from kronos.inference.engine import Batch
+from kronos.inference.compiled import CompiledModel, CompiledSteps
+from kronos.inference.engine import Batch, Continuation, continue_batch
+from kronos.inference.fused import FusedModel, FusedTokenizer
+from kronos.inference.oracle import recompute_everything
 from kronos.inference.predictor import KronosPredictor
 from kronos.inference.rng import uniforms
+from kronos.inference.sampling import SamplingSettings
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_tiny"
@@ -59,3 +64,40 @@ def batch(series: int, context: int, horizon: int, paths: int, lengths: list[int
     draws = torch.from_numpy(uniforms(3, [bytes([i]) for i in range(series)], paths, horizon))
     real = lengths or [context] * series
     return Batch(features, real, stamps[:, :context], stamps[:, context:], draws)
+
+
+PAIRS = {"published": published, "consistent": consistent, "odd": odd_pair}
+GREEDY, PLAIN, NUCLEUS = SamplingSettings(0), SamplingSettings(), SamplingSettings(0.8, 20, 0.9)
+# series, context, horizon, paths, max_context, stride
+CASES = {
+    "one path": (1, 40, 12, 1, 128, 1),
+    "shared prefix": (2, 40, 12, 3, 128, 1),
+    "slides by one": (2, 40, 20, 3, 48, 1),
+    "slides by eight": (2, 40, 20, 3, 48, 8),
+    "context beyond the window": (2, 60, 20, 2, 48, 8),
+    "horizon beyond the window": (2, 20, 70, 2, 24, 5),
+    "one path, past the context": (1, 20, 70, 1, 24, 1),
+    "one bar of context": (1, 1, 9, 2, 24, 5),
+}
+
+
+def run(
+    pair: tuple[Kronos, KronosTokenizer],
+    batch: Batch,
+    settings: SamplingSettings,
+    *,
+    compiled: bool = False,
+    **window: int,
+) -> Continuation:
+    model, tokenizer = pair
+    with torch.no_grad():
+        net, tok = FusedModel(model, torch.float32), FusedTokenizer(tokenizer, torch.float32)
+        make = partial(CompiledSteps, net, CompiledModel(net)) if compiled else None
+    return continue_batch(net, tok, batch, settings, make_steps=make, **window)
+
+
+def judge(
+    pair: tuple[Kronos, KronosTokenizer], batch: Batch, settings: SamplingSettings, **window: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    stamps = torch.cat((batch.stamps, batch.future), dim=1)
+    return recompute_everything(*pair, batch.features, stamps, batch.uniforms, settings, **window)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -14,15 +16,17 @@ import torch
 from torch import Tensor
 
 from kronos.bars.schema import FEATURES
-from kronos.errors import CapacityError, ConfigError
+from kronos.errors import CapacityError, ConfigError, MissingExtraError
 from kronos.inference.cache import cache_bytes
 from kronos.inference.engine import Batch, Hooks, continue_batch
 from kronos.inference.fused import FusedModel, FusedTokenizer
 from kronos.inference.sampling import SamplingSettings
+from kronos.inference.steps import MakeSteps, TorchSteps
 from kronos.inference.threads import ROWS_A_WORKER, run_tasks
 from kronos.model import Kronos, KronosTokenizer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # what is computed in
+WORTH_COMPILING = 50_000_000_000  # multiply-adds of sampled bars; fewer are done before compiled code is loaded
 BATCH_BYTES = 128 << 20  # a batch grows to about this
 PATHS_BYTES = 1 << 30  # beyond this the paths of one series are computed in parts
 _BYTES_A_NUMBER = 24  # a float32 feature, its float64 in a transform and while it is repaired, the float32 sample
@@ -70,17 +74,34 @@ class Engine:
     """A model and its tokenizer, ready to continue bars.
 
     Args:
-        dtype: ``float32``, or ``bfloat16`` for half the memory traffic at a loss of accuracy.
+        dtype: ``float32``; ``bfloat16`` for half the memory traffic at a loss of accuracy; ``int8`` for weights of the
+            network, though not of the tokenizer, in a quarter of the memory.
+        compiled: sample by machine code that numba makes (once a machine, some twenty seconds) and loads (about a
+            second a process). None: where numba is installed and the work is worth it, by the request alone, so that
+            the same request always goes the same way.
 
     Raises:
-        ConfigError: an unknown dtype.
+        ConfigError: an unknown dtype, or compiled code for what it cannot do.
+        MissingExtraError: compiled code without numba.
     """
 
-    def __init__(self, model: Kronos, tokenizer: KronosTokenizer, *, dtype: str = "float32") -> None:
+    def __init__(
+        self, model: Kronos, tokenizer: KronosTokenizer, *, dtype: str = "float32", compiled: bool | None = None
+    ) -> None:
         if dtype not in DTYPES:
-            raise ConfigError(f"dtype is {dtype!r}; choose {' or '.join(DTYPES)}")
+            raise ConfigError(f"dtype is {dtype!r}; choose {', '.join(DTYPES)}")
         self.model, self.tokenizer, self.dtype = model, tokenizer, DTYPES[dtype]
+        self.int8 = dtype == "int8"
+        able = self.device.type == "cpu" and self.dtype == torch.float32
+        if (compiled or self.int8) and not able:
+            raise ConfigError(f"compiled steps run on the CPU in float32 or int8, not on {self.device} in {dtype}")
+        if self.int8 and compiled is False:
+            raise ConfigError("dtype 'int8' needs compiled steps; leave compiled=False out")
+        if (compiled or self.int8) and not _has_numba():
+            raise MissingExtraError("numba", "fast", "Sampling by compiled code")
+        self.compiled = True if self.int8 else compiled if able and _has_numba() else False
         self._fused: tuple[object, FusedModel, FusedTokenizer] | None = None
+        self._make_compiled: tuple[FusedModel, MakeSteps] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -117,18 +138,48 @@ class Engine:
         self.weights()
         stop = Event()
         hooks = (hooks or Hooks()).stopping(stop.is_set)
+        make_steps = self._steps(requests)
         tasks = self._tasks(requests, max_context)
         workers = min(len(tasks), torch.get_num_threads()) if self.device.type == "cpu" else 1
 
         def work(task: Task) -> npt.NDArray[np.float32]:
             chosen = [requests[i] for i in task.members]
-            return self._continue(chosen, task.paths, settings, max_context, window_stride, hooks)
+            batch = make_batch(chosen, task.paths, self.device)
+            result = continue_batch(
+                *self.weights(),
+                batch,
+                settings,
+                max_context=max_context,
+                window_stride=window_stride,
+                hooks=hooks,
+                make_steps=make_steps,
+            )
+            features: npt.NDArray[np.float32] = result.features.cpu().numpy()
+            return features
 
         parts: list[list[Any]] = [[] for _ in requests]
         for task, features in zip(tasks, run_tasks(work, tasks, workers, stop), strict=True):
             for row, i in enumerate(task.members):
                 parts[i].append(features[row])
         return [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
+
+    def compiles(self, requests: Sequence[Request]) -> bool:
+        """Whether these requests are sampled by compiled code."""
+        if self.compiled is not None:
+            return self.compiled
+        bars = sum(request.paths * request.horizon for request in requests)
+        return bars * self.weights()[0].weights_per_step >= WORTH_COMPILING
+
+    def _steps(self, requests: Sequence[Request]) -> MakeSteps:
+        """What makes the steps of a batch, compiled or torch's."""
+        net, _ = self.weights()
+        if not self.compiles(requests):
+            return partial(TorchSteps, net)
+        if self._make_compiled is None or self._make_compiled[0] is not net:
+            from kronos.inference.compiled import CompiledModel, CompiledSteps
+
+            self._make_compiled = net, partial(CompiledSteps, net, CompiledModel(net, int8=self.int8))
+        return self._make_compiled[1]
 
     def _tasks(self, requests: Sequence[Request], max_context: int) -> list[Task]:
         """Batches, divided by paths where one is too large or where a worker would have nothing to do."""
@@ -190,22 +241,6 @@ class Engine:
         per_path = max(1, self.bytes_for(request, max_context, 2) - one)
         return int(max(1, (PATHS_BYTES - one) // per_path + 1))
 
-    def _continue(
-        self,
-        requests: Sequence[Request],
-        paths: slice,
-        settings: SamplingSettings,
-        max_context: int,
-        window_stride: int,
-        hooks: Hooks | None,
-    ) -> npt.NDArray[np.float32]:
-        batch = make_batch(requests, paths, self.device)
-        result = continue_batch(
-            *self.weights(), batch, settings, max_context=max_context, window_stride=window_stride, hooks=hooks
-        )
-        features: npt.NDArray[np.float32] = result.features.cpu().numpy()
-        return features
-
 
 def make_batch(requests: Sequence[Request], paths: slice, device: torch.device) -> Batch:
     """Requests of one horizon as tensors, padded on the right."""
@@ -223,6 +258,10 @@ def make_batch(requests: Sequence[Request], paths: slice, device: torch.device) 
 
     uniforms = np.stack([request.uniforms[paths] for request in requests])
     return Batch(tensor(features), lengths, tensor(stamps), tensor(future), tensor(uniforms))
+
+
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
 
 
 def outcome_bytes(paths: int, horizon: int) -> int:

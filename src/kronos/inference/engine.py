@@ -17,16 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 
 import torch
 from torch import Tensor
 
 from kronos.errors import Cancelled
-from kronos.inference.attention import causal_attention, shared_attention
 from kronos.inference.cache import Cache
-from kronos.inference.fused import FusedModel, FusedStack, FusedTokenizer, turn_table
-from kronos.inference.sampling import SamplingSettings, sample_token
+from kronos.inference.fused import FusedModel, FusedTokenizer, turn_table
+from kronos.inference.sampling import SamplingSettings
+from kronos.inference.steps import MakeSteps, TorchSteps, read_prefix, read_suffix
 from kronos.inference.threads import thread_count, threads_for
 from kronos.inference.window import Window
 
@@ -95,106 +96,6 @@ class Batch:
         return min(self.lengths) < self.features.shape[1]
 
 
-class State:
-    """The caches of one batch and where its paths stand."""
-
-    def __init__(self, net: FusedModel, series: int, paths: int, prefix: int, suffix: int) -> None:
-        stack, dep = net.stack, net.dependency
-        sizes = (series, paths, prefix, suffix, net.dtype, net.device)
-        self.trunk = Cache(len(stack.blocks), stack.n_heads, stack.head_dim, *sizes)
-        self.dependency = Cache(1, dep.n_heads, dep.head_dim, *sizes)
-        self.turns = turn_table(prefix + suffix, stack.head_dim, net.device)
-        self.dep_turns = turn_table(prefix + suffix, dep.head_dim, net.device)
-        self.suffix = suffix
-
-    def reset(self, lengths: Tensor, prefix: int) -> None:
-        """A new window whose first ``prefix`` bars are the context's.
-
-        Args:
-            lengths: (B,) or (1,) how many of those are real.
-        """
-        padded = lengths if lengths.numel() > 1 else None
-        self.trunk.reset(prefix, padded)
-        self.dependency.reset(prefix, padded)
-        place = lengths[:, None] - 1 + torch.arange(self.suffix + 1, device=lengths.device)
-        self.last = lengths - 1  # (B) or (1)
-        # Rotations from the last bar of the context on, shaped for (B, S, L, parts, N, D/2).
-        place.clamp_(0, len(self.turns) - 1)
-        self.own_turns = self.turns[place][:, None, :, None, None]
-        self.own_dep_turns = self.dep_turns[place][:, None, :, None, None]
-
-    def advance(self, count: int) -> None:
-        """``count`` more positions of every path are in the caches."""
-        self.trunk.length += count
-        self.dependency.length += count
-
-
-def read_prefix(stack: FusedStack, x: Tensor, turns: Tensor, cache: Cache | None, *, keys_only: bool = False) -> Tensor:
-    """Runs (B, P, C) causally through the blocks, keeping keys and values.
-
-    Args:
-        turns: (≥ P, D/2) rotations from position 0.
-        keys_only: the last block's output is not wanted, only its keys and values.
-    """
-    turns = turns[: x.shape[1], None, None]
-    for layer, block in enumerate(stack.blocks):
-        qkv = stack.project(block, x, turns)
-        if cache is not None:
-            cache.write_prefix(layer, qkv[:, :, 1:])
-        if keys_only and layer == len(stack.blocks) - 1:
-            break
-        out = causal_attention(*qkv.permute(2, 0, 3, 1, 4))
-        x = block.feed_forward(block.out.plus(out, x))
-    return x
-
-
-def read_suffix(stack: FusedStack, x: Tensor, turns: Tensor, cache: Cache) -> Tensor:
-    """Runs the next L positions of every path, (B, S, L, C), against the caches, and adds them to these.
-
-    Args:
-        turns: (B or 1, 1, L, 1, 1, D/2) rotations of their positions.
-    """
-    for layer, block in enumerate(stack.blocks):
-        qkv = stack.project(block, x, turns)
-        visible = cache.append(layer, qkv[:, :, :, 1:])
-        out = shared_attention(qkv[:, :, :, 0], visible)
-        x = block.feed_forward(block.out.plus(out, x))
-    return x
-
-
-def prefill(net: FusedModel, state: State, x: Tensor) -> Tensor:
-    """Reads the context (B, P, C) of a window; returns the hidden state of its last bar (B, 1, C)."""
-    hidden = net.finish(read_prefix(net.stack, x, state.turns, state.trunk))
-    dep = net.dependency
-    state.dependency.write_prefix(0, dep.keys_values(hidden, state.dep_turns[: x.shape[1], None, None]))
-    return hidden[torch.arange(len(hidden), device=x.device), state.last][:, None]
-
-
-def step(net: FusedModel, state: State, x: Tensor) -> Tensor:
-    """Reads the next L bars of every path (B, S, L, C); returns the hidden states of the last ones (B, S, C)."""
-    here = slice(state.trunk.length + 1, state.trunk.length + 1 + x.shape[2])
-    hidden = net.finish(read_suffix(net.stack, x, state.own_turns[:, :, here], state.trunk))
-    state.dependency.append(0, net.dependency.keys_values(hidden, state.own_dep_turns[:, :, here]))
-    state.advance(x.shape[2])
-    return hidden[:, :, -1]
-
-
-def sample(
-    net: FusedModel, state: State, hidden: Tensor, uniforms: Tensor, settings: SamplingSettings
-) -> tuple[Tensor, Tensor]:
-    """Draws the next bar of every path from hidden states (B, S, C) and uniforms (B, S, 2); s1 and s2, each (B, S)."""
-    s1 = sample_token(net.head_s1(hidden), uniforms[..., 0], settings)
-    return s1, sample_token(fine_logits(net, state, hidden, s1), uniforms[..., 1], settings)
-
-
-def fine_logits(net: FusedModel, state: State, hidden: Tensor, s1: Tensor) -> Tensor:
-    """s2 logits (B, S, V2) of the bar that follows, given its coarse token (B, S)."""
-    length = state.dependency.length
-    query = net.dependency.query(s1[..., None], state.own_dep_turns[:, :, length : length + 1, 0])
-    asked = shared_attention(query, state.dependency.visible(0, length))
-    return net.dependency.logits(hidden, asked[:, :, 0])
-
-
 def encode(tok: FusedTokenizer, features: Tensor) -> tuple[Tensor, Tensor]:
     """(B, T, F) -> s1 and s2 ids, each (B, T)."""
     turns = turn_table(features.shape[1], tok.encoder.head_dim, features.device)
@@ -246,12 +147,14 @@ def continue_batch(
     max_context: int,
     window_stride: int = 1,
     hooks: Hooks | None = None,
+    make_steps: MakeSteps | None = None,
 ) -> Continuation:
     """Samples the horizon of every path of a batch.
 
     Args:
         max_context: bars that the network reads at most. Series of unequal length must fit with their horizon.
         window_stride: bars dropped at once when the window is full.
+        make_steps: None: :class:`~kronos.inference.steps.TorchSteps`.
 
     Raises:
         Cancelled: the caller's hook asked to stop.
@@ -267,19 +170,20 @@ def continue_batch(
     past_time, time = net.embed_time(batch.stamps), net.embed_time(batch.future)[:, None]
     s1 = torch.empty((n_series, n_paths, horizon), dtype=torch.long, device=net.device)
     s2 = torch.empty_like(s1)
-    state = State(net, n_series, n_paths, min(n_context, max_context), min(horizon, max_context))
+    room = min(n_context, max_context), min(horizon, max_context)
+    steps = (make_steps or partial(TorchSteps, net))(n_series, n_paths, *room)
 
     def read_own(first: int, end: int) -> Tensor:
         bars = slice(first, end)
-        return step(net, state, net.embed(s1[:, :, bars], s2[:, :, bars], time[:, :, bars]))
+        return steps.step(net.embed(s1[:, :, bars], s2[:, :, bars], time[:, :, bars]))
 
     def open_window(start: int, sampled: int) -> Tensor:
         prefix = max(0, n_context - start)
-        state.reset(lengths - start if prefix else lengths.new_zeros(1), prefix)
+        steps.reset(lengths - start if prefix else lengths.new_zeros(1), prefix)
         hidden = None
         if prefix:
             bars = slice(start, n_context)
-            hidden = prefill(net, state, net.embed(context[0][:, bars], context[1][:, bars], past_time[:, bars]))
+            hidden = steps.prefill(net.embed(context[0][:, bars], context[1][:, bars], past_time[:, bars]))
         own = max(0, start - n_context)
         return read_own(own, sampled) if hidden is None or own < sampled else hidden
 
@@ -295,7 +199,7 @@ def continue_batch(
                     hidden = open_window(start, i)
                 opened = start
             hidden = hidden.expand(-1, n_paths, -1)
-            s1[:, :, i], s2[:, :, i] = sample(net, state, hidden, batch.uniforms[:, :, i], settings)
+            s1[:, :, i], s2[:, :, i] = steps.sample(hidden, batch.uniforms[:, :, i], settings)
             hooks.done(n_series * n_paths)
     with thread_count(threads_for(n_series * (n_context + n_paths * horizon), weights)):
         return Continuation(s1, s2, _decode_horizon(tok, context, lengths, (s1, s2), window))

@@ -27,7 +27,7 @@ class Linear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self._weight = weight.detach()
+        self.weight = weight.detach()
         self._dtype = dtype
         self.outputs, self.inputs = weight.shape
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
@@ -35,15 +35,15 @@ class Linear:
     @cached_property
     def by_input(self) -> Tensor:
         """(outputs, inputs) stored input by input."""
-        return self._weight.T.to(self._dtype).contiguous().T
+        return self.weight.T.to(self._dtype).contiguous().T
 
     @cached_property
     def packed(self) -> Tensor | None:
         """Packed for oneDNN; None where this build, device or dtype has no such product."""
-        if self._weight.device.type != "cpu":
+        if self.weight.device.type != "cpu":
             return None
         try:
-            weight = self._weight.to(self._dtype).contiguous()
+            weight = self.weight.to(self._dtype).contiguous()
             return _onednn()._reorder_linear_weight(weight, _PACKED_FOR)  # type: ignore[no-any-return]
         except (AttributeError, RuntimeError):
             return None

@@ -58,10 +58,12 @@ class KronosPredictor(PublishedCalls):
         max_context: bars that the model reads at most.
         clip: bound of the normalised features.
         name, revision: what to call the model in a forecast's metadata.
-        dtype: ``float32`` or ``bfloat16``.
+        dtype, compiled: precision, and machine code in place of torch, as :class:`~kronos.inference.batches.Engine`
+            takes them.
 
     Raises:
         ConfigError: model and tokenizer do not fit, or a setting is out of range.
+        MissingExtraError: ``compiled=True`` or ``int8`` without numba.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class KronosPredictor(PublishedCalls):
         name: str = "custom",
         revision: str | None = None,
         dtype: str = "float32",
+        compiled: bool | None = None,
     ) -> None:
         check_pair(model, tokenizer)
         self.max_context = whole_number("max_context", max_context, 2, 1_000_000)
@@ -85,7 +88,7 @@ class KronosPredictor(PublishedCalls):
         self.clip = float(clip)
         self.name, self.revision = name, revision
         self.transform = get_transform(tokenizer.config.bar_transform)
-        self.engine = Engine(self.model, self.tokenizer, dtype=dtype)
+        self.engine = Engine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
 
     @classmethod
     def from_pretrained(
@@ -96,6 +99,7 @@ class KronosPredictor(PublishedCalls):
         *,
         tokenizer: str | Path | None = None,
         dtype: str = "float32",
+        compiled: bool | None = None,
     ) -> KronosPredictor:
         """A model with the tokenizer that belongs to it.
 
@@ -109,7 +113,16 @@ class KronosPredictor(PublishedCalls):
             ConfigError: a hub id whose tokenizer is unknown.
         """
         pair = load_pair(name, revision, tokenizer)
-        return cls(pair.model, pair.tokenizer, device, pair.max_context, name=pair.name, revision=revision, dtype=dtype)
+        return cls(
+            pair.model,
+            pair.tokenizer,
+            device,
+            pair.max_context,
+            name=pair.name,
+            revision=revision,
+            dtype=dtype,
+            compiled=compiled,
+        )
 
     # -- forecasts --------------------------------------------------------------------------------------------
 
