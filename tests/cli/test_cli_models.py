@@ -28,6 +28,19 @@ def test_info_of_a_folder(run, tiny: Path) -> None:
     assert "card" in facts
 
 
+def test_info_is_for_reading(run) -> None:
+    """Shapes, dates and licence in words, then the card: sources, recipe, seeds, data hash, metrics, limits."""
+    result = run("models", "info", "kronos-nano")
+    assert result.status == 0
+    for words in ("6 layers", "reads bars as", "512 bars", "trained up to", "mit", "Sources", "licence", "Cut-off"):
+        assert words in result.stdout, words
+    for words in ("Seeds", "hash", "CRPS", "Known limits"):
+        assert words in result.stdout, words
+    for raw in ("{'", '{"', "d_model", "None"):
+        assert raw not in result.stdout
+    assert not result.stdout.lstrip().startswith("---")
+
+
 def test_info_of_an_unknown_model_is_refused(run) -> None:
     result = run("models", "info", "kronos-gigantic")
     assert result.status == 1

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -111,10 +112,10 @@ class _StopAt:
             raise KeyboardInterrupt
 
 
-def _step(folder: Path) -> int:
+def _step(folder: Path, name: str = STATE_FILE) -> int:
     from safetensors import safe_open
 
-    with safe_open(folder / STATE_FILE, framework="pt") as file:
+    with safe_open(folder / name, framework="pt") as file:
         return int(file.metadata()["step"])
 
 
@@ -130,31 +131,55 @@ def start(config: RunConfig) -> subprocess.Popen[bytes]:
 
 @pytest.mark.slow
 def test_killed_at_any_moment(make_config, tmp_path: Path) -> None:
-    """kill -9, twice, the second time without waiting for a whole save; then to the end."""
+    """kill -9, four times, each at a moment drawn at random after some more steps; then to the end.
+
+    A state is saved at every step, so that many kills fall into the middle of a save.
+    """
     common: dict[str, Any] = {"optim": {"steps": 60}, "save_every": 1, "validate_every": 40}
     common["tokenizer"] = DROPOUT
     whole = make_config(**common, out=tmp_path / "whole")
     train_tokenizer(whole)
     killed = make_config(**common, out=tmp_path / "killed")
     state = killed.out / "tokenizer" / STATE_FILE
-    for kill_behind in (10, 30):
+    moments = np.random.default_rng(7)
+    for most in (12, 24, 36, 48):
         process = start(killed)
+        behind, delay = int(moments.integers(most - 11, most + 1)), float(moments.uniform(0, 0.03))
         deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            if state.exists() and _step_or_zero(state.parent) >= kill_behind:
-                process.kill()
+        while process.poll() is None and time.monotonic() < deadline and _step_or_zero(state.parent) < behind:
             time.sleep(0.002)
+        time.sleep(delay)
+        process.kill()
         assert process.wait() == -signal.SIGKILL
-        assert kill_behind <= _step_or_zero(state.parent) < 60
+        assert behind <= _step_or_zero(state.parent, PREVIOUS_FILE) + 1 < 60
     assert start(killed).wait() == 0
     assert same_weights(whole.out / "tokenizer", killed.out / "tokenizer")
     ours, theirs = load_file(state), load_file(whole.out / "tokenizer" / STATE_FILE)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def _step_or_zero(folder: Path) -> int:
+@pytest.mark.slow
+def test_a_damaged_last_state_costs_one_save_and_nothing_else(make_config, tmp_path: Path) -> None:
+    """Killed, and its last state damaged: the run says so, goes on from the one before and ends in the same weights."""
+    common: dict[str, Any] = {"optim": {"steps": 12}, "save_every": 3, "tokenizer": DROPOUT}
+    train_tokenizer(make_config(**common, out=tmp_path / "whole"))
+    parts = make_config(**common, out=tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        train_tokenizer(parts, progress=_StopAt(8))
+    state = parts.out / "tokenizer" / STATE_FILE
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    with pytest.warns(DamagedStateWarning, match="going on from"):
+        train_tokenizer(parts, resume=True)
+    assert same_weights(tmp_path / "whole" / "tokenizer", parts.out / "tokenizer")
+    assert [record["step"] for record in read_log(parts.out / "tokenizer") if "loss" in record] == list(range(1, 13))
+
+
+def _step_or_zero(folder: Path, *others: str) -> int:
+    """Of the last state, or one of the others while that is being moved."""
     try:
-        return _step(folder)
+        return max((_step(folder, name) for name in (STATE_FILE, *others) if (folder / name).exists()), default=0)
     except (OSError, RuntimeError):  # between the two renames
         return 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import Progress, emit_json, note, output, progress
+from kronos.cli.common import OnDefect, Progress, emit_json, note, output, progress
 
 if TYPE_CHECKING:
     from kronos.evaluation.windows import Window
@@ -40,6 +40,9 @@ def finetune(
     lora: Annotated[
         int | None, typer.Option(metavar="RANK", help="Train low-rank adapters of the model, such as 8, not all of it.")
     ] = None,
+    on_defect: Annotated[
+        OnDefect, typer.Option("--on-defect", help="Refuse files with defective rows, or drop the rows.")
+    ] = OnDefect.strict,
     unseen_symbols: Annotated[
         bool, typer.Option("--unseen-symbols", help="Keep some symbols out of training, and judge on those.")
     ] = False,
@@ -57,6 +60,7 @@ def finetune(
     from kronos.training.config import read_settings
     from kronos.training.engine import is_main, leave, main_first, restarted
     from kronos.training.finetune import fine_tune, lay_out
+    from kronos.training.published import merge
 
     require_judge()
     if skip_tokenizer and skip_model:
@@ -64,10 +68,9 @@ def finetune(
     resume = resume or restarted()
     if is_main():
         refuse_finished(out, resume)
-    given = {
-        **{"seed": seed, **({"device": device} if device else {}), **({"lora": {"rank": lora}} if lora else {})},
-        **read_settings(config, overrides),
-    }
+    flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect.value}}
+    flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
+    given = merge(flags, read_settings(config, overrides))
     with main_first(cpu=given.get("device") == "cpu"):
         layout = lay_out(bars, model, out, preset=preset, unseen_symbols=unseen_symbols, given=given, write=is_main())
     windows, choice = draw_windows(layout), draw_windows(layout, validation=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,10 +52,71 @@ def info_(
         emit_json({**facts, "card": card})
         return
     from rich.markdown import Markdown
+    from rich.markup import escape
     from rich.table import Table
 
+    front, text = split_card(card)
     table = Table.grid(padding=(0, 2))
-    for key, value in facts.items():
-        table.add_row(f"[dim]{key}[/]", str(value))
+    table.add_column(style="dim", no_wrap=True)
+    for key, value in in_words(facts, front).items():
+        table.add_row(key, escape(value))
     output.print(table)
-    output.print(Markdown(card))
+    output.print()
+    output.print(Markdown(text))
+
+
+def in_words(facts: dict[str, Any], front: dict[str, str]) -> dict[str, str]:
+    """A checkpoint's facts as a reader wants them: shapes in words, dates, sizes, licence."""
+    net, tok = facts["config"], facts.get("tokenizer_config")
+    bits = f"{net['s1_bits']} + {net['s2_bits']} bits a bar"
+    lines = {
+        "name": facts["name"],
+        "parameters": f"{facts['parameters'] / 1e6:.1f} million",
+        "network": f"{net['n_layers']} layers, width {net['d_model']}, {net['n_heads']} heads, "
+        f"feed-forward {net['ff_dim']}; {bits}",
+    }
+    if tok is not None:
+        lines["parameters"] += f", and {facts['tokenizer_parameters'] / 1e6:.1f} million of the tokenizer"
+        reads = "returns, in units of the context's volatility"
+        lines["tokenizer"] = (
+            # the published counts are one more than the blocks there are
+            f"{tok['n_enc_layers'] - 1} + {tok['n_dec_layers'] - 1} blocks, width {tok['d_model']}; reads bars as "
+            f"{reads if facts['bar_transform'] == 'returns' else 'levels, standardised by the context'}"
+        )
+    lines["context"] = f"{facts['context_length']:,} bars"
+    lines["time of a bar"] = ", ".join(net.get("time_features", ("minute", "hour", "weekday", "day", "month")))
+    lines["behaviour"] = {
+        "consistent": "consistent: it decodes the function that it was trained on",
+        "published": "published: the numbers are those of the published code",
+    }[facts["behaviour"]]
+    lines["calibration"] = _calibration(net.get("calibration"))
+    lines["trained up to"] = _cutoff(net.get("training_cutoff"))
+    lines["licence"] = front.get("license", "not stated")
+    lines["file"] = f"{facts['folder']} ({facts['size_bytes'] / 1e6:.1f} MB)"
+    return lines
+
+
+def split_card(card: str) -> tuple[dict[str, str], str]:
+    """The fields above a model card, and its text."""
+    lines = card.splitlines()
+    if not lines or lines[0].strip() != "---" or "---" not in lines[1:]:
+        return {}, card
+    end = lines.index("---", 1)
+    pairs = (line.partition(":") for line in lines[1:end])
+    return {key.strip(): value.strip() for key, _, value in pairs}, "\n".join(lines[end + 1 :])
+
+
+def _calibration(calibration: dict[str, Any] | None) -> str:
+    if not calibration:
+        return "none: paths are sampled as they come"
+    parts = [f"{name} {calibration[name]:g}" for name in ("temperature", "top_k", "top_p") if name in calibration]
+    if width := calibration.get("width"):
+        pairs = (f"{factor:g} at {bars}" for bars, factor in zip(width["horizon"], width["factor"], strict=True))
+        parts.append(f"width × {', '.join(pairs)} bars")
+    return ", ".join(parts)
+
+
+def _cutoff(stated: str | dict[str, str] | None) -> str:
+    if not stated:
+        return "not stated"
+    return stated if isinstance(stated, str) else ", ".join(f"{group}: {date[:10]}" for group, date in stated.items())

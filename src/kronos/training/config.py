@@ -20,6 +20,7 @@ class DataSettings(_Section):
 
     arrays: Path | None = None  # a folder written by kronos.bars.write_arrays, or else …
     bars: tuple[str, ...] = ()  # … files of bars, folders of them, packaged samples (sample:sp500)
+    on_defect: Literal["strict", "drop"] = "strict"  # refuse a file with defective rows, or leave the rows out
     window: int = Field(257, ge=16, le=100_000)  # bars
     boundary: tuple[int, int] = (48, 192)  # shortest and longest context in a window, bars
     volume_dropout: float = Field(0.05, ge=0, le=1)  # share of windows without volume and amount

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,9 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, Segment, write_arrays
+from kronos.bars.validate import OnDefect
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
 from kronos.training.config import RunConfig
+from kronos.training.shards import is_sharded, read_shards, units
 from kronos.training.split import check_split, split_segments
 from kronos.training.state import writing
 
@@ -34,14 +35,16 @@ def open_arrays(config: RunConfig) -> BarArrays:
         return BarArrays.open(data.arrays)
     files = find_files(data.bars)
     folder = config.out / "arrays"
-    record = json.dumps({"sources": [_fingerprint(path) for path in files]}, indent=2) + "\n"
+    known = {"sources": [_fingerprint(path) for path in files], "on_defect": data.on_defect}
+    record = json.dumps(known, indent=2) + "\n"
     sources = folder / _SOURCES_FILE
     if (folder / INDEX_FILE).is_file() and sources.is_file() and sources.read_text(encoding="utf-8") == record:
         return BarArrays.open(folder)
     shutil.rmtree(folder, ignore_errors=True)
     # even the shortest segment that a window may come from
     with writing(folder / INDEX_FILE):
-        arrays = write_arrays(read_tables(files), folder, min_length=min(64, data.boundary[0] + 8))
+        tables = read_tables(files, data.on_defect)
+        arrays = write_arrays(tables, folder, min_length=min(64, data.boundary[0] + 8))
         sources.write_text(record, encoding="utf-8")
     return arrays
 
@@ -72,18 +75,34 @@ def find_files(sources: Sequence[str]) -> list[Path]:
     return found
 
 
-def read_tables(files: Sequence[Path]) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(group, symbol, table) of every series; bars of one size are one group, a file that names no symbol is one."""
+def read_tables(files: Sequence[Path], on_defect: OnDefect = "strict") -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(group, symbol, table) of every series; bars of one size are one group, a file that names no symbol is one.
+
+    Parquet shards and large Parquet files are read a few symbols at a time.
+    """
     from kronos.bars.read import read_bars
 
-    for path in files:
-        table = read_bars(path)
-        group = table.attrs["report"].frequency or "bars"
+    for unit in units(files):
+        if is_sharded(unit):
+            size = "bars"  # where a series is too short to tell, that of the one before
+            for name, rows in read_shards(unit):
+                table = read_bars(rows, symbol=name, on_defect=on_defect)
+                size = _bar_size(unit[0], table) or size
+                yield size, name, table
+            continue
+        table = read_bars(unit[0], on_defect=on_defect)
+        group = _bar_size(unit[0], table) or "bars"
         if "symbol" not in table.columns:
-            yield group, path.name.split(".")[0], table
+            yield group, unit[0].name.split(".")[0], table
             continue
         for symbol, part in table.groupby("symbol", sort=True, observed=True):
             yield group, str(symbol), part
+
+
+def _bar_size(path: Path, table: pd.DataFrame) -> str | None:
+    """As a bar store's folders say, else as the bars are."""
+    name, _, stored = path.parent.name.partition("=")
+    return stored if name == "frequency" else table.attrs["report"].frequency
 
 
 def samplers(
@@ -127,8 +146,6 @@ def _sampler(
 
 
 def _fingerprint(path: Path) -> list[str | int]:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return [str(path.resolve()), path.stat().st_size, digest.hexdigest()]
+    """Enough to see that a file has changed, without reading what may be hundreds of gigabytes."""
+    seen = path.stat()
+    return [str(path.resolve()), seen.st_size, seen.st_mtime_ns]

@@ -102,7 +102,7 @@ def lay_out(
             "the bars of a fine-tuning run are named on the command line, not in data.arrays or data.bars"
         )
     epochs = _epochs(given.pop("epochs", 30))
-    tables = _tables(sources)
+    tables = _tables(sources, (given.get("data") or {}).get("on_defect", "strict"))
     judged_after = {group: _judged_after(series) for group, series in tables.items()}
     known = (
         (group, name, table[_times(table) <= judged_after[group]])
@@ -219,9 +219,9 @@ def tokenizer_of(start: str) -> str:
     return member.tokenizer if member else start
 
 
-def _tables(sources: Sequence[str]) -> Tables:
+def _tables(sources: Sequence[str], on_defect: Any) -> Tables:
     tables: Tables = {}
-    for group, name, table in read_tables(find_files(sources)):
+    for group, name, table in read_tables(find_files(sources), on_defect):
         series = tables.setdefault(group, {})
         if name in series:
             raise DataError(f"two files hold {group} bars of '{name}'; join them, or rename one")

@@ -249,7 +249,7 @@ def identity(config: RunConfig, stage: Stage, arrays: BarArrays, ranks: int = 1)
     Two processes go on where one with twice the batch size has stopped: they draw the same windows.
     """
     decisive = config.model_dump(mode="json", include={"seed", "dtype", "loss", "tokenizer", "model"})
-    decisive["data"] = config.data.model_dump(mode="json", exclude={"arrays", "bars"})
+    decisive["data"] = config.data.model_dump(mode="json", exclude={"arrays", "bars", "on_defect"})
     decisive["optim"] = config.optim_of(stage.name).model_dump(mode="json", exclude={"steps"})
     decisive["optim"]["batch_size"] *= ranks
     # Settings that were added later count only where they are used, so that older states can be gone on from.

@@ -10,6 +10,7 @@ import hashlib
 from collections import defaultdict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kronos.bars.arrays import BarArrays, Segment
 from kronos.errors import DataError
@@ -26,10 +27,30 @@ def held_apart(symbol: str) -> bool:
 
 def cutoffs(arrays: BarArrays, later_share: float = LATER_SHARE) -> dict[str, int]:
     """For each group the time, in seconds since 1970, after which its last ``later_share`` of bars lie."""
-    times: dict[str, list[np.ndarray]] = defaultdict(list)
+    times: dict[str, list[NDArray[np.int64]]] = defaultdict(list)
     for segment in arrays.segments:
         times[segment.group].append(arrays.times[segment.start : segment.stop])
-    return {group: int(np.quantile(np.concatenate(parts), 1 - later_share)) for group, parts in times.items()}
+    return {group: _quantile(parts, 1 - later_share) for group, parts in times.items()}
+
+
+def _quantile(parts: list[NDArray[np.int64]], share: float) -> int:
+    """``np.quantile`` of sorted runs taken together, which may be mapped files larger than memory."""
+    place = (sum(map(len, parts)) - 1) * share
+    below = int(place)
+    pair = [_ranked(parts, below), _ranked(parts, min(below + 1, sum(map(len, parts)) - 1))]
+    return int(np.quantile(pair, place - below))
+
+
+def _ranked(parts: list[NDArray[np.int64]], rank: int) -> int:
+    """The value that ``rank`` others precede: halving the range of times, each half counted by its edges."""
+    low, high = min(int(part[0]) for part in parts), max(int(part[-1]) for part in parts)
+    while low < high:
+        middle = (low + high) // 2
+        if sum(int(np.searchsorted(part, middle, side="right")) for part in parts) > rank:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def split_segments(
