@@ -119,7 +119,9 @@ def _record(summary: dict[str, Any]) -> str:
     if runtime["stored"]:
         took += f"; {runtime['stored']:,} of {runtime['scores']:,} scores were stored by an earlier run"
     forecasters = {
-        f["name"]: f"{f['kind']}, trained until {f['training_cutoff'] or 'no date stated'}, weights {f['fingerprint']}"
+        f[
+            "name"
+        ]: f"{f['kind']}, trained until {f['training_cutoff'] or 'no date stated'}, weights {str(f['fingerprint']).split('|')[0]}"
         if f["kind"] == "model"
         else f["kind"]
         for f in summary["forecasters"]
