@@ -49,7 +49,7 @@ def test_report_of_a_model_and_two_baselines(run, tiny: Path, two_markets: Path,
     assert all(digest.startswith("sha256:") for digest in summary["data"].values())
     assert {v["task"] for v in summary["verdicts"]} >= {"price", "volatility"}
     assert "kronos" in summary["command"]
-    assert np.isfinite(summary["tasks"]["price"]["many_1h"][tiny.name]["nats_per_bar"])
+    assert np.isfinite(summary["tasks"]["price"]["many_1h"][tiny.name]["nats_per_bar"]["value"])
     assert sorted(p.name for p in out.iterdir()) == [".parts", "metrics.parquet", "report.html", "summary.json"]
     stored = sorted((out / ".parts").iterdir())
     again = run(*words)

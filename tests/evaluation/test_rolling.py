@@ -23,7 +23,7 @@ from kronos.evaluation.rolling import (
     warn_of_leaks,
 )
 from kronos.evaluation.store import ResultStore
-from kronos.evaluation.windows import Window
+from kronos.evaluation.windows import Refusals, Window
 
 Maker = Callable[..., pd.DataFrame]
 
@@ -100,7 +100,9 @@ def test_explicit_cutoffs_take_the_last_bar_at_hand_but_no_stale_one(make_bars: 
     assert found.context.cutoff == stamps.iloc[200].to_datetime64()
     assert found.date == between.to_datetime64()
     holed = bars.drop(index=range(195, 201))
-    assert rolling_windows(holed, 100, 6, cutoffs=[between]) == []
+    refused = Refusals()
+    assert rolling_windows(holed, 100, 6, cutoffs=[between], refused=refused) == []
+    assert refused.counts["no bar at the cutoff"] == 1
 
 
 def test_after_and_embargo(make_bars: Maker) -> None:

@@ -74,7 +74,10 @@ def evaluate(
         ),
     ],
     model: Annotated[
-        list[str] | None, typer.Option(help="A name, a folder or a hub id; may repeat. Default: baselines alone.")
+        list[str] | None,
+        typer.Option(
+            help="A name, a folder, a hub id, chronos:ID or statsmodels:NAME; may repeat. Default: baselines alone."
+        ),
     ] = None,
     baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'; rw-resampled is always in.")] = "all",
     tasks: Annotated[

@@ -120,12 +120,7 @@ def _record(summary: dict[str, Any]) -> str:
     took = f"{runtime['seconds']:,.0f} s"
     if runtime["stored"]:
         took += f"; {runtime['stored']:,} of {runtime['scores']:,} scores were stored by an earlier run"
-    forecasters = {
-        f["name"]: f"{f['kind']}, trained until {f['training_cutoff'] or 'no date stated'}, weights {f['fingerprint']}"
-        if f["kind"] == "model"
-        else f["kind"]
-        for f in summary["forecasters"]
-    }
+    forecasters = {f["name"]: _origin(f) for f in summary["forecasters"]}
     refused = {name: market["refused"] for name, market in summary["markets"].items() if market["refused"]}
     sections = {
         "Command": {"command": summary.get("command", "from Python"), "took": took},
@@ -136,6 +131,14 @@ def _record(summary: dict[str, Any]) -> str:
         "Versions": summary["versions"],
     }
     return "".join(f"<h3>{name}</h3>{facts_table(facts)}" for name, facts in sections.items() if facts)
+
+
+def _origin(forecaster: dict[str, Any]) -> str:
+    """What a forecaster is, and of a model which one exactly."""
+    if forecaster["kind"] != "model":
+        return str(forecaster["kind"])
+    weights = str(forecaster["fingerprint"]).split("|")[0]
+    return f"model, trained until {forecaster['training_cutoff'] or '(no date is stated)'}, weights {weights}"
 
 
 def clean(value: Any) -> Any:

@@ -86,7 +86,8 @@ LEGEND = {
     "five at least, .15 % a trade, traded on the session after; excess over all names in equal shares, after cost.",
     "generation": "One sampled path per window against what came. Score: 1 − accuracy of an LSTM told to tell them "
     "apart, ½ is the best. TSTR / TRTR: error after training on synthetic over error after training on real; 1 is as "
-    "good as real. Compare the facts with the row “real”.",
+    "good as real. Compare the facts with the row “real”. An accuracy well below ½ says that the network learnt its "
+    "training dates by heart, not that the bars are better than real.",
 }
 
 

@@ -97,7 +97,9 @@ def rolling_windows(
         allowed[ends] = True
         places = np.searchsorted(one.timestamps, dates, side="right") - 1
         for date, place in zip(dates, places, strict=True):
-            if place >= 0 and allowed[place] and date - one.timestamps[place] <= one.step():
+            if place < 0 or date - one.timestamps[place] > one.step():
+                refused.add("no bar at the cutoff")
+            elif allowed[place]:
                 found.append((date, symbol, one.window(int(place), context, horizon, group, date)))
     found.sort(key=lambda item: (item[0], item[1]))
     return [window for _, _, window in found]
