@@ -156,14 +156,22 @@ def test_a_given_panel_is_backtested(folder: Path, provider: Provider, run: Run,
         ("instrument=csi300", "has no instrument set 'csi300' but all, some"),
         ("backtest_time_range=[2019-06-01, 2019-12-31]", "backtest_time_range 2019-06-01 … 2019-12-31 lie outside"),
         ("backtest.benchmark=SH000300", "has no benchmark 'SH000300'; name one of its 38 instruments"),
+        ("out=elsewhere/run", "has no trained model yet; run kronos qlib prepare and kronos train first"),
         ("backtest.topk=0", "backtest.topk: Input should be greater than or equal to 1"),
     ],
 )
 def test_errors_come_before_the_work_and_say_what_to_do(
-    folder: Path, provider: Provider, run: Run, override: str, words: str
+    folder: Path,
+    provider: Provider,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    override: str,
+    words: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     config = ("--config", folder / "research.yaml", "--set", f"provider={provider.folder}", "--set", override)
-    done = run("backtest", *config)
+    done = run("backtest", *config, "--set", "signals.model=elsewhere/run/finetuned")
     assert done.status == 1
     assert words in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr

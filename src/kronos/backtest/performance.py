@@ -22,6 +22,8 @@ DEFINITIONS: Final = {
     "excess": "daily net return less the benchmark's",
     "excess_annual": "mean daily excess × sessions per year (arithmetic), with its 95 % bootstrap interval",
     "information_ratio": "mean / standard deviation of the daily excess × √(sessions per year)",
+    "universe": "the benchmark of equal weights is rebalanced every day without cost, which no portfolio is; the "
+    "random signal trades by the same rules as the others",
     "max_drawdown": "largest fall of compounded net wealth from a peak, as a share of the peak",
     "turnover": "value bought and sold a day over the account, mean; both sides count",
     "cost_annual": "mean daily cost over the account × sessions per year",

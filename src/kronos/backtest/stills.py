@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kronos.backtest.charts import growth
+from kronos.backtest.charts import OPACITY, growth
 from kronos.backtest.performance import drawdown
 from kronos.backtest.simulate import Simulation
 from kronos.backtest.study import Study
@@ -77,7 +77,9 @@ def _groups(path: Path, studies: Mapping[str, Study], lines: Lines) -> Path:
         width = 0.8 / len(studies)
         for place, (name, one) in enumerate(studies.items()):
             spots = [number + 1 + (place - (len(studies) - 1) / 2) * width for number in range(len(one.groups))]
-            axes.bar(spots, one.groups.to_numpy(), width, color=lines[name]["color"], label=name)
+            style = lines[name]
+            alpha = OPACITY[style["dash"]]
+            axes.bar(spots, one.groups.to_numpy(), width, color=style["color"], alpha=alpha, label=name)
         axes.set_xticks(range(1, len(next(iter(studies.values())).groups) + 1))
         axes.set_xlabel("group by signal, lowest to highest")
 

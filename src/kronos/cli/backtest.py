@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def backtest(
     config: Config,
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.")] = Path("report"),
+    out: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of report.html, PNG charts, summary.json, daily.parquet.")
+    ] = Path("report"),
     signals: Annotated[
         Path | None, typer.Option(help="A panel of signals to use (Parquet: datetime, instrument, columns).")
     ] = None,
@@ -29,8 +31,7 @@ def backtest(
 ) -> None:
     """Trade the signals of a research file, with costs, beside random and momentum signals.
 
-    Signals that are not there yet are sampled first; a run that was stopped goes on. Writes report.html, PNG charts,
-    daily.parquet and summary.json.
+    Signals that are not there yet are sampled first; a run that was stopped goes on.
     """
     from kronos.backtest.provider import Provider
     from kronos.backtest.report import write_report

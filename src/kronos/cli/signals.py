@@ -41,10 +41,20 @@ class PredictorSampler:
 
 
 def load_sampler(config: ResearchConfig, device: str | None) -> tuple[PredictorSampler, str | None]:
-    """The sampler of a research file, and the last date that its checkpoint says it was trained on."""
+    """The sampler of a research file, and the last date that its checkpoint says it was trained on.
+
+    Raises:
+        ConfigError: the checkpoint is to come out of this very run, and has not yet.
+    """
     from kronos.cli.forecasters import load_forecaster
+    from kronos.errors import ConfigError
 
     asked = config.signals
+    if Path(asked.model).is_relative_to(config.out) and not (Path(asked.model) / "model").is_dir():
+        raise ConfigError(
+            f"signals.model is {asked.model}, which has no trained model yet; run kronos qlib prepare and kronos train "
+            "first, or take one that is there: --set signals.model=kronos-nano"
+        )
     forecaster = load_forecaster(
         asked.model, device, temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p
     )
