@@ -110,8 +110,10 @@ def test_upload_forecast_cancel_replay_history(
         found.picture(f"{name}-6-compare")
         delete_newest(page, found, name)
 
-        page.goto(link)
+        found.open(link.removeprefix(f"{server.address}/"))
         assert page.locator(".result-head .lead").inner_text() == said  # the link leads to the same forecast
+        assert page.input_value("#set-horizon") == "12"
+        assert page.locator("#run").is_enabled()
         page.goto(f"{server.address}/#/models/kronos-nano")
         page.locator(".prose table").first.wait_for()
         found.picture(f"{name}-8-models")
@@ -241,6 +243,10 @@ def test_bars_that_cannot_be_read(server: Live, browser: Browser, tmp_path: Path
         notice.wait_for()
         assert "22" in notice.inner_text()  # the line of the file
         assert found.page.locator("#chart-title").inner_text() == "SP500"
+        found.page.get_by_label("Leave out defective rows").check()
+        notice.get_by_role("button").click()
+        found.page.get_by_role("heading", level=1, name=path.name).wait_for()
+        assert "49 of 50 rows" in found.page.locator(".report").inner_text()
 
 
 def test_untrusted_text_stays_text(server: Live, browser: Browser, tmp_path: Path) -> None:
@@ -322,6 +328,8 @@ def test_keyboard_and_names(server: Live, browser: Browser) -> None:
         page.wait_for_function(
             "shown => Number(document.querySelector('.handle.from').ariaValueNow) < shown", arg=shown
         )
+        page.fill("#cutoff", "2005-06-05")  # a Sunday, long before the bars that are shown
+        page.wait_for_function("() => document.getElementById('cutoff').value === '2005-06-03'")
         page.fill("#set-num_samples", "10")
         page.locator("#set-horizon").fill("600")
         page.keyboard.press("Enter")
@@ -329,7 +337,7 @@ def test_keyboard_and_names(server: Live, browser: Browser) -> None:
         assert page.evaluate("document.activeElement.id") == "set-horizon"
         page.locator("#set-horizon").fill("6")
         page.keyboard.press("Enter")
-        page.locator(".result h1").wait_for()
+        assert "2005-06-03" in page.locator(".result h1").inner_text()
         found.chart()
         assert page.evaluate(nameless) == []
         assert not found.complaints

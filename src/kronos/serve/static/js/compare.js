@@ -45,7 +45,13 @@ export function compareView(first, second) {
           "ul",
           { class: "legend" },
           items.map((item, at) =>
-            h("li", {}, h("span", { class: `mark ${at ? "other" : "ahead"}`, "aria-hidden": "true" }), h("b", {}, "AB"[at]), h("a", { href: `#/forecasts/${encodeURIComponent(item.id)}` }, seriesTitle(item))),
+            h(
+              "li",
+              {},
+              h("span", { class: `mark ${at ? "other" : "ahead"}`, "aria-hidden": "true" }),
+              h("b", {}, "AB"[at]),
+              h("a", { href: `#/forecasts/${encodeURIComponent(item.id)}` }, seriesTitle(item)),
+            ),
           ),
         ),
         frame,
@@ -72,13 +78,28 @@ function differences(items, results) {
     h(
       "table",
       { class: "pairs" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "unseen" }, t("compare.what"))), h("th", { scope: "col" }, "A"), h("th", { scope: "col" }, "B"))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, h("span", { class: "unseen" }, t("compare.what"))),
+          h("th", { scope: "col" }, "A"),
+          h("th", { scope: "col" }, "B"),
+        ),
+      ),
       h(
         "tbody",
         {},
         names.map((name) => {
           const values = columns.map((values) => values.get(name) ?? "–");
-          return h("tr", { class: values[0] === values[1] ? "" : "differs" }, h("th", { scope: "row" }, name), values.map((value) => h("td", {}, value)));
+          return h(
+            "tr",
+            { class: values[0] === values[1] ? "" : "differs" },
+            h("th", { scope: "row" }, name),
+            values.map((value) => h("td", {}, value)),
+          );
         }),
       ),
     ),
@@ -102,7 +123,10 @@ function column(item, result) {
     [t("ask.horizon"), integer(item.horizon)],
     [t("ask.num_samples"), integer(item.num_samples)],
     [t("ask.seed"), String(parameters.seed)],
-    ...["context_length", "temperature", "top_p", "top_k"].map((name) => [t(`ask.${name}`), String(parameters[name] ?? own)]),
+    ...["context_length", "temperature", "top_p", "top_k"].map((name) => [
+      t(`ask.${name}`),
+      String(parameters[name] ?? own),
+    ]),
     [t("compare.median"), `${price(middle, decimals)} (${move(middle / start - 1)})`],
     [t("tile.range"), `${price(close["0.05"][end], decimals)} – ${price(close["0.95"][end], decimals)}`],
     [t("tile.up"), percent(risk.prob_up[end], 0)],
@@ -113,7 +137,8 @@ function column(item, result) {
   if (comparison) {
     values.set("MAE", digits(comparison.mae));
     values.set("CRPS", digits(comparison.crps));
-    for (const share of [50, 80, 90]) values.set(t("compare.coverage.label", { n: share }), percent(comparison[`coverage_${share}`], 0));
+    for (const share of [50, 80, 90])
+      values.set(t("compare.coverage.label", { n: share }), percent(comparison[`coverage_${share}`], 0));
   }
   return values;
 }
