@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { drawCompare } from "./charts.js";
 import { fill, h, icon, notice } from "./dom.js";
-import { decimalsOf, digits, integer, move, percent, price, wall } from "./format.js";
+import { decimalsOf, digits, integer, isDaily, move, percent, price, wall } from "./format.js";
 import { t } from "./i18n.js";
 import { problem } from "./problems.js";
 import { seriesTitle } from "./titles.js";
@@ -118,7 +118,7 @@ function column(item, result) {
   const values = new Map([
     [t("history.series"), item.symbol || item.bars_name],
     [t("history.mode"), t(`mode.${item.mode}.short`)],
-    [t("tile.last"), `${price(start, decimals)} · ${wall(result.history.timestamp.at(-1))}`],
+    [t("tile.last"), `${price(start, decimals)} · ${wall(result.history.timestamp.at(-1), isDaily(result.history.timestamp))}`],
     [t("ask.model"), item.model],
     [t("ask.horizon"), integer(item.horizon)],
     [t("ask.num_samples"), integer(item.num_samples)],
