@@ -37,6 +37,7 @@ function route() {
     return current.open(name === "forecasts" ? parts[0] : null);
   }
   current?.stop();
+  if (place !== null) main.focus({ preventScroll: true }); // a new page for those who hear it
   place = next;
   if (name === "compare" && parts.length === 2) current = compareView(...parts);
   else current = next === "models" ? modelsView(parts[0]) : historyView();

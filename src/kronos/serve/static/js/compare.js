@@ -118,7 +118,10 @@ function column(item, result) {
   const values = new Map([
     [t("history.series"), item.symbol || item.bars_name],
     [t("history.mode"), t(`mode.${item.mode}.short`)],
-    [t("tile.last"), `${price(start, decimals)} · ${wall(result.history.timestamp.at(-1), isDaily(result.history.timestamp))}`],
+    [
+      t("tile.last"),
+      `${price(start, decimals)} · ${wall(result.history.timestamp.at(-1), isDaily(result.history.timestamp))}`,
+    ],
     [t("ask.model"), item.model],
     [t("ask.horizon"), integer(item.horizon)],
     [t("ask.num_samples"), integer(item.num_samples)],

@@ -72,7 +72,7 @@ function table(lines, at) {
     h(
       "tr",
       {},
-      cells(line).map((cell) => h(tag, {}, ...inline(cell))),
+      cells(line).map((cell) => h(cell ? tag : "td", {}, ...inline(cell))),
     );
   const body = lines.slice(at + 2, end).map((line) => row(line, "td"));
   return [

@@ -229,7 +229,7 @@ function barsTable(result, scene) {
     );
   return h(
     "section",
-    { class: "card", "aria-labelledby": "table-title" },
+    { class: "card" },
     h("h2", { id: "table-title" }, t("table.title")),
     h("p", { class: "hint" }, t("table.hint")),
     h(

@@ -5,7 +5,7 @@ import { digits, move, percent, price, wall } from "./format.js";
 import { t } from "./i18n.js";
 
 function measure(name, value, text) {
-  return h("div", { class: "measure" }, h("dt", {}, name), h("dd", {}, value), h("p", { class: "hint" }, text));
+  return h("div", { class: "measure" }, h("dt", {}, name), h("dd", {}, value), h("dd", { class: "hint" }, text));
 }
 
 export function riskCard(result, scene) {
@@ -124,7 +124,7 @@ export function comparisonCard(result, scene) {
           { class: "coverages" },
           [50, 80, 90].map((share) => coverage(share, score[`coverage_${share}`])),
         ),
-        h("p", { class: "hint" }, t("compare.coverage.text")),
+        h("dd", { class: "hint" }, t("compare.coverage.text")),
       ),
     ),
   );
