@@ -210,7 +210,7 @@ async def _events(job: Job | None, last: dict[str, Any] | None, here: Services) 
                 if isinstance(finished.exception(), StopAsyncIteration):
                     break
                 shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
-                yield _event("progress", shown | {"queue_position": _place(job, here)})
+                yield _event("progress", shown | {"queue_position": here.desk.place(job)})
             last = _detail(job, here)
         assert last is not None
         yield _event(last["status"], last)
@@ -224,14 +224,8 @@ def _detail(job: Job, here: Services) -> dict[str, Any]:
     return job.item() | {
         "parameters": job.parameters,
         "progress": job.progress(),
-        "queue_position": _place(job, here),
+        "queue_position": here.desk.place(job),
     }
-
-
-def _place(job: Job, here: Services) -> int | None:
-    """How many forecasts wait before it; None where it does not wait."""
-    waiting = here.desk.waiting
-    return waiting.index(job) if job in waiting else None
 
 
 async def _past(id: str, here: Services) -> dict[str, Any]:

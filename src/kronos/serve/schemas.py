@@ -109,6 +109,7 @@ class ModelItem(BaseModel):
     id: str
     name: str
     kind: Literal["embedded", "family", "local"]
+    downloaded: bool
     state: Literal["unloaded", "loading", "loaded", "failed"]
     device: str | None
     parameters: int | None
