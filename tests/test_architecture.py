@@ -27,7 +27,14 @@ ARROWS: dict[str, set[str]] = {
     "cli": {"model", "bars", "inference", "training", "evaluation", "backtest", "serve", "scale", "pretrained"},
 }
 # Packages that only the named rooms may import.
-OWNERS = {"qlib": {"backtest"}, "ray": {"scale"}, "typer": {"cli"}, "rich": {"cli"}, "fastapi": {"serve"}}
+OWNERS = {
+    "qlib": {"backtest"},
+    "ray": {"scale"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "fastapi": {"serve"},
+    "mcp": {"cli"},
+}
 SERIALISERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 NUMPY_STREAMS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox", "BitGenerator"}
 TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "multinomial", "bernoulli", "normal", "rand_like", "randn_like"}

@@ -101,3 +101,43 @@ def visit(
         yield found
     finally:
         context.close()
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drag a file onto the page."""
+    page.evaluate(
+        """([name, text]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([text], name, { type: "text/csv" }));
+            for (const kind of ["dragenter", "dragover", "drop"]) {
+                const details = { dataTransfer: data, bubbles: true, cancelable: true };
+                document.body.dispatchEvent(new DragEvent(kind, details));
+            }
+        }""",
+        [path.name, path.read_text()],
+    )
+
+
+def contrast(page: Page, ink: str, ground: str) -> float:
+    """The contrast of two colours of the style sheet, WCAG 2."""
+    first, second = (luminance(colour(page, name)) for name in (ink, ground))
+    return (max(first, second) + 0.05) / (min(first, second) + 0.05)
+
+
+def colour(page: Page, name: str) -> list[int]:
+    """Red, green and blue of a name of the style sheet."""
+    script = """name => {
+        const probe = document.body.appendChild(document.createElement("i"));
+        probe.style.color = `var(--${name})`;
+        const found = getComputedStyle(probe).color;
+        probe.remove();
+        return found.match(/[\\d.]+/g).slice(0, 3).map(Number);
+    }"""
+    found: list[int] = page.evaluate(script, name)
+    return found
+
+
+def luminance(rgb: list[int]) -> float:
+    """Relative luminance, WCAG 2."""
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in rgb))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,4 +86,4 @@ def own_server(new_data: Callable[[], Path]) -> Iterator[Callable[..., Live]]:
     yield start
     for server in started:
         if server.process.poll() is None:
-            server.stop()
+            server.stop(signal.SIGKILL)  # nobody needs what it may still compute

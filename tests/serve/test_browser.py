@@ -13,7 +13,7 @@ from kronos.bars import sample_bars
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from browsing import ARGUMENTS, CHROMIUM, SIZES, TOKEN, Visit, album, visit
+from browsing import ARGUMENTS, CHROMIUM, SIZES, TOKEN, Visit, album, contrast, drop, visit
 from playwright.sync_api import Browser, Page, sync_playwright
 from serving import Live
 
@@ -88,7 +88,7 @@ def test_upload_forecast_cancel_replay_history(
 
         page.locator("button.back").click()
         found.chart()
-        ask(page, horizon=400, paths=250)
+        ask(page, horizon=400, paths=60)
         page.locator(".card.running progress[value]").wait_for()
         found.picture(f"{name}-3-running")
         page.locator("#cancel-run").click()
@@ -111,7 +111,7 @@ def test_upload_forecast_cancel_replay_history(
         delete_newest(page, found, name)
 
         page.goto(link)
-        assert page.locator(".result-head .lead").inner_text() == said  # the link leads to the same forecast
+        assert page.locator(".result-head .lead").inner_text() == said
         page.goto(f"{server.address}/#/models/kronos-nano")
         page.locator(".prose table").first.wait_for()
         found.picture(f"{name}-8-models")
@@ -167,21 +167,6 @@ def delete_newest(page: Page, found: Visit, name: str) -> None:
     page.locator("[data-key^=delete-]").first.click()
     page.locator("dialog button[value=yes]").click()
     page.locator(f'[data-key="{key}"]').wait_for(state="detached")
-
-
-def drop(page: Page, path: Path) -> None:
-    """Drag a file onto the page."""
-    page.evaluate(
-        """([name, text]) => {
-            const data = new DataTransfer();
-            data.items.add(new File([text], name, { type: "text/csv" }));
-            for (const kind of ["dragenter", "dragover", "drop"]) {
-                const details = { dataTransfer: data, bubbles: true, cancelable: true };
-                document.body.dispatchEvent(new DragEvent(kind, details));
-            }
-        }""",
-        [path.name, path.read_text()],
-    )
 
 
 def test_picture_for_the_readme(server: Live, browser: Browser, tmp_path: Path) -> None:
@@ -241,6 +226,10 @@ def test_bars_that_cannot_be_read(server: Live, browser: Browser, tmp_path: Path
         notice.wait_for()
         assert "22" in notice.inner_text()  # the line of the file
         assert found.page.locator("#chart-title").inner_text() == "SP500"
+        found.page.get_by_label("Leave out defective rows").check()
+        notice.get_by_role("button").click()
+        found.page.get_by_role("heading", level=1, name=path.name).wait_for()
+        assert "49 of 50 rows" in found.page.locator(".report").inner_text()
 
 
 def test_untrusted_text_stays_text(server: Live, browser: Browser, tmp_path: Path) -> None:
@@ -322,6 +311,8 @@ def test_keyboard_and_names(server: Live, browser: Browser) -> None:
         page.wait_for_function(
             "shown => Number(document.querySelector('.handle.from').ariaValueNow) < shown", arg=shown
         )
+        page.fill("#cutoff", "2005-06-05")  # a Sunday, long before the bars that are shown
+        page.wait_for_function("() => document.getElementById('cutoff').value === '2005-06-03'")
         page.fill("#set-num_samples", "10")
         page.locator("#set-horizon").fill("600")
         page.keyboard.press("Enter")
@@ -329,9 +320,26 @@ def test_keyboard_and_names(server: Live, browser: Browser) -> None:
         assert page.evaluate("document.activeElement.id") == "set-horizon"
         page.locator("#set-horizon").fill("6")
         page.keyboard.press("Enter")
-        page.locator(".result h1").wait_for()
+        assert "2005-06-03" in page.locator(".result h1").inner_text()
         found.chart()
         assert page.evaluate(nameless) == []
+        assert not found.complaints
+
+
+def test_link_restores_forecast_and_settings(server: Live, browser: Browser) -> None:
+    """Who opens a link for the first time finds the forecast, and what made it in the panels."""
+    asked = {"bars": "sample-nasdaq", "symbol": "NASDAQ", "cutoff": "2010-03-01T00:00:00", "horizon": 7, "seed": 5}
+    made = server.result(**asked, model="kronos-nano")
+    with visit(browser, server.address) as found:
+        page = found.page
+        found.open(f"#/forecasts/{made['id']}")
+        assert "2010-03-01" in page.locator(".result h1").inner_text()
+        assert [page.input_value(f"#set-{name}") for name in ("horizon", "num_samples", "seed")] == ["7", "4", "5"]
+        assert page.locator("#mode-replay").is_checked()
+        page.locator("button.back").click()
+        page.get_by_role("heading", level=1, name="NASDAQ").wait_for()
+        page.wait_for_function("() => document.getElementById('cutoff').value === '2010-03-01'")
+        found.chart()
         assert not found.complaints
 
 
@@ -342,38 +350,17 @@ def test_contrast(server: Live, browser: Browser) -> None:
     edges = [(line, "card") for line in ("edge", "accent", "ahead", "other", "up", "down")]
     for theme in ("light", "dark"):
         with visit(browser, server.address, color_scheme=theme) as found:
-            found.open()
-            found.chart()
+            found.open("#/models")
             for least, pairs in ((4.5, text), (3.0, edges)):
                 for ink, ground in pairs:
-                    first, second = (luminance(colour(found.page, name)) for name in (ink, ground))
-                    ratio = (max(first, second) + 0.05) / (min(first, second) + 0.05)
+                    ratio = contrast(found.page, ink, ground)
                     assert ratio >= least, f"{theme}: {ink} on {ground} has {ratio:.2f}"
-
-
-def colour(page: Page, name: str) -> list[int]:
-    """Red, green and blue of a name of the style sheet."""
-    script = """name => {
-        const probe = document.body.appendChild(document.createElement("i"));
-        probe.style.color = `var(--${name})`;
-        const found = getComputedStyle(probe).color;
-        probe.remove();
-        return found.match(/[\\d.]+/g).slice(0, 3).map(Number);
-    }"""
-    found: list[int] = page.evaluate(script, name)
-    return found
-
-
-def luminance(rgb: list[int]) -> float:
-    """Relative luminance, WCAG 2."""
-    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in rgb))
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_words_and_limits(server: Live, browser: Browser) -> None:
     """Both languages say everything; every sentence is used; the bounds are those of the API."""
     with visit(browser, server.address) as found:
-        found.open()
+        found.open("#/models")
         words: dict[str, list[str]] = found.page.evaluate('async () => (await import("/static/js/words.js")).WORDS')
         limits: dict[str, Any] = found.page.evaluate('async () => (await import("/static/js/state.js")).LIMITS')
     for key, pair in words.items():

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor
 
 CALENDAR_BARS = 4096  # enough to recognise a calendar by
-SETTINGS = ("horizon", "num_samples", "temperature", "top_p", "top_k", "seed", "context_length")
-"""What forecasts of one batch have in common."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Batch:
 
     Args:
         tasks: what to do.
-        settings: the values of ``SETTINGS``.
+        settings: the values that they have in common (``kronos.serve.jobs.COMMON``).
         cancelled: whether a task is no longer wanted.
         tell: told events: ``progress`` of the batch, and the end of each task.
     """
@@ -175,7 +173,7 @@ class Batch:
                 refusal = ApiError(422, "not_stored", f"The result could not be stored: {error.strerror}.")
                 self.tell({"event": "failed", "id": task.id, "error": refusal.to_dict()})
             else:
-                self.tell({"event": "done", "id": task.id, "summary": headline(forecast)})
+                self.tell({"event": "done", "id": task.id, "summary": headline(whole)})
 
     def _refuse(self, work: tuple[str, ...], error: KronosError) -> None:
         for task in self.groups[work]:

@@ -101,7 +101,8 @@ class Forecaster:
                 "source": one.name,
                 "parameters": one.parameters,
                 "context": one.context_length,
-                "training_cutoff": _training_cutoff(one.name) if one.path else None,
+                "downloaded": one.path is not None,
+                "training_cutoff": _training_cutoff(one.path) if one.path else None,
                 "error": None,
             }
             for one in list_models()
@@ -109,10 +110,12 @@ class Forecaster:
         return [*found, *(_local(name, folder) for name, folder in folders.items())]
 
     def card(self, source: str) -> str | None:
-        """The model card, if one lies beside the weights."""
-        from kronos.model.catalogue import model_card
+        """The model card, if one lies beside the weights; nothing is downloaded for it."""
+        from kronos.model.catalogue import list_models, model_card
 
-        return model_card(source)
+        places = {one.name: one.path for one in list_models()}
+        place = places.get(source, Path(source))
+        return None if place is None else model_card(str(place))
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -127,14 +130,14 @@ class Forecaster:
     def _work(self) -> None:
         while True:
             message = self.batches.get()
-            number, ids = message["call"], [job["id"] for job in message["jobs"]]
+            answer: dict[str, Any] = {"call": message["call"], "result": {}}
             try:
                 self._forecast(message)
-                self.channel.send({"call": number, "result": {}})
             except Exception as error:
-                self.channel.send({"call": number, "error": _refusal(error).to_dict()})
+                answer = {"call": message["call"], "error": _refusal(error).to_dict()}
             with self.lock:
-                self.unwanted.difference_update(ids)
+                self.unwanted.clear()  # one batch is under way at a time, and this one is over
+            self.channel.send(answer)
 
     def _forecast(self, message: Message) -> None:
         predictor = self.models.get(message["model"])
@@ -179,7 +182,7 @@ def _refusal(error: Exception) -> ApiError:
 def _local(name: str, folder: str) -> dict[str, Any]:
     from kronos.model.catalogue import info
 
-    entry: dict[str, Any] = {"id": name, "kind": "local", "source": folder}
+    entry: dict[str, Any] = {"id": name, "kind": "local", "source": folder, "downloaded": True}
     try:
         facts = info(folder)
     except KronosError as error:
@@ -195,11 +198,11 @@ def _local(name: str, folder: str) -> dict[str, Any]:
     }
 
 
-def _training_cutoff(name: str) -> str | None:
+def _training_cutoff(folder: Path) -> str | None:
     from kronos.model.catalogue import info
 
     try:
-        return _latest(info(name)["config"].get("training_cutoff"))
+        return _latest(info(str(folder))["config"].get("training_cutoff"))
     except KronosError:
         return None
 

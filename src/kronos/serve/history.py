@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kronos.errors import ConfigError
+from kronos.serve.results import headline
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -85,6 +86,14 @@ class History:
         """One forecast."""
         return await self._do(lambda: self._one(id))
 
+    async def summary(self, id: str) -> Row | None:
+        """What a list shows of a result; None where there is none."""
+        return await self._do(lambda: self._summary(id))
+
+    async def discard(self, id: str) -> None:
+        """Delete the files of a result that is not wanted any more."""
+        await self._do(lambda: self._unlink(id))
+
     async def remove(self, id: str) -> None:
         """Forget a forecast, and delete its files."""
         await self._do(lambda: self._delete(id))
@@ -131,8 +140,17 @@ class History:
 
     def _delete(self, id: str) -> None:
         self._base.execute("DELETE FROM forecasts WHERE id = ?", (id,))
+        self._unlink(id)
+
+    def _unlink(self, id: str) -> None:
         for ending in (".json", ".npy"):
             self._results.joinpath(id + ending).unlink(missing_ok=True)
+
+    def _summary(self, id: str) -> Row | None:
+        try:
+            return headline(json.loads(self.result(id).read_text(encoding="utf-8")))
+        except OSError:
+            return None
 
     def _page(self, page: int, size: int, text: str, status: str | None) -> tuple[list[Row], int]:
         where, values = ["1"], list[Any]()
@@ -161,8 +179,9 @@ class History:
                 file.unlink(missing_ok=True)
         interrupted = 0
         for row in self._base.execute("SELECT id FROM forecasts WHERE status IN ('queued', 'running')").fetchall():
-            if self.result(row[0]).exists():
-                self._update(row[0], {"status": "done", "finished": _modified(self.result(row[0]))})
+            if (summary := self._summary(row[0])) is not None:
+                finished = _modified(self.result(row[0]))
+                self._update(row[0], {"status": "done", "finished": finished, "summary": summary})
             else:
                 self._update(row[0], {"status": "interrupted"})
                 interrupted += 1

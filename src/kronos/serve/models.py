@@ -25,12 +25,14 @@ class Model:
         id: what callers name.
         kind: ``embedded``, ``family`` or ``local``.
         source: what the library loads: a name or a folder. Never shown.
+        downloaded: whether it can be loaded without the network.
         bytes: memory it takes, or would take.
     """
 
     id: str
     kind: str
     source: str
+    downloaded: bool
     parameters: int | None = None
     context: int | None = None
     training_cutoff: str | None = None
@@ -50,6 +52,7 @@ class Model:
             "id": self.id,
             "name": self.id.removeprefix("local-"),
             "kind": self.kind,
+            "downloaded": self.downloaded,
             "state": self.state,
             "device": self.device,
             "parameters": self.parameters,
@@ -182,7 +185,7 @@ class Models:
         finally:
             self._loads.pop(model.id, None)
         model.device, model.bytes, model.context = found["device"], found["bytes"], found["context"]
-        model.state = "loaded"
+        model.state, model.downloaded = "loaded", True
         self.touch(model.id)
         self._count()
 

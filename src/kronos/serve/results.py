@@ -89,12 +89,16 @@ def comparison(forecast: Forecast, truth: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def headline(forecast: Forecast) -> dict[str, float]:
-    """What a list of forecasts shows of one."""
+def headline(content: Mapping[str, Any]) -> dict[str, float]:
+    """What a list of forecasts shows of one.
+
+    Args:
+        content: its document.
+    """
     return {
-        "last_close": forecast.last_close,
-        "median_close": float(np.median(forecast.close()[:, -1])),
-        "prob_up": float(forecast.prob_up().iloc[-1]),
+        "last_close": content["history"]["close"][-1],
+        "median_close": content["median"]["close"][-1],
+        "prob_up": content["risk"]["prob_up"][-1],
     }
 
 

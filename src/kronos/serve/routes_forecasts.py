@@ -16,18 +16,38 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from kronos.serve.errors import ApiError, not_found
 from kronos.serve.jobs import Job
 from kronos.serve.library import check_symbol
-from kronos.serve.schemas import ForecastDetail, ForecastList, ForecastRequest, Status
+from kronos.serve.schemas import REFUSED, ForecastDetail, ForecastList, ForecastRequest, Status
 from kronos.serve.services import Services, services
 
 _HEARTBEAT = 15.0  # seconds between two signs of life on a quiet stream
 _EXPORT_SECONDS = 60.0
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
+
+_FORMS = {
+    "csv": "text/csv",
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+    "html": "text/html",
+}
+_FILES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file.", "content": {kind: {} for kind in _FORMS.values()}},
+    **REFUSED,
+}
 
 router = APIRouter(prefix="/api/forecasts", tags=["forecasts"])
 Here = Annotated[Services, Depends(services)]
 Format = Literal["csv", "json", "parquet", "html"]
 
 
-@router.post("", status_code=202, response_model=ForecastDetail)
+@router.post(
+    "", status_code=202, response_model=ForecastDetail, responses={200: {"description": "With wait: the result."}}
+)
 async def submit(
     asked: ForecastRequest,
     request: Request,
@@ -62,7 +82,7 @@ async def get(id: str, here: Here) -> dict[str, Any]:
     return _detail(job, here) if job else await _past(id, here)
 
 
-@router.get("/{id}/events", response_class=StreamingResponse)
+@router.get("/{id}/events", response_class=EventStream, responses=REFUSED)
 async def events(id: str, here: Here) -> Response:
     """Server-sent events: ``progress``, then one of ``done``, ``failed``, ``cancelled``, ``interrupted``."""
     job = here.desk.jobs.get(id)
@@ -70,7 +90,7 @@ async def events(id: str, here: Here) -> Response:
     if here.metrics.open_streams >= here.settings.limits.streams:
         raise ApiError(429, "busy", "Too many streams are open. Ask for the status instead.", 2)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(job, last, here), media_type="text/event-stream", headers=headers)
+    return EventStream(_events(job, last, here), headers=headers)
 
 
 @router.post("/{id}/cancel", response_model=ForecastDetail)
@@ -106,14 +126,14 @@ async def result(
     return await _document(id, here, paths)
 
 
-@router.get("/{id}/download")
+@router.get("/{id}/download", response_class=FileResponse, responses=_FILES)
 async def download(id: str, here: Here, format: Format = "csv") -> Response:
     """The forecast as a file."""
     row = await _finished(id, here)
     name = f"kronos-{id}.{format}"
     document = here.history.result(id)
     if format == "json":
-        return FileResponse(document, filename=name, media_type="application/json")
+        return FileResponse(document, filename=name, media_type=_FORMS[format])
     target = document.with_name(f".{id}.{secrets.token_hex(4)}.part.{format}")
     clean = BackgroundTask(target.unlink, missing_ok=True)
     try:
@@ -121,7 +141,7 @@ async def download(id: str, here: Here, format: Format = "csv") -> Response:
     except TimeoutError:
         await clean()
         raise ApiError(422, "too_slow", f"The export of {row['bars_name']} takes too long.") from None
-    return FileResponse(target, filename=name, background=clean)
+    return FileResponse(target, filename=name, media_type=_FORMS[format], background=clean)
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
@@ -190,7 +210,7 @@ async def _events(job: Job | None, last: dict[str, Any] | None, here: Services) 
                 if isinstance(finished.exception(), StopAsyncIteration):
                     break
                 shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
-                yield _event("progress", shown | {"queue_position": _place(job, here)})
+                yield _event("progress", shown | {"queue_position": here.desk.place(job)})
             last = _detail(job, here)
         assert last is not None
         yield _event(last["status"], last)
@@ -204,14 +224,8 @@ def _detail(job: Job, here: Services) -> dict[str, Any]:
     return job.item() | {
         "parameters": job.parameters,
         "progress": job.progress(),
-        "queue_position": _place(job, here),
+        "queue_position": here.desk.place(job),
     }
-
-
-def _place(job: Job, here: Services) -> int | None:
-    """How many forecasts wait before it; None where it does not wait."""
-    waiting = here.desk.waiting
-    return waiting.index(job) if job in waiting else None
 
 
 async def _past(id: str, here: Services) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from kronos.serve.errors import ApiError
-from kronos.serve.schemas import Health, SessionRequest
+from kronos.serve.schemas import REFUSED, Health, SessionRequest
 from kronos.serve.security import COOKIE
 from kronos.serve.services import Services, services
 
@@ -26,7 +26,12 @@ async def healthz() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", tags=["system"], responses={503: {"description": "Not yet, or no longer."}})
+@router.get(
+    "/readyz",
+    tags=["system"],
+    response_model=Health,
+    responses={503: {"model": Health, "description": "Not yet, or no longer."}},
+)
 async def readyz(here: Here) -> Response:
     """The forecaster runs, and new forecasts are accepted."""
     ready = here.models.ready.is_set() and not here.desk.draining
@@ -34,7 +39,7 @@ async def readyz(here: Here) -> Response:
     return JSONResponse({"status": status}, 200 if ready else 503)
 
 
-@router.get("/metrics", tags=["system"])
+@router.get("/metrics", tags=["system"], response_class=PlainTextResponse, responses=REFUSED)
 async def metrics(here: Here) -> Response:
     """Counts for Prometheus."""
     here.metrics.running.set(len(here.desk.running))

@@ -94,12 +94,22 @@ class ErrorAnswer(BaseModel):
     error: ErrorBody
 
 
+REFUSED: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "Refused; the message says why, and what to do.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}},
+    }
+}
+"""Errors of operations that answer with something else than JSON."""
+
+
 class ModelItem(BaseModel):
     """A model."""
 
     id: str
     name: str
     kind: Literal["embedded", "family", "local"]
+    downloaded: bool
     state: Literal["unloaded", "loading", "loaded", "failed"]
     device: str | None
     parameters: int | None

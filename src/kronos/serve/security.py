@@ -120,7 +120,7 @@ class Guard:
         except ApiError as error:
             await answer(error)(scope, receive, send_safely)
             return
-        await self.app(scope, _Bounded(receive, limit), send_safely)
+        await self.app(scope, Bounded(receive, limit), send_safely)
 
     def _admit(self, scope: Scope, method: str, path: str) -> int:
         """Bytes that the body may have.
@@ -159,13 +159,13 @@ class Guard:
         return address.is_loopback or not is_loopback(self.settings.host)
 
 
-class _Bounded:
+class Bounded:
     """Receives a body of limited size in limited time."""
 
-    def __init__(self, receive: Receive, limit: int) -> None:
+    def __init__(self, receive: Receive, limit: int, seconds: float = BODY_SECONDS) -> None:
         self.receive, self.limit, self.size = receive, limit, 0
         self.complete = False
-        self.until = time.monotonic() + BODY_SECONDS
+        self.until = time.monotonic() + seconds
 
     async def __call__(self) -> Message:
         if self.complete:

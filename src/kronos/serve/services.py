@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from kronos.serve.child import Child, Message
+from kronos.serve.desk import Desk
 from kronos.serve.history import History
-from kronos.serve.jobs import Desk
 from kronos.serve.library import Library
 from kronos.serve.metrics import Metrics
 from kronos.serve.models import Models

@@ -84,7 +84,10 @@ class Uploads:
                 size += len(piece)
                 if size > self.limits.upload_bytes:
                     raise too_large(self.limits.upload_bytes)
-                await asyncio.to_thread(out.write, piece)
+                try:
+                    await asyncio.to_thread(out.write, piece)
+                except OSError as error:
+                    raise ApiError(409, "store_full", f"The file cannot be stored: {error.strerror}.") from error
 
     async def _accept(self, part: Path, target: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -78,7 +78,7 @@ export const FINAL = ["done", "failed", "cancelled", "interrupted"];
 /**
  * Follow a forecast to its end: by server-sent events, and by asking again and again where those do not come through.
  *
- * onProgress({done, total, eta_seconds, queue_position, status}), onEnd(item), onLost(whether the line is down).
+ * onProgress({done, total, eta_seconds, queue_position}), onEnd(item), onLost(whether the line is down).
  * Returns a function that stops.
  */
 export function follow(id, { onProgress, onEnd, onLost }) {
@@ -104,7 +104,7 @@ export function follow(id, { onProgress, onEnd, onLost }) {
       if (stopped) return;
       onLost(false);
       if (FINAL.includes(item.status)) return end(item);
-      onProgress({ ...item.progress, status: item.status, queue_position: item.queue_position });
+      onProgress({ ...item.progress, queue_position: item.queue_position });
     } catch (error) {
       if (stopped) return;
       if (error.status >= 400 && error.status < 500) return end({ id, status: "failed", error: error.message });

@@ -37,6 +37,7 @@ function route() {
     return current.open(name === "forecasts" ? parts[0] : null);
   }
   current?.stop();
+  if (place !== null) main.focus({ preventScroll: true }); // a new page for those who hear it
   place = next;
   if (name === "compare" && parts.length === 2) current = compareView(...parts);
   else current = next === "models" ? modelsView(parts[0]) : historyView();
@@ -52,16 +53,37 @@ function markPlace(name) {
 }
 
 function head() {
-  const link = (name, href, iconName) => h("a", { href, "data-place": name }, icon(iconName), h("span", {}, t(`nav.${name}`)));
+  const link = (name, href, iconName) =>
+    h("a", { href, "data-place": name }, icon(iconName), h("span", {}, t(`nav.${name}`)));
   const other = prefs.language === "zh" ? "en" : "zh";
   fill(
     document.getElementById("head"),
-    h("a", { class: "brand", href: "#/", "aria-label": "Kronos Studio" }, h("img", { src: "/static/icon.svg", alt: "", width: 28, height: 28 }), h("span", {}, "Kronos")),
-    h("nav", { "aria-label": t("nav.label") }, link("studio", "#/", "candles"), link("history", "#/history", "clock"), link("models", "#/models", "chip")),
+    h(
+      "a",
+      { class: "brand", href: "#/", "aria-label": "Kronos Studio" },
+      h("img", { src: "/static/icon.svg", alt: "", width: 28, height: 28 }),
+      h("span", {}, "Kronos"),
+    ),
+    h(
+      "nav",
+      { "aria-label": t("nav.label") },
+      link("studio", "#/", "candles"),
+      link("history", "#/history", "clock"),
+      link("models", "#/models", "chip"),
+    ),
     h(
       "div",
       { class: "head-tools" },
-      h("button", { type: "button", id: "language", lang: other === "zh" ? "zh-CN" : "en", onclick: () => setPref("language", other) }, other === "zh" ? "中文" : "English"),
+      h(
+        "button",
+        {
+          type: "button",
+          id: "language",
+          lang: other === "zh" ? "zh-CN" : "en",
+          onclick: () => setPref("language", other),
+        },
+        other === "zh" ? "中文" : "English",
+      ),
       lookMenu(),
     ),
   );
@@ -74,11 +96,24 @@ function lookMenu() {
   const choice = (name, value) => {
     const id = uniqueId("look");
     return [
-      h("input", { type: "radio", name, id, value, checked: prefs[name] === value, onchange: () => setPref(name, value) }),
+      h("input", {
+        type: "radio",
+        name,
+        id,
+        value,
+        checked: prefs[name] === value,
+        onchange: () => setPref(name, value),
+      }),
       h("label", { for: id }, t(`look.${name}.${value}`)),
     ];
   };
-  const group = (name, values) => h("fieldset", {}, h("legend", {}, t(`look.${name}`)), values.map((value) => choice(name, value)));
+  const group = (name, values) =>
+    h(
+      "fieldset",
+      {},
+      h("legend", {}, t(`look.${name}`)),
+      values.map((value) => choice(name, value)),
+    );
   const menu = h(
     "details",
     { class: "look", id: "look" },
@@ -115,7 +150,10 @@ function askToken() {
             try {
               await api.session(field.value);
             } catch (error) {
-              trouble.textContent = error.status === 401 || error.status === 403 ? t("token.wrong") : error.message || t("error.unreachable");
+              trouble.textContent =
+                error.status === 401 || error.status === 403
+                  ? t("token.wrong")
+                  : error.message || t("error.unreachable");
               field.select();
               return;
             }
@@ -156,10 +194,20 @@ async function start() {
     const [models, bars] = await Promise.all([api.models(), api.barsList()]);
     state.models = models;
     state.bars = bars.items;
-    const ready = models.items.find((item) => item.state === "loaded") ?? models.items.find((item) => item.kind === "embedded") ?? models.items[0];
+    const ready =
+      models.items.find((item) => item.state === "loaded") ??
+      models.items.find((item) => item.kind === "embedded") ??
+      models.items[0];
     state.ask.model = ready?.id ?? null;
   } catch (error) {
-    fill(main, h("div", { class: "page" }, problem(error, t("error.start"), h("button", { type: "button", onclick: start }, t("again")))));
+    fill(
+      main,
+      h(
+        "div",
+        { class: "page" },
+        problem(error, t("error.start"), h("button", { type: "button", onclick: start }, t("again"))),
+      ),
+    );
     return;
   }
   onPref((name) => {

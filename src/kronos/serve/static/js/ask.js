@@ -10,7 +10,9 @@ const CALENDARS = ["XNYS", "XSHG", "XHKG", "XTKS", "XLON", "FX", "24/7", "observ
 /** The panel; onSubmit() runs a forecast, onCutoff() tells that the cutoff or the mode changed. */
 export function askPanel({ onSubmit, onCutoff }) {
   const fields = new Map();
-  const cutoffBlock = h("div", { class: "cutoff" });
+  const cutoffBlock = h("div", { hidden: true });
+  let cutoff = null; // the field of the chosen series
+  let cutoffOf = null;
   const span = h("p", { class: "hint" });
   const submit = h("button", { type: "submit", class: "primary big", id: "run" });
   const trouble = h("div", { "aria-live": "polite" });
@@ -60,7 +62,9 @@ export function askPanel({ onSubmit, onCutoff }) {
     fill(
       device,
       h("option", { value: "" }, t("ask.device.auto")),
-      (state.models?.devices ?? []).map((name) => h("option", { value: name, selected: name === state.ask.device }, name)),
+      (state.models?.devices ?? []).map((name) =>
+        h("option", { value: name, selected: name === state.ask.device }, name),
+      ),
     );
     const item = chosenModel();
     modelHint.textContent = item ? modelSentence(item) : t("ask.model.hint");
@@ -77,8 +81,14 @@ export function askPanel({ onSubmit, onCutoff }) {
     submit.replaceChildren(replay ? t("ask.run.replay") : t("ask.run.forecast"));
     cutoffBlock.hidden = !replay;
     if (!replay || !state.chosen) return;
-    if (!cutoffBlock.contains(document.activeElement)) fill(cutoffBlock, cutoffField(setCutoff));
-    cutoffBlock.querySelector(".consequence")?.replaceChildren(consequence());
+    const series = `${state.chosen.id} ${state.chosen.symbol}`;
+    if (series !== cutoffOf) {
+      cutoff = cutoffField(setCutoff);
+      cutoffOf = series;
+      fill(cutoffBlock, cutoff.element);
+    }
+    cutoff.show();
+    element.querySelector("#cutoff-consequence").textContent = consequence();
   }
 
   function check() {
@@ -160,7 +170,13 @@ export function askPanel({ onSubmit, onCutoff }) {
   }
 
   update();
-  return { element, update, updateCutoff, busy: (is) => (submit.disabled = is), trouble: (...nodes) => fill(trouble, ...nodes) };
+  return {
+    element,
+    update,
+    updateCutoff,
+    busy: (is) => (submit.disabled = is),
+    trouble: (...nodes) => fill(trouble, ...nodes),
+  };
 }
 
 function modelName(item) {
@@ -172,7 +188,9 @@ function modelSentence(item) {
   if (item.state === "failed") return `${t("model.state.failed")}: ${item.error ?? ""}`;
   const size = item.parameters ? t("model.size", { n: compact(item.parameters) }) : "";
   if (item.kind === "family" && item.state === "unloaded") {
-    return [size, t("ask.model.download", { size: item.bytes ? `(${bytes(item.bytes)})` : "" })].filter(Boolean).join(" · ");
+    return [size, t("ask.model.download", { size: item.bytes ? `(${bytes(item.bytes)})` : "" })]
+      .filter(Boolean)
+      .join(" · ");
   }
   return [size, item.context ? t("model.reads", { n: item.context }) : "", item.device].filter(Boolean).join(" · ");
 }
@@ -181,7 +199,14 @@ function modeChoice(onMode) {
   const option = (mode) => {
     const id = `mode-${mode}`;
     return [
-      h("input", { type: "radio", name: "mode", id, value: mode, checked: state.ask.mode === mode, onchange: () => onMode(mode) }),
+      h("input", {
+        type: "radio",
+        name: "mode",
+        id,
+        value: mode,
+        checked: state.ask.mode === mode,
+        onchange: () => onMode(mode),
+      }),
       h("label", { for: id }, h("strong", {}, t(`mode.${mode}`)), h("small", {}, t(`mode.${mode}.hint`))),
     ];
   };
@@ -196,22 +221,27 @@ function modeChoice(onMode) {
 
 /** The date of the last bar that the model may see, with a step back and forth. */
 function cutoffField(onChange) {
-  const { candles } = state.chosen;
+  const { candles, report } = state.chosen;
   const daily = isDaily(candles.timestamp);
-  const length = daily ? 10 : 16;
+  const written = (stamp) => stamp?.slice(0, daily ? 10 : 16) ?? "";
   const field = h("input", {
     type: daily ? "date" : "datetime-local",
     id: "cutoff",
-    value: state.ask.cutoff?.slice(0, length) ?? "",
+    min: written(report.first),
+    max: written(report.last),
     "aria-describedby": "cutoff-consequence",
     onchange: () => {
-      const wanted = field.value;
-      if (!wanted) return;
-      const at = candles.timestamp.findLastIndex((stamp) => stamp.slice(0, length) <= wanted);
-      // Earlier than the bars at hand: the server finds the bar.
-      onChange(at < 0 ? wanted : candles.timestamp[at]);
+      // A date that is being typed passes through years such as 0002.
+      if (!field.value || !field.validity.valid) return;
+      const { timestamp } = state.chosen.candles;
+      const at = timestamp.findLastIndex((stamp) => written(stamp) <= field.value);
+      onChange(at < 0 || at === timestamp.length - 1 ? field.value : timestamp[at]);
     },
+    onblur: show,
   });
+  function show() {
+    field.value = written(state.ask.cutoff);
+  }
   const step = (by, name, label) =>
     h(
       "button",
@@ -219,20 +249,27 @@ function cutoffField(onChange) {
         type: "button",
         "aria-label": label,
         onclick: () => {
-          const at = cutoffPosition(candles, state.ask.cutoff);
-          if (at === null) return;
-          const next = Math.min(Math.max(at + by, 0), candles.timestamp.length - 1);
-          field.value = candles.timestamp[next].slice(0, length);
-          onChange(candles.timestamp[next]);
+          const { timestamp } = state.chosen.candles;
+          const at = cutoffPosition(state.chosen.candles, state.ask.cutoff);
+          if (at !== null) onChange(timestamp[Math.min(Math.max(at + by, 0), timestamp.length - 1)]);
         },
       },
       icon(name),
     );
-  return [
+  const element = h(
+    "div",
+    { class: "cutoff" },
     h("label", { for: "cutoff" }, t("ask.cutoff")),
-    h("div", { class: "stepper" }, step(-1, "back", t("ask.cutoff.back")), field, step(1, "next", t("ask.cutoff.forth"))),
-    h("p", { class: "hint consequence", id: "cutoff-consequence" }),
-  ];
+    h(
+      "div",
+      { class: "stepper" },
+      step(-1, "back", t("ask.cutoff.back")),
+      field,
+      step(1, "next", t("ask.cutoff.forth")),
+    ),
+    h("p", { class: "hint", id: "cutoff-consequence" }),
+  );
+  return { element, show };
 }
 
 function consequence() {

@@ -109,7 +109,12 @@ export function barsPanel({ onChoose, onRemoved }) {
       item.source === "upload" &&
         h(
           "button",
-          { type: "button", class: "quiet", "aria-label": t("bars.remove", { name: item.name }), onclick: () => remove(item) },
+          {
+            type: "button",
+            class: "quiet",
+            "aria-label": t("bars.remove", { name: item.name }),
+            onclick: () => remove(item),
+          },
           icon("trash"),
         ),
     );
@@ -158,7 +163,11 @@ export function barsPanel({ onChoose, onRemoved }) {
 /** How a stubborn file is to be read; everything may stay empty. */
 function readingOptions() {
   const texts = { symbol: "600519", timezone: "Asia/Shanghai" };
-  const choices = { decimal: [".", ","], epoch: ["s", "ms", "us", "ns"], encoding: ["utf-8", "gb18030", "big5", "latin-1"] };
+  const choices = {
+    decimal: [".", ","],
+    epoch: ["s", "ms", "us", "ns"],
+    encoding: ["utf-8", "gb18030", "big5", "latin-1"],
+  };
   const fields = {};
   const rows = [];
   for (const [name, example] of Object.entries(texts)) {
@@ -175,13 +184,24 @@ function readingOptions() {
   for (const [name, field] of Object.entries(fields)) {
     rows.push(h("div", { class: "field" }, h("label", { for: `read-${name}` }, t(`bars.option.${name}`)), field));
   }
-  const dayfirst = h("input", { type: "checkbox", id: "read-dayfirst" });
-  rows.push(h("label", { class: "check" }, dayfirst, t("bars.option.dayfirst")));
+  const box = (name) => {
+    const input = h("input", { type: "checkbox", id: `read-${name}` });
+    rows.push(h("label", { class: "check" }, input, t(`bars.option.${name}`)));
+    return input;
+  };
+  const dayfirst = box("dayfirst");
+  const dropping = box("on_defect");
   return {
-    element: h("details", { class: "options" }, h("summary", {}, t("bars.options")), h("div", { class: "grid two" }, rows)),
+    element: h(
+      "details",
+      { class: "options" },
+      h("summary", {}, t("bars.options")),
+      h("div", { class: "grid two" }, rows),
+    ),
     values: () => ({
       ...Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value.trim()])),
       dayfirst: dayfirst.checked ? "true" : "",
+      on_defect: dropping.checked ? "drop" : "",
     }),
   };
 }
@@ -193,7 +213,8 @@ export function acceptDrops(onFile) {
   let depth = 0;
   const carriesFile = (event) => event.dataTransfer?.types.includes("Files");
   const stop = new AbortController();
-  const on = (name, action) => addEventListener(name, (event) => carriesFile(event) && action(event), { signal: stop.signal });
+  const on = (name, action) =>
+    addEventListener(name, (event) => carriesFile(event) && action(event), { signal: stop.signal });
   on("dragenter", () => {
     depth += 1;
     veil.hidden = false;

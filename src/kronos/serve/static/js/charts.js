@@ -75,7 +75,15 @@ export async function drawBars(frame, candles, { label, cutoff, onHover, onPick 
 export function cutoffShapes(cutoff, count, colours = palette()) {
   const across = { xref: "x", yref: "paper", y0: 0, y1: 1 };
   return [
-    { ...across, type: "rect", x0: cutoff + 0.5, x1: count - 0.5, fillcolor: colours["fan-90"], line: { width: 0 }, layer: "below" },
+    {
+      ...across,
+      type: "rect",
+      x0: cutoff + 0.5,
+      x1: count - 0.5,
+      fillcolor: colours["fan-90"],
+      line: { width: 0 },
+      layer: "below",
+    },
     { ...across, type: "line", x0: cutoff + 0.5, x1: cutoff + 0.5, line: { color: colours.ahead, width: 2 } },
   ];
 }
@@ -123,17 +131,33 @@ export async function drawForecast(frame, result, scene, layers, { label, range,
     range: range ?? [Math.max(0, from - before) - 0.5, labels.length - 0.5],
   });
   chart.shapes = [
-    { type: "line", xref: "x", yref: "paper", x0: from - 0.5, x1: from - 0.5, y0: 0, y1: 1, line: { color: colours.soft, width: 1, dash: "dot" } },
+    {
+      type: "line",
+      xref: "x",
+      yref: "paper",
+      x0: from - 0.5,
+      x1: from - 0.5,
+      y0: 0,
+      y1: 1,
+      line: { color: colours.soft, width: 1, dash: "dot" },
+    },
   ];
   const traces = [candlestick(past, result.history, t("chart.bars"), colours)];
   for (const { share, low, high } of FAN.filter((band) => layers[band.share])) {
     const close = result.quantiles.close;
-    traces.push(area(joined, [scene.start, ...close[low]], [scene.start, ...close[high]], colours[`fan-${share}`], `${share}%`));
+    traces.push(
+      area(joined, [scene.start, ...close[low]], [scene.start, ...close[high]], colours[`fan-${share}`], `${share}%`),
+    );
   }
   if (layers.paths && result.paths) traces.push(spaghetti(joined, scene.start, result.paths.close, colours));
+  traces.push(
+    line(joined, [scene.start, ...result.median.close], colours.ahead, t("chart.median"), {
+      width: layers.candles ? 1 : 2,
+    }),
+  );
   if (layers.candles) traces.push(candlestick(ahead, result.median, t("chart.median_candles"), colours, true));
-  traces.push(line(joined, [scene.start, ...result.median.close], colours.ahead, t("chart.median")));
-  if (result.truth) traces.push(candlestick(ahead.slice(0, result.truth.close.length), result.truth, t("chart.truth"), colours));
+  if (result.truth)
+    traces.push(candlestick(ahead.slice(0, result.truth.close.length), result.truth, t("chart.truth"), colours));
   if (withVolume) traces.push(...volumeTraces(result, past, ahead, colours));
   const slider = [...result.history.close, ...result.median.close];
   const volumes = withVolume ? scene.volumes : null;
@@ -180,8 +204,8 @@ function area(x, low, high, colour, name) {
   };
 }
 
-function line(x, y, colour, name, dash = "solid") {
-  return { type: "scatter", mode: "lines", x, y, line: { color: colour, width: 2, dash }, hoverinfo: "none", name };
+function line(x, y, colour, name, { width = 2, dash = "solid" } = {}) {
+  return { type: "scatter", mode: "lines", x, y, line: { color: colour, width, dash }, hoverinfo: "none", name };
 }
 
 /** All single paths as one trace, broken between them: one trace a path would be slow. */
@@ -223,7 +247,11 @@ export async function drawCompare(frame, [first, second], sameSeries, label) {
     const past = view.close.length - view.median.length;
     traces.push(area(x.slice(past), view.low, view.high, paints[index].fan, "80%"));
     traces.push(line(x.slice(0, past + 1), view.close.slice(0, past + 1), colours.soft, t("chart.bars")));
-    traces.push(line(x.slice(past), view.median, paints[index].line, `${t("chart.median")} ${"AB"[index]}`, index ? "dash" : "solid"));
+    traces.push(
+      line(x.slice(past), view.median, paints[index].line, `${t("chart.median")} ${"AB"[index]}`, {
+        dash: index ? "dash" : "solid",
+      }),
+    );
     view.x.forEach((stamp, at) => {
       const place = stamps.indexOf(stamp);
       const values = at < past ? [view.close[at]] : [view.low[at - past], view.high[at - past]];

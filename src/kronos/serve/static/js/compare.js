@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { drawCompare } from "./charts.js";
 import { fill, h, icon, notice } from "./dom.js";
-import { decimalsOf, digits, integer, move, percent, price, wall } from "./format.js";
+import { decimalsOf, digits, integer, isDaily, move, percent, price, wall } from "./format.js";
 import { t } from "./i18n.js";
 import { problem } from "./problems.js";
 import { seriesTitle } from "./titles.js";
@@ -45,7 +45,13 @@ export function compareView(first, second) {
           "ul",
           { class: "legend" },
           items.map((item, at) =>
-            h("li", {}, h("span", { class: `mark ${at ? "other" : "ahead"}`, "aria-hidden": "true" }), h("b", {}, "AB"[at]), h("a", { href: `#/forecasts/${encodeURIComponent(item.id)}` }, seriesTitle(item))),
+            h(
+              "li",
+              {},
+              h("span", { class: `mark ${at ? "other" : "ahead"}`, "aria-hidden": "true" }),
+              h("b", {}, "AB"[at]),
+              h("a", { href: `#/forecasts/${encodeURIComponent(item.id)}` }, seriesTitle(item)),
+            ),
           ),
         ),
         frame,
@@ -72,13 +78,28 @@ function differences(items, results) {
     h(
       "table",
       { class: "pairs" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "unseen" }, t("compare.what"))), h("th", { scope: "col" }, "A"), h("th", { scope: "col" }, "B"))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, h("span", { class: "unseen" }, t("compare.what"))),
+          h("th", { scope: "col" }, "A"),
+          h("th", { scope: "col" }, "B"),
+        ),
+      ),
       h(
         "tbody",
         {},
         names.map((name) => {
           const values = columns.map((values) => values.get(name) ?? "–");
-          return h("tr", { class: values[0] === values[1] ? "" : "differs" }, h("th", { scope: "row" }, name), values.map((value) => h("td", {}, value)));
+          return h(
+            "tr",
+            { class: values[0] === values[1] ? "" : "differs" },
+            h("th", { scope: "row" }, name),
+            values.map((value) => h("td", {}, value)),
+          );
         }),
       ),
     ),
@@ -97,12 +118,18 @@ function column(item, result) {
   const values = new Map([
     [t("history.series"), item.symbol || item.bars_name],
     [t("history.mode"), t(`mode.${item.mode}.short`)],
-    [t("tile.last"), `${price(start, decimals)} · ${wall(result.history.timestamp.at(-1))}`],
+    [
+      t("tile.last"),
+      `${price(start, decimals)} · ${wall(result.history.timestamp.at(-1), isDaily(result.history.timestamp))}`,
+    ],
     [t("ask.model"), item.model],
     [t("ask.horizon"), integer(item.horizon)],
     [t("ask.num_samples"), integer(item.num_samples)],
     [t("ask.seed"), String(parameters.seed)],
-    ...["context_length", "temperature", "top_p", "top_k"].map((name) => [t(`ask.${name}`), String(parameters[name] ?? own)]),
+    ...["context_length", "temperature", "top_p", "top_k"].map((name) => [
+      t(`ask.${name}`),
+      String(parameters[name] ?? own),
+    ]),
     [t("compare.median"), `${price(middle, decimals)} (${move(middle / start - 1)})`],
     [t("tile.range"), `${price(close["0.05"][end], decimals)} – ${price(close["0.95"][end], decimals)}`],
     [t("tile.up"), percent(risk.prob_up[end], 0)],
@@ -113,7 +140,8 @@ function column(item, result) {
   if (comparison) {
     values.set("MAE", digits(comparison.mae));
     values.set("CRPS", digits(comparison.crps));
-    for (const share of [50, 80, 90]) values.set(t("compare.coverage.label", { n: share }), percent(comparison[`coverage_${share}`], 0));
+    for (const share of [50, 80, 90])
+      values.set(t("compare.coverage.label", { n: share }), percent(comparison[`coverage_${share}`], 0));
   }
   return values;
 }

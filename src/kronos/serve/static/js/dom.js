@@ -18,7 +18,9 @@ export function h(tag, props, ...children) {
 
 /** Append children: nodes, text, arrays of them. */
 export function put(element, ...children) {
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -105,7 +107,13 @@ export function errorState(title, text, ...actions) {
     "div",
     { class: "notice error", role: "alert" },
     icon("warning"),
-    h("div", {}, h("strong", {}, title), h("p", {}, text), actions.length > 0 && h("div", { class: "row" }, ...actions)),
+    h(
+      "div",
+      {},
+      h("strong", {}, title),
+      h("p", {}, text),
+      actions.length > 0 && h("div", { class: "row" }, ...actions),
+    ),
   );
 }
 

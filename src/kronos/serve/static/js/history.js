@@ -53,7 +53,8 @@ export function historyView() {
     try {
       answer = await api.forecasts(asked.page, SIZE, asked.q, asked.status);
     } catch (error) {
-      if (!stopped) fill(list, problem(error, t("history.unreadable"), h("button", { type: "button", onclick: load }, t("again"))));
+      if (!stopped)
+        fill(list, problem(error, t("history.unreadable"), h("button", { type: "button", onclick: load }, t("again"))));
       return;
     }
     if (stopped) return;
@@ -75,7 +76,12 @@ export function historyView() {
     const turn = (by, name, label) =>
       h(
         "button",
-        { type: "button", "aria-label": label, disabled: asked.page + by < 1 || asked.page + by > pages, onclick: () => ((asked.page += by), load()) },
+        {
+          type: "button",
+          "aria-label": label,
+          disabled: asked.page + by < 1 || asked.page + by > pages,
+          onclick: () => ((asked.page += by), load()),
+        },
         icon(name),
       );
     fill(
@@ -90,7 +96,12 @@ export function historyView() {
   }
 
   const nothingYet = () =>
-    emptyState("clock", t("history.empty"), t("history.empty.text"), h("a", { class: "button primary", href: "#/" }, t("history.first")));
+    emptyState(
+      "clock",
+      t("history.empty"),
+      t("history.empty.text"),
+      h("a", { class: "button primary", href: "#/" }, t("history.first")),
+    );
   const nothingFound = () => emptyState("clock", t("history.none"), t("history.none.text"));
 
   function table(items) {
@@ -99,7 +110,21 @@ export function historyView() {
       "table",
       { class: "history" },
       h("caption", { class: "unseen" }, t("nav.history")),
-      h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, h("span", { class: name === "pick" || name === "actions" ? "unseen" : "" }, t(`history.${name}`)))))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          names.map((name) =>
+            h(
+              "th",
+              { scope: "col" },
+              h("span", { class: name === "pick" || name === "actions" ? "unseen" : "" }, t(`history.${name}`)),
+            ),
+          ),
+        ),
+      ),
       h("tbody", {}, items.map(row)),
     );
   }
@@ -140,7 +165,13 @@ export function historyView() {
         "actions",
         h(
           "button",
-          { type: "button", class: "quiet", "aria-label": t("history.delete", { name }), "data-key": `delete-${item.id}`, onclick: () => remove(item, name) },
+          {
+            type: "button",
+            class: "quiet",
+            "aria-label": t("history.delete", { name }),
+            "data-key": `delete-${item.id}`,
+            onclick: () => remove(item, name),
+          },
           icon("trash"),
         ),
       ),
@@ -174,10 +205,24 @@ export function historyView() {
     const ready = picked.size === 2;
     fill(
       tray,
-      h("span", {}, ready ? `${seriesName(first)} · ${seriesName(second)}` : t("history.pick_one_more", { name: first ? seriesName(first) : "" })),
+      h(
+        "span",
+        {},
+        ready
+          ? `${seriesName(first)} · ${seriesName(second)}`
+          : t("history.pick_one_more", { name: first ? seriesName(first) : "" }),
+      ),
       h("button", { type: "button", onclick: () => (picked.clear(), load()) }, t("history.clear")),
       ready &&
-        h("a", { class: "button primary", href: `#/compare/${encodeURIComponent(first.id)}/${encodeURIComponent(second.id)}` }, icon("compare"), t("history.compare")),
+        h(
+          "a",
+          {
+            class: "button primary",
+            href: `#/compare/${encodeURIComponent(first.id)}/${encodeURIComponent(second.id)}`,
+          },
+          icon("compare"),
+          t("history.compare"),
+        ),
     );
   }
 
@@ -203,5 +248,8 @@ function outlook(item) {
   const summary = item.summary;
   if (!summary) return "–";
   const shift = summary.median_close / summary.last_close - 1;
-  return [h("span", { class: shift >= 0 ? "up" : "down" }, move(shift)), h("small", {}, t("history.up", { share: percent(summary.prob_up, 0) }))];
+  return [
+    h("span", { class: shift >= 0 ? "up" : "down" }, move(shift)),
+    h("small", {}, t("history.up", { share: percent(summary.prob_up, 0) })),
+  ];
 }

@@ -7,7 +7,10 @@ const INLINE = /(`[^`]+`)|\*\*([^*]+)\*\*|\*([^*\s][^*]*)\*|\[([^\]]*)\]\(([^()\
 
 /** Elements for a Markdown text: headings, paragraphs, lists, tables, code, emphasis and links. */
 export function markdown(text) {
-  const lines = text.replace(/\r\n?/g, "\n").replace(/^---\n[\s\S]*?\n---\n/, "").split("\n");
+  const lines = text
+    .replace(/\r\n?/g, "\n")
+    .replace(/^---\n[\s\S]*?\n---\n/, "")
+    .split("\n");
   const root = h("div", { class: "prose" });
   let at = 0;
   while (at < lines.length) {
@@ -32,7 +35,8 @@ function inline(text) {
     if (code) parts.push(h("code", {}, code.slice(1, -1)));
     else if (strong) parts.push(h("strong", {}, ...inline(strong)));
     else if (emphasis) parts.push(h("em", {}, emphasis));
-    else if (/^https?:\/\//.test(target)) parts.push(h("a", { href: target, target: "_blank", rel: "noopener noreferrer" }, label || target));
+    else if (/^https?:\/\//.test(target))
+      parts.push(h("a", { href: target, target: "_blank", rel: "noopener noreferrer" }, label || target));
     else parts.push(label);
     from = match.index + whole.length;
   }
@@ -54,14 +58,31 @@ function heading(lines, at) {
 }
 heading.starts = (lines, at) => /^#{1,6}\s+\S/.test(lines[at]);
 
-const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+const cells = (line) =>
+  line
+    .trim()
+    .replace(/^\||\|$/g, "")
+    .split("|")
+    .map((cell) => cell.trim());
 
 function table(lines, at) {
   let end = at + 2;
   while (end < lines.length && lines[end].trim().startsWith("|")) end += 1;
-  const row = (line, tag) => h("tr", {}, cells(line).map((cell) => h(tag, {}, ...inline(cell))));
+  const row = (line, tag) =>
+    h(
+      "tr",
+      {},
+      cells(line).map((cell) => h(cell ? tag : "td", {}, ...inline(cell))),
+    );
   const body = lines.slice(at + 2, end).map((line) => row(line, "td"));
-  return [h("div", { class: "scroll", tabindex: "0" }, h("table", {}, h("thead", {}, row(lines[at], "th")), h("tbody", {}, body))), end];
+  return [
+    h(
+      "div",
+      { class: "scroll", tabindex: "0" },
+      h("table", {}, h("thead", {}, row(lines[at], "th")), h("tbody", {}, body)),
+    ),
+    end,
+  ];
 }
 table.starts = (lines, at) => lines[at].trim().startsWith("|") && /^\|?[\s:|-]+\|?$/.test((lines[at + 1] ?? "").trim());
 
@@ -77,12 +98,24 @@ function list(lines, at) {
     end += 1;
   }
   const ordered = /^\s*\d/.test(lines[at]);
-  return [h(ordered ? "ol" : "ul", {}, items.map((item) => h("li", {}, ...inline(item)))), end];
+  return [
+    h(
+      ordered ? "ol" : "ul",
+      {},
+      items.map((item) => h("li", {}, ...inline(item))),
+    ),
+    end,
+  ];
 }
 list.starts = (lines, at) => ITEM.test(lines[at]);
 
 function paragraph(lines, at) {
   let end = at;
-  while (end < lines.length && lines[end].trim() && (end === at || ![fence, heading, list].some((read) => read.starts(lines, end)))) end += 1;
+  while (
+    end < lines.length &&
+    lines[end].trim() &&
+    (end === at || ![fence, heading, list].some((read) => read.starts(lines, end)))
+  )
+    end += 1;
   return [h("p", {}, ...inline(lines.slice(at, end).join(" "))), end];
 }

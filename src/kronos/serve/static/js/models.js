@@ -23,7 +23,8 @@ export function modelsView(id) {
     try {
       state.models = await api.models();
     } catch (error) {
-      if (!stopped) fill(list, problem(error, t("models.unreadable"), h("button", { type: "button", onclick: load }, t("again"))));
+      if (!stopped)
+        fill(list, problem(error, t("models.unreadable"), h("button", { type: "button", onclick: load }, t("again"))));
       return;
     }
     if (stopped) return;
@@ -59,15 +60,25 @@ export function modelsView(id) {
         devices.map((name) => h("option", { value: name, selected: name === item.device }, name)),
       );
     const act = (name, action) =>
-      h("button", { type: "button", "data-key": `act-${item.id}`, "data-act": name, onclick: () => change(action) }, t(`models.${name}`));
-    const button = {
-      loaded: () => act("unload", () => api.unload(item.id)),
-      loading: () => h("button", { type: "button", disabled: true }, t("model.state.loading")),
-    }[item.state] ?? (() => act("load", () => api.load(item.id, select ? select.value : null)));
+      h(
+        "button",
+        { type: "button", "data-key": `act-${item.id}`, "data-act": name, onclick: () => change(action) },
+        t(`models.${name}`),
+      );
+    const button =
+      {
+        loaded: () => act("unload", () => api.unload(item.id)),
+        loading: () => h("button", { type: "button", disabled: true }, t("model.state.loading")),
+      }[item.state] ?? (() => act("load", () => api.load(item.id, select ? select.value : null)));
     return h(
       "article",
       { class: `card model ${item.id === id ? "current" : ""}` },
-      h("header", {}, h("h2", {}, item.name), h("span", { class: `status ${item.state}` }, t(`model.state.${item.state}`))),
+      h(
+        "header",
+        {},
+        h("h2", {}, item.name),
+        h("span", { class: `status ${item.state}` }, t(`model.state.${item.state}`)),
+      ),
       h("p", { class: "hint" }, t(`models.kind.${item.kind}`)),
       h(
         "dl",
@@ -78,7 +89,13 @@ export function modelsView(id) {
         fact(t("ask.device"), item.device ?? "–"),
       ),
       item.error && h("p", { class: "wrong" }, typeof item.error === "string" ? item.error : item.error.message),
-      h("div", { class: "row" }, item.state !== "loaded" && item.state !== "loading" && select, button(), h("a", { class: "button", href: `#/models/${encodeURIComponent(item.id)}` }, t("models.card"))),
+      h(
+        "div",
+        { class: "row" },
+        item.state !== "loaded" && item.state !== "loading" && select,
+        button(),
+        h("a", { class: "button", href: `#/models/${encodeURIComponent(item.id)}` }, t("models.card")),
+      ),
     );
   }
 
@@ -99,7 +116,8 @@ export function modelsView(id) {
       fill(
         card,
         h("h2", { class: "eyebrow" }, `${t("models.card")} · ${item.name}`),
-        item.training_cutoff && h("p", { class: "hint" }, t("models.cutoff", { stamp: item.training_cutoff.slice(0, 10) })),
+        item.training_cutoff &&
+          h("p", { class: "hint" }, t("models.cutoff", { stamp: item.training_cutoff.slice(0, 10) })),
         item.card ? markdown(item.card) : h("p", {}, t("models.card.none")),
       );
     } catch (error) {

@@ -13,7 +13,14 @@ export function overview(values, { range, nameOf, onRange }) {
   const bounds = { from: 0, to: count - 1 };
   const pane = h("div", { class: "window" });
   const handles = { from: handle("from"), to: handle("to") };
-  const element = h("div", { class: "overview", role: "group", "aria-label": t("chart.range") }, sketch(values), pane, handles.from, handles.to);
+  const element = h(
+    "div",
+    { class: "overview", role: "group", "aria-label": t("chart.range") },
+    sketch(values),
+    pane,
+    handles.from,
+    handles.to,
+  );
 
   function handle(side) {
     return h("div", {
@@ -54,7 +61,10 @@ export function overview(values, { range, nameOf, onRange }) {
     const right = (100 * (bounds.to + 1)) / count;
     pane.style.left = `${left}%`;
     pane.style.width = `${right - left}%`;
-    for (const [side, place] of [["from", left], ["to", right]]) {
+    for (const [side, place] of [
+      ["from", left],
+      ["to", right],
+    ]) {
       handles[side].style.left = `${place}%`;
       handles[side].setAttribute("aria-valuenow", String(Math.round(bounds[side])));
       handles[side].setAttribute("aria-valuetext", nameOf(Math.round(bounds[side])));

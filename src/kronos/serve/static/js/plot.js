@@ -36,7 +36,20 @@ function quietStyles() {
   }
 }
 
-const COLOURS = ["up", "down", "ahead", "other", "ink", "soft", "grid", "fan-90", "fan-80", "fan-50", "other-fan", "path"];
+const COLOURS = [
+  "up",
+  "down",
+  "ahead",
+  "other",
+  "ink",
+  "soft",
+  "grid",
+  "fan-90",
+  "fan-80",
+  "fan-50",
+  "other-fan",
+  "path",
+];
 
 /** The colours of the present theme, from the style sheet: the one place where they are written. */
 export function palette() {

@@ -12,26 +12,20 @@ export function progressCard(item, { onEnd }) {
   const bar = h("progress", { max: 1, "aria-label": t("run.progress") });
   const detail = h("p", { class: "hint" });
   const cancel = h("button", { type: "button", id: "cancel-run", onclick: stopIt }, t("run.cancel"));
-  let told = -1;
-  let asking = null;
-  let running = item.status !== "queued";
+  let told = -1; // quarters that were announced
 
-  function update({ done, total, eta_seconds: left, queue_position: place, status }) {
-    if (status === "running" || done > 0) running = true;
-    if (!running) {
+  function update({ done, total, eta_seconds: left, queue_position: place }) {
+    detail.textContent = "";
+    if (Number.isInteger(place) || !total) {
       bar.removeAttribute("value");
-      state.textContent = place > 0 ? t("run.queued", { n: place }) : t("run.next");
-      return;
-    }
-    if (!total) {
-      bar.removeAttribute("value");
-      state.textContent = t("run.starting");
+      state.textContent = place > 0 ? t("run.queued", { n: place }) : t(place === 0 ? "run.next" : "run.starting");
       return;
     }
     bar.value = done / total;
     state.textContent = t("run.running", { share: Math.floor((100 * done) / total) });
-    const rest = left === null || left === undefined ? "" : t("run.left", { time: duration(left) });
-    detail.textContent = [t("run.steps", { done: integer(done), total: integer(total) }), rest].filter(Boolean).join(" · ");
+    const rest = Number.isFinite(left) ? t("run.left", { time: duration(left) }) : "";
+    const steps = t("run.steps", { done: integer(done), total: integer(total) });
+    detail.textContent = [steps, rest].filter(Boolean).join(" · ");
     const quarter = Math.floor((4 * done) / total);
     if (quarter > told) announce(`${state.textContent} ${rest}`);
     told = Math.max(told, quarter);
@@ -50,42 +44,23 @@ export function progressCard(item, { onEnd }) {
     }
   }
 
+  let over = false;
   function end(final) {
+    if (over) return;
+    over = true;
     stop();
     announce(t(`status.${final.status}`));
     onEnd(final);
   }
 
-  // A place in the queue is no event: it is asked for until the work begins.
-  async function askPlace() {
-    if (running) return;
-    try {
-      const now = await api.status(item.id);
-      if (!running && !FINAL.includes(now.status)) update({ ...now.progress, ...now });
-    } catch {
-      // The line itself is watched by follow().
-    }
-    if (!running && asking !== null) asking = setTimeout(askPlace, 2000);
-  }
-
-  const unfollow = follow(item.id, {
-    onProgress: (progress) => {
-      if (progress.status === undefined) running = true;
-      update(progress);
-    },
+  const stop = follow(item.id, {
+    onProgress: update,
     onEnd: end,
     onLost: (lost) => {
       if (lost) detail.textContent = t("run.lost");
     },
   });
-  function stop() {
-    unfollow();
-    clearTimeout(asking);
-    asking = null;
-  }
-
-  update({ ...item.progress, ...item });
-  asking = setTimeout(askPlace, 1000);
+  update({ ...item.progress, queue_position: item.queue_position });
   const element = h(
     "section",
     { class: "card running", "aria-labelledby": "running-title" },

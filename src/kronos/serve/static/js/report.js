@@ -7,10 +7,13 @@ import { known, t } from "./i18n.js";
 /** The report of a series: facts, warnings, the first and last rows. */
 export function reportCard({ report, preview, candles }) {
   const daily = isDaily(candles.timestamp);
-  const rows = report.rows_read && report.rows_read !== report.rows
-    ? t("report.rows_of", { n: integer(report.rows), all: integer(report.rows_read) })
-    : integer(report.rows);
-  const zone = report.timezone ?? (report.timezone_guess ? t("report.guess", { zone: report.timezone_guess }) : t("report.as_written"));
+  const rows =
+    report.rows_read && report.rows_read !== report.rows
+      ? t("report.rows_of", { n: integer(report.rows), all: integer(report.rows_read) })
+      : integer(report.rows);
+  const zone =
+    report.timezone ??
+    (report.timezone_guess ? t("report.guess", { zone: report.timezone_guess }) : t("report.as_written"));
   const facts = [
     [t("report.layout"), report.layout],
     [t("report.symbol"), report.symbol ?? t("report.none")],
@@ -27,7 +30,11 @@ export function reportCard({ report, preview, candles }) {
     { class: "card report", "aria-labelledby": "report-title" },
     h("h2", { id: "report-title" }, t("report.title")),
     verdict(report),
-    h("dl", { class: "facts" }, facts.map(([name, value]) => fact(name, value))),
+    h(
+      "dl",
+      { class: "facts" },
+      facts.map(([name, value]) => fact(name, value)),
+    ),
     findings(report),
     preview?.length > 0 && h("details", {}, h("summary", {}, t("report.preview")), previewTable(preview, daily)),
   );
@@ -60,11 +67,17 @@ function findings(report) {
           known(`defect.${name}`) ? t(`defect.${name}`) : text,
           column ? ` · ${column}` : "",
           example ? ` · ${example}` : "",
-          h("small", {}, t("report.where", { n: count, count: integer(count), rows: rows?.slice(0, 5).join(", ") || "–" })),
+          h(
+            "small",
+            {},
+            t("report.where", { n: count, count: integer(count), rows: rows?.slice(0, 5).join(", ") || "–" }),
+          ),
         ),
       ),
     ),
-    (report.notes ?? []).map((note) => h("li", {}, h("span", { class: "tag" }, t("report.note")), h("span", {}, noteText(note)))),
+    (report.notes ?? []).map((note) =>
+      h("li", {}, h("span", { class: "tag" }, t("report.note")), h("span", {}, noteText(note))),
+    ),
   );
 }
 
@@ -87,11 +100,25 @@ function previewTable(rows, daily) {
     h(
       "table",
       {},
-      h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, t(`col.${name}`))))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          names.map((name) => h("th", { scope: "col" }, t(`col.${name}`))),
+        ),
+      ),
       h(
         "tbody",
         {},
-        rows.map((row) => h("tr", {}, names.map((name) => h("td", {}, cell(name, row[name]))))),
+        rows.map((row) =>
+          h(
+            "tr",
+            {},
+            names.map((name) => h("td", {}, cell(name, row[name]))),
+          ),
+        ),
       ),
     ),
   );

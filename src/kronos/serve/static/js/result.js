@@ -61,7 +61,13 @@ export function resultView(item, result, actions) {
     h(
       "div",
       { class: "result-body" },
-      h("section", { class: "card chart-card", "aria-label": t("chart.title") }, readout, frame, layerChoice(layers, result, toggle)),
+      h(
+        "section",
+        { class: "card chart-card", "aria-label": t("chart.title") },
+        readout,
+        frame,
+        layerChoice(layers, result, toggle),
+      ),
       h(
         "div",
         { class: "result-side" },
@@ -105,11 +111,23 @@ function tiles(result, scene) {
   const shift = middle / scene.start - 1;
   const shown = [
     [t("tile.last"), price(scene.start, scene.decimals), wall(scene.stamps[scene.from - 1], scene.daily)],
-    [t("tile.median", { n: end + 1 }), price(middle, scene.decimals), h("span", { class: shift >= 0 ? "up" : "down" }, move(shift))],
-    [t("tile.range"), `${price(close["0.05"][end], scene.decimals)} – ${price(close["0.95"][end], scene.decimals)}`, t("tile.range.hint")],
+    [
+      t("tile.median", { n: end + 1 }),
+      price(middle, scene.decimals),
+      h("span", { class: shift >= 0 ? "up" : "down" }, move(shift)),
+    ],
+    [
+      t("tile.range"),
+      `${price(close["0.05"][end], scene.decimals)} – ${price(close["0.95"][end], scene.decimals)}`,
+      t("tile.range.hint"),
+    ],
     [t("tile.up"), percent(result.risk.prob_up[end], 0), t("tile.up.hint")],
   ];
-  return h("dl", { class: "tiles" }, shown.map(([name, value, hint]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, hint)))));
+  return h(
+    "dl",
+    { class: "tiles" },
+    shown.map(([name, value, hint]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, hint)))),
+  );
 }
 
 /** What stands above the chart for the bar under the pointer, or for the end of the forecast. */
@@ -118,7 +136,8 @@ function reading(result, scene, at) {
   const place = at ?? scene.stamps.length - 1;
   const pair = (name, value) => h("span", {}, h("b", {}, name), value);
   const stamp = h("span", { class: "when" }, wall(scene.stamps[place], scene.daily));
-  if (place < scene.from) return [stamp, ...ohlc(result.history, place, decimals).map(([name, value]) => pair(name, value))];
+  if (place < scene.from)
+    return [stamp, ...ohlc(result.history, place, decimals).map(([name, value]) => pair(name, value))];
   const step = place - scene.from;
   const close = result.quantiles.close;
   const parts = [
@@ -126,10 +145,13 @@ function reading(result, scene, at) {
     h("span", { class: "ahead" }, h("b", {}, t("chart.median")), price(result.median.close[step], decimals)),
     ...FAN.toReversed()
       .filter(({ share }) => share !== 80)
-      .map(({ share, low, high }) => pair(`${share}%`, `${price(close[low][step], decimals)} – ${price(close[high][step], decimals)}`)),
+      .map(({ share, low, high }) =>
+        pair(`${share}%`, `${price(close[low][step], decimals)} – ${price(close[high][step], decimals)}`),
+      ),
     pair(t("tile.up"), percent(result.risk.prob_up[step], 0)),
   ];
-  if (result.truth?.close[step] !== undefined) parts.push(pair(t("chart.truth"), price(result.truth.close[step], decimals)));
+  if (result.truth?.close[step] !== undefined)
+    parts.push(pair(t("chart.truth"), price(result.truth.close[step], decimals)));
   if (scene.volumes) parts.push(pair(t("col.volume"), compact(result.median.volume[step])));
   return parts;
 }
@@ -147,7 +169,12 @@ function layerChoice(layers, result, toggle) {
     h(
       "label",
       { class: "layer" },
-      h("input", { type: "checkbox", checked: layers[name], "data-layer": name, onchange: (event) => toggle(name, event.target.checked) }),
+      h("input", {
+        type: "checkbox",
+        checked: layers[name],
+        "data-layer": name,
+        onchange: (event) => toggle(name, event.target.checked),
+      }),
       h("span", { class: `mark ${mark}`, "aria-hidden": "true" }),
       label,
     );
@@ -181,22 +208,47 @@ function barsTable(result, scene) {
     return price(result.median[name][step], decimals);
   };
   const row = (step) =>
-    h("tr", {}, names.map((name, at) => h(at === 0 ? "th" : "td", at === 0 ? { scope: "row" } : {}, cell(name, step))));
-  const showRows = (count) => fill(body, Array.from({ length: count }, (_, step) => row(step)));
+    h(
+      "tr",
+      {},
+      names.map((name, at) => h(at === 0 ? "th" : "td", at === 0 ? { scope: "row" } : {}, cell(name, step))),
+    );
+  const showRows = (count) =>
+    fill(
+      body,
+      Array.from({ length: count }, (_, step) => row(step)),
+    );
   const total = result.timestamps.length;
   showRows(Math.min(total, FIRST_ROWS));
   const more =
     total > FIRST_ROWS &&
-    h("button", { type: "button", class: "plain", onclick: () => (showRows(total), more.remove()) }, t("table.all", { n: total }));
+    h(
+      "button",
+      { type: "button", class: "plain", onclick: () => (showRows(total), more.remove()) },
+      t("table.all", { n: total }),
+    );
   return h(
     "section",
-    { class: "card", "aria-labelledby": "table-title" },
+    { class: "card" },
     h("h2", { id: "table-title" }, t("table.title")),
     h("p", { class: "hint" }, t("table.hint")),
     h(
       "div",
       { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "table-title" },
-      h("table", { class: "bars" }, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, t(`table.${name}`))))), body),
+      h(
+        "table",
+        { class: "bars" },
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            names.map((name) => h("th", { scope: "col" }, t(`table.${name}`))),
+          ),
+        ),
+        body,
+      ),
     ),
     more,
   );
@@ -211,13 +263,23 @@ function exportCard(item, { onAdopt, onDelete }) {
       "div",
       { class: "exports" },
       FORMATS.map((format) =>
-        h("a", { class: "button", href: api.downloadUrl(item.id, format), download: "" }, icon("download"), t(`export.${format}`)),
+        h(
+          "a",
+          { class: "button", href: api.downloadUrl(item.id, format), download: "" },
+          icon("download"),
+          t(`export.${format}`),
+        ),
       ),
     ),
     h(
       "div",
       { class: "exports" },
-      h("button", { type: "button", id: "copy-link", onclick: () => copyLink(item.id) }, icon("link"), t("export.link")),
+      h(
+        "button",
+        { type: "button", id: "copy-link", onclick: () => copyLink(item.id) },
+        icon("link"),
+        t("export.link"),
+      ),
       h("button", { type: "button", onclick: () => onAdopt(item) }, icon("reset"), t("export.adopt")),
       h("button", { type: "button", class: "quiet-danger", onclick: () => onDelete(item) }, icon("trash"), t("delete")),
     ),
@@ -244,7 +306,10 @@ function settingsCard(item, result) {
     [t("set.context"), integer(metadata.context_length ?? parameters.context_length ?? null)],
     [t("ask.model"), parameters.model],
     [t("ask.num_samples"), integer(parameters.num_samples)],
-    ...["temperature", "top_p", "top_k"].map((name) => [t(`ask.${name}`), digits(metadata.settings?.[name] ?? parameters[name])]),
+    ...["temperature", "top_p", "top_k"].map((name) => [
+      t(`ask.${name}`),
+      digits(metadata.settings?.[name] ?? parameters[name]),
+    ]),
     [t("ask.seed"), String(parameters.seed)],
     [t("set.created"), moment(item.created)],
     [t("set.seconds"), metadata.seconds ? `${Number(metadata.seconds).toFixed(1)} s` : "–"],
@@ -253,8 +318,17 @@ function settingsCard(item, result) {
     "section",
     { class: "card", "aria-labelledby": "settings-title" },
     h("h2", { id: "settings-title" }, t("set.title")),
-    h("dl", { class: "facts narrow" }, facts.map(([name, value]) => fact(name, value))),
-    result.warnings?.length > 0 && h("ul", { class: "hint notes" }, result.warnings.map((text) => h("li", {}, noteText(text)))),
+    h(
+      "dl",
+      { class: "facts narrow" },
+      facts.map(([name, value]) => fact(name, value)),
+    ),
+    result.warnings?.length > 0 &&
+      h(
+        "ul",
+        { class: "hint notes" },
+        result.warnings.map((text) => h("li", {}, noteText(text))),
+      ),
   );
 }
 

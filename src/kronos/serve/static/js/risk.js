@@ -5,7 +5,7 @@ import { digits, move, percent, price, wall } from "./format.js";
 import { t } from "./i18n.js";
 
 function measure(name, value, text) {
-  return h("div", { class: "measure" }, h("dt", {}, name), h("dd", {}, value), h("p", { class: "hint" }, text));
+  return h("div", { class: "measure" }, h("dt", {}, name), h("dd", {}, value), h("dd", { class: "hint" }, text));
 }
 
 export function riskCard(result, scene) {
@@ -22,7 +22,11 @@ export function riskCard(result, scene) {
     h(
       "dl",
       {},
-      measure(t("risk.var"), percent(risk.value_at_risk_95, 2), t("risk.var.text", { value: percent(risk.value_at_risk_95, 2) })),
+      measure(
+        t("risk.var"),
+        percent(risk.value_at_risk_95, 2),
+        t("risk.var.text", { value: percent(risk.value_at_risk_95, 2) }),
+      ),
       measure(t("risk.es"), percent(risk.expected_shortfall_95, 2), t("risk.es.text")),
       measure(t("risk.range"), `${lowText} – ${highText}`, t("risk.range.text", { low: away(low), high: away(high) })),
       measure(t("risk.vol"), percent(risk.realized_volatility, 2), t("risk.vol.text")),
@@ -52,14 +56,31 @@ function chances(shares, scene, stamps) {
   const line = drawn("line", { x1: 0, x2: width, y1: half, y2: half, class: "even" });
   const picture = drawn(
     "svg",
-    { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label, class: "chances" },
+    {
+      viewBox: `0 0 ${width} ${height}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": label,
+      class: "chances",
+    },
     ...bars,
     line,
   );
   return [
-    h("div", { class: "scale", "aria-hidden": "true" }, h("span", {}, percent(0.5 + reach, 0)), h("span", {}, "50%"), h("span", {}, percent(0.5 - reach, 0))),
+    h(
+      "div",
+      { class: "scale", "aria-hidden": "true" },
+      h("span", {}, percent(0.5 + reach, 0)),
+      h("span", {}, "50%"),
+      h("span", {}, percent(0.5 - reach, 0)),
+    ),
     picture,
-    h("div", { class: "span", "aria-hidden": "true" }, h("span", {}, wall(stamps[0], scene.daily)), h("span", {}, wall(stamps[end], scene.daily))),
+    h(
+      "div",
+      { class: "span", "aria-hidden": "true" },
+      h("span", {}, wall(stamps[0], scene.daily)),
+      h("span", {}, wall(stamps[end], scene.daily)),
+    ),
   ];
 }
 
@@ -79,16 +100,31 @@ export function comparisonCard(result, scene) {
     h(
       "dl",
       {},
-      measure(t("compare.actual"), price(real, scene.decimals), t("compare.actual.text", { move: move(real / scene.start - 1), median: move(result.median.close[last] / scene.start - 1) })),
+      measure(
+        t("compare.actual"),
+        price(real, scene.decimals),
+        t("compare.actual.text", {
+          move: move(real / scene.start - 1),
+          median: move(result.median.close[last] / scene.start - 1),
+        }),
+      ),
       measure(t("compare.direction"), verdict(score.direction_hit), t("compare.direction.text")),
       measure("MAE", digits(score.mae), t("compare.mae.text", { share: percent(score.mae / scene.start, 2) })),
-      measure("CRPS", digits(score.crps), t(better ? "compare.crps.better" : "compare.crps.worse", { naive: digits(score.crps_last_close) })),
+      measure(
+        "CRPS",
+        digits(score.crps),
+        t(better ? "compare.crps.better" : "compare.crps.worse", { naive: digits(score.crps_last_close) }),
+      ),
       h(
         "div",
         { class: "measure" },
         h("dt", {}, t("compare.coverage")),
-        h("dd", { class: "coverages" }, [50, 80, 90].map((share) => coverage(share, score[`coverage_${share}`]))),
-        h("p", { class: "hint" }, t("compare.coverage.text")),
+        h(
+          "dd",
+          { class: "coverages" },
+          [50, 80, 90].map((share) => coverage(share, score[`coverage_${share}`])),
+        ),
+        h("dd", { class: "hint" }, t("compare.coverage.text")),
       ),
     ),
   );

@@ -45,7 +45,8 @@ export function chosenModel() {
 export function limitsOf(name) {
   const limits = LIMITS[name];
   if (name === "context_length") return { ...limits, max: chosenModel()?.context ?? limits.max };
-  if (name === "num_samples") return { ...limits, max: Math.min(limits.max, Math.floor(MOST_PATH_BARS / state.ask.horizon)) };
+  if (name === "num_samples")
+    return { ...limits, max: Math.min(limits.max, Math.floor(MOST_PATH_BARS / state.ask.horizon)) };
   return limits;
 }
 

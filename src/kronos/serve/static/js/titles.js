@@ -8,7 +8,10 @@ export function seriesTitle(item) {
   const cutoff = item.parameters?.cutoff;
   const what =
     item.mode === "replay" && cutoff
-      ? t("title.replay", { stamp: wall(cutoff, cutoff.length === 10 || cutoff.slice(11, 16) === "00:00"), n: item.horizon })
+      ? t("title.replay", {
+          stamp: wall(cutoff, cutoff.length === 10 || cutoff.slice(11, 16) === "00:00"),
+          n: item.horizon,
+        })
       : item.mode === "replay"
         ? t("title.replay_short", { n: item.horizon })
         : t("title.forecast", { n: item.horizon });

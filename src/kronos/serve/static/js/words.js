@@ -62,6 +62,7 @@ export const WORDS = {
   "bars.option.epoch": ["Unit of numeric times", "数字时间单位"],
   "bars.option.encoding": ["Text encoding", "文字编码"],
   "bars.option.dayfirst": ["Dates begin with the day (31/12/2024)", "日期以日开头（31/12/2024）"],
+  "bars.option.on_defect": ["Leave out defective rows", "跳过有问题的行"],
   "bars.remove": ["Delete {name}", "删除 {name}"],
   "bars.remove.title": ["Delete {name}?", "删除 {name}？"],
   "bars.remove.text": [
@@ -69,7 +70,10 @@ export const WORDS = {
     "文件将从服务器移除，已生成的预测会保留。",
   ],
   "bars.empty": ["No bars yet", "还没有行情数据"],
-  "bars.empty.text": ["Drop a file with a time column and open, high, low, close.", "请拖入含时间、开盘、最高、最低、收盘列的文件。"],
+  "bars.empty.text": [
+    "Drop a file with a time column and open, high, low, close.",
+    "请拖入含时间、开盘、最高、最低、收盘列的文件。",
+  ],
 
   "chart.title": ["Chart", "图表"],
   "chart.label": [
@@ -82,6 +86,7 @@ export const WORDS = {
     "点击任一K线设定截止点：模型看不到其右侧的数据。",
   ],
   "chart.earlier": ["Earlier bars", "加载更早"],
+  "chart.latest": ["Latest bars", "回到最新"],
   "chart.zoom": ["Bars shown", "显示范围"],
   "chart.zoom.n": ["{n}", "{n} 根"],
   "chart.zoom.all": ["All", "全部"],
@@ -121,16 +126,31 @@ export const WORDS = {
   "ask.cutoff.back": ["One bar earlier", "前一根"],
   "ask.cutoff.forth": ["One bar later", "后一根"],
   "ask.cutoff.hint": ["The last bar that the model may see.", "模型能看到的最后一根K线。"],
-  "ask.cutoff.enough": ["The model sees bars up to {stamp}; what followed is drawn over the forecast.", "模型只看到 {stamp} 及之前的K线，之后的实际走势会叠加在预测上。"],
-  "ask.cutoff.few": ["Only {n} bars follow {stamp}; the comparison ends with them.", "{stamp} 之后只有 {n} 根K线，仅对比这一部分。"],
-  "ask.cutoff.few.one": ["Only one bar follows {stamp}; the comparison ends with it.", "{stamp} 之后只有 1 根K线，仅对比这一根。"],
-  "ask.cutoff.none": ["Nothing follows {stamp}: choose an earlier bar to compare.", "{stamp} 之后没有数据可供对比，请选择更早的K线。"],
+  "ask.cutoff.enough": [
+    "The model sees bars up to {stamp}; what followed is drawn over the forecast.",
+    "模型只看到 {stamp} 及之前的K线，之后的实际走势会叠加在预测上。",
+  ],
+  "ask.cutoff.few": [
+    "Only {n} bars follow {stamp}; the comparison ends with them.",
+    "{stamp} 之后只有 {n} 根K线，仅对比这一部分。",
+  ],
+  "ask.cutoff.few.one": [
+    "Only one bar follows {stamp}; the comparison ends with it.",
+    "{stamp} 之后只有 1 根K线，仅对比这一根。",
+  ],
+  "ask.cutoff.none": [
+    "Nothing follows {stamp}: choose an earlier bar to compare.",
+    "{stamp} 之后没有数据可供对比，请选择更早的K线。",
+  ],
   "ask.horizon": ["Horizon", "预测长度"],
   "ask.horizon.hint": ["How many bars ahead to forecast.", "向前预测多少根K线。"],
   "ask.horizon.span": ["{n} bars of {unit} each.", "共 {n} 根{unit}。"],
   "ask.horizon.span.one": ["One bar of {unit}.", "1 根{unit}。"],
   "ask.num_samples": ["Paths", "路径数"],
-  "ask.num_samples.hint": ["How many possible futures to draw: more make the fan smoother, and take longer.", "模拟多少种可能的未来：越多区间越平滑，耗时也越长。"],
+  "ask.num_samples.hint": [
+    "How many possible futures to draw: more make the fan smoother, and take longer.",
+    "模拟多少种可能的未来：越多区间越平滑，耗时也越长。",
+  ],
   "ask.model": ["Model", "模型"],
   "ask.model.hint": ["Which network makes the forecast.", "使用哪个模型进行预测。"],
   "ask.model.download": ["downloaded at its first use {size}", "首次使用时下载{size}"],
@@ -141,15 +161,27 @@ export const WORDS = {
   "ask.device.hint": ["Where the model runs; a GPU is faster.", "模型运行的位置，GPU 更快。"],
   "ask.calendar": ["Calendar", "交易日历"],
   "ask.calendar.auto": ["Recognise from the bars", "根据数据识别"],
-  "ask.calendar.hint": ["Decides when the next bars fall, so that none lands on a holiday.", "决定未来K线的时间，避开休市日。"],
+  "ask.calendar.hint": [
+    "Decides when the next bars fall, so that none lands on a holiday.",
+    "决定未来K线的时间，避开休市日。",
+  ],
   "ask.context_length": ["Context", "参考长度"],
   "ask.context_length.hint": ["How many of the last bars the model reads.", "模型读取最近多少根K线。"],
   "ask.temperature": ["Temperature", "温度"],
-  "ask.temperature.hint": ["Above 1 the paths spread wider, below 1 they stay closer together.", "大于 1 时路径更分散，小于 1 时更集中。"],
+  "ask.temperature.hint": [
+    "Above 1 the paths spread wider, below 1 they stay closer together.",
+    "大于 1 时路径更分散，小于 1 时更集中。",
+  ],
   "ask.top_p": ["Top-p", "Top-p"],
-  "ask.top_p.hint": ["Keeps the likeliest moves that make up this share; 1 keeps all.", "只保留累计概率达到该比例的走势，1 表示全部保留。"],
+  "ask.top_p.hint": [
+    "Keeps the likeliest moves that make up this share; 1 keeps all.",
+    "只保留累计概率达到该比例的走势，1 表示全部保留。",
+  ],
   "ask.top_k": ["Top-k", "Top-k"],
-  "ask.top_k.hint": ["Keeps this many of the likeliest moves at each step; 0 keeps all.", "每一步只保留概率最高的若干种走势，0 表示全部保留。"],
+  "ask.top_k.hint": [
+    "Keeps this many of the likeliest moves at each step; 0 keeps all.",
+    "每一步只保留概率最高的若干种走势，0 表示全部保留。",
+  ],
   "ask.seed": ["Seed", "随机种子"],
   "ask.seed.hint": ["The same seed gives the same paths again.", "相同的种子会得到相同的路径。"],
   "ask.run.forecast": ["Forecast", "开始预测"],
@@ -157,7 +189,10 @@ export const WORDS = {
   "ask.wrong.empty": ["Enter a number.", "请输入数字。"],
   "ask.wrong.number": ["This is not a number.", "请输入有效的数字。"],
   "ask.wrong.whole": ["Enter a whole number.", "请输入整数。"],
-  "ask.wrong.num_samples": ["With this horizon at most {max} paths can be drawn at once.", "按当前预测长度，一次最多模拟 {max} 条路径。"],
+  "ask.wrong.num_samples": [
+    "With this horizon at most {max} paths can be drawn at once.",
+    "按当前预测长度，一次最多模拟 {max} 条路径。",
+  ],
   "ask.wrong.context_length": ["This model reads at most {max} bars.", "该模型最多读取 {max} 根K线。"],
   "ask.wrong.range": ["Enter a number from {min} to {max}.", "请输入 {min} 到 {max} 之间的数。"],
 

@@ -1,28 +1,26 @@
 // The room where one works: bars and settings at the side, the chart or a result in the middle.
 
 import { api, FINAL } from "./api.js";
-import { acceptDrops, barsPanel } from "./bars.js";
 import { askPanel } from "./ask.js";
-import { cutoffShapes, drawBars } from "./charts.js";
+import { acceptDrops, barsPanel } from "./bars.js";
+import { barsView } from "./barsview.js";
 import { announce, confirmed, emptyState, fill, h, toast } from "./dom.js";
-import { decimalsOf, frequency, integer, isDaily, wall } from "./format.js";
+import { integer } from "./format.js";
 import { t } from "./i18n.js";
-import { loadPlotly, show } from "./plot.js";
 import { problem } from "./problems.js";
 import { progressCard } from "./progress.js";
-import { reportCard } from "./report.js";
-import { endedView, ohlc, resultView } from "./result.js";
-import { adopt, chosenModel, cutoffPosition, defaultCutoff, MOST_CANDLES, request, state } from "./state.js";
+import { endedView, resultView } from "./result.js";
+import { adopt, chosenModel, defaultCutoff, MOST_CANDLES, request, state } from "./state.js";
 
 export function workspace() {
   const centre = h("div", { class: "centre", id: "centre" });
   let shownForecast = null; // id of the forecast in the middle
   let progress = null;
-  let host = null; // the chart of the bars
   let turn = 0; // tells answers that come too late
 
   const bars = barsPanel({ onChoose: choose, onRemoved: chooseFirst });
   const ask = askPanel({ onSubmit: run, onCutoff: markCutoff });
+  const view = barsView(centre, { onCutoff: () => ask.update() });
   const element = h("div", { class: "workspace" }, bars.element, centre, ask.element);
   const stopDrops = acceptDrops((file) => bars.send(file));
 
@@ -30,7 +28,8 @@ export function workspace() {
 
   async function choose(id, symbol) {
     const mine = (turn += 1);
-    const found = await series(id, symbol);
+    element.classList.add("waiting");
+    const found = await series(id, symbol).finally(() => element.classList.remove("waiting"));
     if (mine !== turn) return;
     state.chosen = found;
     const { candles, item } = found;
@@ -61,10 +60,18 @@ export function workspace() {
     const samples = state.bars?.filter((item) => item.source === "sample") ?? [];
     const first = samples.find((item) => item.name === "sp500") ?? samples[0] ?? state.bars?.[0];
     if (first) {
+      fill(centre, h("p", { class: "loading" }, t("loading")));
       try {
         await choose(first.id, null);
       } catch (error) {
-        fill(centre, problem(error, t("bars.unreadable", { name: first.name }), h("button", { type: "button", onclick: chooseFirst }, t("again"))));
+        fill(
+          centre,
+          problem(
+            error,
+            t("bars.unreadable", { name: first.name }),
+            h("button", { type: "button", onclick: chooseFirst }, t("again")),
+          ),
+        );
       }
       return bars.update();
     }
@@ -82,124 +89,17 @@ export function workspace() {
 
   async function showBars(above = null) {
     element.classList.toggle("centre-first", above !== null);
-    if (!state.chosen) return;
-    const { candles, report, item, symbol } = state.chosen;
-    const daily = isDaily(candles.timestamp);
-    const decimals = decimalsOf(candles.close);
-    const readout = h("p", { class: "readout", "aria-hidden": "true" });
-    const read = (at) => {
-      const place = at ?? candles.timestamp.length - 1;
-      fill(
-        readout,
-        h("span", { class: "when" }, wall(candles.timestamp[place], daily)),
-        ohlc(candles, place, decimals).map(([name, value]) => h("span", {}, h("b", {}, name), value)),
-      );
-    };
-    const title = symbol ?? report.symbol ?? item.name;
-    const label = t("chart.label", {
-      name: title,
-      n: candles.timestamp.length,
-      first: wall(candles.timestamp[0], daily),
-      last: wall(candles.timestamp.at(-1), daily),
-    });
-    const frame = h("div", { class: "plot" });
-    const hint = h("p", { class: "hint pick-hint" }, t("chart.pick"));
-    const zoom = (count) => show(host, Math.max(-0.5, candles.timestamp.length - count - 0.5), candles.timestamp.length - 0.5);
-    const earlier = candles.total > candles.timestamp.length && h("button", { type: "button", class: "plain", onclick: loadEarlier }, t("chart.earlier"));
-    read(null);
-    fill(
-      centre,
-      above,
-      h(
-        "section",
-        { class: "card chart-card", "aria-labelledby": "chart-title" },
-        h(
-          "header",
-          { class: "chart-head" },
-          h("div", {}, h("h1", { id: "chart-title" }, title), h("p", { class: "hint" }, [frequency(report.frequency), t("bars.rows", { n: candles.total, count: integer(candles.total) }), `${wall(report.first, daily)} – ${wall(report.last, daily)}`].join(" · "))),
-          h("div", { class: "zooms", role: "group", "aria-label": t("chart.zoom") }, [60, 250].map((n) => h("button", { type: "button", onclick: () => zoom(n) }, t("chart.zoom.n", { n }))), h("button", { type: "button", onclick: () => zoom(candles.timestamp.length) }, t("chart.zoom.all")), earlier),
-        ),
-        readout,
-        frame,
-        hint,
-      ),
-      reportCard(state.chosen),
-    );
-    hint.hidden = state.ask.mode !== "replay";
-    try {
-      host = await drawBars(frame, candles, {
-        label,
-        cutoff: replayCutoff(),
-        onHover: read,
-        onPick: (at) => {
-          if (state.ask.mode !== "replay") return;
-          state.ask.cutoff = candles.timestamp[at];
-          ask.update();
-          markCutoff();
-        },
-      });
-    } catch (error) {
-      fill(frame, problem(error, t("error.plotly"), h("button", { type: "button", onclick: () => showBars(above) }, t("again"))));
-    }
+    await view.show(above);
   }
 
-  const replayCutoff = () => (state.ask.mode === "replay" ? cutoffPosition(state.chosen?.candles, state.ask.cutoff) : null);
-
-  async function loadEarlier() {
-    const { chosen } = state;
-    const older = await api.candles(chosen.id, chosen.symbol, MOST_CANDLES, chosen.candles.timestamp[0]).catch((error) => toast(error.message, "error"));
-    if (!older || chosen !== state.chosen) return;
-    const both = { ...chosen.candles };
-    for (const name of ["timestamp", "open", "high", "low", "close", "volume"]) {
-      both[name] = older[name] && both[name] ? [...older[name], ...both[name]] : null;
-    }
-    chosen.candles = both;
-    await showBars();
-  }
-
-  /** Draw the line of the cutoff, and bring it into view. */
+  /** The cutoff changed in the panel: show it on the chart, which a result may hide. */
   async function markCutoff() {
-    const hint = centre.querySelector(".pick-hint");
-    if (hint) hint.hidden = state.ask.mode !== "replay";
-    if (!host?.isConnected || !centre.contains(host)) {
-      if (state.ask.mode === "replay" && shownForecast) {
-        leaveForecast();
-        await showBars();
-      }
-      return;
+    if (!view.isShown()) {
+      if (state.ask.mode !== "replay" || !shownForecast) return;
+      leaveForecast();
+      await showBars();
     }
-    const at = replayCutoff();
-    if (at === null && state.ask.mode === "replay" && state.ask.cutoff && state.chosen.candles.total > state.chosen.candles.timestamp.length) {
-      return findCutoff();
-    }
-    const Plotly = await loadPlotly();
-    const count = state.chosen.candles.timestamp.length;
-    const change = { shapes: at === null ? [] : cutoffShapes(at, count) };
-    const [from, to] = host.layout.xaxis.range;
-    if (at !== null && (at < from + 5 || at > to - 1)) {
-      const half = (to - from) / 2;
-      const left = Math.min(Math.max(-0.5, at - half), count - 0.5 - 2 * half);
-      change["xaxis.range"] = [left, left + 2 * half];
-    }
-    await Plotly.relayout(host, change);
-  }
-
-  /** A date before the bars at hand: fetch earlier ones until it is among them. */
-  async function findCutoff() {
-    const wanted = state.ask.cutoff;
-    const { candles } = state.chosen;
-    const before = candles.timestamp.length;
-    if (candles.timestamp[0].slice(0, wanted.length) > wanted) {
-      await loadEarlier();
-      const grown = state.chosen.candles.timestamp;
-      if (grown.length === before) state.ask.cutoff = grown[0];
-      else if (grown[0].slice(0, wanted.length) > wanted && grown.length < state.chosen.candles.total) return findCutoff();
-    }
-    const stamps = state.chosen.candles.timestamp;
-    const at = Math.max(stamps.findLastIndex((stamp) => stamp.slice(0, wanted.length) <= wanted), 0);
-    state.ask.cutoff = stamps[at];
-    ask.update();
-    return markCutoff();
+    await view.mark();
   }
 
   // -- forecasts ------------------------------------------------------------------------------------------------------
@@ -243,9 +143,15 @@ export function workspace() {
     try {
       item = await api.status(id);
     } catch (error) {
-      if (mine === turn) fill(centre, problem(error, t("result.unreadable"), h("button", { type: "button", onclick: back }, t("result.back"))));
+      if (mine === turn)
+        fill(
+          centre,
+          problem(error, t("result.unreadable"), h("button", { type: "button", onclick: back }, t("result.back"))),
+        );
       return;
     }
+    if (mine !== turn) return;
+    await settle(item);
     if (mine !== turn) return;
     if (!FINAL.includes(item.status)) {
       progress = progressCard(item, { onEnd: () => mine === turn && showForecast(id) });
@@ -260,18 +166,35 @@ export function workspace() {
     }
   }
 
+  /** Who comes by a link finds the settings and bars of that forecast in the panels. */
+  async function settle(item) {
+    if (state.chosen) return;
+    adopt(item.parameters);
+    const known = state.bars?.find((other) => other.id === item.parameters.bars);
+    try {
+      if (known) state.chosen = await series(known.id, item.parameters.symbol);
+    } catch {
+      // The forecast can be read without its bars; choosing them says what is wrong with them.
+    }
+    bars.update();
+    ask.update();
+  }
+
   async function showResult(item, mine) {
     try {
       const result = await api.result(item.id);
       if (mine !== turn) return;
       const view = resultView(item, result, { onBack: back, onAdopt: takeOver, onDelete: remove });
       element.classList.add("centre-first");
-      host = null;
       fill(centre, view.element);
       centre.scrollIntoView({ block: "start" });
       await view.draw();
     } catch (error) {
-      if (mine === turn) fill(centre, problem(error, t("result.unreadable"), h("button", { type: "button", onclick: back }, t("result.back"))));
+      if (mine === turn)
+        fill(
+          centre,
+          problem(error, t("result.unreadable"), h("button", { type: "button", onclick: back }, t("result.back"))),
+        );
     }
   }
 
@@ -285,7 +208,8 @@ export function workspace() {
     adopt(item.parameters);
     if (known) {
       const cutoff = state.ask.cutoff;
-      if (state.chosen?.id !== known.id || state.chosen.symbol !== item.parameters.symbol) await choose(known.id, item.parameters.symbol);
+      if (state.chosen?.id !== known.id || state.chosen.symbol !== item.parameters.symbol)
+        await choose(known.id, item.parameters.symbol);
       state.ask.cutoff = cutoff;
     } else toast(t("export.adopt.gone"));
     ask.update();
@@ -302,7 +226,13 @@ export function workspace() {
   }
 
   async function remove(item) {
-    const sure = await confirmed({ title: t("history.delete.title", { name: item.symbol || item.bars_name }), text: t("history.delete.text"), yes: t("delete"), no: t("cancel"), danger: true });
+    const sure = await confirmed({
+      title: t("history.delete.title", { name: item.symbol || item.bars_name }),
+      text: t("history.delete.text"),
+      yes: t("delete"),
+      no: t("cancel"),
+      danger: true,
+    });
     if (!sure) return;
     try {
       await api.remove(item.id);

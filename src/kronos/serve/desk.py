@@ -1,0 +1,263 @@
+"""The queue of forecasts: bounded, one batch at a time, each with a deadline, each to be cancelled at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable
+from typing import Any
+
+from kronos.serve.child import Child, Message
+from kronos.serve.errors import ApiError
+from kronos.serve.history import History
+from kronos.serve.jobs import COMMON, Job, now
+from kronos.serve.metrics import Metrics
+from kronos.serve.models import Models
+from kronos.serve.settings import Settings
+
+_STUCK = 60.0  # seconds; a step of decoding takes less by far
+
+log = logging.getLogger("kronos.serve")
+
+
+class Desk:
+    """Takes forecasts, hands them to the forecaster in batches, and remembers how they end.
+
+    Args:
+        child: the forecaster.
+    """
+
+    def __init__(self, settings: Settings, child: Child, models: Models, history: History, metrics: Metrics) -> None:
+        self.settings, self.child, self.models = settings, child, models
+        self.history, self.metrics = history, metrics
+        self.jobs: dict[str, Job] = {}
+        self.waiting: deque[Job] = deque()
+        self.running: list[Job] = []
+        self.draining = self._hurried = False
+        self._wake = asyncio.Event()
+        self._pace = 1.0  # seconds a forecast takes, lately
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    def start(self) -> None:
+        """Begin to hand out work."""
+        self._dispatcher = asyncio.create_task(self._dispatch())
+
+    def wake(self) -> None:
+        """Look at the queue again."""
+        self._wake.set()
+
+    @property
+    def full(self) -> bool:
+        return len(self.waiting) >= self.settings.max_queue
+
+    def refusal(self) -> ApiError:
+        """What a caller is told when the queue is full."""
+        after = min(60, max(1, math.ceil(self._pace * len(self.waiting) / 2)))
+        return ApiError(
+            429, "queue_full", f"{len(self.waiting)} forecasts wait already. Ask again in {after} s.", retry_after=after
+        )
+
+    def place(self, job: Job) -> int | None:
+        """How many forecasts wait before it; None where it does not wait."""
+        return self.waiting.index(job) if job in self.waiting else None
+
+    async def submit(self, job: Job) -> None:
+        """Accept a forecast.
+
+        Raises:
+            ApiError: the queue is full, or the server is stopping.
+        """
+        if self.draining:
+            raise ApiError(429, "stopping", "The server is stopping. Ask again when it is back.", retry_after=10)
+        if self.full:
+            self.metrics.refused.inc()
+            raise self.refusal()
+        self.jobs[job.id] = job
+        self.waiting.append(job)  # before the history is asked, so that the bound holds for callers that come together
+        try:
+            await self.history.add({**job.item(), "parameters": job.parameters})
+        except BaseException:
+            self.waiting.remove(job)
+            del self.jobs[job.id]
+            raise
+        job.timer = asyncio.get_running_loop().call_later(job.deadline, self._too_late, job)
+        self._count()
+        self.wake()
+
+    def cancel(self, job: Job, status: str = "cancelled", error: dict[str, Any] | None = None) -> None:
+        """Stop a forecast. It is over at once; where it runs, the forecaster stops within a step of decoding.
+
+        A batch goes on for those of its forecasts that are still wanted.
+        """
+        if job.over:
+            return
+        self._end(job, status, error)
+        if job in self.running:
+            self._later(self.child.send({"op": "cancel", "ids": [job.id]}))
+            if all(other.over for other in self.running):
+                asyncio.get_running_loop().call_later(_STUCK, self._end_if_stuck, self.running)
+
+    async def drain(self) -> None:
+        """Accept nothing more, finish what was accepted, and interrupt what is not done in time."""
+        self.draining = True
+        deadline = time.monotonic() + self.settings.limits.drain
+        while self.jobs and not self._hurried and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        for job in list(self.jobs.values()):
+            self.cancel(job, "interrupted")
+        if self._dispatcher is not None:
+            self._dispatcher.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=5)
+
+    def hurry(self) -> None:
+        """Do not wait for what still runs."""
+        self._hurried = True
+
+    def hear(self, event: Message) -> None:
+        """What the forecaster says about the running batch."""
+        kind = event["event"]
+        if kind == "progress":
+            for running in self.running:
+                running.done, running.total = event["done"], event["total"]
+                running.notify()
+            return
+        job = self.jobs.get(event["id"])
+        if job is None or job.over:
+            if kind == "done":  # it was stopped when its result was being written
+                self._later(self.history.discard(event["id"]))
+            return
+        job.summary = event.get("summary")
+        self._end(job, kind, event.get("error"))
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _dispatch(self) -> None:
+        while True:
+            self._wake.clear()
+            if batch := self._next_batch():
+                await self._run(batch)
+            else:
+                await self._wake.wait()
+
+    def _next_batch(self) -> list[Job]:
+        """The oldest waiting job whose model is loaded, and those that can be computed with it."""
+        first = None
+        for job in self.waiting:
+            state = self.models.state(job.parameters["model"])
+            if state == "loaded":
+                first = job
+                break
+            if state != "loading":
+                self._later(self._load(job.parameters["model"]))
+        if first is None:
+            return []
+        batch = [job for job in self.waiting if job.key == first.key][: self.settings.limits.batch]
+        for job in batch:
+            self.waiting.remove(job)
+        self._count()
+        return batch
+
+    async def _load(self, model: str) -> None:
+        """Load a model that jobs wait for; when it cannot be, they fail."""
+        try:
+            await self.models.load(model)
+        except ApiError as error:
+            for job in [job for job in self.waiting if job.parameters["model"] == model]:
+                self._end(job, "failed", error.to_dict())
+        self.wake()
+
+    async def _run(self, batch: list[Job]) -> None:
+        began, self.running = time.monotonic(), batch
+        self.metrics.batch.observe(len(batch))
+        for job in batch:
+            job.status, job.started = "running", began
+            self._later(self.history.update(job.id, status="running"))
+        for job in (*batch, *self.waiting):
+            job.notify()  # their places have changed
+        try:
+            await self._forecast(batch)
+        except ApiError as error:
+            for job in batch:
+                await self._lost(job, error)
+        finally:
+            self.running = []
+        self._pace = 0.7 * self._pace + 0.3 * (time.monotonic() - began) / len(batch)
+
+    async def _forecast(self, batch: list[Job]) -> None:
+        asked = batch[0].parameters
+        self.models.touch(asked["model"])
+        jobs = [
+            {
+                "id": job.id,
+                "path": str(job.path),
+                "name": job.name,
+                "result": str(self.history.result(job.id)),
+                "parameters": job.parameters,
+            }
+            for job in batch
+        ]
+        settings = {name: asked[name] for name in COMMON}
+        await self.child.call("forecast", model=asked["model"], settings=settings, jobs=jobs)
+
+    async def _lost(self, job: Job, error: ApiError) -> None:
+        """The batch broke off; what was written before is a result all the same."""
+        if job.over:
+            return
+        job.summary = await self.history.summary(job.id)
+        if job.summary is None:
+            self._end(job, "failed", error.to_dict())
+        else:
+            self._end(job, "done")
+
+    def _too_late(self, job: Job) -> None:
+        message = f"Not done within {job.deadline:g} s. Ask for fewer paths or bars, or for more time."
+        self.cancel(job, "failed", {"code": "deadline", "message": message})
+
+    def _end_if_stuck(self, batch: list[Job]) -> None:
+        """A forecaster that does not hear is ended, and another one started."""
+        if self.running is batch:
+            log.error("the forecaster did not stop in %g s; it is started anew", _STUCK)
+            self.child.kill()
+
+    def _end(self, job: Job, status: str, error: dict[str, Any] | None = None) -> None:
+        """The job is over: remember it, and tell those who watch."""
+        if job.over:
+            return
+        if job in self.waiting:
+            self.waiting.remove(job)
+            self._count()
+        if job.timer is not None:
+            job.timer.cancel()
+        if error is not None:
+            job.error = {"code": error["code"], "message": error["message"]}
+        job.status, job.finished = status, now()
+        self.metrics.ended(status, job.started)
+        self._later(self._remember(job))
+
+    async def _remember(self, job: Job) -> None:
+        try:
+            await self.history.update(
+                job.id, status=job.status, finished=job.finished, summary=job.summary, error=job.error
+            )
+        finally:
+            self.jobs.pop(job.id, None)
+            job.notify()
+
+    def _count(self) -> None:
+        self.metrics.queued.set(len(self.waiting))
+
+    def _later(self, work: Awaitable[Any]) -> None:
+        """Do it soon, and keep hold of it until then."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._settle)
+
+    def _settle(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ApiError):
+            log.error("unexpected", exc_info=error)

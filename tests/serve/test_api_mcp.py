@@ -1,0 +1,61 @@
+"""The tools for assistants, over the pipes that an assistant uses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kronos.bars import sample_bars
+
+mcp = pytest.importorskip("mcp", reason="the extra 'mcp' is not installed")
+
+
+async def talk(folder: Path, model: Path, calls: list[tuple[str, dict[str, Any]]]) -> tuple[list[str], list[Any]]:
+    """The names of the tools, and (is an error, text) of every call."""
+    from mcp.client.stdio import stdio_client
+
+    code = "import sys; from kronos.cli import main; sys.exit(main())"
+    server = mcp.StdioServerParameters(
+        command=sys.executable,
+        args=["-c", code, "mcp", "--data-dir", str(folder), "--model", str(model)],
+        env=dict(os.environ),
+    )
+    async with stdio_client(server) as (reading, writing), mcp.ClientSession(reading, writing) as session:
+        await session.initialize()
+        names = [tool.name for tool in (await session.list_tools()).tools]
+        answers = []
+        for name, words in calls:
+            found = await session.call_tool(name, words)
+            answers.append((found.is_error, found.content[0].text))
+        return names, answers
+
+
+@pytest.mark.slow
+def test_an_assistant_inspects_forecasts_and_evaluates(tmp_path: Path, tiny: Path) -> None:
+    bars = tmp_path / "bars"
+    bars.mkdir()
+    sample_bars("sp500").tail(200).to_csv(bars / "mine.csv", index=False)
+    sample_bars("sp500").tail(200).to_csv(tmp_path / "secret.csv", index=False)
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("inspect", {"bars": "sample:eurusd"}),
+        ("forecast", {"bars": "mine.csv", "horizon": 4, "num_samples": 8}),
+        ("evaluate", {"bars": "mine.csv", "windows": 2, "context": 60, "horizon": 3, "num_samples": 20}),
+        ("forecast", {"bars": "../secret.csv"}),
+        ("forecast", {"bars": "mine.csv", "horizon": 10_000}),
+    ]
+    names, answers = asyncio.run(talk(bars, tiny, calls))
+    assert names == ["inspect", "forecast", "evaluate"]
+    assert [error for error, _ in answers] == [False, False, False, True, True]
+    inspected, forecast, evaluated = (json.loads(text) for _, text in answers[:3])
+    assert (inspected["frequency"], inspected["source"]) == ("1h", "sample:eurusd")
+    assert len(forecast["close_quantiles"]["0.5"]) == len(forecast["prob_up"]) == 4
+    assert {"tiny", "rw-resampled"} <= evaluated["tasks"]["price"]["bars"].keys()
+    assert evaluated["verdicts"]
+    assert "outside the folder" in answers[3][1]
+    assert "512" in answers[4][1]
