@@ -65,7 +65,7 @@ class Engine(StrEnum):
 
 
 # The options that say where the work on many series is done.
-_MANY = "A bar store or a folder"
+_MANY = "Many series"
 EngineName = Annotated[Engine, typer.Option(help="Compute in this process, or on Ray.", rich_help_panel=_MANY)]
 Address = Annotated[
     str | None,
