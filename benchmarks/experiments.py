@@ -1,6 +1,6 @@
 """Controlled experiments: small networks that differ in one thing, same budget, several seeds, the same test windows.
 
-    python -m benchmarks.experiments run --arrays /tmp/arrays --out runs/experiments      # resumable, one run at a time
+    python -m benchmarks.experiments run --arrays runs/arrays --out runs/experiments      # resumable, one run at a time
     python -m benchmarks.experiments show --out runs/experiments                          # the table so far
 
 Every arm trains a tokenizer (shared by arms that read bars alike) and a network on the same bars, steps and seeds, and
@@ -315,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.experiments", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["run", "show"])
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
-    parser.add_argument("--arrays", type=Path, default=Path("/tmp/arrays"), help="made by scripts/build_arrays.py")
+    parser.add_argument("--arrays", type=Path, default=Path("runs/arrays"), help="made by scripts/build_arrays.py")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--seeds", type=int, default=2)

@@ -127,11 +127,12 @@ class RunningReturns:
             traded = np.where(quiet, 0.0, np.exp(np.clip(z * spread + mean, -80.0, 80.0)))
             bars[:, bar, :4] = np.exp(np.clip(np.stack((opening, high, low, close), axis=-1), -80.0, 80.0))
             bars[:, bar, 4:] = traded
-            sums = sums.after(_variance(gap, high - low), traded)
+            sums = sums.after(running_variance(gap, high - low), traded)
         return bars
 
 
-def _variance(gap: Array, reach: Array) -> Array:
+def running_variance(gap: Array, reach: Array) -> Array:
+    """A bar's variance from its gap and its reach, high over low, both in logs."""
     return np.asarray(gap**2 + reach**2 / (4.0 * np.log(2.0)))
 
 
@@ -147,7 +148,7 @@ def _sums(values: Array) -> Sums:
         return np.asarray(lfilter([1.0], [1.0, -DECAY], x.astype(np.float64), axis=axis))
 
     return Sums(
-        weighted(_variance(gap, logs[..., 1] - logs[..., 2]), -1),
+        weighted(running_variance(gap, logs[..., 1] - logs[..., 2]), -1),
         weighted(np.ones_like(gap), -1),
         weighted(positive, -2),
         weighted(volume, -2),
