@@ -31,7 +31,7 @@ from kronos.inference.sampling import SamplingSettings
 from kronos.inference.series import stamp_features
 
 CONTEXT, HORIZON, PATHS = 256, 24, 50
-SPEED = {"mini": Case(), "small": Case("small"), "base": Case("base", horizon=24)}
+SPEED = {"mini": Case(), "small": Case("small")}
 
 
 def windows(predictor: KronosPredictor, count: int) -> tuple[list[Request], list[Any], np.ndarray[Any, Any]]:
