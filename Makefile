@@ -47,10 +47,14 @@ wheel: setup ## build dist/*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
-bench: setup ## speed of decoding and of reading bars, and forecast quality (about 15 minutes)
+bench: setup ## every benchmark, results in benchmarks/results, the table in docs/performance.md (about 20 minutes)
+	$(BIN)/python -m benchmarks.decode --all
+	$(BIN)/python -m benchmarks.memory --keep
+	$(BIN)/python -m benchmarks.start --keep
+	$(BIN)/python -m benchmarks.windows --keep
+	$(BIN)/python -m benchmarks.precision --keep
+	$(BIN)/python -m benchmarks.results
 	$(BIN)/python -m benchmarks.bars --json
-	$(BIN)/python -m benchmarks.decode --preset mini --context 400 --horizon 120 --samples 1 --json
-	$(BIN)/python -m benchmarks.decode --preset mini --context 400 --horizon 120 --samples 30 --json
 	$(BIN)/python -m benchmarks.quality --model kronos-nano --json
 
 soak: setup ## the tests that take minutes each (about half an hour)

@@ -10,6 +10,9 @@ window_stride an eighth of the window). The oracle does what the published loop 
 the whole window for every bar, sorts all tokens to sample, decodes the whole window. Where that would take minutes,
 steps spread evenly over the horizon are timed and the mean step is multiplied by the horizon; likewise it may run on a
 part of the series. The output says so. Both sides get the same number of threads; the engine may use fewer.
+
+The engine samples by compiled steps where numba is installed (``--steps torch`` for the others). Compiling and loading
+them is not timed: it happens once a machine and once a process, and small requests never do it of themselves.
 """
 
 from __future__ import annotations
@@ -21,23 +24,23 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.results import keep
 
 from kronos.bars import sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.bars.transform import get_transform
-from kronos.inference.batches import Engine, Request
+from kronos.inference.batches import DTYPES, Engine, Request
 from kronos.inference.oracle import recompute_everything
 from kronos.inference.rng import uniforms
 from kronos.inference.sampling import SamplingSettings
 from kronos.inference.series import stamp_features
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer
 
-RESULTS = Path(__file__).parent / "results" / "decode.json"
 _clock = "wall"
 SETTINGS = SamplingSettings(1.0, 0, 0.9)
 
@@ -82,14 +85,14 @@ def make_requests(case: Case) -> list[Request]:
 class Bench:
     """The engine and the oracle on one case."""
 
-    def __init__(self, case: Case, dtype: str = "float32") -> None:
+    def __init__(self, case: Case, dtype: str = "float32", compiled: bool | None = False) -> None:
         self.case = case
         config = MODEL_PRESETS[case.preset]
         self.max_context = config.max_context
         self.model = Kronos.init(config).eval()
         name = "2k" if case.preset == "mini" else "base"
         self.tokenizer = KronosTokenizer.init(TOKENIZER_PRESETS[name], seed=1).eval()
-        self.engine = Engine(self.model, self.tokenizer, dtype=dtype)
+        self.engine = Engine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
         self.requests = make_requests(case)
         self.stride = max(1, self.max_context // 8)
 
@@ -159,13 +162,16 @@ def spread(horizon: int, count: int) -> list[int]:
     return [int((i + 0.5) * horizon / count) for i in range(count)]
 
 
-def measure(case: Case, *, repeats: int, budget: float, dtype: str = "float32") -> dict[str, Any]:
+def measure(
+    case: Case, *, repeats: int, budget: float, dtype: str = "float32", compiled: bool | None = False
+) -> dict[str, Any]:
     """Engine and oracle in turn; medians.
 
     Args:
         budget: seconds that the oracle may take in all; decides how many of its steps are timed.
+        compiled: as the engine takes it.
     """
-    bench = Bench(case, dtype)
+    bench = Bench(case, dtype, compiled)
     bench.run_engine()  # weights are arranged, memory is taken
     once = bench.run_oracle([case.horizon // 2])
     share = budget / repeats / max(once, 1e-9)
@@ -185,6 +191,7 @@ def measure(case: Case, *, repeats: int, budget: float, dtype: str = "float32") 
     ratios = sorted(o / e for o, e in zip(oracle, engine, strict=True))
     report = asdict(case) | {
         "dtype": dtype,
+        "steps": "compiled" if bench.engine.compiles(bench.requests) else "torch",
         "threads": torch.get_num_threads(),
         "clock": _clock,
         "repeats": repeats,
@@ -219,7 +226,8 @@ def describe(name: str, r: dict[str, Any]) -> str:
         rate += f", {r['engine_gbytes']:.1f} GB/s of weights of {r['plain_gbytes']:.1f}"
     return (
         f"{name}: oracle {r['oracle_seconds']:.2f} s, engine {r['engine_seconds']:.3f} s, {r['ratio']:.1f}x{target}, "
-        f"{r['threads']} thread{'s' * (r['threads'] > 1)}\n  {rate}" + (f"; {', '.join(notes)}" if notes else "")
+        f"{r['steps']} steps, {r['threads']} thread{'s' * (r['threads'] > 1)}\n  {rate}"
+        + (f"; {', '.join(notes)}" if notes else "")
     )
 
 
@@ -230,7 +238,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--preset", choices=MODEL_PRESETS, default="mini")
     for option, value in (("context", 400), ("horizon", 120), ("samples", 1), ("series", 1)):
         parser.add_argument(f"--{option}", type=int, default=value)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--steps", choices=("compiled", "torch"), default=None, help="compiled where numba is there")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--budget", type=float, default=30.0, help="seconds for the oracle")
@@ -246,13 +255,15 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     own = Case(args.preset, args.context, args.horizon, args.samples, args.series, min(args.series, 20))
     cases = CASES if args.all else {args.case: CASES[args.case]} if args.case else {args.preset: own}
+    steps = args.steps or ("torch" if args.dtype == "bfloat16" or find_spec("numba") is None else "compiled")
     reports = {}
     for name, case in cases.items():
-        reports[name] = measure(case, repeats=args.repeats, budget=args.budget, dtype=args.dtype)
+        reports[name] = measure(
+            case, repeats=args.repeats, budget=args.budget, dtype=args.dtype, compiled=steps == "compiled"
+        )
         print(describe(name, reports[name]), file=sys.stderr if args.json else sys.stdout, flush=True)
     if args.all:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+        keep("decode", reports)
     if args.json:
         print(json.dumps(next(iter(reports.values())) if len(reports) == 1 else reports, indent=2))
 

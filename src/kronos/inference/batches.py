@@ -138,7 +138,7 @@ class Engine:
         self.weights()
         stop = Event()
         hooks = (hooks or Hooks()).stopping(stop.is_set)
-        make_steps = self._steps(requests)
+        make_steps = self.steps(requests)
         tasks = self._tasks(requests, max_context)
         workers = min(len(tasks), torch.get_num_threads()) if self.device.type == "cpu" else 1
 
@@ -170,7 +170,7 @@ class Engine:
         bars = sum(request.paths * request.horizon for request in requests)
         return bars * self.weights()[0].weights_per_step >= WORTH_COMPILING
 
-    def _steps(self, requests: Sequence[Request]) -> MakeSteps:
+    def steps(self, requests: Sequence[Request]) -> MakeSteps:
         """What makes the steps of a batch, compiled or torch's."""
         net, _ = self.weights()
         if not self.compiles(requests):
