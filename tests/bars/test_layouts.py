@@ -176,6 +176,15 @@ def test_daily_midnights_with_changing_offsets_are_dates(tmp_path: Path) -> None
     same_bars(read_bars(path), bars)
 
 
+@pytest.mark.parametrize("zone", ["+99:99", "-24:00", "+08:60"])
+def test_an_impossible_zone_is_refused(zone: str, tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    rows = [f"2024-01-0{day} 00:00:00{zone},1,2,0.5,1.5,10" for day in (1, 2, 3)]
+    path.write_text("\n".join(["timestamp,open,high,low,close,volume", *rows]) + "\n")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_bars(path)
+
+
 def test_a_zone_on_some_rows_only_is_refused(tmp_path: Path) -> None:
     bars = crypto()
     stamps = bars["timestamp"].dt.strftime("%Y-%m-%d %H:%M:%S").to_numpy(dtype=object)

@@ -15,9 +15,10 @@ from kronos.errors import DataError
 Ints = npt.NDArray[np.int64]
 Stamps = npt.NDArray[np.datetime64]
 
-_ZONE: Final = r"(?i)(?P<zone>\s*(?:(?:GMT|UTC)?\s*[+-]\d{2}(?::?\d{2})?|Z|GMT|UTC))$"
+_OFFSET: Final = r"[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?"
+_ZONE: Final = rf"(?i)(?P<zone>\s*(?:(?:GMT|UTC)?\s*{_OFFSET}|Z|GMT|UTC))$"
 # A zone can only follow a clock time; otherwise the year of 31-12-2024 would look like one.
-_CLOCK_THEN_ZONE: Final = r"(?i)\d:\d{2}(?::\d{2}(?:[.,]\d+)?)?\s*(?:(?:GMT|UTC)?\s*[+-]\d{2}(?::?\d{2})?|Z|GMT|UTC)$"
+_CLOCK_THEN_ZONE: Final = rf"(?i)\d:\d{{2}}(?::\d{{2}}(?:[.,]\d+)?)?\s*(?:(?:GMT|UTC)?\s*{_OFFSET}|Z|GMT|UTC)$"
 _CLOCK: Final = (
     r"(?:(?:\s+|T|\s*[,;]\s*)(?P<hour>\d{1,2}):(?P<minute>\d{2})"
     r"(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?\s*(?P<half>[AaPp]\.?[Mm]\.?)?)?"
