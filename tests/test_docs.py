@@ -22,6 +22,7 @@ from kronos.bars import sample_bars
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]  # tests/test_readme.py runs what they begin with
 KRONOS = [sys.executable, "-c", "import sys; from kronos.cli import main; sys.exit(main())"]
 BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^>]+) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
@@ -114,10 +115,10 @@ def test_the_commands_of_a_page_run(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
+@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=page_id)
 def test_the_commands_of_a_page_exist(page: Path) -> None:
     for block in blocks(page):
-        if not block.run and block.language in ("", "sh"):
+        if (not block.run or page in READMES) and block.language in ("", "sh"):
             for words in commands(block.text):
                 check_exists(words)
 
@@ -135,3 +136,24 @@ def test_the_documentation_builds_without_a_warning() -> None:
     done = call([zensical, "build", "--strict", "--clean"], ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "KronosPredictor" in (ROOT / "site" / "api" / "index.html").read_text(encoding="utf-8")
+
+
+def test_both_readmes_say_the_same() -> None:
+    """The same blocks (comments apart), pictures, links, tables and numbers of headings, in the same order."""
+
+    def shape(page: Path) -> dict[str, list[str]]:
+        text = page.read_text(encoding="utf-8")
+        code = [re.sub(r"\s*#.*", "", block.text) for block in blocks(page)]
+        prose = BLOCK.sub("", text)
+        return {
+            "code": code,
+            "links": re.findall(r"\]\(([^)]+)\)", prose),
+            "headings": re.findall(r"^#+", prose, re.MULTILINE),
+            "rows": re.findall(r"^\|", prose, re.MULTILINE),
+        }
+
+    english, chinese = map(shape, READMES)
+    assert {name: english[name] for name in english if name != "links"} == {
+        name: chinese[name] for name in chinese if name != "links"
+    }
+    assert sorted(english["links"]) == sorted(chinese["links"])
