@@ -104,6 +104,37 @@ def test_a_run_that_was_stopped_goes_on(run, csv: Path, tiny: Path, tmp_path: Pa
     assert ours["stages"] == theirs["stages"]
 
 
+def test_adapters_of_a_published_checkpoint_on_bars_with_defects(run, csv: Path, tmp_path: Path) -> None:
+    """LoRA on the published layout: what is kept has its keys and config, what was not proven is set aside."""
+    from safetensors.torch import load_file
+
+    reference = Path(__file__).parents[1] / "data" / "reference_tiny"
+    bars = pd.read_csv(csv)
+    bars.loc[300, "high"] = bars.loc[300, "low"] - 1
+    bars.to_csv(tmp_path / "bad.csv", index=False)
+    asked = ["finetune", tmp_path / "bad.csv", "--model", reference, "--lora", 2, *QUICK]
+    refused = run(*asked, "--out", tmp_path / "refused")
+    assert refused.status == 1
+    assert "high" in refused.stderr
+    out = tmp_path / "o"
+    result = run(*asked, "--freeze-tokenizer", "--out", out, "--on-defect", "drop")
+    assert result.status == 0, result.stderr
+    report = json.loads((out / "finetune.json").read_text())
+    assert set(report["stages"]) == {"model"}
+    new = out if report["chosen"]["kept"] == "fine-tuned" else out / "unproven"
+    published = load_file(reference / "model" / "model.safetensors")
+    assert {k: v.shape for k, v in load_file(new / "model" / "model.safetensors").items()} == {
+        key: value.shape for key, value in published.items()
+    }
+    known = json.loads((reference / "model" / "config.json").read_text())
+    config = json.loads((new / "model" / "config.json").read_text())
+    assert {key: config[key] for key in known} == known
+    assert set(config) - set(known) <= {"consistent", "training_cutoff"}
+    card = run("models", "info", out).stdout
+    for words in ("Fine-tuned from", "CRPS ratio", "LoRA of rank 2", "Known limits", "data hash"):
+        assert words in card, words
+
+
 @pytest.mark.parametrize(("skip", "kept"), [("--skip-tokenizer", "tokenizer"), ("--skip-model", "model")])
 def test_a_stage_may_be_skipped(run, csv: Path, tiny: Path, tmp_path: Path, skip: str, kept: str) -> None:
     from safetensors.torch import load_file

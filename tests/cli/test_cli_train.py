@@ -52,6 +52,7 @@ def test_from_bars_to_a_forecast_by_the_command_line_alone(run, tmp_path: Path) 
         "dtype": "float32",
         "device": "cpu",
         "validation_batches": 1,
+        "tracking": [],
     }
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(settings))
@@ -78,6 +79,7 @@ def test_from_files_of_bars(run, tmp_path: Path, tiny: Path, bars_csv: Path) -> 
         "optim": {"steps": 2},
         "stages": {"tokenizer": {"steps": 1}},
         **{"tokenizer": str(tiny), "model": str(tiny), "device": "cpu", "validation_batches": 1, "threads": 1},
+        "tracking": [],
     }
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(settings))
@@ -85,3 +87,35 @@ def test_from_files_of_bars(run, tmp_path: Path, tiny: Path, bars_csv: Path) -> 
     assert result.status == 0, result.stderr
     assert "Trained 1 step;" in result.stdout
     assert (tmp_path / "run" / "arrays" / "index.json").is_file()
+
+
+def test_validation_by_forecasts_of_later_bars(run, tmp_path: Path, tiny: Path) -> None:
+    """Asked for in the run file: every validation of the model makes forecasts behind the cutoff, and may choose."""
+    from kronos.bars.arrays import BarArrays
+    from kronos.cli.verdict import validation_windows
+    from kronos.training.config import RunConfig
+    from kronos.training.log import read_log
+    from kronos.training.split import cutoffs
+
+    settings = {
+        "out": str(tmp_path / "run"),
+        "data": {"bars": ["sample:sp500", "sample:eurusd"], "window": 60, "boundary": [8, 24], "hold_out": "dates"},
+        "optim": {"steps": 2, "batch_size": 2},
+        "forecasts": {"windows": 10, "horizon": 5, "samples": 20},
+        "choose_by": "crps",
+        **{"tokenizer": str(tiny), "model": str(tiny), "device": "cpu", "validation_batches": 1, "threads": 1},
+        **{"tracking": [], "validate_every": 1, "dtype": "float32"},
+    }
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    result = run("train", "model", "--config", config)
+    assert result.status == 0, result.stderr
+    assert "best validation CRPS" in result.stdout
+    assert "of a random walk's" in result.stderr
+    found = [record for record in read_log(tmp_path / "run" / "model") if "val_crps" in record]
+    assert [record["step"] for record in found] == [1, 2]
+    assert all(record["val_crps"] > 0 and 0 <= record["val_coverage_90"] <= 1 for record in found)
+    windows = validation_windows(RunConfig.from_dict(settings))
+    cut = cutoffs(BarArrays.open(tmp_path / "run" / "arrays"))
+    assert {window.group for window in windows} == {"1d", "1h"}
+    assert all(w.context.future_timestamps[0].astype("datetime64[s]").astype(int) > cut[w.group] for w in windows)

@@ -97,7 +97,7 @@ class ForecastSettings(_Section):
 
     windows: int = Field(0, ge=0)  # forecasts of each validation; 0: none
     horizon: int = Field(24, ge=1)  # bars
-    samples: int = Field(20, ge=2)  # paths of each
+    samples: int = Field(20, ge=2)  # paths of each; below 20 there is no 90 % interval
 
 
 class StageSettings(_Section):
