@@ -42,11 +42,10 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of every command, comments taken off, continued lines joined."""
+    """The words of every command, comments taken off, continued lines joined; other text is passed over."""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
-        words = shlex.split(line, comments=True)
-        if words:
-            yield words
+        if re.match(r"(\.venv/bin/)?(kronos|python|make|pip) ", line):
+            yield shlex.split(line, comments=True)
 
 
 def call(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
