@@ -72,7 +72,8 @@ def decode_note(found: dict[str, Any]) -> str:
     repeats = f"medians of {one['repeats']} runs" if one["repeats"] > 1 else "one run"
     return (
         f"{found['date']}, {found['machine']}, float32, {one['steps']} steps, {threads}, {clock}, "
-        f"{repeats}, load {found['load']} (1 is this benchmark alone on one core). Steps of the oracle that were timed: {timed}; of the universe "
+        f"{repeats}, load {found['load']} "
+        f"(1 is this benchmark alone on one core). Steps of the oracle that were timed: {timed}; of the universe "
         f"{[r['oracle_series'] for r in reports][-1]} series."
     )
 
