@@ -41,6 +41,7 @@ from kronos.inference.sampling import SamplingSettings
 from kronos.inference.series import stamp_features
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer
 
+_LEAST_STEPS = 3  # of the oracle; with fewer a busy moment outweighs what is measured
 _clock = "wall"
 SETTINGS = SamplingSettings(1.0, 0, 0.9)
 
@@ -175,7 +176,7 @@ def measure(
     bench.run_engine()  # weights are arranged, memory is taken
     once = bench.run_oracle([case.horizon // 2])
     share = budget / repeats / max(once, 1e-9)
-    timed = None if share >= 1.2 * case.horizon else max(1, min(case.horizon, int(share) - 1))
+    timed = None if share >= 1.2 * case.horizon else min(case.horizon, max(_LEAST_STEPS, int(share) - 1))
     steps = None if timed is None else spread(case.horizon, timed)
     engine, oracle, plain = [], [], []
     for _ in range(repeats):
@@ -184,7 +185,7 @@ def measure(
         if steps is None:
             whole = bench.run_oracle(None)
         else:
-            rest = bench.run_oracle([])
+            rest = min(bench.run_oracle([]) for _ in range(2))
             whole = rest + max(0.0, bench.run_oracle(steps) - rest) * case.horizon / len(steps)
         oracle.append(whole * case.series / case.oracle_series)
     ours, theirs = statistics.median(engine), statistics.median(oracle)

@@ -26,9 +26,9 @@ _DECODE = {
 
 
 def keep(name: str, report: dict[str, Any]) -> None:
-    """Writes a report with the day and the machine it was measured on."""
+    """Writes a report with the day, the machine, and its load over the last quarter of an hour."""
     RESULTS.mkdir(exist_ok=True)
-    where = {"date": date.today().isoformat(), "machine": machine()}
+    where = {"date": date.today().isoformat(), "machine": machine(), "load": round(os.getloadavg()[2], 1)}
     (RESULTS / f"{name}.json").write_text(json.dumps(where | {"report": report}, indent=2) + "\n", encoding="utf-8")
 
 
@@ -52,13 +52,13 @@ def machine() -> str:
 def decode_rows(reports: dict[str, Any]) -> list[str]:
     rows = ["| case | oracle | engine | ratio | target | reached of a plain product |", "|---|---|---|---|---|---|"]
     for name, r in reports.items():
-        low, high = r["ratio_range"]
+        spread = " ({:.3g}–{:.3g})".format(*r["ratio_range"]) if r["repeats"] > 1 else ""
         share = f"{r['engine_gflops']:.0f} of {r['plain_gflops']:.0f} GFLOP/s"
         if "engine_gbytes" in r:
             share = f"{r['engine_gbytes']:.1f} of {r['plain_gbytes']:.0f} GB/s"
         rows.append(
             f"| {_DECODE.get(name, name)} | {r['oracle_seconds']:.3g} s | {r['engine_seconds']:.3g} s "
-            f"| **{r['ratio']:.3g}×** ({low:.3g}–{high:.3g}) | {r['target']:g}× | {share} |"
+            f"| **{r['ratio']:.3g}×**{spread} | {r['target']:g}× | {share} |"
         )
     return rows
 
@@ -68,9 +68,12 @@ def decode_note(found: dict[str, Any]) -> str:
     one = next(iter(reports))
     timed = ", ".join(f"{r['oracle_steps_timed']} of {r['horizon']}" for r in reports)
     clock = "wall clock" if one["clock"] == "wall" else "processor time"
+    threads = f"{one['threads']} thread{'s' * (one['threads'] > 1)}"
+    repeats = f"medians of {one['repeats']} runs" if one["repeats"] > 1 else "one run"
     return (
-        f"{found['date']}, {found['machine']}, float32, {one['steps']} steps, {one['threads']} threads, {clock}, "
-        f"medians of {one['repeats']}. Steps of the oracle that were timed: {timed}; of the universe "
+        f"{found['date']}, {found['machine']}, float32, {one['steps']} steps, {threads}, {clock}, "
+        f"{repeats}, load {found['load']} "
+        f"(1 is this benchmark alone on one core). Steps of the oracle that were timed: {timed}; of the universe "
         f"{[r['oracle_series'] for r in reports][-1]} series."
     )
 
