@@ -11,7 +11,8 @@ the whole window for every bar, sorts all tokens to sample, decodes the whole wi
 steps spread evenly over the horizon are timed and the mean step is multiplied by the horizon; likewise it may run on a
 part of the series. The output says so. Both sides get the same number of threads; the engine may use fewer.
 
-The engine samples by compiled steps where numba is installed (``--steps torch`` for the others). Compiling and loading
+The engine samples by compiled steps where numba is installed
+and the network is not wide (``--steps`` decides otherwise). Compiling and loading
 them is not timed: it happens once a machine and once a process, and small requests never do it of themselves.
 """
 
@@ -24,7 +25,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ from benchmarks.results import keep
 from kronos.bars import sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.bars.transform import get_transform
-from kronos.inference.batches import DTYPES, Engine, Request
+from kronos.inference.batches import DTYPES, WIDEST_COMPILED, Engine, Request
 from kronos.inference.oracle import recompute_everything
 from kronos.inference.rng import uniforms
 from kronos.inference.sampling import SamplingSettings
@@ -87,6 +87,7 @@ class Bench:
     """The engine and the oracle on one case."""
 
     def __init__(self, case: Case, dtype: str = "float32", compiled: bool | None = False) -> None:
+        """``compiled`` None: as a process that forecasts again and again would choose."""
         self.case = case
         config = MODEL_PRESETS[case.preset]
         self.max_context = config.max_context
@@ -94,6 +95,8 @@ class Bench:
         name = "2k" if case.preset == "mini" else "base"
         self.tokenizer = KronosTokenizer.init(TOKENIZER_PRESETS[name], seed=1).eval()
         self.engine = Engine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
+        if self.engine.compiled is None:
+            self.engine.compiled = self.engine.weights()[0].weights_per_step <= WIDEST_COMPILED
         self.requests = make_requests(case)
         self.stride = max(1, self.max_context // 8)
 
@@ -240,7 +243,7 @@ def main(arguments: list[str] | None = None) -> None:
     for option, value in (("context", 400), ("horizon", 120), ("samples", 1), ("series", 1)):
         parser.add_argument(f"--{option}", type=int, default=value)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--steps", choices=("compiled", "torch"), default=None, help="compiled where numba is there")
+    parser.add_argument("--steps", choices=("compiled", "torch"), default=None, help="default: the faster for the size")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--budget", type=float, default=30.0, help="seconds for the oracle")
@@ -256,12 +259,10 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     own = Case(args.preset, args.context, args.horizon, args.samples, args.series, min(args.series, 20))
     cases = CASES if args.all else {args.case: CASES[args.case]} if args.case else {args.preset: own}
-    steps = args.steps or ("torch" if args.dtype == "bfloat16" or find_spec("numba") is None else "compiled")
+    compiled = None if args.steps is None else args.steps == "compiled"
     reports = {}
     for name, case in cases.items():
-        reports[name] = measure(
-            case, repeats=args.repeats, budget=args.budget, dtype=args.dtype, compiled=steps == "compiled"
-        )
+        reports[name] = measure(case, repeats=args.repeats, budget=args.budget, dtype=args.dtype, compiled=compiled)
         print(describe(name, reports[name]), file=sys.stderr if args.json else sys.stdout, flush=True)
     if args.all:
         keep("decode", reports)

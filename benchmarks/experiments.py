@@ -28,7 +28,7 @@ from benchmarks.running import RunningReturns
 from kronos.bars.arrays import BarArrays
 from kronos.bars.transform import BarTransform, get_transform
 from kronos.bars.windows import Windows, WindowSampler
-from kronos.cli.evaluate import PredictorForecaster
+from kronos.cli.forecasters import PredictorForecaster
 from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means
 from kronos.inference.predictor import KronosPredictor

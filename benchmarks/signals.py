@@ -26,7 +26,7 @@ from kronos.backtest.signals import SignalPlan, make_signals, signal_dates
 from kronos.bars import sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.bars.transform import get_transform
-from kronos.cli.evaluate import load_forecaster
+from kronos.cli.forecasters import load_forecaster
 from kronos.cli.signals import PredictorSampler
 from kronos.inference.oracle import recompute_everything
 from kronos.inference.plan import calibrated_settings

@@ -156,3 +156,7 @@ def test_both_readmes_say_the_same() -> None:
         name: chinese[name] for name in chinese if name != "links"
     }
     assert sorted(english["links"]) == sorted(chinese["links"])
+
+
+def test_no_figure_is_left_to_be_filled_in() -> None:
+    assert not [page.name for page in [*PAGES, *READMES] if "@@" in page.read_text(encoding="utf-8")]

@@ -26,6 +26,7 @@ from kronos.inference.threads import ROWS_A_WORKER, run_tasks
 from kronos.model import Kronos, KronosTokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # what is computed in
+WIDEST_COMPILED = 50_000_000  # multiply-adds a row; wider networks are torch's, whose products use every core
 WORTH_COMPILING = 50_000_000_000  # multiply-adds of sampled bars; fewer are done before compiled code is loaded
 BATCH_BYTES = 128 << 20  # a batch grows to about this
 PATHS_BYTES = 1 << 30  # beyond this the paths of one series are computed in parts
@@ -168,7 +169,8 @@ class Engine:
         if self.compiled is not None:
             return self.compiled
         bars = sum(request.paths * request.horizon for request in requests)
-        return bars * self.weights()[0].weights_per_step >= WORTH_COMPILING
+        weights = self.weights()[0].weights_per_step
+        return weights <= WIDEST_COMPILED and bars * weights >= WORTH_COMPILING
 
     def steps(self, requests: Sequence[Request]) -> MakeSteps:
         """What makes the steps of a batch, compiled or torch's."""
