@@ -178,9 +178,10 @@ class Models:
         try:
             found = await self.child.call("load", model=model.id, source=model.source, device=device)
         except Exception as error:
-            model.state, model.error = "failed", from_error(error).message
+            refusal = from_error(error)
+            model.state, model.error = "failed", refusal.message
             model.device = model.bytes = None
-            raise
+            raise refusal from None  # where it is not for callers, the log has it by now
         finally:
             self._loads.pop(model.id, None)
         model.device, model.bytes, model.context = found["device"], found["bytes"], found["context"]
