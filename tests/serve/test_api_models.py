@@ -41,7 +41,7 @@ def test_the_list_names_kinds_devices_and_memory(live: Live) -> None:
 def test_a_card_and_its_facts(live: Live) -> None:
     found = live.get("/api/models/kronos-nano")
     assert found["card"].lstrip("-\n").strip()
-    assert found["training_cutoff"][:10] == "2024-07-01"
+    assert found["training_cutoff"].startswith("2024-07-01")
     assert found["parameters"] > 1e6
     assert found["context"] == 512
 

@@ -176,7 +176,7 @@ class History:
         return [_read(row) for row in rows], int(total)
 
     def _recover(self) -> int:
-        for file in self._results.glob(".*"):  # results half written, and downloads that were broken off
+        for file in self._results.glob(".*.part*"):  # half written results, and downloads that were broken off
             file.unlink(missing_ok=True)
         known = {row[0] for row in self._base.execute("SELECT id FROM forecasts")}
         for file in self._results.glob("*.npy"):
