@@ -24,7 +24,7 @@ from kronos.backtest.signals import (
     signal_dates,
     signals_of_date,
 )
-from kronos.cli.evaluate import load_forecaster
+from kronos.cli.forecasters import load_forecaster
 from kronos.cli.signals import PredictorSampler
 from kronos.errors import ConfigError, DataError
 

@@ -226,5 +226,7 @@ def tell_report(table: pd.DataFrame) -> None:
     note(f"Read {report.rows:,} {size}{of}, {moment(report.first)} … {moment(report.last)}.")
     if report.dropped:
         note(f"Dropped {report.dropped:,} defective rows of {report.rows_read:,}.")
+    if report.notes:
+        note(f"Read as: {'; '.join(report.notes)}.")
     if report.left_out:
         note(f"Left out columns that are not needed: {', '.join(report.left_out)}.")

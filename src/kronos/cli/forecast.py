@@ -55,7 +55,7 @@ def forecast(
     model: Annotated[
         str, typer.Option(help="A name (see 'kronos models list'), a folder or a hub id.")
     ] = "kronos-nano",
-    samples: Annotated[int, typer.Option(help="Sample paths; more give smoother quantiles.")] = 30,
+    samples: Annotated[int, typer.Option(help="Sample paths: 30 for a look, 100 or more to steady the tails.")] = 30,
     calendar: Annotated[
         str | None,
         typer.Option(help="Exchange by MIC code (XNYS, XSHG), or 24/7. Without it, inferred from the bars."),

@@ -193,6 +193,8 @@ def read_settings(path: str | Path | None, overrides: list[str] | None = None) -
     if path is not None:
         try:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ConfigError(f"there is no file {path}; name a run file in YAML") from error
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
