@@ -109,6 +109,8 @@ class Batch:
 
     def _compute(self, predictor: KronosPredictor, ready: dict[tuple[str, ...], Prepared]) -> None:
         keys = {str(number): work for number, work in enumerate(ready) if self._wanted([work])}
+        if not keys:
+            return
         began = time.perf_counter()
         made = predictor.forecast_many(
             {key: ready[work].context for key, work in keys.items()},
@@ -117,8 +119,6 @@ class Batch:
             progress=self._progress,
             **self.settings,
         )
-        if not keys:
-            return
         try:
             for key, forecast in made:
                 work = keys[key]
