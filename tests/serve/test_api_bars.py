@@ -160,8 +160,9 @@ def test_links_out_of_the_folder_and_hidden_files_are_not_listed(live: Live) -> 
     (folder / "link.csv").symlink_to(secret)
     (folder / "away").symlink_to(live.data.parent)
     table().to_csv(folder / ".hidden.csv", index=False)
+    (folder / "loop.csv").symlink_to("loop.csv")
     names = {item["name"] for item in live.get("/api/bars")["items"] if item["source"] == "folder"}
-    for name in ("link.csv", "away", ".hidden.csv"):
+    for name in ("link.csv", "away", ".hidden.csv", "loop.csv"):
         (folder / name).unlink()
     assert names == {"plain.csv", "two.parquet"}
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from serving import QUICK
 
 from kronos.bars.samples import sample_path
+from kronos.errors import DataError
+from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
 from kronos.serve.compute import Batch, Task
 from kronos.serve.errors import ApiError
@@ -80,6 +84,49 @@ def test_a_series_that_cannot_be_forecast_fails_alone(tmp_path: Path, predictor:
     run = Run(tmp_path, {}, {"cutoff": "1999-01-04"}, {"calendar": "XXXX"}, {"cutoff": "2018-01-02"})
     run.batch.run(predictor)  # the second has one bar, too few for the model: it is known only there
     assert run.ends() == {"0": "done", "1": "failed", "2": "failed", "3": "done"}
+
+
+class Flawed:
+    """A predictor whose batches break off after their first forecast."""
+
+    def __init__(self, predictor: KronosPredictor, error: Exception) -> None:
+        self.predictor, self.error = predictor, error
+        self.max_context = predictor.max_context
+        self.computed: list[int] = []
+
+    def forecast_many(self, series: dict[str, Any], **words: Any) -> Iterator[tuple[str, Forecast]]:
+        self.computed.append(len(series))
+        for number, made in enumerate(self.predictor.forecast_many(series, **words)):
+            if number:
+                raise self.error
+            yield made
+
+
+@pytest.mark.parametrize("error", [DataError("one is bad"), ZeroDivisionError()])
+def test_what_was_told_is_not_computed_again(tmp_path: Path, predictor: KronosPredictor, error: Exception) -> None:
+    run = Run(tmp_path, {}, {"cutoff": "2018-01-02"}, {"cutoff": "2017-01-03"})
+    flawed = Flawed(predictor, error)
+    run.batch.run(flawed)  # type: ignore[arg-type]
+    told = [(event["id"], event["event"]) for event in run.events if "id" in event]
+    assert sorted(told) == [("0", "done"), ("1", "done"), ("2", "done")]  # each once
+    assert sum(flawed.computed[1:]) == 2
+
+
+def test_an_unexpected_error_fails_one_series(
+    tmp_path: Path, predictor: KronosPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, {}, {"cutoff": "2018-01-02"})
+    read, seen = run.batch.tables.read, list[Path]()
+
+    def once(path: Path, symbol: str | None) -> pd.DataFrame:
+        seen.append(path)
+        if len(seen) == 1:
+            raise ZeroDivisionError
+        return read(path, symbol)
+
+    monkeypatch.setattr(run.batch.tables, "read", once)
+    run.batch.run(predictor)
+    assert run.ends() == {"0": "failed", "1": "done"}
 
 
 def test_a_body_that_does_not_come_is_given_up() -> None:

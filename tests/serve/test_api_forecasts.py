@@ -221,8 +221,8 @@ def test_volume_is_null_where_none_is_traded(live: Live) -> None:
 @pytest.mark.parametrize(
     ("asked", "word"),
     [
-        ({"bars": "folder-0000"}, "no such bars"),
-        ({"model": "kronos-giant"}, "no such model"),
+        ({"bars": "folder-0000"}, "GET /api/bars lists them (samples are sample-"),
+        ({"model": "kronos-giant"}, "GET /api/models lists them"),
     ],
 )
 def test_unknown_ids(live: Live, asked: dict[str, str], word: str) -> None:

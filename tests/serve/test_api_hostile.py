@@ -152,6 +152,7 @@ def test_hostile_addresses_and_headers(live: Live) -> None:
     assert 400 <= raw(live, "POST", "/api/bars", csv().encode(), Content_Type="text/csv") < 500
     assert 400 <= raw(live, "POST", "/api/bars", b"", Content_Type=MULTIPART, Content_Length="-5") < 500
     assert 400 <= raw(live, "BREW", "/api/bars", b"") < 500
+    assert raw(live, "POST", "/api/forecasts", b"{}", Origin="http://[") == 403
 
 
 def test_the_server_is_as_good_as_before(live: Live, own_server: Callable[..., Live]) -> None:

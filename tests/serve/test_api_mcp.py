@@ -48,14 +48,16 @@ def test_an_assistant_inspects_forecasts_and_evaluates(tmp_path: Path, tiny: Pat
         ("evaluate", {"bars": "mine.csv", "windows": 2, "context": 60, "horizon": 3, "num_samples": 20}),
         ("forecast", {"bars": "../secret.csv"}),
         ("forecast", {"bars": "mine.csv", "horizon": 10_000}),
+        ("evaluate", {"bars": "mine.csv", "horizon": 10_000}),
+        ("evaluate", {"bars": "mine.csv", "num_samples": 10**6}),
     ]
     names, answers = asyncio.run(talk(bars, tiny, calls))
     assert names == ["inspect", "forecast", "evaluate"]
-    assert [error for error, _ in answers] == [False, False, False, True, True]
+    assert [error for error, _ in answers] == [False, False, False, True, True, True, True]
     inspected, forecast, evaluated = (json.loads(text) for _, text in answers[:3])
     assert (inspected["frequency"], inspected["source"]) == ("1h", "sample:eurusd")
     assert len(forecast["close_quantiles"]["0.5"]) == len(forecast["prob_up"]) == 4
     assert {"tiny", "rw-resampled"} <= evaluated["tasks"]["price"]["bars"].keys()
     assert evaluated["verdicts"]
     assert "outside the folder" in answers[3][1]
-    assert "512" in answers[4][1]
+    assert all("512" in text for _, text in answers[4:])

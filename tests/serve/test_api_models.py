@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 from serving import Live, eventually
 
 from kronos.model.checkpoint import EMBEDDED
+from kronos.serve.child import Channel
+from kronos.serve.forecaster import Forecaster
 
 
 def state(live: Live, id: str) -> str:
@@ -75,6 +79,19 @@ def test_a_damaged_checkpoint_says_so_without_a_path(live: Live, tiny: Path) -> 
     assert "model.safetensors" in live.refused(422, model="local-broken")
     shutil.rmtree(broken)
     assert "local-broken" not in {item["id"] for item in live.get("/api/models")["items"]}
+
+
+def test_a_refused_model_is_named_as_callers_know_it(tmp_path: Path) -> None:
+    source = tmp_path / "my models" / "one"
+    source.mkdir(parents=True)
+    said = io.BytesIO()
+    Forecaster(Channel(said)).hear(
+        {"call": 1, "op": "load", "model": "local-one", "source": str(source), "device": "cpu"}
+    )
+    eventually(said.getvalue)
+    message = json.loads(said.getvalue())["error"]["message"]
+    assert "local-one" in message
+    assert "models" not in message.replace("list_models", "")
 
 
 def test_a_link_out_of_the_folder_is_no_model(live: Live, tiny: Path) -> None:

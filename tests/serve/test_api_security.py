@@ -136,6 +136,15 @@ def test_paths_are_taken_out_of_messages(text: str, shown: str) -> None:
     assert without_paths(text) == shown
 
 
+def test_known_paths_are_taken_out_whatever_they_are_called() -> None:
+    model = Path("/srv/my data/models/model")
+    assert without_paths(f"'{model}/model/model.safetensors' lacks", [(model, "local-model")]) == (
+        "'local-model/model/model.safetensors' lacks"
+    )
+    bars = Path("/srv/my data/upload-1.parquet")
+    assert without_paths(f"{bars}: upload-1.parquet is empty", [(bars, "a.csv")]) == "a.csv: a.csv is empty"
+
+
 # -- tokens -----------------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_PATH_BARS = 100_000
 _MOST_WINDOWS = 100
+_LONGEST_DEFAULT = 96  # bars; the longest of the paper's horizons
 _INSTRUCTIONS = (
     "Kronos forecasts candlesticks as sampled futures. Bars are named as files inside the folder the server was "
     "started for, or as packaged samples: sample:sp500, sample:nasdaq, sample:eurusd. Look at bars with inspect "
@@ -116,14 +117,9 @@ class Tools:
             calendar: exchange by MIC code (XNYS, XSHG), 24/7 or FX; by default inferred from the bars.
             seed: the same seed gives the same paths.
         """
-        from kronos.errors import ConfigError
         from kronos.inference.export import document
 
-        if not 1 <= horizon <= 512 or horizon * num_samples > _MOST_PATH_BARS:
-            raise ConfigError(
-                f"horizon is from 1 to 512, and horizon times num_samples at most {_MOST_PATH_BARS:,}; "
-                f"these are {horizon} and {num_samples}."
-            )
+        _check_size(horizon, num_samples)
         found = _predictor(self.model, self.device).forecast(
             self._read(bars, symbol), horizon=horizon, num_samples=num_samples, calendar=calendar, seed=seed
         )
@@ -152,9 +148,9 @@ class Tools:
 
         Args:
             bars: a file inside the server's folder, or sample:sp500, sample:nasdaq, sample:eurusd.
-            windows: cutoffs, counted back from the end.
+            windows: cutoffs, counted back from the end, at most 100.
             context: bars seen before each cutoff; by default the paper's for the bar size.
-            horizon: bars ahead; by default the paper's for the bar size.
+            horizon: bars ahead, at most 512; by default the paper's for the bar size.
             num_samples: sampled paths for each forecast.
             seed: the same seed gives the same figures.
         """
@@ -167,6 +163,7 @@ class Tools:
 
         if not 1 <= windows <= _MOST_WINDOWS:
             raise ConfigError(f"windows is {windows}; ask for 1 to {_MOST_WINDOWS}.")
+        _check_size(_LONGEST_DEFAULT if horizon is None else horizon, num_samples)
         plan = Plan(
             tasks=("price",), context=context, horizon=horizon, n_windows=windows, num_samples=num_samples, seed=seed
         )
@@ -200,6 +197,21 @@ class Tools:
         if not path.is_relative_to(self.folder):
             raise DataError(f"'{bars}' lies outside the folder that this server may read. Name a file inside it.")
         return path
+
+
+def _check_size(horizon: int, num_samples: int) -> None:
+    """Refuse what would keep the machine for too long.
+
+    Raises:
+        ConfigError: says what is allowed.
+    """
+    from kronos.errors import ConfigError
+
+    if not 1 <= horizon <= 512 or not 1 <= num_samples <= _MOST_PATH_BARS // horizon:
+        raise ConfigError(
+            f"horizon is from 1 to 512, and horizon times num_samples from 1 to {_MOST_PATH_BARS:,}; "
+            f"these are {horizon} and {num_samples}."
+        )
 
 
 @cache

@@ -43,7 +43,7 @@ def serve(
     from kronos.serve.settings import Settings
 
     settings = Settings(
-        data_dir=data_dir.expanduser(),
+        data_dir=data_dir.expanduser().resolve(),
         host=host,
         port=port,
         token=token,

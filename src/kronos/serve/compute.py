@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kronos.bars.calendar import FutureTimes, future_times
-from kronos.errors import Cancelled, DataError, KronosError
+from kronos.errors import Cancelled, DataError
 from kronos.inference.forecast import Forecast
-from kronos.serve.errors import ApiError, from_kronos
+from kronos.serve.errors import ApiError, from_error
 from kronos.serve.results import document, headline, write_result
 from kronos.serve.tables import Tables, as_written, description, one_series
 
@@ -81,6 +81,7 @@ class Batch:
     ) -> None:
         self.settings, self.tables = settings, tables
         self.cancelled, self.tell = cancelled, tell
+        self.ended: set[tuple[str, ...]] = set()  # works whose end was told
         self.groups: dict[tuple[str, ...], list[Task]] = {}
         for task in tasks:
             self.groups.setdefault(task.work, []).append(task)
@@ -92,22 +93,24 @@ class Batch:
             if self._wanted([work]):
                 try:
                     ready[work] = self._prepare(tasks[0], predictor.max_context)
-                except KronosError as error:
+                except Exception as error:
                     self._refuse(work, error)
         if not ready:
             return
         try:
             self._compute(predictor, ready)
-        except KronosError:
+        except Exception:
             # One series spoils the batch: each for itself, so that only that one is refused.
             for work, prepared in ready.items():
                 try:
                     self._compute(predictor, {work: prepared})
-                except KronosError as error:
+                except Exception as error:
                     self._refuse(work, error)
 
     def _compute(self, predictor: KronosPredictor, ready: dict[tuple[str, ...], Prepared]) -> None:
         keys = {str(number): work for number, work in enumerate(ready) if self._wanted([work])}
+        if not keys:
+            return
         began = time.perf_counter()
         made = predictor.forecast_many(
             {key: ready[work].context for key, work in keys.items()},
@@ -116,14 +119,16 @@ class Batch:
             progress=self._progress,
             **self.settings,
         )
-        if not keys:
-            return
         try:
             for key, forecast in made:
-                self._finish(keys[key], forecast, ready[keys[key]], time.perf_counter() - began)
-        except Cancelled:
+                work = keys[key]
+                try:
+                    self._finish(work, forecast, ready[work], time.perf_counter() - began)
+                except Exception as error:
+                    self._refuse(work, error)
+        except Cancelled as error:
             for work in keys.values():
-                self._refuse(work, Cancelled("stopped on request"))
+                self._refuse(work, error)
 
     def _prepare(self, task: Task, most: int) -> Prepared:
         bars = one_series(self.tables.read(task.path, task.symbol))
@@ -174,17 +179,23 @@ class Batch:
                 self.tell({"event": "failed", "id": task.id, "error": refusal.to_dict()})
             else:
                 self.tell({"event": "done", "id": task.id, "summary": headline(whole)})
+        self.ended.add(work)
 
-    def _refuse(self, work: tuple[str, ...], error: KronosError) -> None:
+    def _refuse(self, work: tuple[str, ...], error: Exception) -> None:
+        if work in self.ended:
+            return
+        self.ended.add(work)
         for task in self.groups[work]:
             if isinstance(error, Cancelled) or self.cancelled(task.id):
                 self.tell({"event": "cancelled", "id": task.id})
             else:
-                refusal = from_kronos(error, [(task.path, task.name)])
+                refusal = from_error(error, [(task.path, task.name)])
                 self.tell({"event": "failed", "id": task.id, "error": refusal.to_dict()})
 
     def _wanted(self, works: Iterable[tuple[str, ...]]) -> bool:
-        return not all(self.cancelled(task.id) for work in works for task in self.groups[work])
+        """Whether anybody still waits for one of these."""
+        going = (work for work in works if work not in self.ended)
+        return not all(self.cancelled(task.id) for work in going for task in self.groups[work])
 
     def _progress(self, done: int, total: int) -> None:
         self.tell({"event": "progress", "done": done, "total": total})

@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from kronos.serve.child import Child, Message
-from kronos.serve.errors import ApiError
+from kronos.serve.errors import ApiError, from_error
 from kronos.serve.history import History
 from kronos.serve.jobs import COMMON, Job, now
 from kronos.serve.metrics import Metrics
@@ -36,7 +36,8 @@ class Desk:
         self.jobs: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
-        self.draining = self._hurried = False
+        self.draining = False
+        self._loading: set[str] = set()  # models whose end of loading the desk waits for
         self._wake = asyncio.Event()
         self._pace = 1.0  # seconds a forecast takes, lately
         self._dispatcher: asyncio.Task[None] | None = None
@@ -101,22 +102,26 @@ class Desk:
             if all(other.over for other in self.running):
                 asyncio.get_running_loop().call_later(_STUCK, self._end_if_stuck, self.running)
 
-    async def drain(self) -> None:
-        """Accept nothing more, finish what was accepted, and interrupt what is not done in time."""
-        self.draining = True
-        deadline = time.monotonic() + self.settings.limits.drain
-        while self.jobs and not self._hurried and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+    def close(self) -> None:
+        """Accept nothing more, and interrupt what is not done in time."""
+        if not self.draining:
+            self.draining = True
+            asyncio.get_running_loop().call_later(self.settings.limits.drain, self.interrupt)
+
+    def interrupt(self) -> None:
+        """Do not wait for what still runs; those who watch are told."""
         for job in list(self.jobs.values()):
             self.cancel(job, "interrupted")
+
+    async def drain(self) -> None:
+        """Accept nothing more, and return when what was accepted is over."""
+        self.close()
+        while self.jobs:
+            await asyncio.sleep(0.05)
         if self._dispatcher is not None:
             self._dispatcher.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=5)
-
-    def hurry(self) -> None:
-        """Do not wait for what still runs."""
-        self._hurried = True
 
     def hear(self, event: Message) -> None:
         """What the forecaster says about the running batch."""
@@ -148,12 +153,13 @@ class Desk:
         """The oldest waiting job whose model is loaded, and those that can be computed with it."""
         first = None
         for job in self.waiting:
-            state = self.models.state(job.parameters["model"])
-            if state == "loaded":
+            model = job.parameters["model"]
+            if self.models.state(model) == "loaded":
                 first = job
                 break
-            if state != "loading":
-                self._later(self._load(job.parameters["model"]))
+            if model not in self._loading:
+                self._loading.add(model)
+                self._later(self._load(model))
         if first is None:
             return []
         batch = [job for job in self.waiting if job.key == first.key][: self.settings.limits.batch]
@@ -163,13 +169,16 @@ class Desk:
         return batch
 
     async def _load(self, model: str) -> None:
-        """Load a model that jobs wait for; when it cannot be, they fail."""
+        """Load a model that jobs wait for, or wait with them where others load it; when it cannot be, they fail."""
         try:
             await self.models.load(model)
-        except ApiError as error:
+        except Exception as error:
+            told = from_error(error).to_dict()
             for job in [job for job in self.waiting if job.parameters["model"] == model]:
-                self._end(job, "failed", error.to_dict())
-        self.wake()
+                self._end(job, "failed", told)
+        finally:
+            self._loading.discard(model)
+            self.wake()
 
     async def _run(self, batch: list[Job]) -> None:
         began, self.running = time.monotonic(), batch
@@ -181,9 +190,10 @@ class Desk:
             job.notify()  # their places have changed
         try:
             await self._forecast(batch)
-        except ApiError as error:
+        except Exception as error:  # whatever it is, the desk goes on with the next batch
+            told = from_error(error)
             for job in batch:
-                await self._lost(job, error)
+                await self._lost(job, told)
         finally:
             self.running = []
         self._pace = 0.7 * self._pace + 0.3 * (time.monotonic() - began) / len(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from kronos.bars.samples import SAMPLES
 from kronos.errors import (
     CalendarError,
     Cancelled,
@@ -34,6 +36,15 @@ _CODES: tuple[tuple[type[KronosError], int, str], ...] = (
     (Cancelled, 409, "cancelled"),
     (MissingExtraError, 422, "missing_extra"),
 )
+
+_LISTED = {
+    "bars": "There are no bars with this id; GET /api/bars lists them (samples are "
+    + ", ".join(f"sample-{name}" for name in SAMPLES)
+    + ").",
+    "model": "There is no model with this id; GET /api/models lists them (kronos-nano is always there).",
+}
+
+log = logging.getLogger("kronos.serve")
 
 
 class ApiError(HTTPException):
@@ -69,7 +80,29 @@ class WorkerLost(ApiError):
 
 def not_found(what: str) -> ApiError:
     """Nothing has the id."""
-    return ApiError(404, "not_found", f"There is no such {what}. It may have been deleted; look at the list.")
+    told = _LISTED.get(what, f"There is no such {what}. It may have been deleted; look at the list.")
+    return ApiError(404, "not_found", told)
+
+
+def internal() -> ApiError:
+    """An error that only the log explains."""
+    return ApiError(500, "internal", "The server met an unexpected error; its log has the details.")
+
+
+def from_error(error: Exception, hide: Sequence[tuple[Path, str]] = ()) -> ApiError:
+    """Any error as the API's; one that nobody expects is logged.
+
+    Args:
+        hide: (path, what to call it): names that only the server knows.
+    """
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, KronosError):
+        return from_kronos(error, hide)
+    if isinstance(error, MemoryError):
+        return ApiError(413, "too_large", "There is not enough memory. Ask for fewer paths, or unload a model.")
+    log.error("unexpected", exc_info=error)
+    return internal()
 
 
 def from_kronos(error: KronosError, hide: Sequence[tuple[Path, str]] = ()) -> ApiError:
@@ -102,7 +135,9 @@ def as_options(text: str) -> str:
 def without_paths(text: str, hide: Sequence[tuple[Path, str]] = ()) -> str:
     """The text with every folder taken away: '/home/x/bars/a.csv' becomes 'a.csv'."""
     for path, name in hide:
-        text = text.replace(str(path), name).replace(path.name, name)
+        text = text.replace(str(path), name)
+        if path.suffix:  # a file is also named without its folder; the name of a folder may be any word
+            text = text.replace(path.name, name)
     return _PATH.sub("", text)
 
 
@@ -138,7 +173,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
         # the server's log has the trace; the caller needs none
-        return answer(ApiError(500, "internal", "The server met an unexpected error; its log has the details."))
+        return answer(internal())
 
 
 def in_words(error: RequestValidationError) -> str:

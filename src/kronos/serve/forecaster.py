@@ -6,7 +6,6 @@ and each model is loaded in a thread of its own, since a download may take minut
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -20,13 +19,11 @@ from kronos.errors import KronosError
 from kronos.inference.predictor import KronosPredictor
 from kronos.serve.child import Channel, Message, leave_signals_to_the_server, messages
 from kronos.serve.compute import Batch, Task
-from kronos.serve.errors import ApiError, from_kronos
+from kronos.serve.errors import ApiError, from_error, from_kronos
 from kronos.serve.tables import Tables
 
 _EVERY = 0.1  # seconds between two words on progress
 _NICER = 5  # the server answers first, the forecast goes on after
-
-log = logging.getLogger("kronos.serve.forecaster")
 
 
 def main() -> None:
@@ -122,10 +119,11 @@ class Forecaster:
     def _answer(self, operation: Callable[..., Any], message: Message) -> None:
         number = message.pop("call")
         message.pop("op")
+        hide = [(Path(message["source"]), message.get("model", "the model"))] if "source" in message else []
         try:
             self.channel.send({"call": number, "result": operation(**message)})
         except Exception as error:
-            self.channel.send({"call": number, "error": _refusal(error).to_dict()})
+            self.channel.send({"call": number, "error": from_error(error, hide).to_dict()})
 
     def _work(self) -> None:
         while True:
@@ -134,7 +132,7 @@ class Forecaster:
             try:
                 self._forecast(message)
             except Exception as error:
-                answer = {"call": message["call"], "error": _refusal(error).to_dict()}
+                answer = {"call": message["call"], "error": from_error(error).to_dict()}
             with self.lock:
                 self.unwanted.clear()  # one batch is under way at a time, and this one is over
             self.channel.send(answer)
@@ -166,17 +164,6 @@ class Forecaster:
             self.channel.send(event)
 
         Batch(tasks, message["settings"], self.tables, self.unwanted.__contains__, tell).run(predictor)
-
-
-def _refusal(error: Exception) -> ApiError:
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, KronosError):
-        return from_kronos(error)
-    if isinstance(error, MemoryError):
-        return ApiError(413, "too_large", "There is not enough memory. Ask for fewer paths, or unload a model.")
-    log.error("unexpected", exc_info=error)
-    return ApiError(422, "failed", "The forecaster met an unexpected error; the server's log has the details.")
 
 
 def _local(name: str, folder: str) -> dict[str, Any]:

@@ -91,8 +91,8 @@ class History:
         return await self._do(lambda: self._summary(id))
 
     async def discard(self, id: str) -> None:
-        """Delete the files of a result that is not wanted any more."""
-        await self._do(lambda: self._unlink(id))
+        """Delete the files of a result that came too late; those of a finished forecast stay."""
+        await self._do(lambda: self._discard(id))
 
     async def remove(self, id: str) -> None:
         """Forget a forecast, and delete its files."""
@@ -142,6 +142,11 @@ class History:
         self._base.execute("DELETE FROM forecasts WHERE id = ?", (id,))
         self._unlink(id)
 
+    def _discard(self, id: str) -> None:
+        row = self._one(id)
+        if row is None or row["status"] != "done":
+            self._unlink(id)
+
     def _unlink(self, id: str) -> None:
         for ending in (".json", ".npy"):
             self._results.joinpath(id + ending).unlink(missing_ok=True)
@@ -171,7 +176,7 @@ class History:
         return [_read(row) for row in rows], int(total)
 
     def _recover(self) -> int:
-        for file in self._results.glob(".*.part"):
+        for file in self._results.glob(".*.part*"):  # half written results, and downloads that were broken off
             file.unlink(missing_ok=True)
         known = {row[0] for row in self._base.execute("SELECT id FROM forecasts")}
         for file in self._results.glob("*.npy"):

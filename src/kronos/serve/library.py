@@ -183,7 +183,10 @@ class Library:
             hidden = any(part.startswith(".") for part in name.split("/"))
             if hidden or not name.lower().endswith(ENDINGS) or len(found) >= _MOST_FILES:
                 continue
-            real = path.resolve()
+            try:
+                real = path.resolve()
+            except (OSError, RuntimeError):  # a link that leads to itself
+                continue
             if real.is_relative_to(root) and real.is_file():
                 digest = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).hexdigest()
                 shown = name.encode(errors="replace").decode()

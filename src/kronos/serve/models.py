@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kronos.serve.child import Child
-from kronos.serve.errors import ApiError, not_found
+from kronos.serve.errors import ApiError, from_error, not_found
 from kronos.serve.metrics import Metrics
 
 _BYTES_A_PARAMETER = 8  # float32, twice: the weights and their fused copy
@@ -96,8 +96,7 @@ class Models:
     @property
     def used(self) -> int:
         """Bytes of loaded models, and of those that are being loaded."""
-        held = [model for model in self._models.values() if model.state in ("loaded", "loading")]
-        return sum(model.bytes or model.estimate for model in held)
+        return self._used()
 
     async def list(self) -> list[Model]:
         """All models; the folder is looked at anew."""
@@ -178,10 +177,11 @@ class Models:
     async def _load(self, model: Model, device: str | None) -> None:
         try:
             found = await self.child.call("load", model=model.id, source=model.source, device=device)
-        except ApiError as error:
-            model.state, model.error = "failed", error.message
+        except Exception as error:
+            refusal = from_error(error)
+            model.state, model.error = "failed", refusal.message
             model.device = model.bytes = None
-            raise
+            raise refusal from None  # where it is not for callers, the log has it by now
         finally:
             self._loads.pop(model.id, None)
         model.device, model.bytes, model.context = found["device"], found["bytes"], found["context"]
@@ -201,14 +201,18 @@ class Models:
         idle = sorted(
             (m for m in self._models.values() if m.state == "loaded" and m is not model), key=lambda m: m.used
         )
-        while self.used + model.estimate > self.budget and idle:
+        while self._used(but=model) + model.estimate > self.budget and idle:
             gone = idle.pop(0)
             gone.state = "unloaded"
             task = asyncio.create_task(self._unload(gone))
             self._loads[f"unload {gone.id}"] = task
             task.add_done_callback(lambda _, key=f"unload {gone.id}": self._loads.pop(key, None))  # type: ignore[misc]
-        if self.used + model.estimate > self.budget:
+        if self._used(but=model) + model.estimate > self.budget:
             raise ApiError(409, "no_room", "Other models are being loaded and fill the memory. Try again soon.", 2)
+
+    def _used(self, but: Model | None = None) -> int:
+        held = [m for m in self._models.values() if m.state in ("loaded", "loading") and m is not but]
+        return sum(model.bytes or model.estimate for model in held)
 
     async def _unload(self, model: Model) -> None:
         model.state, model.device, model.bytes, model.error = "unloaded", None, None, None

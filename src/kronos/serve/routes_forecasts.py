@@ -137,10 +137,10 @@ async def download(id: str, here: Here, format: Format = "csv") -> Response:
     target = document.with_name(f".{id}.{secrets.token_hex(4)}.part.{format}")
     clean = BackgroundTask(target.unlink, missing_ok=True)
     try:
-        await here.reader.call("export", path=str(document), target=str(target), timeout=_EXPORT_SECONDS)
-    except TimeoutError:
-        await clean()
-        raise ApiError(422, "too_slow", f"The export of {row['bars_name']} takes too long.") from None
+        await _read(here, f"The export of {row['bars_name']}", "export", path=str(document), target=str(target))
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
     return FileResponse(target, filename=name, media_type=_FORMS[format], background=clean)
 
 
@@ -243,6 +243,13 @@ async def _finished(id: str, here: Services) -> dict[str, Any]:
     return row
 
 
+async def _read(here: Services, what: str, op: str, **arguments: Any) -> Any:
+    try:
+        return await here.reader.call(op, timeout=_EXPORT_SECONDS, **arguments)
+    except TimeoutError:
+        raise ApiError(422, "too_slow", f"{what} takes too long.") from None
+
+
 async def _document(id: str, here: Services, paths: int) -> Response:
     document = here.history.result(id)
     try:
@@ -251,6 +258,6 @@ async def _document(id: str, here: Services, paths: int) -> Response:
         raise not_found("result") from None
     shown: Any = None
     if paths:
-        shown = await here.reader.call("paths", path=str(document), count=paths, timeout=_EXPORT_SECONDS)
+        shown = await _read(here, "Reading the paths", "paths", path=str(document), count=paths)
     # The document was made by this server: only the closing brace is opened again.
     return Response(text[:-1] + b', "paths": ' + json.dumps(shown).encode() + b"}", media_type="application/json")

@@ -12,7 +12,9 @@ from kronos.serve.settings import Settings
 
 
 def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish the forecasts that were accepted; a second signal interrupts them.
+    """Serve until SIGTERM or Ctrl-C, then finish the forecasts that were accepted.
+
+    A second signal interrupts them, a third waits for nothing.
 
     Args:
         on_ready: told the address once requests are answered.
@@ -32,10 +34,18 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
     parts = Services.build(settings)
 
     class Server(uvicorn.Server):
+        interrupted = False
+
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.should_exit:  # told once more: do not wait for what still runs
-                parts.desk.hurry()
-            super().handle_exit(sig, frame)
+            later = asyncio.get_running_loop().call_soon_threadsafe  # a signal comes in the middle of anything
+            if not self.should_exit:
+                later(parts.desk.close)
+                super().handle_exit(sig, frame)
+            elif not self.interrupted:  # streams and waiting callers hear of it, so their connections end too
+                self.interrupted = True
+                later(parts.desk.interrupt)
+            else:
+                self.force_exit = True
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)

@@ -134,7 +134,7 @@ class Guard:
             raise ApiError(421, "host", "This server does not answer under that name.")
         if method not in _SAFE_METHODS:
             origin = headers.get(b"origin")
-            foreign = origin is not None and urlsplit(origin.decode("latin-1")).netloc != host
+            foreign = origin is not None and _netloc(origin) != host
             if foreign or headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
                 raise ApiError(403, "origin", "Requests from other web pages are not accepted.")
         if not (path in _OPEN or path.startswith("/static/")) and not self.tokens.accept(headers):
@@ -201,6 +201,13 @@ def _without_port(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0] + "]"
     return host.partition(":")[0]
+
+
+def _netloc(origin: bytes) -> str | None:
+    try:
+        return urlsplit(origin.decode("latin-1")).netloc
+    except ValueError:  # such as http://[
+        return None
 
 
 def _cookie(header: bytes) -> str:
