@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from kronos.bars import sample_bars
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LISTED = (EXAMPLES / "README.md").read_text(encoding="utf-8")
@@ -41,6 +44,36 @@ def test_the_published_quick_start_loads_published_weights(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_fine_tuning_ends_with_a_verdict(tmp_path: Path) -> None:
+    short = (
+        "stages.tokenizer.steps=2 stages.model.steps=2 validate_every=2 validation_batches=1 batch_size=4 tracking=[]"
+    )
+    words = [word for setting in short.split() for word in ("--set", setting)]
+    words += ["--set", "forecasts={windows: 8, samples: 20}", "--device", "cpu"]
+    said = run([sys.executable, str(EXAMPLES / "finetune_on_csv.py"), *words], tmp_path)
+    assert "Forecast with it: kronos forecast sp500.csv --model runs" in said
+    assert (tmp_path / "runs" / "mine" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_client_asks_a_running_server(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from kronos.cli import main; sys.exit(main())", "serve"]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--data-dir", str(tmp_path / "data")], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1].rstrip("/")
+        bars = tmp_path / "bars.csv"
+        sample_bars("nasdaq").tail(300).to_csv(bars, index=False)
+        try:
+            said = run([sys.executable, str(EXAMPLES / "rest_client.py"), str(bars), address], tmp_path)
+        finally:
+            server.terminate()
+    assert len(said.splitlines()) == 13
+    assert said.splitlines()[-1].startswith("P(up) 0.")
+
+
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")
@@ -58,4 +91,4 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 
 def test_every_example_is_listed() -> None:
     kept = {path.name for path in EXAMPLES.iterdir() if path.suffix in {".py", ".sh", ".ipynb"}}
-    assert kept == {name for name in kept if f"`{name}`" in LISTED}
+    assert kept == set(re.findall(r"^\| `([^`]+)`", LISTED, re.MULTILINE))
