@@ -35,7 +35,7 @@ from kronos.inference.predictor import KronosPredictor
 from kronos.model import Kronos, KronosTokenizer
 from kronos.training.config import RunConfig
 from kronos.training.data import samplers
-from kronos.training.run import build_optimizer, learning_rate
+from kronos.training.schedule import build_optimizer, learning_rate
 from kronos.training.stages import Batch, ModelStage, Stage, TokenizerStage
 from kronos.training.state import writing
 
