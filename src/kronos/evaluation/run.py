@@ -19,7 +19,7 @@ from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import BASELINE_NAMES
 from kronos.evaluation.generation import STEPS, generation_figures
 from kronos.evaluation.investment import Trade, invest
-from kronos.evaluation.jobs import identity
+from kronos.evaluation.jobs import Engine, identity
 from kronos.evaluation.protocol import FloatArray, Forecaster, forecast_in_batches
 from kronos.evaluation.rolling import (
     LeakWarning,
@@ -151,6 +151,7 @@ def evaluate(
     *,
     folder: Path | None = None,
     data_hashes: Mapping[str, str] | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
     trade: Trade | None = None,
 ) -> Evaluation:
@@ -163,6 +164,7 @@ def evaluate(
         plan: what to do.
         folder: where finished batches are kept, so that an interrupted run goes on.
         data_hashes: digest per input, for the record.
+        engine: computes scores instead of ``plan.workers`` processes.
         progress: called with (done, total).
         trade: who trades the signals of the investment task; needed for that task alone.
     """
@@ -187,7 +189,14 @@ def evaluate(
         scores["scores"] += len(wanted)
         scores["stored"] += len(wanted & store.done())
         table = score_windows(
-            windows, ready, plan.num_samples, plan.seed, store=store, workers=plan.workers, progress=progress
+            windows,
+            ready,
+            plan.num_samples,
+            plan.seed,
+            store=store,
+            workers=plan.workers,
+            engine=engine,
+            progress=progress,
         )
         rows = per_window(table)
         models, baselines = _sides(ready)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -187,8 +186,6 @@ class Engine:
     def _tasks(self, requests: Sequence[Request], max_context: int) -> list[Task]:
         """Batches, divided by paths where one is too large or where a worker would have nothing to do."""
         tasks, batches = [], list(self.plan(requests, max_context))
-        if self.device.type == "cpu":
-            batches = evened(batches, requests, torch.get_num_threads())
         for members in batches:
             first = requests[members[0]]
             at_once = self._paths_at_once(first, max_context)
@@ -245,17 +242,6 @@ class Engine:
             )
         per_path = max(1, self.bytes_for(request, max_context, 2) - one)
         return int(max(1, (PATHS_BYTES - one) // per_path + 1))
-
-
-def evened(batches: list[list[int]], requests: Sequence[Request], workers: int) -> list[list[int]]:
-    """As many batches as keep all workers busy to the end, of one size; batches of unlike series stay as they are."""
-    members = [i for batch in batches for i in batch]
-    sizes = {(requests[i].context, requests[i].horizon, requests[i].paths) for i in members}
-    count = -(-len(batches) // workers) * workers
-    if len(batches) < 2 or len(sizes) > 1 or count > len(members):
-        return batches
-    borders = [len(members) * part // count for part in range(count + 1)]
-    return [members[first:end] for first, end in pairwise(borders)]
 
 
 def make_batch(requests: Sequence[Request], paths: slice, device: torch.device) -> Batch:
