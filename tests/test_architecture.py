@@ -205,6 +205,23 @@ def test_no_work_at_import() -> None:
     assert not wrong
 
 
+def test_advice_in_errors_names_the_option_of_the_command_line_too() -> None:
+    """Where an error of ``bars`` says ``epoch='ms'`` it also says ``(--epoch ms)``; the columns' helper does both."""
+    keyword = re.compile(r"\b(columns|on_defect|dayfirst|epoch|decimal|timezone|newest_first|stamp|calendar)=['TFN{]")
+    wrong = []
+    for path in sources(PACKAGE / "bars"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Raise):
+                text = "".join(
+                    part.value
+                    for part in ast.walk(node)
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                )
+                if keyword.search(text) and "(--" not in text:
+                    wrong.append(where(path, node.lineno, text))
+    assert not wrong
+
+
 def test_the_drawing_from_file_to_forecast_is_true() -> None:
     """Each step that ARCHITECTURE.md draws is defined in the file beside it, or in that of the step above."""
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")

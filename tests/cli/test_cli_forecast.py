@@ -111,6 +111,24 @@ def test_reading_is_decided_by_options(forecast, bars: pd.DataFrame, tmp_path: P
     assert forecast("--monthfirst", "--decimal", ",", "--frequency", "1d", bars=path).status == 1
 
 
+def test_errors_of_reading_name_the_option_that_decides(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    early = pd.date_range("2024-01-01", periods=12)
+    files = {
+        "dates": (bars.head(12).assign(timestamp=early.strftime("%d/%m/%Y")), "--monthfirst"),
+        "names": (bars.rename(columns={"close": "Final"}), "--column close=NAME"),
+        "times": (bars.rename(columns={"timestamp": "Tag"}), "--column timestamp=NAME"),
+        "both": (pd.concat([bars.assign(tag="A"), bars.assign(tag="B")]), "--column symbol=NAME"),
+    }
+    for name, (table, option) in files.items():
+        path = tmp_path / f"{name}.csv"
+        table.to_csv(path, index=False)
+        result = forecast(bars=path)
+        assert result.status == 1, name
+        assert f"({option})" in result.stderr, result.stderr
+    words = ("--column", "symbol=tag", "--symbol", "A", "--calendar", "XNYS")
+    assert forecast(*words, bars=tmp_path / "both.csv").status == 0
+
+
 def test_columns_and_epochs_are_named(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "epochs.csv"
     table = bars.assign(timestamp=bars["timestamp"].astype("datetime64[s]").astype("int64")).iloc[::-1]
