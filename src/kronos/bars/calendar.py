@@ -11,6 +11,7 @@ import pandas as pd
 
 from kronos.bars.clocks import Clock
 from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
+from kronos.bars.gaps import session_notes
 from kronos.bars.grid import Stamp, intraday_stamps
 from kronos.bars.guess import FITS, Fit, fit_intraday, guess_calendar, symbol_hint
 from kronos.bars.labels import future_days
@@ -91,6 +92,8 @@ def future_times(
         notes: tuple[str, ...] = ()
     else:
         name, fit, notes = _inferred(times, size, symbol)
+    if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
+        notes = (*notes, *session_notes(times, market(name)))
     if name in (ALWAYS, STEP):
         return _plain(regular_step(times[-1], horizon, size), name, size, stamp, notes)
     if name == OBSERVED:

@@ -175,7 +175,11 @@ def forecast(
     if 1 < samples < PATHS_FOR_90:
         note(f"Note: {samples} paths are too few for a 90% interval; give --samples {PATHS_FOR_90} or more.")
     for path in written:
-        note(f"Wrote {path}")
+        size = path.stat().st_size / 1e6
+        inside = (
+            ", the charting code inside, so that it opens without a network" if path.suffix.lower() == ".html" else ""
+        )
+        note(f"Wrote {path}" + (f" ({size:.1f} MB{inside})" if size > 1 else ""))
 
 
 def refuse_engine(engine: Engine, *options: object) -> None:
