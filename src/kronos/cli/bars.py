@@ -37,7 +37,7 @@ app = typer.Typer(help="Look over, convert, clean, resample, fetch and store bar
 
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet or Feather, or sample:sp500.")]
-Files = Annotated[list[str], typer.Argument(metavar="FILES…", help="Files, or folders of them.")]
+Files = Annotated[list[str], typer.Argument(metavar="FILES", help="Files, or folders of them.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help=".parquet, .csv, .csv.gz or .feather.")]
 Symbol = Annotated[str | None, typer.Option(help="Take this symbol; or, where the file names none, call it so.")]
 Defects = Annotated[OnDefect, typer.Option(help="Refuse defective rows, or drop and report them.")]
