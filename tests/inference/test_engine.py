@@ -169,6 +169,15 @@ def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-5)
 
 
+def test_batches_are_as_many_as_keep_the_workers_busy() -> None:
+    alike, unlike = requests([30] * 10), requests([30] * 9 + [29])
+    assert batches.evened([[3, 0, 1, 2], [4, 5, 6, 7], [8, 9]], alike, 2) == [[3, 0], [1, 2, 4], [5, 6], [7, 8, 9]]
+    uneven = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert batches.evened(uneven, unlike, 2) == uneven
+    assert batches.evened([list(range(10))], alike, 2) == [list(range(10))]  # its paths may be divided instead
+    assert batches.evened([[0], [1], [2]], alike, 2) == [[0], [1], [2]]  # too few for four
+
+
 def test_a_request_larger_than_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_memory_limit", lambda: 100_000)
     with pytest.raises(CapacityError, match=r"3 paths x 5 bars .* fewer"):

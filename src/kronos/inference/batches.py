@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from itertools import pairwise
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -28,10 +29,10 @@ from kronos.model import Kronos, KronosTokenizer
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # what is computed in
 WIDEST_COMPILED = 50_000_000  # multiply-adds a row; wider networks are torch's, whose products use every core
 WORTH_COMPILING = 50_000_000_000  # multiply-adds of sampled bars; fewer are done before compiled code is loaded
-BATCH_BYTES = 128 << 20  # a batch grows to about this
+BATCH_BYTES = 64 << 20  # a batch grows to about this; larger ones leave the caches
 PATHS_BYTES = 1 << 30  # beyond this the paths of one series are computed in parts
 _BYTES_A_NUMBER = 24  # a float32 feature, its float64 in a transform and while it is repaired, the float32 sample
-_MOST_SERIES = 256  # held together; more make no larger batches
+_MOST_SERIES = 512  # held together; more make no larger batches
 _SIMILAR = 0.8  # series of one batch differ in length by at most this ratio, so that little padding is computed
 
 
@@ -186,6 +187,8 @@ class Engine:
     def _tasks(self, requests: Sequence[Request], max_context: int) -> list[Task]:
         """Batches, divided by paths where one is too large or where a worker would have nothing to do."""
         tasks, batches = [], list(self.plan(requests, max_context))
+        if self.device.type == "cpu":
+            batches = evened(batches, requests, torch.get_num_threads())
         for members in batches:
             first = requests[members[0]]
             at_once = self._paths_at_once(first, max_context)
@@ -242,6 +245,17 @@ class Engine:
             )
         per_path = max(1, self.bytes_for(request, max_context, 2) - one)
         return int(max(1, (PATHS_BYTES - one) // per_path + 1))
+
+
+def evened(batches: list[list[int]], requests: Sequence[Request], workers: int) -> list[list[int]]:
+    """As many batches as keep all workers busy to the end, of one size; batches of unlike series stay as they are."""
+    members = [i for batch in batches for i in batch]
+    sizes = {(requests[i].context, requests[i].horizon, requests[i].paths) for i in members}
+    count = -(-len(batches) // workers) * workers
+    if len(batches) < 2 or len(sizes) > 1 or count > len(members):
+        return batches
+    borders = [len(members) * part // count for part in range(count + 1)]
+    return [members[first:end] for first, end in pairwise(borders)]
 
 
 def make_batch(requests: Sequence[Request], paths: slice, device: torch.device) -> Batch:
