@@ -15,7 +15,7 @@ import pandas as pd
 
 from kronos.bars.defects import Finding, refuse, time_findings, value_findings, warnings_in
 from kronos.bars.frequency import infer_frequency
-from kronos.bars.report import BarsReport, listing
+from kronos.bars.report import BarsReport, listing, name_columns
 from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
 from kronos.bars.times import TimeColumn, parse_times
@@ -170,7 +170,7 @@ def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple
     if missing:
         raise DataError(
             f"{where}: no column for {', '.join(missing)} among {listing(frame.columns)}. "
-            "Name them with columns={'open': NAME, …}."
+            f"Name them with {name_columns(**{missing[0]: 'NAME'})}."
         )
     twice = [str(name) for name in COLUMNS if list(frame.columns).count(name) > 1]
     if twice:

@@ -69,7 +69,7 @@ def evaluate(
     bars: Annotated[
         list[str],
         typer.Argument(
-            metavar="BARS...",
+            metavar="BARS",
             help="Files of bars (each a market, of one or many symbols), folders of such, stores, or samples.",
         ),
     ],

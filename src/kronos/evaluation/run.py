@@ -224,18 +224,7 @@ def evaluate(
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     summary = {
         "settings": plan.as_dict(markets),
-        "markets": {
-            market: {
-                "context": sizes[market][0],
-                "horizon": sizes[market][1],
-                "symbols": len({w.context.symbol for w in windows if w.group == market}),
-                "windows": sum(w.group == market for w in windows),
-                "first_cutoff": str(min(w.context.cutoff for w in windows if w.group == market)),
-                "last_cutoff": str(max(w.context.cutoff for w in windows if w.group == market)),
-                "refused": refusals[market],
-            }
-            for market in markets
-        },
+        "markets": {market: _market_facts(market, windows, sizes[market], refusals[market]) for market in markets},
         "forecasters": [describe(forecaster) for forecaster in first],
         "yardstick": YARDSTICK,
         "tasks": tables,
@@ -249,6 +238,22 @@ def evaluate(
     }
     examples = pick_examples(table, windows, first, plan) if len(table) else []
     return Evaluation(table, summary, examples)
+
+
+def _market_facts(
+    market: str, windows: Sequence[Window], size: tuple[int, int], refused: dict[str, int]
+) -> dict[str, Any]:
+    """What was drawn from one market; ``size`` is (context, horizon)."""
+    own = [w for w in windows if w.group == market]
+    return {
+        "context": size[0],
+        "horizon": size[1],
+        "symbols": len({w.context.symbol for w in own}),
+        "windows": len(own),
+        "first_cutoff": str(min(w.context.cutoff for w in own)),
+        "last_cutoff": str(max(w.context.cutoff for w in own)),
+        "refused": refused,
+    }
 
 
 def _tasks_by_forecasters(tasks: Sequence[str], of_task: ForecastersOf) -> list[list[str]]:
