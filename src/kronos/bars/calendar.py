@@ -92,7 +92,7 @@ def future_times(
     else:
         name, fit, notes = _inferred(times, size, symbol)
     if name in (ALWAYS, STEP):
-        return _plain(regular_step(times[-1], horizon, size), name, size, stamp, notes)
+        return _plain(regular_step(times, horizon, size), name, size, stamp, notes)
     if name == OBSERVED:
         return _plain(observed_hours(times, horizon, size), name, size, stamp, notes)
     where = market(name)

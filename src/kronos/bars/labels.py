@@ -55,7 +55,7 @@ def _reading(times: pd.DatetimeIndex, market: Market) -> tuple[pd.DatetimeIndex,
     A daily bar may be stamped with its date, with the exchange's midnight in another zone, with the open,
     with the close, or with a fixed time of day.
     """
-    wall = times.tz_localize(None) if times.tz is not None else times
+    wall = times.tz_localize(None)
     if (wall == wall.normalize()).all():
         return wall.normalize(), lambda days: _localize(days, times), None
     local = times.tz_convert(market.zone).tz_localize(None) if times.tz is not None else times

@@ -196,7 +196,7 @@ def holm(p_values: ArrayLike) -> FloatArray:
     p = np.asarray(p_values, float)
     adjusted = np.full(p.shape, np.nan)
     valid = np.flatnonzero(np.isfinite(p))
-    order = valid[np.argsort(p[valid], kind="stable")]
+    order = valid[np.argsort(p[valid])]  # among equals any order gives the same
     running = 0.0
     for rank, place in enumerate(order):
         running = max(running, min(1.0, (len(order) - rank) * float(p[place])))
