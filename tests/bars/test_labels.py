@@ -8,7 +8,9 @@ import pytest
 
 from kronos.bars import future_times
 
-JUNE = pd.DatetimeIndex([day for day in pd.bdate_range("2024-06-03", "2024-06-28") if day != pd.Timestamp("2024-06-19")])
+JUNE = pd.DatetimeIndex(
+    [day for day in pd.bdate_range("2024-06-03", "2024-06-28") if day != pd.Timestamp("2024-06-19")]
+)
 """Sessions of New York; 3 July closes at 13:00, and 4 July is a holiday."""
 
 
