@@ -93,8 +93,20 @@ def test_what_a_shorter_series_does_not_have_is_hidden() -> None:
         assert cache.visible(0, 1).mask is None
 
 
+def test_everything_lies_on_the_device_that_is_asked_for() -> None:
+    meta = torch.device("meta")
+    for paths in (1, 3):
+        cache = Cache(LAYERS, N, D, B, paths, P, 4, torch.float16, meta)
+        cache.reset(P, torch.tensor([P, 2], device=meta))
+        found = cache.append(0, torch.empty(B, paths, 2, 2, N, D, device=meta))
+        assert {part.device for part in found} == {meta}
+        assert {part.dtype for part in found} == {torch.float16}
+
+
 def test_nothing_is_visible_at_first() -> None:
     cache = empty(paths=3, suffix=3)
+    assert (cache.prefix, cache.length) == (0, 0)
+    assert cache.visible(0, 0) == (None, None, None)
     cache.length = 2
     cache.reset(0)
     assert (cache.prefix, cache.length) == (0, 0)
@@ -139,6 +151,12 @@ def test_attention_and_its_log_sum_exp(attention: object, dtype: torch.dtype) ->
         assert (out.dtype, lse.dtype) == (dtype, torch.float32)
         torch.testing.assert_close(out.double(), wanted, **near)
         torch.testing.assert_close(lse.double(), wanted_lse, **near)
+
+
+def test_attention_of_another_device_is_in_plain_products() -> None:
+    q, k, v = (torch.empty(2, 3, rows, 8, device="meta", dtype=torch.bfloat16) for rows in (4, 6, 6))
+    out, lse = attend(q, k, v)
+    assert (out.shape, out.dtype, lse.shape, lse.dtype) == ((2, 3, 4, 8), torch.bfloat16, (2, 3, 4), torch.float32)
 
 
 def test_causal_attention_looks_back_only() -> None:

@@ -92,6 +92,18 @@ def test_leading_axes_are_rows_and_half_precision_is_read_in_single() -> None:
         assert torch.equal(tokens, sample_token(logits.float(), uniform, settings))
 
 
+def test_the_smallest_nucleus_is_the_most_probable_token() -> None:
+    logits = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
+    tokens = sample_token(logits, torch.full((20,), 0.999), SamplingSettings(1, 0, 1e-9))
+    assert torch.equal(tokens, logits.argmax(-1))
+
+
+def test_another_device_needs_no_numpy() -> None:
+    logits, uniform = torch.empty(3, 4, 50, device="meta"), torch.empty(3, 4, device="meta")
+    tokens = sample_token(logits, uniform, SamplingSettings(0.7, 20, 0.8))
+    assert (tokens.device.type, tokens.shape, tokens.dtype) == ("meta", (3, 4), torch.int64)
+
+
 def test_the_temperature_flattens() -> None:
     logits, ticks = torch.tensor([0.8, 0.2]).log().expand(2**12, -1), torch.arange(2**12) / 2**12
     for temperature, share in ((1, 0.2), (2, 1 / 3), (0.5, 1 / 17)):

@@ -152,6 +152,20 @@ def test_finite_scalars_round_to_four_levels_and_pass_the_gradient() -> None:
     torch.testing.assert_close(z.grad, half * slope / 2, rtol=1e-4, atol=1e-6)
 
 
+def test_zero_is_a_zero_bit() -> None:
+    quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=2, s2_bits=2))
+    assert [int(part) for part in quantizer.to_ids(torch.zeros(1, 4))] == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["bsq", "fsq"])
+def test_ids_and_vectors_stay_on_their_device(kind: str) -> None:
+    quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=6, quantizer=kind))
+    ids = torch.zeros(2, 3, dtype=torch.long, device="meta")
+    vector = quantizer.from_ids(ids, ids)
+    found = (vector, *quantizer.to_ids(vector), *quantizer(vector))
+    assert {part.device.type for part in found} == {"meta"}
+
+
 def test_what_a_pair_of_ids_is() -> None:
     ids = torch.zeros(1, 3, dtype=torch.long)
     assert check_pair([ids, ids])[1] is ids
