@@ -165,6 +165,13 @@ def test_causal_attention_looks_back_only() -> None:
     torch.testing.assert_close(causal_attention(q, k, v), wanted.transpose(1, 2).reshape(2, 6, 24))
 
 
+def test_two_new_positions_look_back_only() -> None:
+    q, own = made(2, 3, 2, 2, 8), made(2, 6, 2, 2, 8, seed=1)
+    found = shared_attention(q, Visible(None, own, None))
+    wanted = by_definition(q.flatten(0, 1).transpose(1, 2), *own, torch.ones(2, 2, dtype=torch.bool).tril())[0]
+    torch.testing.assert_close(found.flatten(0, 1), wanted.transpose(1, 2).flatten(2))
+
+
 def test_attention_of_one_half_precision_part_keeps_its_type() -> None:
     q, common, own = made(2, 3, 1, 2, 8), made(2, 2, 2, 5, 8, seed=1), made(2, 6, 2, 4, 8, seed=2)
     exact = shared_attention(q.float(), Visible(common.float(), own.float(), None))
