@@ -92,6 +92,15 @@ def test_leading_axes_are_rows_and_half_precision_is_read_in_single() -> None:
         assert torch.equal(tokens, sample_token(logits.float(), uniform, settings))
 
 
+def test_a_row_does_not_feel_the_scale_of_another() -> None:
+    logits = torch.randn(1, 50, generator=torch.Generator().manual_seed(0)).expand(2, -1) - torch.tensor(
+        [[0.0], [300.0]]
+    )
+    for uniform in (0.1, 0.5, 0.9):
+        first, second = sample_token(logits, torch.full((2,), uniform), SamplingSettings(1, 20, 0.8)).tolist()
+        assert first == second
+
+
 def test_the_smallest_nucleus_is_the_most_probable_token() -> None:
     logits = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
     tokens = sample_token(logits, torch.full((20,), 0.999), SamplingSettings(1, 0, 1e-9))
