@@ -60,6 +60,11 @@ class TestStep:
         autumn = future_timestamps(pd.Timestamp("2024-11-02 01:30", tz="America/New_York"), 2, "24/7", "1d")
         assert texts(autumn) == ["2024-11-03 01:30:00-04:00", "2024-11-04 01:30:00-05:00"]
 
+    def test_hours_are_as_long_as_ever_on_that_day(self) -> None:
+        found = future_timestamps(pd.Timestamp("2024-03-10 00:00", tz="America/New_York"), 3, "step", "1h")
+        assert texts(found) == ["2024-03-10 01:00:00-05:00", "2024-03-10 03:00:00-04:00", "2024-03-10 04:00:00-04:00"]
+        assert len(future_timestamps(pd.Timestamp("2024-03-10"), 500, "step", "1h")) == 500
+
 
 class TestWeeklyHours:
     def test_two_timestamps_suffice(self) -> None:
