@@ -20,7 +20,10 @@ def hours(first: str, last: str, *of_day: int) -> pd.DatetimeIndex:
 
 def goes_on(seen: pd.DatetimeIndex, bars: int = 200) -> set[str]:
     """Weekday and hour of the bars to come."""
-    return {f"{moment:%a %H}" for moment in future_timestamps(seen, bars, "observed", "1h")}
+    found = future_timestamps(seen, bars, "observed", "1h")
+    assert found.is_unique
+    assert found.is_monotonic_increasing
+    return {f"{moment:%a %H}" for moment in found}
 
 
 def usual(*of_day: int) -> set[str]:
@@ -89,6 +92,8 @@ class TestWeeklyHours:
         assert goes_on(short_friday) == usual(9, 10)
         with_saturday = pd.date_range("2024-01-04 10:00", "2024-01-06 10:00", freq="1D")
         assert goes_on(with_saturday) == usual(10) | {"Sat 10", "Sun 10"}
+        midnights = pd.date_range("2024-01-04", "2024-01-06", freq="1D")
+        assert goes_on(midnights) == usual(0) | {"Sat 00", "Sun 00"}
 
     def test_from_two_weeks_on_every_weekday_has_its_own_hours(self) -> None:
         seen = hours("2024-01-01", "2024-01-15", 9, 10)
@@ -109,6 +114,8 @@ class TestWeeklyHours:
         wednesdays = pd.date_range("2024-01-03", periods=8, freq="7D")
         assert goes_on(eight[~eight.normalize().isin(wednesdays[:4])]) == usual(9, 10)
         assert goes_on(eight[~eight.normalize().isin(wednesdays[:5])]) == usual(9, 10) - {"Wed 09", "Wed 10"}
+        midnights = eight[~eight.normalize().isin(wednesdays[:3])].union(wednesdays[5:])  # three of five
+        assert goes_on(midnights) == usual(9, 10) | {"Wed 00"}
 
     def test_half_a_year_counts(self) -> None:
         """Twenty weeks with an evening hour, then twenty without."""
