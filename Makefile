@@ -13,10 +13,10 @@ WORKERS ?= 2
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs wheel bench soak mutants lock clean
+.PHONY: help setup demo test test-pandas2 check docs wheel bench soak mutants lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv and install the tested versions into it
 
@@ -34,6 +34,11 @@ demo: setup ## forecast real bars with the packaged checkpoint: a table here, ch
 
 test: check ## lint, types and the whole test suite (under 15 minutes on 2 cores)
 	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not soak"
+
+PANDAS2 := $(CURDIR)/.cache/pandas2
+test-pandas2: setup ## the test suite with the latest pandas 2, which is laid over the environment from a folder
+	test -d $(PANDAS2)/pandas || $(BIN)/python -m pip install --quiet --no-deps --target $(PANDAS2) "pandas<3"
+	PYTHONPATH=$(PANDAS2) $(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not soak"
 
 check: setup ## lint, format and types only
 	$(BIN)/ruff check .

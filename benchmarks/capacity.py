@@ -144,7 +144,7 @@ def linear_weights(module: nn.Module) -> int:
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
 
 
-def unit_macs(model: nn.Module, tokenizer: nn.Module, context: int) -> tuple[float, float]:
+def unit_macs(model: Kronos, tokenizer: KronosTokenizer, context: int) -> tuple[float, float]:
     """Multiply-adds of a bar read and of a bar sampled, attention over ``context`` bars included."""
     c, network, coder = model.config, linear_weights(model), linear_weights(tokenizer)
     attention = 2 * (c.n_layers + 1) * c.d_model

@@ -71,7 +71,7 @@ CASES = {
 def make_requests(case: Case) -> list[Request]:
     """Windows of the packaged sample, one a series."""
     bars = sample_bars("sp500")
-    values, stamps = bars[list(FEATURES)].to_numpy(float), stamp_features(bars["timestamp"].dt)  # type: ignore[arg-type]
+    values, stamps = bars[list(FEATURES)].to_numpy(float), stamp_features(bars["timestamp"].dt)
     transform = get_transform("zscore")
     length, requests = case.context + case.horizon, []
     for i in range(case.series):
@@ -138,7 +138,7 @@ class Bench:
         linear = past * (encoder + decoder + net.weights_per_step) + new * (net.weights_per_step + decoder)
         keys = case.context + case.horizon / 2
         attention = 2 * keys * new * ((layers + 1) * width + (t.n_dec_layers - 1) * t.d_model)
-        return case.series * (linear + attention)
+        return float(case.series * (linear + attention))
 
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

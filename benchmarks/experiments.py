@@ -35,7 +35,7 @@ from kronos.inference.predictor import KronosPredictor
 from kronos.model import Kronos, KronosTokenizer
 from kronos.training.config import RunConfig
 from kronos.training.data import samplers
-from kronos.training.run import build_optimizer, learning_rate
+from kronos.training.schedule import build_optimizer, learning_rate
 from kronos.training.stages import Batch, ModelStage, Stage, TokenizerStage
 from kronos.training.state import writing
 
@@ -151,7 +151,7 @@ def train(stage: Stage, config: RunConfig, arm: Arm, sampler: WindowSampler) -> 
         if (step + 1) % 100 == 0 or step + 1 == optim.steps:
             shown = " ".join(f"{name} {float(value.detach()):.3f}" for name, value in parts.items())
             say(f"  {stage.name} {step + 1}/{optim.steps}: {shown}, {time.process_time() - began:.0f} s")
-    stage.save(config.out / stage.name)
+    stage.checkpoint(stage.module.state_dict()).save_pretrained(config.out / stage.name)
 
 
 @torch.no_grad()

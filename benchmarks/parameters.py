@@ -153,10 +153,10 @@ def table(folder: Path) -> pd.DataFrame:
     rows["cluster"] = rows["window"].map(clusters)
     base = rows[rows["what"] == "reference"].set_index("window")
     out = []
-    for (what, value), part in rows.groupby(["what", "value"], sort=False):
+    for (what, value), group in rows.groupby(["what", "value"], sort=False):
         score = "crps_as_is" if what == "paths" else "crps"
         for size in ["all", *sorted(rows["size"].unique(), key=_minutes)]:
-            mine = part if size == "all" else part[part["size"] == size]
+            mine = group if size == "all" else group[group["size"] == size]
             theirs = base.loc[mine["window"]]
             labels = mine["cluster"].to_numpy()
             pairs = np.column_stack([mine[score], theirs[score]])
@@ -188,8 +188,9 @@ def markdown(found: pd.DataFrame) -> str:
         everything = [*part["value"].unique(), *([shown] if shown else [])]
         for value in sorted(everything):
             mine = reference if value == shown else part[part["value"] == value].set_index("size")
-            cells = [f"**{value:g}**" if value == shown else f"{value:g}", _ratio(mine.loc["all"])]
-            cells.append(" / ".join(_share(mine.loc["all", f"covered_{level}"]) for level in ("50%", "80%", "90%")))
+            row = mine.loc[["all"]].iloc[0]
+            cells = [f"**{value:g}**" if value == shown else f"{value:g}", _ratio(row)]
+            cells.append(" / ".join(_share(row[f"covered_{level}"]) for level in ("50%", "80%", "90%")))
             cells += [f"{mine.loc[size, 'ratio']:.3f}, {_share(mine.loc[size, 'covered_90%'])}" for size in sizes]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")

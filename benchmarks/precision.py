@@ -39,7 +39,7 @@ def windows(predictor: KronosPredictor, count: int) -> tuple[list[Request], list
     requests, states, truth = [], [], []
     for name in ("sp500", "eurusd"):
         bars = sample_bars(name)
-        values, stamps = bars[list(FEATURES)].to_numpy(float), stamp_features(bars["timestamp"].dt)  # type: ignore[arg-type]
+        values, stamps = bars[list(FEATURES)].to_numpy(float), stamp_features(bars["timestamp"].dt)
         lost = predictor.transform.lost
         for first in np.linspace(0, len(values) - CONTEXT - HORIZON - lost, count // 2).astype(int):
             cut = first + CONTEXT + lost

@@ -59,15 +59,15 @@ def real_windows(
     for path in sorted(folder.glob("*.parquet")):
         series = read_series(path, WANTED[scope])
         border = split_cutoff(path)
-        side = {"before": border} if scope == "held-apart-before" else {"after": border}
+        before, after = (border, None) if scope == "held-apart-before" else (None, border)
         available[path.stem] = draw_windows(
-            series, context, horizon, total, seed, group=path.stem, refused=refused, **side
+            series, context, horizon, total, seed, before=before, after=after, group=path.stem, refused=refused
         )
     share = equal_shares({name: len(found) for name, found in available.items()}, total)
     rng = np.random.default_rng([seed, total])
     windows: list[Window] = []
     for name, found in available.items():
-        chosen = np.sort(rng.choice(len(found), size=share[name], replace=False)) if share[name] else []
+        chosen = np.sort(rng.choice(len(found), size=share[name], replace=False)) if share[name] else np.arange(0)
         windows += [found[i] for i in chosen]
     record = {
         "windows_by_file": {name: number for name, number in share.items() if number},

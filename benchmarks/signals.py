@@ -60,10 +60,12 @@ def oracle_seconds(predictor: Any, bars: pd.DataFrame, paths: int, series: int, 
     for _, table in list(bars.groupby("symbol"))[:series]:
         values = table[list(FEATURES)].to_numpy(float)[: LOOKBACK + transform.lost]
         features.append(transform.encode(values, transform.fit(values, clip=predictor.clip)))
-        times = stamp_features(pd.DatetimeIndex(table["timestamp"]))
-        stamps.append(times[transform.lost : LOOKBACK + HORIZON + transform.lost])
+        whole = stamp_features(pd.DatetimeIndex(table["timestamp"]))
+        stamps.append(whole[transform.lost : LOOKBACK + HORIZON + transform.lost])
     draws = uniforms(0, [number.to_bytes(4, "little") for number in range(series)], paths, HORIZON)
-    given = [torch.from_numpy(np.ascontiguousarray(np.stack(part))) for part in (features, stamps, list(draws))]
+    x, times, drawn = (
+        torch.from_numpy(np.ascontiguousarray(np.stack(part))) for part in (features, stamps, list(draws))
+    )
     settings = calibrated_settings(predictor.model.config, None, None, None)
 
     def timed(chosen: list[int]) -> float:
@@ -71,7 +73,9 @@ def oracle_seconds(predictor: Any, bars: pd.DataFrame, paths: int, series: int, 
             lambda: recompute_everything(
                 predictor.model,
                 predictor.tokenizer,
-                *given,
+                x,
+                times,
+                drawn,
                 settings,
                 max_context=predictor.max_context,
                 published_sampler=True,

@@ -61,7 +61,7 @@ def operations_per_bar(config: KronosConfig, window: int, recompute: bool) -> fl
     outside = 2 * c.d_model**2 + 4 * c.d_model**2 + c.d_model * (2**c.s1_bits + 2**c.s2_bits)
     attention = 2 * c.d_model * window / 2
     blocks = c.n_layers * (2 * block + 2 * attention)
-    return (4 if recompute else 3) * blocks + 3 * (2 * outside + 2 * attention)
+    return float((4 if recompute else 3) * blocks + 3 * (2 * outside + 2 * attention))
 
 
 def measure(size: str, windows: int, steps: int) -> tuple[float, int]:
@@ -76,7 +76,7 @@ def measure(size: str, windows: int, steps: int) -> tuple[float, int]:
         for step in range(steps + 1):
             began = time.process_time()
             batch = stage.batch(sampler(step))
-            stage.loss(batch, step)[0].backward()
+            stage.loss(batch, step)[0].backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             if step:  # the first one allocates

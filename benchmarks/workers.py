@@ -25,7 +25,7 @@ from typing import Any
 from kronos.bars import BarStore, sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.bars.write import write_parquet
-from kronos.scale.engines import Engine, LocalEngine
+from kronos.scale.engines import Engine
 from kronos.scale.plan import Partition, Settings, divide, list_sources
 from kronos.scale.work import ForecastWork
 
@@ -124,14 +124,6 @@ def measure(settings: Settings, series: int, size: int, repeats: int) -> dict[st
         "efficiency_by_processor_time": one["processor_seconds_per_series"] / two["processor_seconds_per_series"],
         "load": os.getloadavg()[0],
     }
-
-
-def processor_seconds(settings: Settings, series: int = 16) -> float:
-    """Processor seconds a series of the whole pipeline, one thread, in this process."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = make_store(Path(folder) / "store", series, (settings.context_length or 512) + 64)
-        pieces = run(LocalEngine(1), store, Path(folder) / "out", settings, max(1, series // 2))
-    return pieces[-1].processor / pieces[-1].series  # the first has arranged the weights
 
 
 def main() -> None:

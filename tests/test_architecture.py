@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -202,6 +203,48 @@ def test_no_work_at_import() -> None:
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
     ]
     assert not wrong
+
+
+def test_advice_in_errors_names_the_option_of_the_command_line_too() -> None:
+    """Where an error of ``bars`` says ``epoch='ms'`` it also says ``(--epoch ms)``; the columns' helper does both."""
+    keyword = re.compile(r"\b(columns|on_defect|dayfirst|epoch|decimal|timezone|newest_first|stamp|calendar)=['TFN{]")
+    wrong = []
+    for path in sources(PACKAGE / "bars"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Raise):
+                text = "".join(
+                    part.value
+                    for part in ast.walk(node)
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                )
+                if keyword.search(text) and "(--" not in text:
+                    wrong.append(where(path, node.lineno, text))
+    assert not wrong
+
+
+def test_the_drawing_from_file_to_forecast_is_true() -> None:
+    """Each step that ARCHITECTURE.md draws is defined in the file beside it, or in that of the step above."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawing = page[page.index("my_bars.csv") : page.index("forecast.csv .parquet")]
+    file, steps = "", []
+    for line in drawing.splitlines():
+        if drawn := re.match(r"    [│├](?:──▶)? +(?:BarTransform\.)?(\w+)(?: +(\w+/\w+\.py))?(?:  |$)", line):
+            file = drawn[2] or file
+            steps.append((drawn[1], file))
+    assert len(steps) == 14
+    assert not [(step, file) for step, file in steps if step not in defined(PACKAGE / file)]
+
+
+def defined(path: Path) -> set[str]:
+    """The names of all functions and methods of a file."""
+    return {node.name for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_file_that_the_map_names_is_there() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\w+/\w+\.py", page))
+    assert len(named) > 8
+    assert not [name for name in named if not ((PACKAGE / name).exists() or (ROOT / name).exists())]
 
 
 def test_files_fit_in_the_head() -> None:

@@ -69,7 +69,7 @@ def check_exists(words: list[str]) -> None:
     elif program == "python" and words[1].endswith(".py"):
         assert (ROOT / words[1]).is_file(), words
     elif program == "make":
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         assert {word for word in words[1:] if "=" not in word} <= set(targets), words
 
 

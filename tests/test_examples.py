@@ -56,6 +56,20 @@ def test_fine_tuning_ends_with_a_verdict(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_qlib_pipeline_ends_with_a_report(tmp_path: Path) -> None:
+    words = [sys.executable, "-W", "error", str(EXAMPLES / "qlib_pipeline.py"), "--finetune"]
+    said = run(words, tmp_path)
+    asked = re.findall(r"^\$ kronos (\w+ \w+|backtest)", said, re.MULTILINE)
+    assert asked == ["qlib export", "qlib prepare", "train tokenizer", "train model", "qlib signals", "backtest"]
+    assert "260 signals on 26 dates" in said
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["settings"]["signals"]["model"] == "run/finetuned"
+    assert set(summary["strategies"]) == {"mean", "prob_up", "mean_neutral", "prob_up_neutral", "momentum", "random"}
+    assert all(one["rank_ic"]["n"] == 24 for one in summary["studies"].values())
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.mark.slow
 def test_the_client_asks_a_running_server(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; from kronos.cli import main; sys.exit(main())", "serve"]
     with subprocess.Popen(

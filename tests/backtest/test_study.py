@@ -10,6 +10,7 @@ from tests.backtest.market import panel_of
 from kronos.backtest.baselines import momentum_signal, random_signal
 from kronos.backtest.performance import capacity, drawdown, monthly
 from kronos.backtest.study import forward_returns, group_returns, overlap_lags, study
+from kronos.backtest.summary import in_words
 
 DAYS = pd.bdate_range("2018-01-01", periods=60)
 
@@ -22,15 +23,24 @@ def prices() -> pd.DataFrame:
 
 def test_forward_returns_start_on_the_next_session() -> None:
     table = pd.DataFrame({"A": [10.0, 20.0, 30.0, 45.0], "B": [1.0, np.nan, 2.0, 3.0]}, index=DAYS[:4])
-    found = forward_returns(table, DAYS[[0]], 2).unstack("instrument").iloc[0]
-    assert found["A"] == pytest.approx(45 / 20 - 1)
-    assert np.isnan(found["B"])  # nothing to enter at
+    found = forward_returns(table, DAYS[[0]], 2)
+    assert found.to_dict() == {(DAYS[0], "A"): pytest.approx(45 / 20 - 1)}  # B has nothing to enter at
     assert forward_returns(table, DAYS[[1]], 2).empty  # nothing to leave at
 
 
 def test_exit_of_a_suspended_name_is_its_last_price() -> None:
     table = pd.DataFrame({"A": [10.0, 20.0, 30.0, np.nan]}, index=DAYS[:4])
     assert forward_returns(table, DAYS[[0]], 2).iloc[0] == pytest.approx(0.5)
+
+
+def test_two_names_cannot_be_ordered_and_the_verdict_says_so() -> None:
+    table = prices().iloc[:, :2]
+    found = study(panel_of(table.pct_change().iloc[1:], "two"), table, 5, 2)
+    figures = {"excess_annual": {"value": 0.01, "low": -0.1, "high": 0.1}}
+    compared = [{"signal": "two", "other": "universe", "words": "no edge shown over the universe"}]
+    words = in_words("two", figures, found, float("nan"), compared)["words"]
+    assert words.endswith("cannot be told: no date has enough names with unlike signals.")
+    assert "nan" not in words
 
 
 def test_groups_of_equal_size() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,11 @@ def test_errors_are_short(run: Run, words: tuple[str, ...], status: int, text: s
     assert out == ""
     assert text in err
     assert "Traceback" not in err
+
+
+def test_calendars_are_listed(run: Run) -> None:
+    status, out, _ = run("calendars")
+    assert status == 0
+    assert re.search(r"^ *XNYS +.*NYSE", out, re.MULTILINE)
+    status, out, _ = run("calendars", "--json")
+    assert "CRYPTO" in json.loads(out)["24/7"]

@@ -123,6 +123,9 @@ def test_what_lies_beyond_the_calendar_is_estimated() -> None:
     assert months.estimated.tolist() == [False, False, True]
     beyond = future_times("2028-03-31", 2, "XSHG", "1mo")
     assert beyond.estimated.tolist() == [True, True]
+    pairs = future_times("2026-12-28", 2, "XSHG", "2d")
+    assert dates(pairs.timestamps) == ["2026-12-30", "2027-01-01"]
+    assert pairs.estimated.tolist() == [False, True]
 
 
 @pytest.mark.parametrize(("size", "horizon"), [("1d", 1500), ("3d", 500), ("1w", 300), ("2w", 150), ("1mo", 80)])

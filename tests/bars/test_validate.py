@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import FEATURES, BarsReport, read_bars, sample_bars, validate_bars
+from kronos.bars.validate import as_bars
 from kronos.errors import CapacityError, ConfigError, DataError
 
 SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "data" / "samples"
@@ -324,3 +325,38 @@ def test_a_falling_table_with_a_repeated_time_is_not_let_through() -> None:
     table = pd.DataFrame({"timestamp": times, "open": 1.0, "high": 2.0, "low": 0.5, "close": 1.0, "volume": 1.0})
     with pytest.raises(DataError, match="2 of 3 rows are defective"):
         validate_bars(table, on_defect="drop")
+
+
+# -- tables that are bars tables already ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_bars_table_with_a_defect_is_left_to_the_reader(name: str) -> None:
+    assert as_bars(DEFECTS[name][0](clean())) is None
+
+
+@pytest.mark.parametrize("sample", ["sp500", "eurusd"])
+def test_a_bars_table_is_read_in_one_look_as_the_reader_reads_it(sample: str) -> None:
+    table = sample_bars(sample).iloc[50:300]
+    quick = as_bars(table)
+    assert quick is not None
+    pd.testing.assert_frame_equal(quick, read_bars(table), check_flags=False)
+    holes = table.assign(volume=table["volume"].where(table.index % 7 > 0), amount=np.nan)
+    quick = as_bars(holes)
+    assert quick is not None
+    pd.testing.assert_frame_equal(quick, read_bars(holes))
+
+
+def test_what_is_no_bars_table_of_one_symbol_is_left_to_the_reader() -> None:
+    table = sample_bars("sp500").head(20)
+    others = [
+        table.head(0),
+        table.to_dict("list"),
+        table.drop(columns="volume"),
+        table.rename(columns={"close": "Close"}),
+        table.assign(close=table["close"].astype("float32")),
+        table.assign(timestamp=table["timestamp"].astype(str)),
+        table.assign(symbol=["A", "B"] * 10),
+        table.assign(symbol=[None] * 20),
+    ]
+    assert [as_bars(other) for other in others] == [None] * len(others)

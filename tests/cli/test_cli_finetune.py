@@ -130,7 +130,7 @@ def test_adapters_of_a_published_checkpoint_on_bars_with_defects(run, csv: Path,
     config = json.loads((new / "model" / "config.json").read_text())
     assert {key: config[key] for key in known} == known
     assert set(config) - set(known) <= {"consistent", "training_cutoff"}
-    card = run("models", "info", out).stdout
+    card = run("models", "info", out, "--card").stdout
     for words in ("Fine-tuned from", "CRPS ratio", "LoRA of rank 2", "Known limits", "data hash"):
         assert words in card, words
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,7 @@ def test_writes_every_form_at_once(forecast, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "bars.csv"])
     for name in names:
         assert f"Wrote {tmp_path / name}" in result.stderr
+    assert re.search(r"a\.html \(\d\.\d MB, the charting code inside", result.stderr)
     assert len(pd.read_csv(tmp_path / "a.csv")) == len(pd.read_parquet(tmp_path / "a.parquet")) == 5
 
 
@@ -109,6 +111,41 @@ def test_reading_is_decided_by_options(forecast, bars: pd.DataFrame, tmp_path: P
     assert content["metadata"]["context_length"] == 8  # seven moves
     assert content["last_close"] == pytest.approx(float(early["close"].iloc[-1]), rel=1e-4)
     assert forecast("--monthfirst", "--decimal", ",", "--frequency", "1d", bars=path).status == 1
+
+
+def test_errors_of_reading_name_the_option_that_decides(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    early = pd.date_range("2024-01-01", periods=12)
+    files = {
+        "dates": (bars.head(12).assign(timestamp=early.strftime("%d/%m/%Y")), "--monthfirst"),
+        "names": (bars.rename(columns={"close": "Final"}), "--column close=NAME"),
+        "times": (bars.rename(columns={"timestamp": "Tag"}), "--column timestamp=NAME"),
+        "both": (pd.concat([bars.assign(tag="A"), bars.assign(tag="B")]), "--column symbol=NAME"),
+    }
+    for name, (table, option) in files.items():
+        path = tmp_path / f"{name}.csv"
+        table.to_csv(path, index=False)
+        result = forecast(bars=path)
+        assert result.status == 1, name
+        assert f"({option})" in result.stderr, result.stderr
+    words = ("--column", "symbol=tag", "--symbol", "A", "--calendar", "XNYS")
+    assert forecast(*words, bars=tmp_path / "both.csv").status == 0
+
+
+def test_gaps_and_days_without_a_session_are_told(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    assert "session" not in forecast("--calendar", "XNYS").stderr
+    path = tmp_path / "gaps.csv"
+    bars.drop(index=[20, 21, 40]).to_csv(path, index=False)
+    assert (
+        f"3 sessions of XNYS have no bar, the last {bars['timestamp'][40]:%Y-%m-%d}."
+        in forecast("--calendar", "XNYS", bars=path).stderr
+    )
+    # London rests on Boxing Day; New York on Thanksgiving, and on the day of mourning of 5 December 2018.
+    london = forecast("--calendar", "XLON")
+    assert london.status == 0
+    assert "2 sessions of XLON have no bar, the last 2018-12-05." in london.stderr
+    assert "1 bar lies on a day without a session of XLON (2018-12-26)." in london.stderr
+    warnings = json.loads(forecast("--calendar", "XLON", "--json").stdout)["metadata"]["warnings"]
+    assert len(warnings) == 2
 
 
 def test_columns_and_epochs_are_named(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:

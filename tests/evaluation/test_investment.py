@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 import pytest
+from tests.evaluation.forecasters import Knowing, Stranger
 
 from kronos.errors import ConfigError
-from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
+from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.investment import HORIZON, LOOKBACK, daily_markets, portfolio_figures, signals_of
-from kronos.evaluation.protocol import CLOSE, Context, FloatArray
+from kronos.evaluation.protocol import CLOSE
 from kronos.evaluation.rolling import as_series, rolling_windows
 from kronos.evaluation.run import Plan, evaluate
 from kronos.evaluation.windows import Series
 
 Maker = Callable[..., pd.DataFrame]
-
-
-class Knowing(RandomWalkResampled):
-    """Was told the closes to come."""
-
-    parallel = False
-
-    def __init__(self, bars: pd.DataFrame) -> None:
-        super().__init__()
-        self.name = "knowing"
-        self.closes = bars.set_index(["symbol", "timestamp"])["close"]
-
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
-        """The true closes, as bars without shadows."""
-        out = []
-        for context in contexts:
-            close = [self.closes[context.symbol, t] for t in pd.DatetimeIndex(context.future_timestamps)]
-            out.append(np.repeat(np.array(close)[None, :, None], 6, axis=2))
-        return out
 
 
 def best_third(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dict[str, pd.DataFrame]:
@@ -85,16 +67,8 @@ def test_figures_by_hand() -> None:
 
 
 def test_one_who_knows_earns_and_one_who_guesses_shows_no_edge(bars: pd.DataFrame) -> None:
-    class Stranger(RandomWalkResampled):
-        parallel = False
-
-        def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
-            return super().forecast(contexts, horizon, num_samples, seed + 999)
-
-    stranger = Stranger()
-    stranger.name = "stranger"
     plan = Plan(tasks=("investment",), n_windows=24, num_samples=10)
-    forecasters = [Knowing(bars), stranger, *make_baselines(["rw-resampled", "drift", "last-close"])]
+    forecasters = [Knowing(bars), Stranger(), *make_baselines(["rw-resampled", "drift", "last-close"])]
     found = evaluate({"walks_1d": as_series(bars)}, forecasters, plan, trade=best_third).summary
     rows = found["tasks"]["investment"]["walks_1d"]
     assert set(rows) == {"knowing", "stranger", "rw-resampled", "drift"}  # a flat forecast picks nobody

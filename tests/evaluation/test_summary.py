@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pytest
+from tests.evaluation.forecasters import Knowing, Stranger
 
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
+from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.means import overlap_of
-from kronos.evaluation.protocol import CLOSE, Context, FloatArray
+from kronos.evaluation.protocol import CLOSE
 from kronos.evaluation.rolling import as_series, rolling_windows, score_windows
 from kronos.evaluation.run import Plan, evaluate
 from kronos.evaluation.signals import ic_by_date, rank_correlation
@@ -20,42 +21,6 @@ from kronos.evaluation.summary import compare, per_window, return_row
 from kronos.evaluation.tasks import check_tasks, paper_window
 
 Maker = Callable[..., pd.DataFrame]
-
-
-class Knowing(RandomWalkResampled):
-    """Was told the future beforehand, and adds a little noise to it."""
-
-    parallel = False
-
-    def __init__(self, bars: pd.DataFrame) -> None:
-        super().__init__()
-        self.name = "knowing"
-        self.closes = bars.set_index(["symbol", "timestamp"])["close"]
-
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
-        """True closes with a tenth of a bar's noise, in bars without shadows."""
-        out = []
-        for context in contexts:
-            close = np.array([self.closes[context.symbol, t] for t in pd.DatetimeIndex(context.future_timestamps)])
-            rng = np.random.default_rng(seed)
-            made = close * np.exp(0.001 * rng.normal(size=(num_samples, horizon)))
-            bars = np.repeat(made[..., None], 6, axis=2)
-            out.append(bars)
-        return out
-
-
-class Stranger(RandomWalkResampled):
-    """The yardstick under another name and with other random numbers."""
-
-    parallel = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.name = "stranger"
-
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
-        """As the parent, from another seed."""
-        return super().forecast(contexts, horizon, num_samples, seed + 2000)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +33,11 @@ def bars(make_bars: Maker) -> pd.DataFrame:
 def scores(bars: pd.DataFrame) -> pd.DataFrame:
     """The long table of two strangers to the market and one who knows it."""
     windows = rolling_windows(bars, 100, 12, n_windows=30, group="walks_1h")
-    forecasters = [Knowing(bars), Stranger(), *make_baselines(["last-close", "drift", "rw-resampled", "ewma"])]
+    forecasters = [
+        Knowing(bars, noise=0.001),
+        Stranger(),
+        *make_baselines(["last-close", "drift", "rw-resampled", "ewma"]),
+    ]
     return score_windows(windows, forecasters, 40)
 
 

@@ -396,7 +396,7 @@ def test_many_series_need_bounded_memory(
     monkeypatch.setattr(batches, "_memory_limit", lambda: 4 * 2 * batches.outcome_bytes(1000, 3000))
     assert batches.series_at_once(1000, 3000) == 2
     assert batches.series_at_once(1000, 30_000) == 1
-    assert batches.series_at_once(1, 1) == 256
+    assert batches.series_at_once(1, 1) == 512
     monkeypatch.setattr(batches, "_memory_limit", lambda: 0)
     with pytest.raises(CapacityError, match="series 'A': a forecast of 2 paths"):
         next(ours.forecast_many(tables, 2, 2))

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from universes import QUICK, contents, make_folder
+from universes import CHECKPOINT, QUICK, contents, make_folder
 
 from kronos.errors import CapacityError, CheckpointError, ConfigError, DataError
 from kronos.scale.engines import LocalEngine, make_engine
@@ -92,6 +93,18 @@ def test_errors_come_back_as_what_they_are(doubler: Doubler) -> None:
         list(make_engine("ray").map(doubler, [3]))
     with pytest.raises(RuntimeError, match="ZeroDivisionError: number four"):
         list(make_engine("ray").map(doubler, [4]))
+
+
+def test_an_evaluation_on_ray_gives_the_scores_of_one_here(tmp_path: Path) -> None:
+    from kronos.cli import main
+
+    words = ["evaluate", "sample:sp500", "--model", str(CHECKPOINT), "--baselines", "rw-resampled,ewma"]
+    words += ["--context", "40", "--horizon", "3", "--windows", "40", "--samples", "5", "--tasks", "price"]
+    for name, more in (("here", ["--workers", "1"]), ("ray", ["--engine", "ray", "--workers", "2"])):
+        assert main([*words, *more, "-o", str(tmp_path / name)]) == 0
+    here, there = (pd.read_parquet(tmp_path / name / "metrics.parquet") for name in ("here", "ray"))
+    assert len(here) == 3 * 40 * 3
+    pd.testing.assert_frame_equal(there, here, check_exact=False, rtol=1e-6)
 
 
 @pytest.mark.soak

@@ -59,7 +59,7 @@ def forward_returns(prices: pd.DataFrame, dates: pd.DatetimeIndex, horizon: int)
     end = prices.ffill().to_numpy()[entry[inside] + horizon]
     table = pd.DataFrame(end / start - 1.0, index=dates[inside], columns=prices.columns)
     table.index.name, table.columns.name = "datetime", "instrument"
-    return pd.Series(table.stack())
+    return pd.Series(table.stack()).dropna()  # pandas 2 drops them itself, 3 does not
 
 
 def study(signal: pd.Series, prices: pd.DataFrame, horizon: int, groups: int) -> Study:

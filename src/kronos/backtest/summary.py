@@ -114,11 +114,10 @@ def in_words(
         f"{excess['value']:+.1%} a year against {_called(own[0]['other'])} after cost "
         f"({_interval(excess)}): {'; '.join(sides)}. "
     )
-    return {
-        "signal": name,
-        "words": earned
-        + f"It {ordered} (rank IC {rank.mean:+.3f}, t {rank.t:.1f}, p {ordering_p:.3f}, {rank.n} dates).",
-    }
+    judged = f"It {ordered} (rank IC {rank.mean:+.3f}, t {rank.t:.1f}, p {ordering_p:.3f}, {rank.n} dates)."
+    if not rank.n:
+        judged = "Whether it orders what comes cannot be told: no date has enough names with unlike signals."
+    return {"signal": name, "words": earned + judged}
 
 
 def _interval(entry: dict[str, float]) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kronos.bars.clocks import Clock
 from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
+from kronos.bars.gaps import session_notes
 from kronos.bars.grid import Stamp, intraday_stamps
 from kronos.bars.guess import FITS, Fit, fit_intraday, guess_calendar, symbol_hint
 from kronos.bars.labels import future_days
@@ -91,6 +92,8 @@ def future_times(
         notes: tuple[str, ...] = ()
     else:
         name, fit, notes = _inferred(times, size, symbol)
+    if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
+        notes = (*notes, *session_notes(times, market(name)))
     if name in (ALWAYS, STEP):
         return _plain(regular_step(times, horizon, size), name, size, stamp, notes)
     if name == OBSERVED:
@@ -163,7 +166,7 @@ def _bar_size(times: pd.DatetimeIndex, frequency: str | None) -> BarSize:
     if size is None:
         raise ConfigError(
             f"The bar size cannot be told from {len(times)} timestamp{'s' if len(times) > 1 else ''}. "
-            "Pass frequency, such as '5m', '1h' or '1d'."
+            "Pass frequency (--frequency), such as '5m', '1h' or '1d'."
         )
     return size
 
@@ -176,15 +179,13 @@ def _inferred(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) -> tup
         return guess, None, (f"calendar {guess} inferred from the bars' times",)
     if len(times) > 1 and times[-1] - times[0] >= pd.Timedelta(days=7) and size.unit in "smhd":
         seen = "weekly hours" if size.intraday else "weekdays"
-        note = (
-            f"no calendar stands out: the {seen} seen in the bars go on, holidays are unknown; pass calendar if you can"
-        )
+        note = f"no calendar stands out: the {seen} seen in the bars go on, holidays are unknown; name a calendar"
         return OBSERVED, None, (note,)
     if size.unit in ("w", "mo"):
         return STEP, None, ("a regular step",)
     if len(times) == 1:
-        return STEP, None, ("regular step; pass calendar for an exchange's sessions",)
-    return STEP, None, ("too few bars to tell a calendar: regular step; pass calendar for an exchange's sessions",)
+        return STEP, None, ("regular step; name a calendar for an exchange's sessions",)
+    return STEP, None, ("too few bars to tell a calendar: regular step; name a calendar for an exchange's sessions",)
 
 
 def _plain(times: pd.DatetimeIndex, name: str, size: BarSize, stamp: str | None, notes: tuple[str, ...]) -> FutureTimes:
@@ -200,12 +201,13 @@ def _reading(times: pd.DatetimeIndex, size: BarSize, where: Market, stamp: Stamp
             return best  # outside the sessions: the next ones follow
         if len(times) == 1:
             raise CalendarError(
-                f"{times[0]} is not the time of a {size} bar of {where.name}. Pass stamp='start' or 'end', "
-                "or the timestamps of the bars instead of one."
+                f"{times[0]} is not the time of a {size} bar of {where.name}. Pass stamp='start' or 'end' "
+                "(--stamp), or the timestamps of the bars instead of one."
             )
         raise CalendarError(
             f"Only {best.share:.0%} of the bars' times are {size} bars of {where.name} ({where.zone}). "
-            "Pass the right calendar or time zone, or calendar='observed' to go on with the hours seen."
+            "Pass the right calendar or time zone, or calendar='observed' (--calendar observed) to go on with "
+            "the hours seen."
         )
     if stamp is None:
         rival = next((fit for fit in fits if fit.grid.stamp != best.grid.stamp), None)
@@ -213,7 +215,7 @@ def _reading(times: pd.DatetimeIndex, size: BarSize, where: Market, stamp: Stamp
             subject = f"{times[0]} fits" if len(times) == 1 else "The bars' times fit"
             raise CalendarError(
                 f"{subject} both the start and the end of a {size} bar of {where.name}. "
-                "Pass stamp='start' or stamp='end'."
+                "Pass stamp='start' or stamp='end' (--stamp start, --stamp end)."
             )
     return best
 

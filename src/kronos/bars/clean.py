@@ -140,7 +140,9 @@ def clean_bars(bars: pd.DataFrame, *, frequency: str | None = None, rule: Cleani
     """
     size = frequency or getattr(bars.attrs.get("report"), "frequency", None)
     if size is None:
-        raise DataError("The bar size cannot be told from the bars. Pass frequency, such as '5m' or '1d'.")
+        raise DataError(
+            "The bar size cannot be told from the bars. Pass frequency (--frequency), such as '5m' or '1d'."
+        )
     name = str(parse_frequency(size))
     if rule is None:
         if name not in CLEANING:

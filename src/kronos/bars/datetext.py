@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kronos.bars.report import shown
+from kronos.bars.report import name_columns, shown
 from kronos.errors import DataError
 
 Ints = npt.NDArray[np.int64]
@@ -88,7 +88,7 @@ def parse_dates(text: Any, *, dayfirst: bool | None, notes: list[str], where: st
         example = _example(text, best[1])
         raise DataError(
             f"{where}: timestamps such as '{example}' cannot be read. Write them as 2024-12-31 09:30:00, "
-            "or name the right column with columns={'timestamp': NAME}."
+            f"or name the right column with {name_columns(timestamp='NAME')}."
         )
     fields = pc.extract_regex(text, best[1])
     clock = _clock_nanos(fields)
@@ -202,7 +202,7 @@ def _numeric_days(
         row = int(np.flatnonzero(a >= 0)[0])
         raise DataError(
             f"{where}: the dates read both {' and '.join(names)} (such as {a[row]:02d}-{b[row]:02d}-{c[row]:02d}). "
-            "Say which with dayfirst=True or dayfirst=False."
+            "Say which with dayfirst=True (--dayfirst) or dayfirst=False (--monthfirst)."
         )
     if not long_first:
         notes.append(f"dates are {names[0]}")

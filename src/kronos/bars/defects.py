@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.report import Defect, shown
+from kronos.bars.report import Defect, name_columns, shown
 from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import PRICES
 from kronos.bars.times import TimeColumn
@@ -24,11 +24,12 @@ TOLERANCE: Final = 1e-6
 passed through float32, or were printed with seven digits, are not refused."""
 
 _MEND: Final = {
-    "unparsable_time": "Correct the timestamps, or name the right column with columns={'timestamp': NAME}",
-    "text_in_number": "Correct the cells, or say how decimals are written with decimal=",
+    "unparsable_time": "Correct the timestamps, or name the right column with " + name_columns(timestamp="NAME"),
+    "text_in_number": "Correct the cells, or say how decimals are written: decimal=',' (--decimal ,)",
     "newest_first": "Say that they do with newest_first=True (--newest-first), or sort them oldest first",
     "unsorted_time": "Sort the rows oldest first",
-    "duplicate_time": "Keep one row a timestamp; where many symbols share the table, use columns={'symbol': NAME}",
+    "duplicate_time": "Keep one row a timestamp; where many symbols share the table, name theirs with "
+    + name_columns(symbol="NAME"),
     "nonpositive_price": "Correct the rows",
 }
 

@@ -9,8 +9,8 @@ import pandas as pd
 from kronos.bars.frequency import BarSize
 from kronos.bars.grid import intraday_stamps
 from kronos.bars.guess import Fit
-from kronos.bars.labels import days_of
-from kronos.bars.markets import ALWAYS, RULES, market
+from kronos.bars.labels import days_of, read_dates
+from kronos.bars.markets import ALWAYS, RULES, Market, market
 
 Counts = npt.NDArray[np.int64]
 
@@ -47,3 +47,27 @@ def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str |
 
 def _before(between: npt.NDArray[np.int64]) -> Counts:
     return np.concatenate([[0], np.maximum(between, 0)])
+
+
+def session_notes(times: pd.DatetimeIndex, where: Market) -> tuple[str, ...]:
+    """In words, where daily bars and a market's sessions part: sessions without a bar, bars without a session.
+
+    Args:
+        times: sorted timestamps of daily bars.
+    """
+    dates, _, _ = read_dates(times, where)
+    days = dates.as_unit("ns").asi8
+    sessions = days_of(where, dates[0], dates[-1])
+    missing = sessions.dates[~sessions.estimated & ~np.isin(sessions.dates, days)]
+    spare = days[~np.isin(days, sessions.dates)]
+    name = where.name
+    told = (
+        (missing, f"session of {name} has no bar", f"sessions of {name} have no bar"),
+        (spare, f"bar lies on a day without a session of {name}", f"bars lie on days without a session of {name}"),
+    )
+    notes = []
+    for found, one, many in told:
+        if len(found):
+            last = f"{pd.Timestamp(int(found[-1])):%Y-%m-%d}"
+            notes.append(f"1 {one} ({last})" if len(found) == 1 else f"{len(found):,} {many}, the last {last}")
+    return tuple(notes)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from kronos.bars.defects import TOLERANCE
 from kronos.bars.layouts import Roles
+from kronos.bars.report import name_columns
 from kronos.errors import DataError
 
 Floats = npt.NDArray[np.float64]
@@ -60,7 +61,7 @@ def recognise(columns: list[Any], where: str) -> Roles:
 def _question(where: str) -> str:
     return (
         f"{where}: there is no header, and the values do not tell which column is open, high, low and close. "
-        "Say it by position, from 0: columns={'timestamp': 0, 'open': 1, 'high': 2, 'low': 3, 'close': 4}."
+        f"Say it by position, from 0: {name_columns(timestamp=0, open=1, high=2, low=3, close=4)}."
     )
 
 

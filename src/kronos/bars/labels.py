@@ -22,7 +22,7 @@ def future_days(
 ) -> tuple[pd.DatetimeIndex, Flags, str | None]:
     """The next timestamps of bars of a day or more; also which are estimated, and the stamp if it shows."""
     recent = times[-_RECENT:]
-    dates, write, stamp = _reading(recent, market)
+    dates, write, stamp = read_dates(recent, market)
     last = dates[-1]
     per = {"d": 1, "w": 5, "mo": 21}[size.unit] * size.count
     end = last + pd.Timedelta(days=int(horizon * per * 1.6) + 40)
@@ -49,7 +49,7 @@ def days_of(market: Market, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
 Writer = Callable[[pd.DatetimeIndex], pd.DatetimeIndex]
 
 
-def _reading(times: pd.DatetimeIndex, market: Market) -> tuple[pd.DatetimeIndex, Writer, str | None]:
+def read_dates(times: pd.DatetimeIndex, market: Market) -> tuple[pd.DatetimeIndex, Writer, str | None]:
     """Which date each timestamp names, and how to write the timestamp of another date.
 
     A daily bar may be stamped with its date, with the exchange's midnight in another zone, with the open,

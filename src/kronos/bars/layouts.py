@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kronos.bars.report import listing, shown
+from kronos.bars.report import listing, name_columns, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
 
@@ -108,7 +108,7 @@ def assign(names: list[str], columns: dict[str, str | int] | None, where: str) -
                 raise DataError(
                     f"{where}: the columns {' and '.join(repr(shown(names[k], 24)) for k in spots[:4])} (positions "
                     f"{', '.join(str(k) for k in spots[:4])}, counted from 0) could both be {role}. "
-                    f"Choose one with columns={{'{role}': POSITION}}."
+                    f"Choose one with {name_columns(**{role: 'POSITION'})}."
                 )
             if spots:
                 at[role] = spots[0]
@@ -125,7 +125,7 @@ def assign(names: list[str], columns: dict[str, str | int] | None, where: str) -
             missing = ["timestamp"]
         raise DataError(
             f"{where}: no column for {', '.join(missing)} among {listing(names)}. "
-            f"Name {'them' if len(missing) > 1 else 'it'} with columns={{'{missing[0]}': NAME}}."
+            f"Name {'them' if len(missing) > 1 else 'it'} with {name_columns(**{missing[0]: 'NAME'})}."
         )
     return replace(_named(names, plain, at), notes=tuple(notes))
 

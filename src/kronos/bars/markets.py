@@ -109,9 +109,9 @@ def resolve_calendar(name: str) -> str:
         return FX
     if upper in known:
         return str(xc.resolve_alias(known[upper]))
-    near = difflib.get_close_matches(upper, [entry.upper() for entry in calendar_names()], n=5, cutoff=0.5)
-    hint = f"Near names: {', '.join(near)}." if near else "Use a MIC code such as XNYS, XSHG or XHKG."
-    raise CalendarError(f"Unknown calendar '{name}'. {hint} Also 24/7, FX, observed and step.")
+    near = difflib.get_close_matches(upper, [entry.upper() for entry in calendar_names()], n=3, cutoff=0.7)
+    hint = f"Near names: {', '.join(near)}." if near else "Use a MIC code such as XNYS, XSHG or XHKG, or 24/7."
+    raise CalendarError(f"Unknown calendar '{name}'. {hint} All of them: kronos bars calendars")
 
 
 @lru_cache(maxsize=64)

@@ -75,7 +75,7 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
     if both and not (point or plain_points):
         raise DataError(
             f"{where}: numbers such as '{shown(example)}' read with a decimal comma and with a thousands comma. "
-            "Say which with decimal=',' or decimal='.'."
+            "Say which with decimal=',' (--decimal ,) or decimal='.' (--decimal .)."
         )
     return "."
 

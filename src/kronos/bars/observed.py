@@ -43,7 +43,7 @@ def observed_hours(times: pd.DatetimeIndex, horizon: int, size: BarSize) -> pd.D
         CalendarError: fewer than two timestamps.
     """
     if len(times) < 2:
-        raise CalendarError("calendar='observed' needs the index of the bars, not one timestamp.")
+        raise CalendarError("The calendar 'observed' needs the index of the bars, not one timestamp.")
     if size.unit in ("w", "mo"):
         return regular_step(times, horizon, size)
     wall = times.tz_localize(None).as_unit("ns")

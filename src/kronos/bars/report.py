@@ -47,6 +47,13 @@ def listing(names: Iterable[object], most: int = 12) -> str:
     return ", ".join(shown_names[:most]) + (" …" if len(shown_names) > most else "") if shown_names else "no columns"
 
 
+def name_columns(**spots: object) -> str:
+    """The option that names columns, as Python says it and, in brackets, as the command line does."""
+    python = ", ".join(f"'{role}': {spot}" for role, spot in spots.items())
+    shell = " ".join(f"--column {role}={spot}" for role, spot in spots.items())
+    return f"columns={{{python}}} ({shell})"
+
+
 @dataclass(frozen=True)
 class Defect:
     """One kind of defect.

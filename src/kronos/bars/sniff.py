@@ -46,7 +46,7 @@ def decode(data: bytes, encoding: str | None, where: str) -> tuple[bytes, str]:
             return data.decode(encoding).lstrip("\ufeff").encode(), encoding
         except (LookupError, UnicodeError) as error:
             raise DataError(
-                f"{where}: the text is not {encoding}. Leave encoding= out, or name the right one."
+                f"{where}: the text is not {encoding}. Leave encoding (--encoding) out, or name the right one."
             ) from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _reencode(data, "utf-16", where), "utf-16"

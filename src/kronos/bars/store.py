@@ -125,8 +125,10 @@ class BarStore:
         """
         entries = [entry for entry in self.entries(frequency) if entry.symbol == symbol]
         if len(entries) != 1:
-            sizes = ", ".join(entry.frequency for entry in entries)
-            what = f"has {symbol} in several bar sizes ({sizes}): pass frequency" if entries else f"has no {symbol}"
+            what = f"has no {symbol}"
+            if entries:
+                sizes = ", ".join(entry.frequency for entry in entries)
+                what = f"has {symbol} in several bar sizes ({sizes}): pass frequency (--frequency)"
             raise DataError(f"The store {self.folder} {what}. See kronos bars list --store {self.folder}.")
         bars = pd.read_parquet(self.folder / entries[0].path)
         bars["timestamp"] = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kronos.bars.datetext import parse_clock, parse_dates, split_zone
-from kronos.bars.report import shown
+from kronos.bars.report import name_columns, shown
 from kronos.errors import ConfigError, DataError
 
 # Both types are stubs away: Arrow ships none.
@@ -213,7 +213,10 @@ def _from_numbers(numbers: npt.NDArray[Any], epoch: str | None, notes: list[str]
             return compact, False
         units = [unit for unit in EPOCH_UNITS if _epoch_share(filled, unit) >= _SHARE]
         if len(units) > 1:
-            raise DataError(f"{where}: the timestamps fit an epoch in {' and in '.join(units)}. Say which with epoch=.")
+            raise DataError(
+                f"{where}: the timestamps fit an epoch in {' and in '.join(units)}. Say which, "
+                f"such as epoch='{units[0]}' (--epoch {units[0]})."
+            )
         if not units:
             if np.mean((filled > 20000) & (filled < 75000)) >= _SHARE:
                 notes.append("timestamps are spreadsheet serial days")
@@ -223,7 +226,7 @@ def _from_numbers(numbers: npt.NDArray[Any], epoch: str | None, notes: list[str]
                 return np.where(finite, stamps, np.datetime64("NaT")).astype("datetime64[ns]"), False
             raise DataError(
                 f"{where}: the timestamp column holds numbers such as {filled[0]:g} that are no date and no "
-                "epoch from 1971 to 2100. Name the right column with columns={'timestamp': NAME}."
+                f"epoch from 1971 to 2100. Name the right column with {name_columns(timestamp='NAME')}."
             )
         epoch = units[0]
         notes.append(f"timestamps are epoch {epoch}, read as UTC")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from kronos.bars.defects import Finding, refuse, time_findings, value_findings, warnings_in
 from kronos.bars.frequency import infer_frequency
-from kronos.bars.report import BarsReport, listing
+from kronos.bars.report import BarsReport, listing, name_columns
 from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
 from kronos.bars.times import TimeColumn, parse_times
@@ -123,6 +123,32 @@ def build_bars(
     return bars, rows
 
 
+def as_bars(table: Any) -> pd.DataFrame | None:
+    """The bars of a table that is a bars table of one symbol already, judged as any other but without a report.
+
+    A universe's contexts come as slices of tables that were read before; to recognise each one's layout again would
+    take as long as to forecast it. None: not such a table, or one with defects; ``read_bars`` says what is wrong.
+    """
+    if not isinstance(table, pd.DataFrame) or len(table) == 0:
+        return None
+    names = tuple(table.columns)
+    types = dict(zip(names, table.dtypes, strict=True))
+    plain = names == COLUMNS or names == ("timestamp", *FEATURES)
+    if not plain or types["timestamp"].kind != "M" or any(types[name] != np.float64 for name in FEATURES):
+        return None
+    times = pd.DatetimeIndex(table["timestamp"])
+    columns: dict[str, Any] = {"timestamp": times}
+    if "symbol" in types:
+        symbol = table["symbol"].iloc[0]
+        if not isinstance(symbol, str) or not (table["symbol"] == symbol).all():
+            return None
+        columns["symbol"] = symbol
+    values, findings, _ = value_findings(table)
+    if findings or time_findings(TimeColumn(times), None):
+        return None
+    return pd.DataFrame({**columns, **{name: values[name] for name in FEATURES}}, copy=False)
+
+
 def refuse_mixed_zones(times: TimeColumn, rows: RowNumbers, where: str) -> None:
     """Raise DataError where rows carry different zones: no row can be said to be the wrong one."""
     if times.zone_breaks:
@@ -144,7 +170,7 @@ def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple
     if missing:
         raise DataError(
             f"{where}: no column for {', '.join(missing)} among {listing(frame.columns)}. "
-            "Name them with columns={'open': NAME, …}."
+            f"Name them with {name_columns(**{missing[0]: 'NAME'})}."
         )
     twice = [str(name) for name in COLUMNS if list(frame.columns).count(name) > 1]
     if twice:

@@ -98,8 +98,8 @@ def show(summary: dict[str, Any]) -> None:
             f"{excess['low']:+.1%} {excess['high']:+.1%}" if known else "too short",
             f"{one['information_ratio']['value']:.2f}",
             f"{one['max_drawdown']:.1%}",
-            f"{rank['mean']:+.4f}",
-            f"{rank['t']:.1f}",
+            f"{rank['mean']:+.4f}" if rank["n"] else "–",
+            f"{rank['t']:.1f}" if rank["n"] else "–",
         )
     output.print(table)
     for line in summary["notes"]:

@@ -37,7 +37,7 @@ app = typer.Typer(help="Look over, convert, clean, resample, fetch and store bar
 
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet or Feather, or sample:sp500.")]
-Files = Annotated[list[str], typer.Argument(metavar="FILES…", help="Files, or folders of them.")]
+Files = Annotated[list[str], typer.Argument(metavar="FILES", help="Files, or folders of them.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help=".parquet, .csv, .csv.gz or .feather.")]
 Symbol = Annotated[str | None, typer.Option(help="Take this symbol; or, where the file names none, call it so.")]
 Defects = Annotated[OnDefect, typer.Option(help="Refuse defective rows, or drop and report them.")]
@@ -290,3 +290,27 @@ def list_store(store: Store, frequency: Frequency = None, as_json: Json = False)
     output.print(table)
     if not entries:
         console.print("The store is empty.")
+
+
+@app.command()
+def calendars(as_json: Json = False) -> None:
+    """List the names that --calendar takes, with their other names."""
+    from rich.table import Table
+
+    from kronos.bars import calendar_names
+    from kronos.bars.markets import resolve_calendar
+
+    others: dict[str, list[str]] = {}
+    for name in calendar_names():
+        aliases = others.setdefault(resolve_calendar(name), [])
+        if name != resolve_calendar(name):
+            aliases.append(name)
+    if as_json:
+        emit_json(others)
+        return
+    table = Table(box=None)
+    table.add_column("calendar")
+    table.add_column("also called")
+    for name, aliases in sorted(others.items()):
+        table.add_row(name, ", ".join(aliases))
+    output.print(table)

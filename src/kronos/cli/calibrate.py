@@ -25,7 +25,7 @@ FEWEST = 20  # windows, to fit on as to judge on
 
 def calibrate(
     bars: Annotated[
-        list[str], typer.Argument(metavar="BARS...", help="Files of bars, folders or stores of them, or samples.")
+        list[str], typer.Argument(metavar="BARS", help="Files of bars, folders or stores of them, or samples.")
     ],
     model: Annotated[str, typer.Option(help="The checkpoint: a name, a folder or a hub id.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the calibrated copy of the checkpoint.")],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kronos.cli.common import console, emit_json, note, progress
+from kronos.cli.common import Address, Engine, EngineName, Gpus, console, emit_json, note, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ def evaluate(
     bars: Annotated[
         list[str],
         typer.Argument(
-            metavar="BARS...",
+            metavar="BARS",
             help="Files of bars (each a market, of one or many symbols), folders of such, stores, or samples.",
         ),
     ],
@@ -109,6 +109,9 @@ def evaluate(
     top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best one here.")] = None,
+    engine: EngineName = Engine.local,
+    address: Address = None,
+    gpus: Gpus = None,
     on_defect: Annotated[
         Literal["strict", "drop"], typer.Option(help="What to do with defective bars: refuse, or drop and report.")
     ] = "strict",
@@ -120,6 +123,7 @@ def evaluate(
     metrics.parquet, summary.json and report.html.
     """
     import os
+    from contextlib import redirect_stdout
     from dataclasses import replace
 
     from kronos.cli.investment import trader
@@ -128,6 +132,7 @@ def evaluate(
     from kronos.evaluation.run import Plan
     from kronos.evaluation.run import evaluate as run
     from kronos.evaluation.tasks import check_tasks
+    from kronos.scale.engines import make_engine
 
     chosen = check_tasks([task.strip() for task in tasks.split(",") if task.strip()])
     trade = trader() if "investment" in chosen else None
@@ -145,14 +150,23 @@ def evaluate(
         after=None if after == UNSEEN else read_date(after),
         workers=workers or os.cpu_count() or 1,
     )
+    where = make_engine(engine.value, workers=workers, address=address, gpus=gpus)
     sources = find_bars(bars)
     forecasters = make_forecasters(models, baselines, settings, sampling, device)
     if after == UNSEEN:
         plan = replace(plan, after=ends_of_training(forecasters(chosen[0]), list(sources)))
     markets, hashes = load_markets(sources, on_defect)
-    with progress("Evaluating") as report:
+    # Ray writes about dead workers to stdout, which belongs to results.
+    with redirect_stdout(sys.stderr), progress("Evaluating") as report:
         result = run(
-            markets, forecasters, plan, folder=out / ".parts", data_hashes=hashes, progress=report, trade=trade
+            markets,
+            forecasters,
+            plan,
+            folder=out / ".parts",
+            data_hashes=hashes,
+            engine=None if engine is Engine.local else where,  # this process has processes of its own
+            progress=report,
+            trade=trade,
         )
     result.summary["command"] = "kronos " + " ".join(sys.argv[1:])
     written = write_report(result, out)

@@ -22,9 +22,7 @@ REPORT = "finetune.json"
 
 
 def finetune(
-    bars: Annotated[
-        list[str], typer.Argument(metavar="BARS...", help="Files of bars, folders of them, or sample:NAME.")
-    ],
+    bars: Annotated[list[str], typer.Argument(metavar="BARS", help="Files of bars, folders of them, or sample:NAME.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new checkpoint pair.")],
     model: Annotated[str, typer.Option(help="Where to start: a name, a folder or a hub id.")] = "kronos-nano",
     config: Annotated[Path | None, typer.Option("--config", help="Settings that differ (YAML).")] = None,

@@ -167,15 +167,28 @@ def forecast(
     if as_json:
         emit_json(document(result, levels, paths=paths))
         return
-    output.print(next_bars(result, None if quantiles is None else levels))
+    show(result, None if quantiles is None else levels)
+    for path in written:
+        tell_written(path)
+
+
+def show(result: Forecast, levels: tuple[float, ...] | None) -> None:
+    """The bars ahead and the headline as tables; what has to be said about them as notes."""
+    output.print(next_bars(result, levels))
     output.print()
     output.print(headline(result))
     for warning in result.metadata.get("warnings", ()):
         note(f"Note: {warning}.")
-    if 1 < samples < PATHS_FOR_90:
-        note(f"Note: {samples} paths are too few for a 90% interval; give --samples {PATHS_FOR_90} or more.")
-    for path in written:
-        note(f"Wrote {path}")
+    if 1 < result.num_samples < PATHS_FOR_90:
+        note(f"Note: {result.num_samples} paths are too few for a 90% interval; give --samples {PATHS_FOR_90} or more.")
+
+
+def tell_written(path: Path) -> None:
+    """A file that was written, and its size where that may surprise."""
+    size = path.stat().st_size / 1e6
+    inside = ", the charting code inside, so that it opens without a network"
+    told = f" ({size:.1f} MB{inside if path.suffix.lower() == '.html' else ''})" if size > 1 else ""
+    note(f"Wrote {path}{told}")
 
 
 def refuse_engine(engine: Engine, *options: object) -> None:

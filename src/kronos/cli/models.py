@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
 
-from kronos.cli.common import emit_json, output
+from kronos.cli.common import emit_json, note, output
 
 app = typer.Typer(help="The checkpoints at hand: list them, read a model card.", no_args_is_help=True)
 
@@ -42,9 +43,10 @@ def list_(as_json: AsJson = False) -> None:
 @app.command("info")
 def info_(
     name: Annotated[str, typer.Argument(metavar="MODEL", help="A name, a folder or a hub id.")],
+    whole: Annotated[bool, typer.Option("--card", help="Show the whole model card and every cut-off date.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a checkpoint's facts and its model card."""
+    """Show a checkpoint's facts, and of its model card how good it is and its known limits."""
     from kronos.model.catalogue import info, model_card
 
     facts, card = info(name), model_card(name)
@@ -58,15 +60,32 @@ def info_(
     front, text = split_card(card)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
-    for key, value in in_words(facts, front).items():
+    for key, value in in_words(facts, front, every_date=whole).items():
         table.add_row(key, escape(value))
     output.print(table)
     output.print()
-    output.print(Markdown(text))
+    output.print(Markdown(text if whole else extract(text)))
+    if not whole:
+        note(f"The whole card: kronos models info {name} --card")
 
 
-def in_words(facts: dict[str, Any], front: dict[str, str]) -> dict[str, str]:
-    """A checkpoint's facts as a reader wants them: shapes in words, dates, sizes, licence."""
+def extract(card: str) -> str:
+    """Of a model card: the first table of "How good it is", and "Known limits"; all of it where it has neither."""
+    sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL))
+    found = {
+        title: re.search(pattern, sections.get(title, ""), re.MULTILINE | re.DOTALL)
+        for title, pattern in (("How good it is", r"(^\|[^\n]*\n)+"), ("Known limits", r"\S.*"))
+    }
+    kept = [f"**{title}**\n\n{part[0]}" for title, part in found.items() if part]
+    return "\n\n".join(kept) or card
+
+
+def in_words(facts: dict[str, Any], front: dict[str, str], *, every_date: bool = True) -> dict[str, str]:
+    """A checkpoint's facts as a reader wants them: shapes in words, dates, sizes, licence.
+
+    Args:
+        every_date: the end of training by group; else the first and the last of many.
+    """
     net, tok = facts["config"], facts.get("tokenizer_config")
     bits = f"{net['s1_bits']} + {net['s2_bits']} bits a bar"
     lines = {
@@ -90,7 +109,7 @@ def in_words(facts: dict[str, Any], front: dict[str, str]) -> dict[str, str]:
         "published": "published: the numbers are those of the published code",
     }[facts["behaviour"]]
     lines["calibration"] = _calibration(net.get("calibration"))
-    lines["trained up to"] = _cutoff(net.get("training_cutoff"))
+    lines["trained up to"] = _cutoff(net.get("training_cutoff"), every_date)
     lines["licence"] = front.get("license", "not stated")
     lines["file"] = f"{facts['folder']} ({facts['size_bytes'] / 1e6:.1f} MB)"
     return lines
@@ -116,7 +135,10 @@ def _calibration(calibration: dict[str, Any] | None) -> str:
     return ", ".join(parts)
 
 
-def _cutoff(stated: str | dict[str, str] | None) -> str:
+def _cutoff(stated: str | dict[str, str] | None, every_date: bool) -> str:
     if not stated:
         return "not stated"
+    if isinstance(stated, dict) and len(stated) > 3 and not every_date:
+        (first, begin), *_, (last, end) = sorted(stated.items(), key=lambda item: item[1])
+        return f"{begin[:10]} ({first}) to {end[:10]} ({last}), by source; {len(stated)} sources"
     return stated if isinstance(stated, str) else ", ".join(f"{group}: {date[:10]}" for group, date in stated.items())

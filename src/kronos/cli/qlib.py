@@ -27,7 +27,7 @@ Overrides = Annotated[
 
 @app.command()
 def export(
-    bars: Annotated[list[str], typer.Argument(metavar="BARS...", help="Files of daily bars, samples, or a bar store.")],
+    bars: Annotated[list[str], typer.Argument(metavar="BARS", help="Files of daily bars, samples, or a bar store.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new provider.")],
     sets: Annotated[
         list[str] | None,

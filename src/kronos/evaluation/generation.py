@@ -16,7 +16,6 @@ import numpy.typing as npt
 from kronos.evaluation.protocol import CLOSE, HIGH, LOW, OPEN, VOLUME, FloatArray
 from kronos.evaluation.windows import Window
 
-PANEL_FEATURES = ("gap", "move", "upper shadow", "lower shadow", "log volume")
 MOVE, LOG_VOLUME = 1, 4
 #: Features are cut here before a network sees them, so that one wild bar does not decide.
 CLIP = 10.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,17 @@ from kronos.evaluation.windows import Window
 #: Windows that are forecast together, and the most work that an interruption can lose per process.
 BATCH = 32
 Job = tuple[Forecaster, list[Window]]
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+class Engine(Protocol):
+    """Computes pieces of work elsewhere, in any order; ``kronos.scale`` has some."""
+
+    def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
+        """The results of all pieces as they are finished; ``make`` builds a worker."""
+        ...
+
 
 _made: dict[str, Forecaster] = {}  # in a worker process: what its recipes gave, so that weights are loaded once
 
@@ -70,45 +82,68 @@ def batches(windows: Sequence[Window], size: int = BATCH) -> Iterator[list[Windo
         yield batch
 
 
-def score_jobs(jobs: Sequence[Job], num_samples: int, seed: int, workers: int) -> Iterator[tuple[pd.DataFrame, int]]:
+def score_jobs(
+    jobs: Sequence[Job], num_samples: int, seed: int, workers: int, engine: Engine | None = None
+) -> Iterator[tuple[pd.DataFrame, int]]:
     """Scores of each job as it is finished, and its number of windows.
 
-    With several workers, jobs whose forecaster can travel run in processes of one thread each; then the others run
-    here.
+    With an engine, or several workers, jobs whose forecaster can travel run there, or in processes of one thread each;
+    then the others run here.
     """
-    travelling = [job for job in jobs if workers > 1 and _travels(job[0])]
-    if len(travelling) <= workers:  # starting processes would cost more than it brings
-        travelling = []
-    yield from _in_processes(travelling, num_samples, seed, workers)
-    gone = {id(batch) for _, batch in travelling}
-    for forecaster, batch in jobs:
-        if id(batch) not in gone:
-            yield score_batch(forecaster, batch, num_samples, seed), len(batch)
+    leaves = [_travels(forecaster) for forecaster, _ in jobs]
+    if engine is None and not sum(leaves) > workers > 1:  # starting processes would cost more than it brings
+        leaves = [False] * len(jobs)
+    pieces = [Piece.of(*job, num_samples, seed, here=not away) for job, away in zip(jobs, leaves, strict=True)]
+    travelling = [piece for piece, away in zip(pieces, leaves, strict=True) if away]
+    if travelling:
+        yield from engine.map(_scorer, travelling) if engine is not None else _in_processes(travelling, workers)
+    for piece, away in zip(pieces, leaves, strict=True):
+        if not away:
+            yield score_piece(piece)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A job as it travels: with the recipe of its forecaster, or the forecaster itself where that is small or stays."""
+
+    recipe: Callable[[], Forecaster] | None
+    forecaster: Forecaster | None
+    name: str
+    identity: str
+    windows: list[Window]
+    num_samples: int
+    seed: int
+
+    @classmethod
+    def of(cls, forecaster: Forecaster, windows: list[Window], num_samples: int, seed: int, *, here: bool) -> Piece:
+        """``here``: it is not going to travel."""
+        recipe = None if here else getattr(forecaster, "recipe", None)
+        own = forecaster if recipe is None else None
+        return cls(recipe, own, forecaster.name, identity(forecaster), windows, num_samples, seed)
+
+
+def score_piece(piece: Piece) -> tuple[pd.DataFrame, int]:
+    """Scores of a piece and its number of windows, wherever it has come to."""
+    forecaster = piece.forecaster or _made_here(piece)
+    return score_batch(forecaster, piece.windows, piece.num_samples, piece.seed), len(piece.windows)
+
+
+def _scorer() -> Callable[[Piece], tuple[pd.DataFrame, int]]:
+    """A worker of an engine; it loads what its first pieces need."""
+    return score_piece
 
 
 def _travels(forecaster: Forecaster) -> bool:
     return getattr(forecaster, "recipe", None) is not None or bool(getattr(forecaster, "parallel", False))
 
 
-def _in_processes(jobs: Sequence[Job], num_samples: int, seed: int, workers: int) -> Iterator[tuple[pd.DataFrame, int]]:
-    if not jobs:
-        return
+def _in_processes(pieces: Sequence[Piece], workers: int) -> Iterator[tuple[pd.DataFrame, int]]:
     from multiprocessing import get_context
 
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread)
     try:
-        running = {}
-        for forecaster, batch in jobs:
-            recipe = getattr(forecaster, "recipe", None)
-            if recipe is None:
-                future = pool.submit(score_batch, forecaster, batch, num_samples, seed)
-            else:
-                future = pool.submit(
-                    _score_made, recipe, forecaster.name, identity(forecaster), batch, num_samples, seed
-                )
-            running[future] = len(batch)
-        for future in as_completed(running):
-            yield future.result(), running[future]
+        for future in as_completed([pool.submit(score_piece, piece) for piece in pieces]):
+            yield future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)  # interrupted: what runs is finished, what waits is dropped
 
@@ -119,17 +154,16 @@ def _use_one_thread() -> None:
         os.environ[name] = "1"
 
 
-def _score_made(
-    recipe: Callable[[], Forecaster], name: str, who: str, batch: Sequence[Window], num_samples: int, seed: int
-) -> pd.DataFrame:
-    """In a worker process: a batch by a forecaster made there."""
-    if who not in _made:
-        forecaster = recipe()
-        forecaster.name = name
-        if identity(forecaster) != who:
+def _made_here(piece: Piece) -> Forecaster:
+    """In a worker: a forecaster made of its recipe, once."""
+    if piece.identity not in _made:
+        assert piece.recipe is not None
+        forecaster = piece.recipe()
+        forecaster.name = piece.name
+        if identity(forecaster) != piece.identity:
             raise ConfigError(
-                f"forecaster {name!r} was changed after it was loaded, so it cannot be made anew in another process; "
-                "set its recipe to None, or use one worker"
+                f"forecaster {piece.name!r} was changed after it was loaded, or its checkpoint is another one on the "
+                "worker's machine, so it cannot be made anew there; set its recipe to None, or use one worker"
             )
-        _made[who] = forecaster
-    return score_batch(_made[who], batch, num_samples, seed)
+        _made[piece.identity] = forecaster
+    return _made[piece.identity]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.jobs import Job, batches, identity, score_jobs
+from kronos.evaluation.jobs import Engine, Job, batches, identity, score_jobs
 from kronos.evaluation.protocol import Forecaster, TimeArray
 from kronos.evaluation.store import ResultStore, window_id
 from kronos.evaluation.windows import MAX_JUMP, NO_TIME, Refusals, Series, Window, candidate_ends
@@ -162,6 +162,7 @@ def score_windows(
     *,
     store: ResultStore | None = None,
     workers: int = 1,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Scores of every forecaster on every window: one row per (forecaster, window, step).
@@ -173,6 +174,7 @@ def score_windows(
         store: where finished batches are kept; what it holds already is not computed again.
         workers: processes of one thread each, for forecasters that can be copied or made anew there (baselines,
             checkpoints on the CPU); others run in this process.
+        engine: computes those instead of processes.
         progress: called with (done, total) pairs of (forecaster, window).
 
     Returns:
@@ -191,7 +193,7 @@ def score_windows(
         missing = [w for w in windows if (identity(forecaster), ids[id(w)]) not in ready]
         jobs += [(forecaster, batch) for batch in batches(missing)]
     done = total - sum(len(batch) for _, batch in jobs)
-    for rows, number in score_jobs(jobs, num_samples, seed, workers):
+    for rows, number in score_jobs(jobs, num_samples, seed, workers, engine):
         store.add(rows)
         done += number
         if progress is not None:

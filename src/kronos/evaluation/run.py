@@ -19,7 +19,7 @@ from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import BASELINE_NAMES
 from kronos.evaluation.generation import STEPS, generation_figures
 from kronos.evaluation.investment import Trade, invest
-from kronos.evaluation.jobs import identity
+from kronos.evaluation.jobs import Engine, identity
 from kronos.evaluation.protocol import FloatArray, Forecaster, forecast_in_batches
 from kronos.evaluation.rolling import (
     LeakWarning,
@@ -151,6 +151,7 @@ def evaluate(
     *,
     folder: Path | None = None,
     data_hashes: Mapping[str, str] | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
     trade: Trade | None = None,
 ) -> Evaluation:
@@ -163,6 +164,7 @@ def evaluate(
         plan: what to do.
         folder: where finished batches are kept, so that an interrupted run goes on.
         data_hashes: digest per input, for the record.
+        engine: computes scores instead of ``plan.workers`` processes.
         progress: called with (done, total).
         trade: who trades the signals of the investment task; needed for that task alone.
     """
@@ -187,7 +189,14 @@ def evaluate(
         scores["scores"] += len(wanted)
         scores["stored"] += len(wanted & store.done())
         table = score_windows(
-            windows, ready, plan.num_samples, plan.seed, store=store, workers=plan.workers, progress=progress
+            windows,
+            ready,
+            plan.num_samples,
+            plan.seed,
+            store=store,
+            workers=plan.workers,
+            engine=engine,
+            progress=progress,
         )
         rows = per_window(table)
         models, baselines = _sides(ready)
@@ -215,18 +224,7 @@ def evaluate(
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     summary = {
         "settings": plan.as_dict(markets),
-        "markets": {
-            market: {
-                "context": sizes[market][0],
-                "horizon": sizes[market][1],
-                "symbols": len({w.context.symbol for w in windows if w.group == market}),
-                "windows": sum(w.group == market for w in windows),
-                "first_cutoff": str(min(w.context.cutoff for w in windows if w.group == market)),
-                "last_cutoff": str(max(w.context.cutoff for w in windows if w.group == market)),
-                "refused": refusals[market],
-            }
-            for market in markets
-        },
+        "markets": {market: _market_facts(market, windows, sizes[market], refusals[market]) for market in markets},
         "forecasters": [describe(forecaster) for forecaster in first],
         "yardstick": YARDSTICK,
         "tasks": tables,
@@ -240,6 +238,22 @@ def evaluate(
     }
     examples = pick_examples(table, windows, first, plan) if len(table) else []
     return Evaluation(table, summary, examples)
+
+
+def _market_facts(
+    market: str, windows: Sequence[Window], size: tuple[int, int], refused: dict[str, int]
+) -> dict[str, Any]:
+    """What was drawn from one market; ``size`` is (context, horizon)."""
+    own = [w for w in windows if w.group == market]
+    return {
+        "context": size[0],
+        "horizon": size[1],
+        "symbols": len({w.context.symbol for w in own}),
+        "windows": len(own),
+        "first_cutoff": str(min(w.context.cutoff for w in own)),
+        "last_cutoff": str(max(w.context.cutoff for w in own)),
+        "refused": refused,
+    }
 
 
 def _tasks_by_forecasters(tasks: Sequence[str], of_task: ForecastersOf) -> list[list[str]]:

@@ -28,10 +28,10 @@ from kronos.model import Kronos, KronosTokenizer
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # what is computed in
 WIDEST_COMPILED = 50_000_000  # multiply-adds a row; wider networks are torch's, whose products use every core
 WORTH_COMPILING = 50_000_000_000  # multiply-adds of sampled bars; fewer are done before compiled code is loaded
-BATCH_BYTES = 128 << 20  # a batch grows to about this
+BATCH_BYTES = 64 << 20  # a batch grows to about this; larger ones leave the caches
 PATHS_BYTES = 1 << 30  # beyond this the paths of one series are computed in parts
 _BYTES_A_NUMBER = 24  # a float32 feature, its float64 in a transform and while it is repaired, the float32 sample
-_MOST_SERIES = 256  # held together; more make no larger batches
+_MOST_SERIES = 512  # held together; more make no larger batches
 _SIMILAR = 0.8  # series of one batch differ in length by at most this ratio, so that little padding is computed
 
 

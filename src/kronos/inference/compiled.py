@@ -68,8 +68,8 @@ class CompiledPast:
     def __init__(
         self, layers: int, heads: int, dim: int, series: int, paths: int, prefix: int, suffix: int, turns: Tensor
     ) -> None:
-        common, own = (-(-n // _LINE) * _LINE for n in (prefix, suffix))  # so that all rows begin at cache lines
-        shared, single = (series, layers, heads, dim, common), (series * paths, layers, heads, dim, own)
+        common = -(-prefix // _LINE) * _LINE  # so that all rows begin at cache lines
+        shared, single = (series, layers, heads, dim, common), (series * paths, layers, heads, suffix, dim)
         self._keys, self._values = torch.empty(shared), torch.empty(shared)
         self.arrays = Past(
             common_keys=self._keys.numpy(),
@@ -141,6 +141,6 @@ def make_rows(series: int, paths: int, first: int, count: int) -> Rows:
 
 def make_scratch(width: int, ff: int, past: CompiledPast, *vocabularies: int) -> Scratch:
     """Intermediate results; ``vocabularies`` are the sizes of s1 and s2."""
-    positions = past.arrays.common_keys.shape[-1] + past.arrays.own_keys.shape[-1]
+    positions = past.arrays.common_keys.shape[-1] + past.arrays.own_keys.shape[-2]
     columns = (width, width, 3 * width, 2 * width, ff, ff, positions, *vocabularies)
     return Scratch(*(torch.empty(kernels.ROWS_AT_ONCE, n).numpy() for n in columns))

@@ -44,12 +44,16 @@ class Ending(NamedTuple):
 
 
 class Past(NamedTuple):
-    """Keys and values: those that all paths of a series share, and each path's own. Positions lie side by side."""
+    """Keys and values: those that all paths of a series share, and each path's own.
+
+    Common positions lie side by side, since many rows ask for all of them. A path's own few come from far away once a
+    bar, so they lie in one piece.
+    """
 
     common_keys: Array  # (B, layers, N, D, P)
     common_values: Array  # (B, layers, N, D, P)
-    own_keys: Array  # (paths, layers, N, D, T)
-    own_values: Array  # (paths, layers, N, D, T)
+    own_keys: Array  # (paths, layers, N, T, D)
+    own_values: Array  # (paths, layers, N, T, D)
     lengths: Array  # (B,) int64, common positions that are real
     turns: Array  # (positions, D/2, 2) cosine and sine
 

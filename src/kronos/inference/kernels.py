@@ -145,14 +145,14 @@ def turn(x: Array, parts: int, past: Past, rows: Rows) -> None:
 @_compiled
 def keep(past: Past, layer: int, rows: Rows, x: Array, at: int) -> None:
     """Writes the keys ``x[r, at : at + C]`` of every row and the values behind them into their paths' own places."""
-    heads, dim = past.own_keys.shape[2], past.own_keys.shape[3]
+    heads, dim = past.own_keys.shape[2], past.own_keys.shape[4]
     for r in range(len(rows.path)):
-        k, v = past.own_keys[rows.path[r], layer], past.own_values[rows.path[r], layer]
-        t = rows.place[r]
         for n in range(heads):
+            key = past.own_keys[rows.path[r], layer, n, rows.place[r]]
+            value = past.own_values[rows.path[r], layer, n, rows.place[r]]
             for d in range(dim):
-                k[n, d, t] = x[r, at + n * dim + d]
-                v[n, d, t] = x[r, at + (heads + n) * dim + d]
+                key[d] = x[r, at + n * dim + d]
+                value[d] = x[r, at + (heads + n) * dim + d]
 
 
 @_compiled
@@ -161,7 +161,7 @@ def attend(out: Array, queries: Array, past: Past, layer: int, rows: Rows, score
 
     The rows of a series are the rows of one product with its common keys.
     """
-    heads, dim = past.own_keys.shape[2], past.own_keys.shape[3]
+    heads, dim = past.own_keys.shape[2], past.own_keys.shape[4]
     first, end = 0, len(rows.path)
     while first < end:
         series = rows.series[first]
@@ -175,13 +175,13 @@ def attend(out: Array, queries: Array, past: Past, layer: int, rows: Rows, score
             for r in range(first, last):
                 own = rows.place[r] + 1
                 own_keys = past.own_keys[rows.path[r], layer, n]
-                add_product(scores, common, queries, n * dim, r, r + 1, own_keys, dim, own)
+                add_dots(scores, common, queries, n * dim, r, r + 1, own_keys, own, dim)
                 softmax(scores[r, : common + own])
             out[first:last, n * dim : (n + 1) * dim] = _ZERO
-            add_dots(out, n * dim, scores, 0, first, last, past.common_values[series, layer, n], common)
+            add_dots(out, n * dim, scores, 0, first, last, past.common_values[series, layer, n], dim, common)
             for r in range(first, last):
                 own_values = past.own_values[rows.path[r], layer, n]
-                add_dots(out, n * dim, scores, common, r, r + 1, own_values, rows.place[r] + 1)
+                add_product(out, n * dim, scores, common, r, r + 1, own_values, rows.place[r] + 1, dim)
         first = last
 
 
@@ -247,12 +247,12 @@ def add_product(out: Array, at: int, x: Array, start: int, first: int, last: int
 
 
 @_compiled
-def add_dots(out: Array, at: int, x: Array, start: int, first: int, last: int, w: Array, inner: int) -> None:
-    """``out[r, at + d] += x[r, start : start + inner] · w[d, :inner]`` for rows first … last - 1 and every d.
+def add_dots(out: Array, at: int, x: Array, start: int, first: int, last: int, w: Array, n: int, inner: int) -> None:
+    """``out[r, at + d] += x[r, start : start + inner] · w[d, :inner]`` for rows first … last - 1 and d below n.
 
     For a short ``out`` and a long sum. Three rows by four d at a time: twelve sums in registers.
     """
-    threes, fours = last - (last - first) % 3, len(w) - len(w) % 4
+    threes, fours = last - (last - first) % 3, n - n % 4
     for d in range(0, fours, 4):
         w0, w1, w2, w3 = w[d, :inner], w[d + 1, :inner], w[d + 2, :inner], w[d + 3, :inner]
         i = at + d
@@ -272,7 +272,7 @@ def add_dots(out: Array, at: int, x: Array, start: int, first: int, last: int, w
             for j in range(inner):
                 a0, a1, a2, a3 = a0 + a[j] * w0[j], a1 + a[j] * w1[j], a2 + a[j] * w2[j], a3 + a[j] * w3[j]
             _add_four(out[r], i, a0, a1, a2, a3)
-    for d in range(fours, len(w)):
+    for d in range(fours, n):
         w0 = w[d, :inner]
         for r in range(first, last):
             a, a0 = x[r, start : start + inner], _ZERO

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from kronos.bars.calendar import future_times
 from kronos.bars.grid import Stamp
 from kronos.bars.read import read_bars
 from kronos.bars.schema import FEATURES, to_table
+from kronos.bars.validate import as_bars
 from kronos.errors import DataError, KronosError
 
 stamp_features = time_features  # (T, 5) of wall-clock times
@@ -38,7 +40,7 @@ class Series:
     times: pd.DatetimeIndex
     warnings: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def values(self) -> npt.NDArray[np.float64]:
         """(T, 6) in the order of ``FEATURES``."""
         return self.bars[list(FEATURES)].to_numpy(dtype=np.float64)
@@ -69,7 +71,9 @@ def make_series(table: Any, most: int, least: int, name: str | None = None) -> S
     Raises:
         DataError: no bars, defective bars, several symbols, or too few bars.
     """
-    bars = read_bars(table)
+    bars = as_bars(table)
+    if bars is None:
+        bars = read_bars(table)
     symbols: list[object] = list(bars["symbol"].unique()) if "symbol" in bars.columns else []
     if len(symbols) > 1:
         raise DataError(
@@ -81,8 +85,7 @@ def make_series(table: Any, most: int, least: int, name: str | None = None) -> S
         label = f"'{symbol}' has" if symbol else "the table has"
         count = f"{len(bars)} bar{'s' * (len(bars) != 1)}"
         raise DataError(f"{label} {count}; this model needs at least {least} as context")
-    context = bars.iloc[-most:].reset_index(drop=True)
-    context.attrs = bars.attrs
+    context = bars if len(bars) <= most else bars.iloc[-most:].reset_index(drop=True)
     return Series(symbol, context, pd.DatetimeIndex(bars["timestamp"]))
 
 

@@ -191,7 +191,10 @@ def find_checkpoint(
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _fetch(name, revision, cache_dir)
     known = ", ".join(FAMILY)
-    raise CheckpointError(f"unknown model '{name}': not a folder, not a hub id (owner/name), none of {known}")
+    raise CheckpointError(
+        f"unknown model '{name}': not a folder, not a hub id (owner/name), none of {known}. "
+        "What is at hand: kronos models list"
+    )
 
 
 def _fetch(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:

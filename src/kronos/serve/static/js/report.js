@@ -81,12 +81,20 @@ function findings(report) {
   );
 }
 
+/** Notes that hold names and numbers, and the sentence that says each of them in the reader's language. */
+const NOTES = [
+  [/^calendar (?<calendar>\S+) inferred/, "note.calendar"],
+  [/^(?<n>[\d,]+) sessions? of (?<calendar>\S+) ha\S+ no bar.*?(?<day>\d{4}-\d\d-\d\d)/, "note.missing"],
+  [/^(?<n>[\d,]+) bars? lies? on .* session of (?<calendar>[^\s,]+).*?(?<day>\d{4}-\d\d-\d\d)/, "note.spare"],
+];
+
 /** A note of the reader in the reader's language, where it is a common one. */
 export function noteText(note) {
-  const [, calendar] = /^calendar (\S+) inferred/.exec(note) ?? [];
-  const name = calendar ? note.replace(calendar, "NAME") : note;
-  const key = `note.${name}`;
-  return known(key) ? t(key, { calendar }) : note;
+  for (const [pattern, key] of NOTES) {
+    const found = pattern.exec(note);
+    if (found) return t(key, found.groups);
+  }
+  return known(`note.${note}`) ? t(`note.${note}`) : note;
 }
 
 function previewTable(rows, daily) {

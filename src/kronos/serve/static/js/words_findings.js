@@ -237,9 +237,17 @@ export const FINDINGS = {
     "Volume is counted in lots of 100.",
     "成交量以手（100 股）为单位。",
   ],
-  "note.calendar NAME inferred from the bars' times": [
+  "note.calendar": [
     "Calendar {calendar}, recognised from the times of the bars.",
     "根据K线时间识别出交易日历 {calendar}。",
+  ],
+  "note.missing": [
+    "Sessions of {calendar} without a bar: {n}, the last on {day}.",
+    "{calendar} 有 {n} 个交易日缺少K线，最近一个为 {day}。",
+  ],
+  "note.spare": [
+    "Bars on days without a session of {calendar}: {n}, the last on {day}.",
+    "有 {n} 根K线不在 {calendar} 的交易日内，最近一根为 {day}。",
   ],
   "report.preview": ["First and last rows", "首尾数据"],
 
