@@ -44,6 +44,12 @@ def test_days_keep_what_their_time_names(clock: str, stamp: str | None, wanted: 
         assert utc.stamp == stamp
 
 
+def test_midnights_of_the_east_are_the_day_before_in_utc() -> None:
+    week = pd.bdate_range("2024-06-17", "2024-06-28", tz="Asia/Tokyo").tz_convert("UTC")
+    found = future_times(week, 2, "XTKS")
+    assert [str(moment) for moment in found.timestamps] == ["2024-06-30 15:00:00+00:00", "2024-07-01 15:00:00+00:00"]
+
+
 def test_a_fixed_time_of_another_zone_goes_on_there() -> None:
     """21:15 in London is neither midnight nor an edge of New York's day."""
     found = future_times((JUNE + pd.Timedelta("21h15min")).tz_localize("Europe/London"), 2, "XNYS")
