@@ -209,7 +209,7 @@ class TestStamp:
         assert found.estimated.tolist() == [False, False]
 
     def test_wrong_word(self) -> None:
-        with pytest.raises(ConfigError, match="stamp"):
+        with pytest.raises(ConfigError, match="stamp must be"):
             future_timestamps("2024-06-20", 1, stamp="middle")  # type: ignore[arg-type]
 
 
@@ -376,6 +376,20 @@ class TestRefusals:
             future_timestamps(pd.DatetimeIndex([]), 3, frequency="1d")
         with pytest.raises(CalendarError, match="observed"):
             future_timestamps("2024-01-01", 3, "observed", "1d")
+
+
+def test_where_daily_bars_and_their_calendar_part_is_told() -> None:
+    """12 June has no bar; 19 June is a holiday."""
+    june = pd.bdate_range("2024-06-03", "2024-06-28")
+    sessions = june[june != "2024-06-19"]
+    assert future_times(sessions, 1, "XNYS").notes == ()
+    assert future_times(sessions[:1], 1, "XNYS", "1d").notes == ()
+    assert future_times(june[june != "2024-06-12"], 1, "XNYS").notes == (
+        "1 session of XNYS has no bar (2024-06-12)",
+        "1 bar lies on a day without a session of XNYS (2024-06-19)",
+    )
+    assert future_times(june, 1, "observed").notes == future_times(june, 1, "step").notes == ()
+    assert future_times(june[::5], 1, "XNYS", "1w").notes == ()
 
 
 def test_names_and_aliases() -> None:

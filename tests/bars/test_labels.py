@@ -56,6 +56,16 @@ def test_a_fixed_time_of_another_zone_goes_on_there() -> None:
     assert [str(moment) for moment in found.timestamps] == ["2024-07-01 21:15:00+01:00", "2024-07-02 21:15:00+01:00"]
 
 
+def test_a_time_that_does_not_exist_moves_on_and_one_that_comes_twice_is_the_first() -> None:
+    """Cairo skips the midnight of 26 April 2024, and has 23:30 of 31 October twice."""
+    april = pd.date_range("2024-04-23", "2024-04-25", tz="Africa/Cairo")
+    found = future_times(april, 2, "XNYS", "1d").timestamps
+    assert [str(moment) for moment in found] == ["2024-04-26 01:00:00+03:00", "2024-04-29 00:00:00+03:00"]
+    october = pd.date_range("2024-10-28 23:30", "2024-10-30 23:30", tz="Africa/Cairo")
+    found = future_times(october, 2, "XNYS", "1d").timestamps
+    assert [str(moment) for moment in found] == ["2024-10-31 23:30:00+03:00", "2024-11-01 23:30:00+02:00"]
+
+
 def test_nine_closes_in_ten_are_closes() -> None:
     closes = JUNE + pd.Timedelta("16h")
     late = pd.to_timedelta(np.where(np.arange(len(closes)) < 1, 60, 0), unit="min")
