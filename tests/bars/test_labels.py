@@ -101,6 +101,7 @@ def test_weeks_keep_their_label(history: list[str], wanted: list[str]) -> None:
         (["2024-05-31", "2024-06-14", "2024-06-28"], ["2024-07-12", "2024-07-26"]),
         (["2024-06-03", "2024-06-17", "2024-07-01"], ["2024-07-15", "2024-07-29"]),
         (["2024-06-02", "2024-06-16", "2024-06-30"], ["2024-07-14", "2024-07-28"]),
+        (["2024-05-29", "2024-06-12", "2024-06-26"], ["2024-07-10", "2024-07-24"]),
     ],
 )
 def test_two_weeks_are_counted_from_the_last(history: list[str], wanted: list[str]) -> None:
@@ -127,6 +128,8 @@ def test_quarters_are_counted_from_the_last() -> None:
     history = pd.DatetimeIndex(["2024-02-29", "2024-05-31", "2024-08-30"])
     found = future_times(history, 3, "XNYS", "3mo")
     assert dates(found.timestamps) == ["2024-11-29", "2025-02-28", "2025-05-30"]
+    uneven = pd.DatetimeIndex(["2024-03-28", "2024-05-31", "2024-06-28"])
+    assert dates(future_times(uneven, 2, "XNYS", "2mo").timestamps) == ["2024-08-30", "2024-10-31"]
 
 
 def test_what_lies_beyond_the_calendar_is_estimated() -> None:
