@@ -167,7 +167,7 @@ def _ratio(mean: float, error: float) -> float:
 
 
 def _two_sided(t: float, degrees: int) -> float:
-    return float("nan") if np.isnan(t) else float(2.0 * stats.t.sf(abs(t), degrees))
+    return float(2.0 * stats.t.sf(abs(t), degrees))
 
 
 def diebold_mariano(loss: ArrayLike, other: ArrayLike, overlap: int = 1) -> MeanTest:
