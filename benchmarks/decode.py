@@ -178,17 +178,20 @@ def measure(
     bench = Bench(case, dtype, compiled)
     bench.run_engine()  # weights are arranged, memory is taken
     once = bench.run_oracle([case.horizon // 2])
+    twice, least = 2, _LEAST_STEPS
+    if once > budget / 8:  # so that every row is done within a minute
+        repeats, twice, least = min(repeats, 2), 1, 2
     share = budget / repeats / max(once, 1e-9)
-    timed = None if share >= 1.2 * case.horizon else min(case.horizon, max(_LEAST_STEPS, int(share) - 1))
+    timed = None if share >= 1.2 * case.horizon else min(case.horizon, max(least, int(share) - 1))
     steps = None if timed is None else spread(case.horizon, timed)
     engine, oracle, plain = [], [], []
     for _ in range(repeats):
         plain.append(machine(case.samples, bench.engine.weights()[0].weights_per_step))
-        engine.append(min(bench.run_engine() for _ in range(2)))
+        engine.append(min(bench.run_engine() for _ in range(twice)))
         if steps is None:
             whole = bench.run_oracle(None)
         else:
-            rest = min(bench.run_oracle([]) for _ in range(2))
+            rest = min(bench.run_oracle([]) for _ in range(twice))
             whole = rest + max(0.0, bench.run_oracle(steps) - rest) * case.horizon / len(steps)
         oracle.append(whole * case.series / case.oracle_series)
     ours, theirs = statistics.median(engine), statistics.median(oracle)
