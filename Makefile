@@ -13,7 +13,7 @@ WORKERS ?= 2
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pandas2 check docs wheel bench soak lock clean
+.PHONY: help setup demo test test-pandas2 check docs wheel bench soak mutants lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -65,6 +65,12 @@ bench: setup ## every benchmark, results in benchmarks/results, the table in doc
 soak: setup ## the tests that take minutes each (about half an hour)
 	$(THREADS) $(BIN)/python -m pytest -m soak
 
+# One module: make mutants MODULE=kronos.bars.grid
+MODULE ?= kronos
+mutants: setup ## change the code in small ways and list the changes that no test notices (about an hour)
+	$(THREADS) $(BIN)/mutmut run --max-children $(WORKERS) '$(MODULE).*'
+	$(BIN)/mutmut results
+
 lock: setup ## write the versions of this environment into constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt.new
 	{ echo "# The tested versions; written by 'make lock'."; sed 's/^torch==.*/$(TORCH)/' constraints.txt.new; } > constraints.txt
@@ -72,5 +78,5 @@ lock: setup ## write the versions of this environment into constraints.txt
 	@touch $(STAMP)
 
 clean: ## remove what was built; the environment too
-	rm -rf $(VENV) $(DEMO) build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist site mutants .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,8 +181,35 @@ class TestStamp:
         assert stamps(future_timestamps("2024-06-20 09:30", 1, "XNYS", "30m")) == ["2024-06-20 10:00"]
         assert stamps(future_timestamps("2024-06-20 16:00", 1, "XNYS", "30m")) == ["2024-06-21 10:00"]
 
+    def test_bars_that_cannot_tell(self) -> None:
+        with pytest.raises(CalendarError, match=r"The bars' times fit both .* 30m bar of XNYS\. Pass stamp='start'"):
+            future_timestamps(pd.DatetimeIndex(["2024-06-20 10:30", "2024-06-20 11:00"]), 1, "XNYS", "30m")
+        with pytest.raises(CalendarError, match=r"^2024-06-20 10:30:00 fits both"):
+            future_timestamps("2024-06-20 10:30", 1, "XNYS", "30m")
+
+    def test_before_the_open_the_first_bar_of_the_day_follows(self) -> None:
+        """One timestamp may lie outside the sessions if the stamp is given, several may not."""
+        for stamp, wanted in (("start", "2024-06-20 09:30"), ("end", "2024-06-20 10:00")):
+            assert stamps(future_timestamps("2024-06-20 08:00", 1, "XNYS", "30m", stamp)) == [wanted]
+        with pytest.raises(CalendarError, match="is not the time of a 30m bar of XNYS"):
+            future_timestamps("2024-06-20 08:00", 1, "XNYS", "30m")
+        with pytest.raises(CalendarError, match="Only 0% of the bars' times"):
+            future_timestamps(pd.DatetimeIndex(["2024-06-20 08:00", "2024-06-20 08:30"]), 1, "XNYS", "30m", "start")
+
+    def test_an_inferred_reading_gives_way_to_a_given_stamp(self) -> None:
+        starts = session_bars("XNYS", "2024-04-02", "2024-05-10", "30min")
+        inferred, told = future_times(starts, 1), future_times(starts, 1, stamp="end")
+        assert (inferred.stamp, stamps(inferred.timestamps)) == ("start", ["2024-05-13 09:30"])
+        assert (told.stamp, stamps(told.timestamps)) == ("end", ["2024-05-10 16:00"])
+
+    def test_a_step_keeps_the_stamp_it_is_given(self) -> None:
+        found = future_times("2024-01-02 10:00", 2, "24/7", "1h", "end")
+        assert found.stamp == "end"
+        assert found.estimated.dtype == bool
+        assert found.estimated.tolist() == [False, False]
+
     def test_wrong_word(self) -> None:
-        with pytest.raises(ConfigError, match="stamp"):
+        with pytest.raises(ConfigError, match="stamp must be"):
             future_timestamps("2024-06-20", 1, stamp="middle")  # type: ignore[arg-type]
 
 
@@ -225,6 +254,46 @@ class TestInference:
     def test_symbol_decides_between_equals(self) -> None:
         short = pd.bdate_range("2024-04-08", periods=15)
         assert future_times(short, 20, symbol="600519.SS").calendar == "XSHG"
+
+    def test_a_table_of_one_symbol_tells_it(self) -> None:
+        short = pd.bdate_range("2024-04-08", periods=15)
+        table = pd.DataFrame({"timestamp": short, "symbol": "600519.SS"})
+        assert infer_calendar(short) is None
+        assert infer_calendar(short, symbol="600519.SS") == infer_calendar(table) == "XSHG"
+        assert future_times(table, 1).calendar == "XSHG"
+        assert future_times(table, 1, symbol="7203.T").calendar == "XTKS"  # what is said outright counts
+        table.loc[0, "symbol"] = "000001.SZ"
+        assert infer_calendar(table) is None
+        assert future_times(table, 1).calendar == "observed"
+
+    def test_too_few_times_follow_no_calendar(self) -> None:
+        hours = pd.date_range("2024-01-01", periods=300, freq="1h")
+        assert infer_calendar(hours[:1], "1h") is None
+        assert infer_calendar(hours[:2]) is None
+        assert infer_calendar(hours[::7], "1h") == "24/7"
+
+    @pytest.mark.parametrize(
+        ("history", "size", "calendar", "note"),
+        [
+            (["2024-01-01 10:00", "2024-01-08 10:00"], "1h", "observed", "^no calendar stands out: the weekly hours"),
+            (["2024-01-01 10:00", "2024-01-08 09:00"], "1h", "step", "^too few bars"),
+            (
+                ["2024-01-02", "2024-01-03", "2024-01-10"],
+                "1d",
+                "observed",
+                "^no calendar stands out: the weekdays seen",
+            ),
+            (["2024-01-02"], "1h", "step", "^regular step; name a calendar"),
+            (["2024-01-02", "2024-01-09", "2024-01-16"], "1w", "step", "^a regular step$"),
+        ],
+    )
+    def test_what_goes_on_where_no_calendar_stands_out(
+        self, history: list[str], size: str, calendar: str, note: str
+    ) -> None:
+        found = future_times(pd.DatetimeIndex(history), 2, frequency=size)
+        assert found.calendar == calendar
+        assert len(found.notes) == 1
+        assert re.search(note, found.notes[0])
 
     @pytest.mark.parametrize(
         "symbol", ["600519", "000001", "301269", "688981", "920819", "430047", "sz159915", "SH600000"]
@@ -307,6 +376,20 @@ class TestRefusals:
             future_timestamps(pd.DatetimeIndex([]), 3, frequency="1d")
         with pytest.raises(CalendarError, match="observed"):
             future_timestamps("2024-01-01", 3, "observed", "1d")
+
+
+def test_where_daily_bars_and_their_calendar_part_is_told() -> None:
+    """12 June has no bar; 19 June is a holiday."""
+    june = pd.bdate_range("2024-06-03", "2024-06-28")
+    sessions = june[june != "2024-06-19"]
+    assert future_times(sessions, 1, "XNYS").notes == ()
+    assert future_times(sessions[:1], 1, "XNYS", "1d").notes == ()
+    assert future_times(june[june != "2024-06-12"], 1, "XNYS").notes == (
+        "1 session of XNYS has no bar (2024-06-12)",
+        "1 bar lies on a day without a session of XNYS (2024-06-19)",
+    )
+    assert future_times(june, 1, "observed").notes == future_times(june, 1, "step").notes == ()
+    assert future_times(june[::5], 1, "XNYS", "1w").notes == ()
 
 
 def test_names_and_aliases() -> None:

@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from kronos.evaluation import metrics
+
+#: Every score that keeps leading axes, as a function of truths (...) and samples (..., 9).
+SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "crps": metrics.crps,
+    "energy_score": lambda y, x: metrics.energy_score(x[..., 6:], x[..., :6].reshape(*y.shape, 2, 3)),
+    "energy_score_of_one": lambda y, x: metrics.energy_score(x[..., 3:6], x[..., None, :3]),
+    "sample_quantile": lambda y, x: metrics.sample_quantile(x, [0.2, 0.7]),
+    "interval": lambda y, x: np.stack(metrics.interval(x, 0.5), axis=-1),
+    "unattainable": lambda y, x: np.stack(metrics.interval(x, 0.95), axis=-1),
+    "covered": lambda y, x: metrics.covered(y, x, 0.5),
+    "interval_width": lambda y, x: metrics.interval_width(x, 0.5),
+    "pinball": lambda y, x: metrics.pinball(y, x[..., 0], 0.3),
+    "absolute_error": metrics.absolute_error,
+    "mase_scale": lambda y, x: metrics.mase_scale(x, season=2),
+    "direction_hit": metrics.direction_hit,
+    "realised_volatility": lambda y, x: metrics.realised_volatility(x),
+    "qlike": lambda y, x: metrics.qlike(np.abs(y), np.abs(x[..., 0])),
+    "invalid_bars": lambda y, x: metrics.invalid_bars(x[..., :6] + [10, 12, 8, 10, 1, 1]),
+}  # fmt: skip
+POOLED: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
+    "pit_histogram": lambda y, x: metrics.pit_histogram(np.abs(x) / 4, bins=7),
+    "ks_distance": lambda y, x: metrics.ks_distance(np.abs(x) / 4),
+    "r_squared": lambda y, x: metrics.r_squared(x[..., 0], x[..., 1]),
+    "randomised_pit": lambda y, x: metrics.randomised_pit(y, x, np.random.default_rng(0)),
+}
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_leading_axes_are_cases_of_their_own(score: str) -> None:
+    rng = np.random.default_rng(9)
+    y, x = rng.normal(size=(3, 4)), rng.normal(size=(3, 4, 9))
+    together = SCORES[score](y, x)
+    for case in np.ndindex(3, 4):
+        np.testing.assert_allclose(together[case], SCORES[score](y[case], x[case]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("score", [*SCORES, *POOLED])
+def test_single_precision_is_scored_in_double(score: str) -> None:
+    rng = np.random.default_rng(10)
+    y, x = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(3, 4, 9)).astype(np.float32)
+    function = (SCORES | POOLED)[score]
+    found = function(y, x)
+    assert np.asarray(found).dtype == np.float64
+    np.testing.assert_array_equal(found, function(y.astype(np.float64), x.astype(np.float64)))
 
 
 def gaussian_crps(y: np.ndarray | float, mean: float, sigma: float) -> np.ndarray:
@@ -134,6 +180,8 @@ def test_pit_sees_bias_and_narrowness() -> None:
 
 def test_pit_histogram_is_a_density() -> None:
     assert metrics.pit_histogram([0.1, 0.2, 0.3, 0.9, np.nan], bins=2).tolist() == [1.5, 0.5]
+    assert metrics.pit_histogram([0.4, 0.5], bins=2).tolist() == [1.0, 1.0]  # over (0, 1), not over what is there
+    assert metrics.pit_histogram([0.3], bins=2).tolist() == [2.0, 0.0]
     assert metrics.pit_histogram((np.arange(1000) + 0.5) / 1000) == pytest.approx(np.ones(20))
     assert np.isnan(metrics.pit_histogram([np.nan])).all()
 
@@ -149,6 +197,7 @@ def test_direction_hit_by_hand() -> None:
     samples = np.array([[1.0, 2.0, -1.0], [-1.0, -2.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
     found = metrics.direction_hit([0.5, 0.5, 0.5, 0.0], samples)
     assert found[:3].tolist() == [1.0, 0.0, 0.5]
+    assert metrics.direction_hit([-0.5, -0.5], samples[:2]).tolist() == [0.0, 1.0]
     assert np.isnan(found[3])
 
 
@@ -161,6 +210,8 @@ def test_r_squared_by_hand() -> None:
     assert metrics.r_squared(y, y) == 1.0
     assert metrics.r_squared(y, np.full(3, 2.0)) == 0.0
     assert metrics.r_squared(y, y + 1.0) == pytest.approx(-0.5)
+    assert metrics.r_squared(0.1 * y, 0.1 * y + 0.1) == pytest.approx(-0.5)
+    assert np.isnan(metrics.r_squared([2.0, 2.0], [2.0, 1.0]))  # nothing to explain
 
 
 def test_qlike_by_hand_and_its_minimum() -> None:

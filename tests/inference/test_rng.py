@@ -48,6 +48,15 @@ def test_the_key_is_the_shape_of_the_series() -> None:
     assert series_key(turned) != series_key(close)
 
 
+def test_a_seed_means_the_same_numbers_on_every_machine_and_in_every_version() -> None:
+    assert series_key(np.array([1.0, 2.0, 2.0, 1.5])).hex() == "af29b27284239f27ae76c7c4af13fba2"
+    ticks = uniforms(5, KEYS[:1], 2, 2) * 2**24
+    assert ticks.astype(int).tolist() == [
+        [[[10982988, 15955959], [1368846, 1395919]], [[13264291, 13544421], [8666048, 10474994]]]
+    ]
+    assert np.array_equal(uniforms(2**64 - 1, KEYS, 1, 1), uniforms(np.uint64(2**64 - 1), KEYS, 1, 1))
+
+
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "0", None, True])
 def test_what_is_no_seed(seed: object) -> None:
     with pytest.raises(ConfigError, match="seed"):

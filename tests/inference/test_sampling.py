@@ -72,6 +72,62 @@ def test_both_limits_apply() -> None:
     assert sample_token(logits, ticks, SamplingSettings(1, 1, 0.99)).unique().tolist() == [0]
 
 
+def test_tokens_as_probable_as_the_last_one_kept_are_kept() -> None:
+    logits = torch.tensor([0.3, 0.2, 0.2, 0.1, 0.2]).log().expand(2**12, -1)
+    ticks = torch.arange(2**12) / 2**12
+    for settings in (SamplingSettings(1, 2), SamplingSettings(1, 0, 0.5)):
+        assert sample_token(logits, ticks, settings).unique().tolist() == [0, 1, 2, 4]
+    assert len(sample_token(logits, ticks, SamplingSettings(1, 5)).unique()) == 5  # as many as there are
+    assert len(sample_token(logits, ticks, SamplingSettings(1, 4)).unique()) == 4
+
+
+def test_leading_axes_are_rows_and_half_precision_is_read_in_single() -> None:
+    logits = torch.randn(3, 4, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
+    uniform = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
+    for settings in (SamplingSettings(0), SamplingSettings(0.7, 20, 0.8)):
+        tokens = sample_token(logits, uniform, settings)
+        alone = [int(sample_token(row, u, settings)) for row, u in zip(logits.view(12, 50), uniform.view(12))]
+        assert (tokens.shape, tokens.dtype) == ((3, 4), torch.int64)
+        assert tokens.flatten().tolist() == alone
+        assert torch.equal(tokens, sample_token(logits.float(), uniform, settings))
+
+
+def test_a_row_does_not_feel_the_scale_of_another() -> None:
+    logits = torch.randn(1, 50, generator=torch.Generator().manual_seed(0)).expand(2, -1) - torch.tensor(
+        [[0.0], [300.0]]
+    )
+    for uniform in (0.1, 0.5, 0.9):
+        first, second = sample_token(logits, torch.full((2,), uniform), SamplingSettings(1, 20, 0.8)).tolist()
+        assert first == second
+
+
+def test_the_smallest_nucleus_is_the_most_probable_token() -> None:
+    logits = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
+    tokens = sample_token(logits, torch.full((20,), 0.999), SamplingSettings(1, 0, 1e-9))
+    assert torch.equal(tokens, logits.argmax(-1))
+
+
+def test_another_device_needs_no_numpy() -> None:
+    logits, uniform = torch.empty(3, 4, 50, device="meta"), torch.empty(3, 4, device="meta")
+    tokens = sample_token(logits, uniform, SamplingSettings(0.7, 20, 0.8))
+    assert (tokens.device.type, tokens.shape, tokens.dtype) == ("meta", (3, 4), torch.int64)
+
+
+def test_the_temperature_flattens() -> None:
+    logits, ticks = torch.tensor([0.8, 0.2]).log().expand(2**12, -1), torch.arange(2**12) / 2**12
+    for temperature, share in ((1, 0.2), (2, 1 / 3), (0.5, 1 / 17)):
+        assert sample_token(logits, ticks, SamplingSettings(temperature)).double().mean() == pytest.approx(
+            share, abs=1e-3
+        )
+
+
+def test_settings_at_the_ends_of_their_ranges() -> None:
+    assert SamplingSettings() == SamplingSettings(1.0, 0, 1.0)
+    for settings in (SamplingSettings(100, 1, 1), SamplingSettings(np.float32(0), np.int64(3), np.float32(0.5))):
+        assert settings.greedy
+    assert not SamplingSettings(100, 2, 1e-9).greedy
+
+
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2.0**-24])
 def test_the_ends_of_the_unit_interval(uniform: float) -> None:
     logits = torch.full((1000, 37), -30.0)
@@ -105,6 +161,11 @@ def test_the_same_distribution_as_the_published_sampler() -> None:
         ((1.0, 0, 2), "top_p"),
         ((1.0, 0, float("nan")), "top_p"),
         ((True,), "temperature"),
+        ((100.5,), "temperature"),
+        ((1.0, True), "top_k"),
+        ((1.0, 0, True), "top_p"),
+        ((1.0, 0, 1.01), "top_p"),
+        ((1.0, 0, "most"), "top_p"),
     ],
 )
 def test_settings_out_of_range(arguments: tuple[object, ...], named: str) -> None:

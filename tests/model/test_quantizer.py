@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from kronos.errors import ConfigError
 from kronos.model import TOKENIZER_PRESETS, KronosTokenizer, TokenizerConfig, tokenizer_loss
-from kronos.model.quantizer import bits_to_ids, build_quantizer, ids_to_bits, join_ids, split_ids
+from kronos.model.quantizer import bits_to_ids, build_quantizer, check_pair, ids_to_bits, join_ids, split_ids
 
 TINY = dataclasses.replace(TOKENIZER_PRESETS["2k"], d_model=16, n_heads=2, ff_dim=32, n_enc_layers=2, n_dec_layers=2)
 
@@ -68,6 +69,110 @@ def test_a_tokenizer_learns_with_either_quantizer(kind: str) -> None:
         errors.append(parts["mse_full"].item())
     assert errors[-1] < 0.8 * errors[0]
     assert all(p.grad is not None for n, p in tokenizer.named_parameters() if n.startswith("encoder"))
+
+
+def test_the_loss_of_spherical_quantization_by_hand() -> None:
+    """Four bits: u and q on the unit sphere, p = sigmoid(-4 · u / 2), entropies in nats; every factor its own."""
+    quantizer = build_quantizer(
+        dataclasses.replace(TINY, s1_bits=3, s2_bits=1, beta=0.3, gamma0=1.7, gamma=0.6, zeta=2.5)
+    )
+    z = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z[0, 0] = torch.tensor([0.0, 3.0, -4.0, 0.0])
+    quantized, loss = quantizer(z)
+    u = (z / z.norm(dim=-1, keepdim=True)).numpy().reshape(15, 4)
+    q = np.where(u > 0, 0.5, -0.5)  # 0 counts as -1
+    assert quantized.dtype == torch.float32
+    np.testing.assert_allclose(quantized.numpy().reshape(15, 4), q, rtol=1e-6)
+
+    def entropy(p: np.ndarray) -> np.ndarray:
+        return -p * np.log(p) - (1 - p) * np.log(1 - p)
+
+    p = 1 / (1 + np.exp(2 * u))
+    commitment = ((q - u) ** 2).sum(-1).mean()
+    wanted = 0.3 * commitment + 2.5 * (1.7 * entropy(p).sum(-1).mean() - 0.6 * entropy(p.mean(0)).sum())
+    assert loss.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_undecided_and_decided_bits_have_finite_entropies() -> None:
+    """The second bit is even; the first keeps a doubt of 1 / (1 + exp(4 / √2)), however long the vector."""
+    quantizer = build_quantizer(
+        dataclasses.replace(TINY, s1_bits=1, s2_bits=1, beta=0.0, gamma0=1.0, gamma=0.0, zeta=1.0)
+    )
+    p = 1 / (1 + np.exp(4 / np.sqrt(2)))
+    entropy = -p * np.log(p) - (1 - p) * np.log(1 - p) + np.log(2)
+    assert quantizer(torch.tensor([[1e3, 0.0]]))[1].item() == pytest.approx(entropy, rel=1e-5)
+
+
+def test_the_gradient_passes_the_sign_unchanged() -> None:
+    quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=2, s2_bits=2))
+    z = torch.tensor([[0.6, 0.0, -0.8, 0.0]], requires_grad=True)  # on the sphere
+    weights = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    (quantizer(z)[0] * weights).sum().backward()
+    along = (weights * z.detach()).sum() * z.detach()
+    torch.testing.assert_close(z.grad, 0.5 * (weights - along))  # the normalisation's own gradient, scaled
+
+
+def test_buffers_of_the_published_layout() -> None:
+    with torch.device("meta"):  # as checkpoints are built, whose parameters get their memory when they are read
+        bsq = build_quantizer(dataclasses.replace(TINY, s1_bits=3, s2_bits=2, group_size=4)).bsq
+    assert {name: buffer.tolist() for name, buffer in bsq.named_buffers()} == {
+        "basis": [16, 8, 4, 2, 1],
+        "group_basis": [8, 4, 2, 1],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "s1", "s2", "wanted"),
+    [
+        ("bsq", 1, 2, [0.5, -0.5, -0.5, 0.5]),  # little-endian bits, on the unit sphere
+        ("fsq", 2, 1, [0.0, -0.5]),  # a digit of two bits a dimension, from -1 to 0.5
+        ("fsq", 0, 3, [-1.0, 0.5]),
+    ],
+)
+def test_vectors_of_known_ids(kind: str, s1: int, s2: int, wanted: list[float]) -> None:
+    quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=2, s2_bits=2, quantizer=kind))
+    ids = torch.tensor([[s1]]), torch.tensor([[s2]])
+    vector = quantizer.from_ids(*ids)
+    assert vector.dtype == torch.float32
+    assert vector.tolist() == [[wanted]]
+    assert [int(part) for part in quantizer.to_ids(vector)] == [s1, s2]
+    assert (quantizer.s1_width, quantizer.width) == ((2, 4) if kind == "bsq" else (1, 2))
+
+
+def test_finite_scalars_round_to_four_levels_and_pass_the_gradient() -> None:
+    quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=2, s2_bits=2, quantizer="fsq"))
+    z = torch.linspace(-9, 9, 201, dtype=torch.float64).view(1, -1, 1).expand(-1, -1, 2).requires_grad_()
+    quantized, loss = quantizer(z)
+    assert quantized.unique().tolist() == [-1.0, -0.5, 0.0, 0.5]
+    assert (quantized.diff(dim=1) >= 0).all()
+    assert quantized[0, 100].tolist() == [0.0, 0.0]  # zero is no border between two levels
+    assert (loss.item(), loss.dtype, quantized.dtype) == (0.0, torch.float32, torch.float32)
+    quantized.sum().backward()
+    half = 1.5015
+    slope = 1 - torch.tanh(z.detach() + np.arctanh(0.5 / half)) ** 2
+    torch.testing.assert_close(z.grad, half * slope / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_zero_is_a_zero_bit() -> None:
+    quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=2, s2_bits=2))
+    assert [int(part) for part in quantizer.to_ids(torch.zeros(1, 4))] == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["bsq", "fsq"])
+def test_ids_and_vectors_stay_on_their_device(kind: str) -> None:
+    quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=6, quantizer=kind))
+    ids = torch.zeros(2, 3, dtype=torch.long, device="meta")
+    vector = quantizer.from_ids(ids, ids)
+    found = (vector, *quantizer.to_ids(vector), *quantizer(vector))
+    assert {part.device.type for part in found} == {"meta"}
+
+
+def test_what_a_pair_of_ids_is() -> None:
+    ids = torch.zeros(1, 3, dtype=torch.long)
+    assert check_pair([ids, ids])[1] is ids
+    for wrong in (ids.expand(2, 3), (ids,), (ids, ids, ids)):
+        with pytest.raises(ConfigError, match="pair"):
+            check_pair(wrong)
 
 
 def test_decode_refuses_what_is_no_pair() -> None:

@@ -181,22 +181,13 @@ class Past:
     Attributes:
         contexts: the last ``lookback + 1`` bars of each member that traded on the date and has so many.
         closes: (sessions, symbols) of the last sessions up to the date, for the exposures.
+        digest: of every number in it.
     """
 
     date: pd.Timestamp
     contexts: dict[str, pd.DataFrame]
     closes: pd.DataFrame
-
-    @property
-    def digest(self) -> str:
-        """Of every number in it."""
-        digest = hashlib.blake2b(digest_size=12)
-        for symbol, table in self.contexts.items():
-            digest.update(symbol.encode())
-            digest.update(table["timestamp"].to_numpy().tobytes())
-            digest.update(np.ascontiguousarray(table[list(FEATURES)].to_numpy(dtype=float)).tobytes())
-        digest.update(np.ascontiguousarray(self.closes.to_numpy(dtype=float)).tobytes())
-        return digest.hexdigest()
+    digest: str
 
 
 class CrossSections:
@@ -206,20 +197,29 @@ class CrossSections:
         self.plan = plan
         self.tables = {str(s): t.reset_index(drop=True) for s, t in bars.groupby("symbol", sort=True, observed=True)}
         self.times = {symbol: table["timestamp"].to_numpy() for symbol, table in self.tables.items()}
+        self.values = {
+            symbol: np.ascontiguousarray(table[list(FEATURES)].to_numpy(dtype=float))
+            for symbol, table in self.tables.items()
+        }
         self.closes = bars.pivot(index="timestamp", columns="symbol", values="close").sort_index()
         self.members = member_mask(spans, pd.Index(list(self.tables)), plan.dates)
 
     def past(self, date: pd.Timestamp) -> Past:
         """What is known at the close of a date."""
-        contexts, moment = {}, date.to_datetime64()
+        contexts, moment, digest = {}, date.to_datetime64(), hashlib.blake2b(digest_size=12)
         on_the_date = self.members.loc[date].to_numpy()
         for symbol in self.members.columns[on_the_date]:
             stop = int(np.searchsorted(self.times[symbol], moment, side="right"))
             start = stop - self.plan.lookback - 1
             if start >= 0 and self.times[symbol][stop - 1] == moment:
                 contexts[symbol] = self.tables[symbol].iloc[start:stop]
+                digest.update(symbol.encode())
+                digest.update(self.times[symbol][start:stop].tobytes())
+                digest.update(self.values[symbol][start:stop].tobytes())
         stop = int(self.closes.index.searchsorted(date, side="right"))
-        return Past(date, contexts, self.closes.iloc[max(0, stop - _EXPOSURE_SESSIONS - 1) : stop])
+        closes = self.closes.iloc[max(0, stop - _EXPOSURE_SESSIONS - 1) : stop]
+        digest.update(np.ascontiguousarray(closes.to_numpy(dtype=float)).tobytes())
+        return Past(date, contexts, closes, digest.hexdigest())
 
 
 def exposures_of(closes: pd.DataFrame) -> pd.DataFrame:

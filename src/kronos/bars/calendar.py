@@ -95,7 +95,7 @@ def future_times(
     if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
         notes = (*notes, *session_notes(times, market(name)))
     if name in (ALWAYS, STEP):
-        return _plain(regular_step(times[-1], horizon, size), name, size, stamp, notes)
+        return _plain(regular_step(times, horizon, size), name, size, stamp, notes)
     if name == OBSERVED:
         return _plain(observed_hours(times, horizon, size), name, size, stamp, notes)
     where = market(name)

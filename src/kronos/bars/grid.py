@@ -49,7 +49,7 @@ def _session_stamps(sessions: Sessions, position: int, step: int, grid: Grid, zo
     origin = begin
     if grid.anchor == "clock":
         midnight = pd.Timestamp(begin, tz="UTC").tz_convert(zone).normalize()
-        origin = begin - (begin - int(midnight.tz_convert("UTC").value)) % step
+        origin = begin - (begin - int(midnight.value)) % step
     starts = np.arange(origin, end, step, dtype=np.int64)
     if noon != NO_BREAK:  # bars that lie wholly in the break hold no trade
         starts = starts[(starts < noon) | (starts + step > after)]

@@ -55,7 +55,7 @@ def read_dates(times: pd.DatetimeIndex, market: Market) -> tuple[pd.DatetimeInde
     A daily bar may be stamped with its date, with the exchange's midnight in another zone, with the open,
     with the close, or with a fixed time of day.
     """
-    wall = times.tz_localize(None) if times.tz is not None else times
+    wall = times.tz_localize(None)
     if (wall == wall.normalize()).all():
         return wall.normalize(), lambda days: _localize(days, times), None
     local = times.tz_convert(market.zone).tz_localize(None) if times.tz is not None else times
@@ -70,10 +70,8 @@ def read_dates(times: pd.DatetimeIndex, market: Market) -> tuple[pd.DatetimeInde
         for stamp, edge in (("start", sessions.opens), ("end", sessions.closes)):
             if np.isin(nanos, edge).mean() >= 0.9:
                 return dates, _edge_writer(market, clock, times, stamp), stamp
-    offsets = pd.Series(wall - wall.normalize())
-    if offsets.nunique() > 1:  # the last one stands for all
-        offsets = offsets.iloc[-1:]
-    return wall.normalize(), lambda days: _localize(days + offsets.iloc[0], times), None
+    time_of_day = wall[-1] - wall[-1].normalize()  # the last one stands for all
+    return wall.normalize(), lambda days: _localize(days + time_of_day, times), None
 
 
 def _localize(days: pd.DatetimeIndex, like: pd.DatetimeIndex) -> pd.DatetimeIndex:

@@ -12,19 +12,22 @@ from kronos.errors import CalendarError
 _MINUTE = 60 * 10**9
 _WEEK = 7 * 24 * 60 * _MINUTE
 _WEEKS_SEEN = 26
+_MONTHS_SEEN = 12
 
 
-def regular_step(last: pd.Timestamp, horizon: int, size: BarSize) -> pd.DatetimeIndex:
-    """``horizon`` timestamps one bar apart; days and more keep their wall time through clock changes."""
-    wall = last.tz_localize(None) if last.tzinfo is not None else last
+def regular_step(times: pd.DatetimeIndex, horizon: int, size: BarSize) -> pd.DatetimeIndex:
+    """``horizon`` timestamps one bar apart; days and more keep their wall time through clock changes.
+
+    Months go on from end to end where the last ones did: 28 February is followed by 31 March then.
+    """
+    last, wall = times[-1], times.tz_localize(None)
     if size.unit == "mo":
-        months_end = wall.is_month_end and wall.day > 28
-        step = pd.offsets.MonthEnd(size.count) if months_end else pd.DateOffset(months=size.count)
-        days = pd.DatetimeIndex([wall + step * (k + 1) for k in range(horizon)])
-        return _like(days, last)
+        ends = wall[-_MONTHS_SEEN:].is_month_end.all()
+        step = pd.offsets.MonthEnd(size.count) if ends else pd.DateOffset(months=size.count)
+        return _like(pd.DatetimeIndex([wall[-1] + step * (k + 1) for k in range(horizon)]), last)
     if size.intraday:
         return pd.date_range(last, periods=horizon + 1, freq=size.delta)[1:]
-    return _like(pd.date_range(wall, periods=horizon + 1, freq=size.delta)[1:], last)
+    return _like(pd.date_range(wall[-1], periods=horizon + 1, freq=size.delta)[1:], last)
 
 
 def _like(wall: pd.DatetimeIndex, last: pd.Timestamp) -> pd.DatetimeIndex:
@@ -42,8 +45,8 @@ def observed_hours(times: pd.DatetimeIndex, horizon: int, size: BarSize) -> pd.D
     if len(times) < 2:
         raise CalendarError("The calendar 'observed' needs the index of the bars, not one timestamp.")
     if size.unit in ("w", "mo"):
-        return regular_step(times[-1], horizon, size)
-    wall = (times.tz_localize(None) if times.tz is not None else times).as_unit("ns")
+        return regular_step(times, horizon, size)
+    wall = times.tz_localize(None).as_unit("ns")
     slots = weekly_slots(wall)
     monday = wall[-1].normalize() - pd.Timedelta(days=wall[-1].weekday())
     weeks = horizon // len(slots) + 3

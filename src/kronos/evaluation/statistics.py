@@ -167,7 +167,7 @@ def _ratio(mean: float, error: float) -> float:
 
 
 def _two_sided(t: float, degrees: int) -> float:
-    return float("nan") if np.isnan(t) else float(2.0 * stats.t.sf(abs(t), degrees))
+    return float(2.0 * stats.t.sf(abs(t), degrees))
 
 
 def diebold_mariano(loss: ArrayLike, other: ArrayLike, overlap: int = 1) -> MeanTest:
@@ -196,7 +196,7 @@ def holm(p_values: ArrayLike) -> FloatArray:
     p = np.asarray(p_values, float)
     adjusted = np.full(p.shape, np.nan)
     valid = np.flatnonzero(np.isfinite(p))
-    order = valid[np.argsort(p[valid], kind="stable")]
+    order = valid[np.argsort(p[valid])]  # among equals any order gives the same
     running = 0.0
     for rank, place in enumerate(order):
         running = max(running, min(1.0, (len(order) - rank) * float(p[place])))

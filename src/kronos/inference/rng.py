@@ -27,7 +27,7 @@ def series_key(close: npt.NDArray[np.floating]) -> bytes:
     Args:
         close: (T,) closing prices of the context.
     """
-    signs = np.sign(np.diff(np.asarray(close, dtype=np.float64))).astype(np.int8)
+    signs = np.sign(np.diff(close)).astype(np.int8)
     return hashlib.blake2b(len(close).to_bytes(8, "little") + signs.tobytes(), digest_size=16).digest()
 
 
