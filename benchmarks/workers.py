@@ -25,6 +25,7 @@ from typing import Any
 from kronos.bars import BarStore, sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.bars.write import write_parquet
+from kronos.inference.pair import pair_digest
 from kronos.scale.engines import Engine
 from kronos.scale.plan import Partition, Settings, divide, list_sources
 from kronos.scale.work import ForecastWork
@@ -69,8 +70,9 @@ def make_store(folder: Path, series: int, bars: int) -> Path:
 
 def run(engine: Engine, folder: Path, out: Path, settings: Settings, size: int) -> list[Piece]:
     """Every partition of the store."""
-    partitions = divide(list_sources(folder), settings, "benchmark", "0", size)
-    return list(engine.map(partial(TimedWork, settings, folder, out, "cpu"), partitions))
+    checkpoint = pair_digest(settings.model)
+    partitions = divide(list_sources(folder), settings, checkpoint, "0", "cpu", size)
+    return list(engine.map(partial(TimedWork, settings, folder, out, checkpoint, "cpu"), partitions))
 
 
 def figures(pieces: list[Piece], began: float) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kronos.backtest.config import SIGNALS
 from kronos.backtest.provider import Provider
 from kronos.backtest.signals import (
     CrossSections,
+    Dated,
     SignalPlan,
     make_signals,
     neutralise,
@@ -172,6 +173,46 @@ def test_signals_of_two_settings_do_not_mix(provider: Provider, out: Path) -> No
     other.fingerprint = "other weights"
     with pytest.raises(ConfigError, match=r"signals of another run .*sampler"):
         make_signals(bars, spans, plan, other, out)
+
+
+def test_signals_of_two_versions_do_not_mix(provider: Provider, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars, spans, plan = market_bars(), provider.members("all"), plan_of(provider)
+    make_signals(bars, spans, plan, Walks(), out)
+    monkeypatch.setattr("kronos.backtest.signals.version", lambda name: "999")
+    with pytest.raises(ConfigError, match=r"differs in version.*kronos backtest --signals"):
+        make_signals(bars, spans, plan, Walks(), out)
+
+
+def test_dates_made_elsewhere_in_any_order_are_those_made_here(provider: Provider, tmp_path: Path) -> None:
+    bars, spans, plan = market_bars(), provider.members("all"), plan_of(provider)
+    here = make_signals(bars, spans, plan, Walks(), tmp_path / "here")
+    asked: list[pd.Timestamp] = []
+
+    def elsewhere(dates: Sequence[pd.Timestamp]) -> Iterator[Dated]:
+        past = CrossSections(bars, spans, plan).past
+        for date in reversed(dates):
+            asked.append(date)
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+            yield date, signals_of_date(past(date), plan, Walks())
+
+    with pytest.raises(KeyboardInterrupt):
+        make_signals(bars, spans, plan, Walks(), tmp_path / "there", elsewhere=elsewhere)
+    there = make_signals(bars, spans, plan, Walks(), tmp_path / "there", elsewhere=elsewhere)
+    assert asked == [*plan.dates[:0:-1], *plan.dates[1::-1]]
+    pd.testing.assert_frame_equal(there, here, check_exact=True)
+
+
+def test_a_worker_with_other_bars_is_found_out(provider: Provider, out: Path) -> None:
+    bars, spans, plan = market_bars(), provider.members("all"), plan_of(provider)
+    stale = bars.assign(volume=bars["volume"] + 1.0)
+
+    def elsewhere(dates: Sequence[pd.Timestamp]) -> Iterator[Dated]:
+        return ((date, signals_of_date(CrossSections(stale, spans, plan).past(date), plan, Walks())) for date in dates)
+
+    with pytest.raises(DataError, match="a worker has other bars up to 2018-"):
+        make_signals(bars, spans, plan, Walks(), out, elsewhere=elsewhere)
+    assert not list((out / "parts").iterdir())
 
 
 def test_progress_tells_how_long_it_will_take(provider: Provider, out: Path) -> None:

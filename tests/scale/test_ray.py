@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from universes import CHECKPOINT, QUICK, contents, make_folder
 
 from kronos.errors import CapacityError, CheckpointError, ConfigError, DataError
@@ -88,6 +89,12 @@ def doubler() -> Doubler:
     return make
 
 
+def test_pieces_and_results_are_not_changed_on_the_way() -> None:
+    pieces = [pd.Timestamp("2024-02-29 09:30:00.123456789", tz="Asia/Shanghai"), (1, 2.5), {"a": [1]}, None]
+    found = list(make_engine("ray", workers=1).map(lambda: lambda piece: (piece, type(piece).__name__), pieces))
+    assert sorted(found, key=repr) == sorted([(piece, type(piece).__name__) for piece in pieces], key=repr)
+
+
 def test_errors_come_back_as_what_they_are(doubler: Doubler) -> None:
     with pytest.raises(DataError, match=r"^number three$"):
         list(make_engine("ray").map(doubler, [3]))
@@ -116,13 +123,40 @@ def test_a_piece_that_kills_every_worker_is_given_up_and_the_others_are_done(dou
     assert sorted(found) == [0, 2, 4, 10, 12]
 
 
+def test_signals_on_ray_are_those_made_here(tmp_path: Path) -> None:
+    from tests.backtest.market import export_market
+
+    from kronos.cli import main
+
+    provider = export_market(tmp_path / "provider")
+    settings = {
+        "provider": str(provider.folder),
+        "instrument": "some",
+        "calendar": "XNYS",
+        "lookback_window": 30,
+        "predict_window": 3,
+        "train_time_range": ["2017-12-18", "2018-06-29"],
+        "val_time_range": ["2018-05-18", "2018-09-14"],
+        "test_time_range": ["2018-08-10", "2018-12-31"],
+        "backtest_time_range": ["2018-10-01", "2018-12-28"],
+        "signals": {"model": str(CHECKPOINT), "every": 8, "num_samples": 3},
+    }
+    for name, more in (("here", []), ("ray", ["--engine", "ray", "--workers", "2"])):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({**settings, "out": str(tmp_path / name)}), encoding="utf-8")
+        assert main(["qlib", "signals", "--config", str(file), *more]) == 0
+    here, there = (pd.read_parquet(tmp_path / name / "signals" / "signals.parquet") for name in ("here", "ray"))
+    assert len(here) == 30 * 8
+    pd.testing.assert_frame_equal(there, here, check_exact=True)
+
+
 @pytest.mark.soak
 def test_a_checkpoint_that_is_missing_on_a_worker_is_said(tmp_path: Path) -> None:
     from kronos.scale.work import ForecastWork
 
     lost = dataclasses.replace(QUICK, model=str(tmp_path / "gone"))
     with pytest.raises(CheckpointError, match="unknown model"):
-        list(make_engine("ray", workers=1).map(partial(ForecastWork, lost, tmp_path, tmp_path), [0]))
+        list(make_engine("ray", workers=1).map(partial(ForecastWork, lost, tmp_path, tmp_path, "digest"), [0]))
 
 
 def test_more_workers_than_the_cluster_holds_are_refused(doubler: Doubler) -> None:

@@ -17,10 +17,11 @@ from universes import CHECKPOINT, QUICK, contents, make_folder, make_store, seri
 
 from kronos import KronosPredictor, read_bars
 from kronos.bars import write_bars
-from kronos.errors import ConfigError, DataError
+from kronos.errors import CheckpointError, ConfigError, DataError
 from kronos.inference.export import summary
 from kronos.scale.engines import LocalEngine
 from kronos.scale.forecast import Report, forecast_universe
+from kronos.scale.work import ForecastWork
 
 ONE = LocalEngine(1)
 
@@ -30,6 +31,9 @@ class Backwards:
     """An engine that works from the last piece to the first, and may be stopped after some."""
 
     stop_after: int = 1_000_000
+
+    def device(self) -> str:
+        return "cpu"
 
     def map(self, make: Callable[[], Callable[[Any], Any]], pieces: Sequence[Any]) -> Iterator[Any]:
         work = make()
@@ -160,6 +164,9 @@ def test_a_stopped_run_goes_on(folder: Path, results: Path, tmp_path: Path) -> N
 class Untouched:
     """An engine that must not be asked for anything."""
 
+    def device(self) -> str:
+        return "cpu"
+
     def map(self, make: Any, pieces: Sequence[Any]) -> Iterator[Any]:
         assert not pieces
         return iter(())
@@ -232,3 +239,8 @@ def test_a_folder_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) -
     with pytest.raises(ConfigError, match="is a file"):
         forecast_universe(folder, tmp_path / "file", QUICK, ONE)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_worker_with_other_weights_is_found_out(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"reference_tiny' on a worker \(.*not the one in the process that asked"):
+        ForecastWork(QUICK, tmp_path, tmp_path, "digest of others", "cpu")

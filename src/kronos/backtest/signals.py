@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -73,6 +74,10 @@ class SignalPlan:
 Told = Callable[[int, int, str], None]
 """Progress: dates done, dates in all, how fast it goes."""
 
+Dated = tuple[pd.Timestamp, pd.DataFrame]
+Elsewhere = Callable[[Sequence[pd.Timestamp]], Iterable[Dated]]
+"""Makes the signals of dates as ``signals_of_date`` does, in other processes and in any order."""
+
 
 def path_signals(closes: npt.NDArray[Any], last_close: float) -> dict[str, float]:
     """The signals of one symbol and date.
@@ -107,6 +112,7 @@ def make_signals(
     sampler: PathSampler,
     folder: Path,
     *,
+    elsewhere: Elsewhere | None = None,
     progress: Told | None = None,
 ) -> pd.DataFrame:
     """The panel of signals, made date by date; a run that was stopped goes on at the first date that is missing.
@@ -116,33 +122,35 @@ def make_signals(
         spans: who is a member when; only members with a bar on the date have a signal.
         folder: ``parts/DATE.parquet`` as they are made, ``signals.parquet`` at the end. A part counts only for the
             very bars that it was made from; where they have changed since, the date is done again.
+        elsewhere: makes the dates that are missing from the same bars; None: this process does.
 
     Returns:
         Index (datetime, instrument), columns ``SIGNALS`` and the exposures ``volatility`` and ``market``.
 
     Raises:
-        ConfigError: the folder holds signals of another model or of other settings.
-        DataError: no symbol has a context on any date.
+        ConfigError: the folder holds signals of another model, of other settings or of another version of this package.
+        DataError: no symbol has a context on any date, or what made signals elsewhere has other bars.
     """
     parts = folder / _PARTS
     parts.mkdir(parents=True, exist_ok=True)
     _claim(folder, _settings(plan, sampler))
     cross_sections = CrossSections(bars, spans, plan)
-    started, fresh, made = time.monotonic(), 0, []
-    for done, date in enumerate(plan.dates, start=1):
-        path = parts / f"{date:%Y-%m-%d}.parquet"
-        past = cross_sections.past(date)
-        rows = _kept(path, past.digest)
-        if rows is None:
-            rows = signals_of_date(past, plan, sampler)
-            with whole_file(path) as draft:
-                rows.to_parquet(draft)
-            fresh += 1
-        made.append(rows)
-        if progress is not None and fresh:
-            left = (time.monotonic() - started) / fresh * (len(plan.dates) - done)
-            progress(done, len(plan.dates), f"{date:%Y-%m-%d}, {len(rows)} symbols, {_minutes(left)} left")
-    panel = pd.concat(made)
+    made: dict[pd.Timestamp, pd.DataFrame] = {}
+    for date in plan.dates:
+        if (rows := _kept(_part(parts, date), cross_sections, date)) is not None:
+            made[date] = rows
+    missing, started = [date for date in plan.dates if date not in made], time.monotonic()
+    here = ((date, signals_of_date(cross_sections.past(date), plan, sampler)) for date in missing)
+    results = here if elsewhere is None or not missing else _checked(elsewhere(missing), cross_sections)
+    for fresh, (date, rows) in enumerate(results, start=1):
+        with whole_file(_part(parts, date)) as draft:
+            rows.to_parquet(draft)
+        made[date] = rows
+        if progress is not None:
+            left = (time.monotonic() - started) / fresh * (len(missing) - fresh)
+            words = f"{date:%Y-%m-%d}, {len(rows)} symbols, {_minutes(left)} left"
+            progress(len(made), len(plan.dates), words)
+    panel = pd.concat([made[date] for date in plan.dates])
     panel.attrs = {}
     if panel.empty:
         raise DataError(f"no symbol has {plan.lookback + 1} bars before any of the {len(plan.dates)} signal dates")
@@ -173,22 +181,13 @@ class Past:
     Attributes:
         contexts: the last ``lookback + 1`` bars of each member that traded on the date and has so many.
         closes: (sessions, symbols) of the last sessions up to the date, for the exposures.
+        digest: of every number in it.
     """
 
     date: pd.Timestamp
     contexts: dict[str, pd.DataFrame]
     closes: pd.DataFrame
-
-    @property
-    def digest(self) -> str:
-        """Of every number in it."""
-        digest = hashlib.blake2b(digest_size=12)
-        for symbol, table in self.contexts.items():
-            digest.update(symbol.encode())
-            digest.update(table["timestamp"].to_numpy().tobytes())
-            digest.update(np.ascontiguousarray(table[list(FEATURES)].to_numpy(dtype=float)).tobytes())
-        digest.update(np.ascontiguousarray(self.closes.to_numpy(dtype=float)).tobytes())
-        return digest.hexdigest()
+    digest: str
 
 
 class CrossSections:
@@ -198,20 +197,29 @@ class CrossSections:
         self.plan = plan
         self.tables = {str(s): t.reset_index(drop=True) for s, t in bars.groupby("symbol", sort=True, observed=True)}
         self.times = {symbol: table["timestamp"].to_numpy() for symbol, table in self.tables.items()}
+        self.values = {
+            symbol: np.ascontiguousarray(table[list(FEATURES)].to_numpy(dtype=float))
+            for symbol, table in self.tables.items()
+        }
         self.closes = bars.pivot(index="timestamp", columns="symbol", values="close").sort_index()
         self.members = member_mask(spans, pd.Index(list(self.tables)), plan.dates)
 
     def past(self, date: pd.Timestamp) -> Past:
         """What is known at the close of a date."""
-        contexts, moment = {}, date.to_datetime64()
+        contexts, moment, digest = {}, date.to_datetime64(), hashlib.blake2b(digest_size=12)
         on_the_date = self.members.loc[date].to_numpy()
         for symbol in self.members.columns[on_the_date]:
             stop = int(np.searchsorted(self.times[symbol], moment, side="right"))
             start = stop - self.plan.lookback - 1
             if start >= 0 and self.times[symbol][stop - 1] == moment:
                 contexts[symbol] = self.tables[symbol].iloc[start:stop]
+                digest.update(symbol.encode())
+                digest.update(self.times[symbol][start:stop].tobytes())
+                digest.update(self.values[symbol][start:stop].tobytes())
         stop = int(self.closes.index.searchsorted(date, side="right"))
-        return Past(date, contexts, self.closes.iloc[max(0, stop - _EXPOSURE_SESSIONS - 1) : stop])
+        closes = self.closes.iloc[max(0, stop - _EXPOSURE_SESSIONS - 1) : stop]
+        digest.update(np.ascontiguousarray(closes.to_numpy(dtype=float)).tobytes())
+        return Past(date, contexts, closes, digest.hexdigest())
 
 
 def exposures_of(closes: pd.DataFrame) -> pd.DataFrame:
@@ -225,12 +233,30 @@ def exposures_of(closes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"volatility": moves.std(), "market": beta}).where(enough)
 
 
-def _kept(path: Path, digest: str) -> pd.DataFrame | None:
+def _part(parts: Path, date: pd.Timestamp) -> Path:
+    return parts / f"{date:%Y-%m-%d}.parquet"
+
+
+def _kept(path: Path, cross_sections: CrossSections, date: pd.Timestamp) -> pd.DataFrame | None:
     """The part that an earlier run left, if it was made from the same bars."""
     if not path.exists():
         return None
     rows = pd.read_parquet(path)
-    return rows if rows.attrs.get("past") == digest else None
+    return rows if rows.attrs.get("past") == cross_sections.past(date).digest else None
+
+
+def _checked(results: Iterable[Dated], cross_sections: CrossSections) -> Iterable[Dated]:
+    """What was made elsewhere, of the same bars as here.
+
+    Raises:
+        DataError: of others.
+    """
+    for date, rows in results:
+        if rows.attrs.get("past") != cross_sections.past(date).digest:
+            raise DataError(
+                f"a worker has other bars up to {date:%Y-%m-%d} than this process; give every node the same provider"
+            )
+        yield date, rows
 
 
 def neutralise(panel: pd.DataFrame, signal: str, exposures: Iterable[str]) -> pd.Series:
@@ -280,6 +306,7 @@ def _settings(plan: SignalPlan, sampler: PathSampler) -> dict[str, Any]:
         "horizon": plan.horizon,
         "calendar": plan.calendar,
         "sampler": sampler.fingerprint,
+        "version": version("kronos-kline"),
     }
 
 
@@ -291,7 +318,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         if differing := [name for name in settings if before.get(name) != settings[name]]:
             raise ConfigError(
                 f"{folder} holds signals of another run (it differs in {', '.join(differing)}); "
-                "remove the folder, or name another one with out"
+                "remove the folder, name another one with out, or take its panel as it is (kronos backtest --signals)"
             )
         return
     with whole_file(path) as draft:

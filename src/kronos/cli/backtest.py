@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import console, emit_json, note, output, progress
+from kronos.cli.common import (
+    Address,
+    Compute,
+    Engine,
+    EngineName,
+    Gpus,
+    Workers,
+    console,
+    emit_json,
+    note,
+    output,
+    progress,
+)
 from kronos.cli.qlib import Config, Overrides
 
 if TYPE_CHECKING:
@@ -27,6 +39,10 @@ def backtest(
         Path | None, typer.Option(help="A panel of signals to use (Parquet: datetime, instrument, columns).")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best one here.")] = None,
+    engine: EngineName = Engine.local,
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
 ) -> None:
     """Trade the signals of a research file, with costs, beside random and momentum signals.
@@ -42,7 +58,7 @@ def backtest(
     settings = read_research(config, overrides)
     provider = Provider(settings.provider)
     check(settings, provider)
-    panel, notes = load_panel(settings, provider, signals, device)
+    panel, notes = load_panel(settings, provider, signals, Compute(engine, address, workers, gpus, device))
     with progress("Trading") as report:
         done = run_backtest(settings, provider, panel, notes=notes, progress=report)
     written = write_report(done, out)
@@ -64,7 +80,7 @@ def check(settings: ResearchConfig, provider: Provider) -> None:
 
 
 def load_panel(
-    settings: ResearchConfig, provider: Provider, given: Path | None, device: str | None
+    settings: ResearchConfig, provider: Provider, given: Path | None, compute: Compute
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The given panel, or the research file's own, with what has to be said about it."""
     from kronos.backtest.signals import read_panel
@@ -72,7 +88,7 @@ def load_panel(
 
     if given is not None:
         return read_panel(given), {}
-    panel, cutoff = make_panel(settings, provider, device)
+    panel, cutoff = make_panel(settings, provider, compute)
     return panel, overlap_note(panel, cutoff)
 
 

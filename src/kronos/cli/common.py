@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -17,6 +18,8 @@ from kronos.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kronos.scale.engines import Engine as ScaleEngine
 
 console = Console(stderr=True, highlight=False)
 """For people: notes, progress, errors. Goes to stderr, so that stdout holds results alone."""
@@ -86,6 +89,34 @@ PartitionSize = Annotated[
     int | None,
     typer.Option("--partition", min=1, help="Series in a file of results. Default: 16.", rich_help_panel=_MANY),
 ]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where the work on many series is done, as it was asked for; ``device`` None: the best one there."""
+
+    engine: Engine
+    address: str | None
+    workers: int | None
+    gpus: float | None
+    device: str | None
+
+    def make(self) -> ScaleEngine:
+        """The engine.
+
+        Raises:
+            ConfigError: options that belong to the other one.
+            MissingExtraError: Ray is not installed.
+        """
+        from kronos.scale.engines import make_engine
+
+        return make_engine(self.engine.value, workers=self.workers, address=self.address, gpus=self.gpus)
+
+    def away(self) -> ScaleEngine | None:
+        """The same, where it is not this process."""
+        engine = self.make()
+        return None if self.engine is Engine.local else engine
+
 
 # The options that say how a file is to be read, the same in every command.
 Columns = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kronos.cli.common import Address, Engine, EngineName, Gpus, console, emit_json, note, progress
+from kronos.cli.common import Address, Compute, Engine, EngineName, Gpus, console, emit_json, note, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,9 +20,18 @@ UNSEEN = "training"  # instead of a date: the end of the models' training
 
 
 def make_forecasters(
-    models: list[str], baselines: str, settings: str, sampling: dict[str, Any], device: str | None
+    models: list[str],
+    baselines: str,
+    settings: str,
+    sampling: dict[str, Any],
+    device: str | None,
+    away: str | None = None,
 ) -> Callable[[str], Sequence[Forecaster]]:
-    """The forecasters of each task; with the paper's settings, models sample differently from task to task."""
+    """The forecasters of each task; with the paper's settings, models sample differently from task to task.
+
+    Args:
+        device, away: what models compute on here, and on the workers of an engine.
+    """
     from kronos.cli.forecasters import PredictorForecaster, load_any
     from kronos.errors import ConfigError
     from kronos.evaluation.baselines import make_baselines
@@ -33,11 +42,11 @@ def make_forecasters(
     wanted = "all" if "all" in names else list(dict.fromkeys([*(n for n in names if n != "none"), YARDSTICK]))
     common = make_baselines(wanted)
     if settings == "own":
-        loaded = [load_any(model, device, **sampling) for model in models]
+        loaded = [load_any(model, device, away, **sampling) for model in models]
         return lambda task: [*loaded, *common]
     if any(value is not None for value in sampling.values()):
         raise ConfigError("--temperature, --top-k and --top-p belong to --settings own; the paper fixes them")
-    loaded = [load_any(model, device) for model in models]
+    loaded = [load_any(model, device, away) for model in models]
 
     def of_task(task: str) -> Sequence[Forecaster]:
         temperature, top_p = TASKS[task].temperature, TASKS[task].top_p
@@ -132,7 +141,6 @@ def evaluate(
     from kronos.evaluation.run import Plan
     from kronos.evaluation.run import evaluate as run
     from kronos.evaluation.tasks import check_tasks
-    from kronos.scale.engines import make_engine
 
     chosen = check_tasks([task.strip() for task in tasks.split(",") if task.strip()])
     trade = trader() if "investment" in chosen else None
@@ -150,9 +158,10 @@ def evaluate(
         after=None if after == UNSEEN else read_date(after),
         workers=workers or os.cpu_count() or 1,
     )
-    where = make_engine(engine.value, workers=workers, address=address, gpus=gpus)
+    elsewhere = Compute(engine, address, workers, gpus, device).away()  # here, there are processes of one thread
     sources = find_bars(bars)
-    forecasters = make_forecasters(models, baselines, settings, sampling, device)
+    there = None if elsewhere is None else device or elsewhere.device()
+    forecasters = make_forecasters(models, baselines, settings, sampling, device, there)
     if after == UNSEEN:
         plan = replace(plan, after=ends_of_training(forecasters(chosen[0]), list(sources)))
     markets, hashes = load_markets(sources, on_defect)
@@ -164,7 +173,7 @@ def evaluate(
             plan,
             folder=out / ".parts",
             data_hashes=hashes,
-            engine=None if engine is Engine.local else where,  # this process has processes of its own
+            engine=elsewhere,
             progress=report,
             trade=trade,
         )

@@ -10,6 +10,7 @@ import typer
 from kronos.cli.common import (
     Address,
     Columns,
+    Compute,
     Dayfirst,
     DecimalMark,
     Encoding,
@@ -117,7 +118,7 @@ def forecast(
     check_levels(levels)
     options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
     if Path(bars).is_dir():
-        from kronos.cli.universe import Compute, forecast_folder
+        from kronos.cli.universe import forecast_folder
 
         asked: dict[str, Any] = {
             "model": model,
@@ -136,8 +137,8 @@ def forecast(
             "paths": paths,
             "on_defect": on_defect.value,
         }
-        compute = Compute(engine.value, address, workers, gpus, partition, device)
-        forecast_folder(Path(bars), out, asked, options, compute, as_json=as_json)
+        compute = Compute(engine, address, workers, gpus, device)
+        forecast_folder(Path(bars), out, asked, options, compute, partition=partition, as_json=as_json)
         return
     refuse_engine(engine, address, workers, gpus, partition)
     targets = [check_target(target) for target in out or []]

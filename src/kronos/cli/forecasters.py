@@ -126,11 +126,12 @@ def _digest(predictor: Any) -> str:
 
 
 def load_forecaster(
-    name: str, device: str | None = None, *, calibrated: bool = True, **settings: Any
+    name: str, device: str | None = None, *, calibrated: bool = True, away: str | None = None, **settings: Any
 ) -> PredictorForecaster:
     """A checkpoint by name, folder or hub id, ready to be judged.
 
     Args:
+        away: what it computes on in other processes; None: the CPU, as long as it does so here.
         calibrated: False leaves the checkpoint's own calibration out, in order to fit another.
         settings: temperature, top_k, top_p; None is the checkpoint's own.
     """
@@ -143,8 +144,9 @@ def load_forecaster(
         predictor.model.config = dataclasses.replace(predictor.model.config, calibration=None)
     cutoffs = _stated_cutoffs(predictor.model.config)
     short = Path(name).name if Path(name).is_dir() else name
-    here = predictor.device.type == "cpu"  # an accelerator is not shared out to processes
-    recipe = partial(load_forecaster, name, "cpu", calibrated=calibrated) if here else None
+    if away is None and predictor.device.type == "cpu":  # an accelerator is not shared out to processes
+        away = "cpu"
+    recipe = None if away is None else partial(load_forecaster, name, away, calibrated=calibrated)
     latest = max(cutoffs.values(), default=None)
     return PredictorForecaster(
         predictor, short, training_cutoff=latest, training_cutoffs=cutoffs, recipe=recipe, **settings
@@ -164,8 +166,8 @@ def _stated_cutoffs(config: KronosConfig) -> dict[str, np.datetime64]:
     return {group: np.datetime64(time.tz_convert(None) if time.tz else time, "s") for group, time in times.items()}
 
 
-def load_any(name: str, device: str | None = None, **settings: Any) -> Forecaster:
-    """What a name after ``--model`` stands for; ``settings`` belong to checkpoints of ours and published ones.
+def load_any(name: str, device: str | None = None, away: str | None = None, **settings: Any) -> Forecaster:
+    """What a name after ``--model`` stands for; ``away`` and ``settings`` are for checkpoints, ours or published.
 
     Raises:
         ConfigError: an unknown point model. MissingExtraError: its package is not installed.
@@ -179,4 +181,4 @@ def load_any(name: str, device: str | None = None, **settings: Any) -> Forecaste
         from kronos.evaluation.statsmodels import statsmodels_forecaster
 
         return statsmodels_forecaster(name.removeprefix(STATSMODELS))
-    return load_forecaster(name, device, **settings)
+    return load_forecaster(name, device, away=away, **settings)

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import OnDefect, emit_json, moment, note, output
+from kronos.cli.common import (
+    Address,
+    Compute,
+    Engine,
+    EngineName,
+    Gpus,
+    OnDefect,
+    Workers,
+    emit_json,
+    moment,
+    note,
+    output,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,14 +113,18 @@ def prepare(
 def signals(
     config: Config,
     overrides: Overrides = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best one here.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best one there.")] = None,
+    engine: EngineName = Engine.local,
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
 ) -> None:
     """Sample the signals of a research file; a run that was stopped goes on where it stopped."""
     from kronos.backtest.provider import Provider
     from kronos.cli.signals import make_panel, overlap_note, signal_folder
 
     settings = read_research(config, overrides)
-    panel, cutoff = make_panel(settings, Provider(settings.provider), device)
+    panel, cutoff = make_panel(settings, Provider(settings.provider), Compute(engine, address, workers, gpus, device))
     for line in overlap_note(panel, cutoff).values():
         note(f"Warning: {line}.")
     dates = panel.index.get_level_values("datetime").unique()

@@ -5,24 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kronos.cli.common import emit_json, note, progress
+from kronos.cli.common import Compute, emit_json, note, progress
 from kronos.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Where the work is done, as it was asked for."""
-
-    engine: str
-    address: str | None
-    workers: int | None
-    gpus: float | None
-    partition: int | None
-    device: str | None
 
 
 def forecast_folder(
@@ -32,6 +20,7 @@ def forecast_folder(
     reading: dict[str, Any],
     compute: Compute,
     *,
+    partition: int | None,
     as_json: bool,
 ) -> None:
     """Forecast all series and say what became of them.
@@ -44,15 +33,13 @@ def forecast_folder(
         raise ConfigError(f"{folder} is a folder, so -o must name one folder for the forecasts of all its series.")
     if reading["symbol"] is not None:
         raise ConfigError(f"--symbol chooses a series within one file; {folder} is a folder. Name the file instead.")
-    from kronos.scale.engines import make_engine
     from kronos.scale.forecast import forecast_universe
     from kronos.scale.output import ERRORS
     from kronos.scale.plan import Settings
 
     options = {name: value for name, value in reading.items() if value is not None}
     settings = Settings(**asked, reading=options)
-    engine = make_engine(compute.engine, workers=compute.workers, address=compute.address, gpus=compute.gpus)
-    out, began = (targets or [])[0], time.perf_counter()
+    engine, out, began = compute.make(), (targets or [])[0], time.perf_counter()
     # Ray writes about dead workers to stdout, which belongs to results.
     with redirect_stdout(sys.stderr), progress("Forecasting files") as report:
         result = forecast_universe(
@@ -61,7 +48,7 @@ def forecast_folder(
             settings,
             engine,
             device=compute.device,
-            partition_size=compute.partition,
+            partition_size=partition,
             progress=report,
         )
     if as_json:

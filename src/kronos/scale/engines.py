@@ -26,6 +26,10 @@ ENGINES = ("local", "ray")
 class Engine(Protocol):
     """Computes pieces of work."""
 
+    def device(self) -> str:
+        """What its workers compute on where nothing else is asked: ``cuda`` or ``cpu``."""
+        ...
+
     def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
         """The results of all pieces, as they are finished, in any order.
 
@@ -53,6 +57,12 @@ class LocalEngine:
 
     def __post_init__(self) -> None:
         check_workers(self.workers)
+
+    def device(self) -> str:
+        """See ``Engine.device``."""
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
         """See ``Engine.map``."""

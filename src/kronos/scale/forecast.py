@@ -64,14 +64,14 @@ def forecast_universe(
 
     The same settings give the same files, byte for byte, on every engine and with any number of workers, as long as
     they compute on the same kind of device. A partition that is already there, computed with the same settings and
-    weights from the same bars, is kept; so a run that was interrupted goes on where it was.
+    weights from the same bars on such a device, is kept; so a run that was interrupted goes on where it was.
 
     Args:
         folder: a bar store, or a folder of files that ``read_bars`` understands. Workers read it under this path.
         out: folder for the results (see :mod:`kronos.scale.output`). Workers write there.
         settings: what is asked of every series.
         engine: where to compute.
-        device: as for ``KronosPredictor``, in each worker.
+        device: as for ``KronosPredictor``, in each worker; None: a GPU where the engine has them, else the CPU.
         partition_size: series computed together and written to one file; None: 16, fewer where paths are many.
         progress: told (files done, files in all).
 
@@ -86,7 +86,9 @@ def forecast_universe(
     folder, out = Path(folder).resolve(), Path(out).resolve()
     sources = list_sources(folder, settings.frequency)
     checkpoint = pair_digest(settings.model, settings.revision)
-    partitions = divide(sources, settings, checkpoint, version("kronos-kline"), partition_size)
+    device = device or engine.device()
+    kind = device.partition(":")[0]
+    partitions = divide(sources, settings, checkpoint, version("kronos-kline"), kind, partition_size)
     output.begin(out)
     report, missing, done = Report(), [], 0
     for one in partitions:
@@ -96,7 +98,7 @@ def forecast_universe(
         else:
             missing.append(one)
     report.kept = report.partitions
-    for outcome in engine.map(partial(ForecastWork, settings, folder, out, device), missing):
+    for outcome in engine.map(partial(ForecastWork, settings, folder, out, checkpoint, device), missing):
         report.add(outcome)
         done += outcome.sources
         if progress is not None:
@@ -107,15 +109,16 @@ def forecast_universe(
             f"None of the {report.failed} series in {folder} could be forecast; for instance {report.trouble} "
             f"All errors are in {out / output.ERRORS}."
         )
-    _write_summary(out, settings, checkpoint, report)
+    _write_summary(out, settings, checkpoint, kind, report)
     return report
 
 
-def _write_summary(out: Path, settings: Settings, checkpoint: str, report: Report) -> None:
+def _write_summary(out: Path, settings: Settings, checkpoint: str, device: str, report: Report) -> None:
     """What the results are; nothing of how they came about, so that equal results have equal files."""
     content: dict[str, Any] = {
         "kronos": version("kronos-kline"),
         "checkpoint": checkpoint,
+        "device": device,
         "settings": asdict(settings),
         "series": report.series,
         "failed": report.failed,

@@ -114,13 +114,19 @@ def list_sources(folder: Path, frequency: str | None = None) -> list[Source]:
 
 
 def divide(
-    sources: Sequence[Source], settings: Settings, checkpoint: str, version: str, size: int | None = None
+    sources: Sequence[Source],
+    settings: Settings,
+    checkpoint: str,
+    version: str,
+    device: str,
+    size: int | None = None,
 ) -> list[Partition]:
     """Consecutive sources as partitions.
 
     Args:
         checkpoint: digest of the weights.
         version: of this package.
+        device: the kind that computes, ``cpu`` or ``cuda``: they round differently.
         size: series a partition; None: 16, or fewer where they ask for many paths.
 
     Raises:
@@ -130,7 +136,7 @@ def divide(
         size = max(1, min(PARTITION, MOST_NUMBERS // max(1, settings.num_samples * settings.horizon * 6)))
     if size < 1:
         raise ConfigError(f"A partition of {size} series is none; at least one is needed.")
-    common = json.dumps([version, checkpoint, asdict(settings)], sort_keys=True, default=str)
+    common = json.dumps([version, checkpoint, device, asdict(settings)], sort_keys=True, default=str)
     parts = [tuple(sources[first : first + size]) for first in range(0, len(sources), size)]
     return [Partition(number, part, _key(common, part)) for number, part in enumerate(parts)]
 

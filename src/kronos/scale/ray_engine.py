@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from kronos import errors
 from kronos.errors import CapacityError, ConfigError, KronosError
-from kronos.scale.engines import check_workers
+from kronos.scale.engines import LocalEngine, check_workers
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -55,6 +55,17 @@ class RayEngine:
         if self.gpus is not None and not 0 <= self.gpus <= 8:
             raise ConfigError(f"gpus is {self.gpus}; it is the share of a GPU for each worker, from 0 to 8.")
 
+    def device(self) -> str:
+        """See ``Engine.device``."""
+        if self.gpus is not None:
+            return "cuda" if self.gpus else "cpu"
+        import ray
+
+        if self.address is None and not ray.is_initialized():
+            return LocalEngine().device()  # what a Ray that is started here will find
+        with connected(self.address, self.workers):
+            return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
+
     def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
         """See ``Engine.map``."""
         if not pieces:
@@ -68,10 +79,11 @@ class RayEngine:
             # once more, with nothing waiting.
             for ahead in (2, 1):
                 for row in _rows(_pool(make, left, workers, gpus, ahead)) if left else ():
-                    if isinstance(row["result"], _Failure):
-                        raise row["result"].error()
+                    result = row["result"].content
+                    if isinstance(result, _Failure):
+                        raise result.error()
                     del left[row["number"]]
-                    yield row["result"]
+                    yield result
         if left:
             raise CapacityError(
                 f"{len(left)} of {len(pieces)} pieces of work were lost: their worker died {RETRIES + 1} "
@@ -107,7 +119,7 @@ def _pool(make: Callable[[], Callable[[P], R]], pieces: Mapping[int, P], workers
     """
     import ray.data
 
-    items = [{"number": number, "piece": piece} for number, piece in pieces.items()]
+    items = [{"number": number, "piece": _Box(piece)} for number, piece in pieces.items()]
     rows = ray.data.from_items(items, override_num_blocks=len(items))
     with warnings.catch_warnings():
         # How often a task is tried again has no other name yet; pyproject.toml bounds Ray's version for it.
@@ -140,6 +152,13 @@ def _rows(pool: Any) -> Iterator[dict[str, Any]]:
         ) from error
 
 
+@dataclass(frozen=True)
+class _Box:
+    """Keeps Ray Data from taking what travels for a column, in which a Timestamp would become a datetime."""
+
+    content: Any
+
+
 class _Actor:
     """One worker. What goes wrong is handed back as a result, so that only dead workers are tried again."""
 
@@ -151,7 +170,7 @@ class _Actor:
             self.failure = _Failure.of(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"number": row["number"], "result": self._result(row["piece"])}
+        return {"number": row["number"], "result": _Box(self._result(row["piece"].content))}
 
     def _result(self, piece: Any) -> Any:
         if self.failure is not None:

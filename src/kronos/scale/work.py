@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from platform import node
 from typing import Any
 
 import pandas as pd
 
 from kronos.bars.read import read_bars
 from kronos.bars.store import read_last
-from kronos.errors import KronosError
+from kronos.errors import CheckpointError, KronosError
+from kronos.inference.pair import pair_digest
 from kronos.inference.predictor import KronosPredictor
 from kronos.inference.series import CALENDAR_BARS
 from kronos.scale.output import Outcome, Rows, Trouble, write
@@ -24,13 +26,19 @@ class ForecastWork:
         settings: what is asked of every series.
         folder: of the universe.
         out: where files go.
+        checkpoint: digest of the weights, which this worker's own must have.
         device: where to compute; None: the GPU that this worker may see, else the CPU.
 
     Raises:
-        CheckpointError, ConfigError: the checkpoint or the device cannot be used.
+        CheckpointError, ConfigError: the checkpoint or the device cannot be used, or the weights are others.
     """
 
-    def __init__(self, settings: Settings, folder: Path, out: Path, device: str | None = None) -> None:
+    def __init__(self, settings: Settings, folder: Path, out: Path, checkpoint: str, device: str | None = None) -> None:
+        if pair_digest(settings.model, settings.revision) != checkpoint:
+            raise CheckpointError(
+                f"The checkpoint '{settings.model}' on a worker ({node()}) is not the one in the process that asked. "
+                "Give every node the same files, or pin a hub checkpoint with --revision."
+            )
         self.settings, self.folder, self.out = settings, folder, out
         self.predictor = KronosPredictor.from_pretrained(settings.model, device, settings.revision)
 
