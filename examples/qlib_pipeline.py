@@ -79,7 +79,7 @@ kronos("qlib", "prepare", *config)
 if "--finetune" in sys.argv[1:]:
     for stage in ("tokenizer", "model"):
         kronos("train", stage, "--config", "run/finetune.yaml")
-    config += ["--set", "signals.model=run/finetuned"]
+    config += ["--set", "signals.model=run/finetuned", "--set", "out=finetuned"]  # other signals, another folder
 kronos("qlib", "signals", *config)
 kronos("backtest", *config, "--output", "report")
 

@@ -141,7 +141,11 @@ def test_a_given_panel_is_backtested(folder: Path, provider: Provider, run: Run,
     panel_of(table, "mine").to_frame().to_parquet(tmp_path / "panel.parquet")
     words = ("--set", f"provider={provider.folder}", "--set", "backtest.signals=[mine]", "--set",
              "backtest.neutralise=[]", "--set", "backtest.benchmark=SP12")  # fmt: skip
-    done = run("backtest", "--config", folder / "research.yaml", *words, "--signals", tmp_path / "panel.parquet",
+    panel = ("--signals", tmp_path / "panel.parquet")
+    refused = run("backtest", "--config", folder / "research.yaml", *words, *panel, "--workers", "2")
+    assert refused.status == 1
+    assert "is there already" in refused.stderr
+    done = run("backtest", "--config", folder / "research.yaml", *words, *panel,
                "-o", tmp_path / "report", "--json")  # fmt: skip
     assert done.status == 0, done.stderr
     summary = json.loads(done.stdout)

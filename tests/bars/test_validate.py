@@ -337,10 +337,12 @@ def test_a_bars_table_with_a_defect_is_left_to_the_reader(name: str) -> None:
 
 @pytest.mark.parametrize("sample", ["sp500", "eurusd"])
 def test_a_bars_table_is_read_in_one_look_as_the_reader_reads_it(sample: str) -> None:
-    table = sample_bars(sample).iloc[50:300]
+    table = sample_bars(sample).iloc[50:300].copy()
     quick = as_bars(table)
     assert quick is not None
     pd.testing.assert_frame_equal(quick, read_bars(table), check_flags=False)
+    table.loc[60, "close"] = 0.0
+    assert quick["close"].min() > 0  # what was read is no longer the caller's
     holes = table.assign(volume=table["volume"].where(table.index % 7 > 0), amount=np.nan)
     quick = as_bars(holes)
     assert quick is not None

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from universes import CHECKPOINT, QUICK, contents, make_folder
 from kronos.errors import CapacityError, CheckpointError, ConfigError, DataError
 from kronos.scale.engines import LocalEngine, make_engine
 from kronos.scale.forecast import forecast_universe
+from kronos.scale.ray_engine import RayEngine
 
 pytest.importorskip("ray")
 Doubler = Callable[[], Callable[[int], int]]
@@ -102,7 +104,21 @@ def test_errors_come_back_as_what_they_are(doubler: Doubler) -> None:
         list(make_engine("ray").map(doubler, [4]))
 
 
-def test_an_evaluation_on_ray_gives_the_scores_of_one_here(tmp_path: Path) -> None:
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pieces each call of the engine was given: results that must be equal do not show where they came from."""
+    numbers: list[int] = []
+    original = RayEngine.map
+
+    def counting(self: RayEngine, make: Any, pieces: Any) -> Iterator[Any]:
+        numbers.append(len(pieces))
+        return original(self, make, pieces)
+
+    monkeypatch.setattr(RayEngine, "map", counting)
+    return numbers
+
+
+def test_an_evaluation_on_ray_gives_the_scores_of_one_here(tmp_path: Path, sent: list[int]) -> None:
     from kronos.cli import main
 
     words = ["evaluate", "sample:sp500", "--model", str(CHECKPOINT), "--baselines", "rw-resampled,ewma"]
@@ -110,6 +126,7 @@ def test_an_evaluation_on_ray_gives_the_scores_of_one_here(tmp_path: Path) -> No
     for name, more in (("here", ["--workers", "1"]), ("ray", ["--engine", "ray", "--workers", "2"])):
         assert main([*words, *more, "-o", str(tmp_path / name)]) == 0
     here, there = (pd.read_parquet(tmp_path / name / "metrics.parquet") for name in ("here", "ray"))
+    assert sent == [6]  # three forecasters, a batch of 32 windows and one of 8
     assert len(here) == 3 * 40 * 3
     pd.testing.assert_frame_equal(there, here, check_exact=False, rtol=1e-6)
 
@@ -123,7 +140,7 @@ def test_a_piece_that_kills_every_worker_is_given_up_and_the_others_are_done(dou
     assert sorted(found) == [0, 2, 4, 10, 12]
 
 
-def test_signals_on_ray_are_those_made_here(tmp_path: Path) -> None:
+def test_signals_on_ray_are_those_made_here(tmp_path: Path, sent: list[int]) -> None:
     from tests.backtest.market import export_market
 
     from kronos.cli import main
@@ -146,6 +163,7 @@ def test_signals_on_ray_are_those_made_here(tmp_path: Path) -> None:
         file.write_text(yaml.safe_dump({**settings, "out": str(tmp_path / name)}), encoding="utf-8")
         assert main(["qlib", "signals", "--config", str(file), *more]) == 0
     here, there = (pd.read_parquet(tmp_path / name / "signals" / "signals.parquet") for name in ("here", "ray"))
+    assert sent == [8]
     assert len(here) == 30 * 8
     pd.testing.assert_frame_equal(there, here, check_exact=True)
 

@@ -38,7 +38,7 @@ def backtest(
     signals: Annotated[
         Path | None, typer.Option(help="A panel of signals to use (Parquet: datetime, instrument, columns).")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best one here.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a CUDA GPU if there is one.")] = None,
     engine: EngineName = Engine.local,
     address: Address = None,
     workers: Workers = None,
@@ -85,8 +85,13 @@ def load_panel(
     """The given panel, or the research file's own, with what has to be said about it."""
     from kronos.backtest.signals import read_panel
     from kronos.cli.signals import make_panel, overlap_note
+    from kronos.errors import ConfigError
 
     if given is not None:
+        if compute.asked:
+            raise ConfigError(
+                "The panel of --signals is there already; leave --engine, --address, --workers and --gpus out."
+            )
         return read_panel(given), {}
     panel, cutoff = make_panel(settings, provider, compute)
     return panel, overlap_note(panel, cutoff)

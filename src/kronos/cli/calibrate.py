@@ -38,7 +38,7 @@ def calibrate(
         str | None, typer.Option(metavar="DATE", help="Only forecast bars later than this: the end of the training.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the windows and of the paths.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best one here.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a CUDA GPU if there is one.")] = None,
     on_defect: Annotated[OnDefect, typer.Option(help="Defective bars: refuse, or drop and report.")] = OnDefect.strict,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:

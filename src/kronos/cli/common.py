@@ -101,6 +101,11 @@ class Compute:
     gpus: float | None
     device: str | None
 
+    @property
+    def asked(self) -> bool:
+        """Whether anything was said of engines and workers."""
+        return self.engine is not Engine.local or any(x is not None for x in (self.address, self.workers, self.gpus))
+
     def make(self) -> ScaleEngine:
         """The engine.
 

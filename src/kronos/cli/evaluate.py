@@ -117,7 +117,7 @@ def evaluate(
     temperature: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best one here.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a CUDA GPU if there is one.")] = None,
     engine: EngineName = Engine.local,
     address: Address = None,
     gpus: Gpus = None,

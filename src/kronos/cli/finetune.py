@@ -45,7 +45,9 @@ def finetune(
         bool, typer.Option("--unseen-symbols", help="Keep some symbols out of training, and judge on those.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the windows, and of the paths that are judged.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best one here.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a CUDA GPU if there is one.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:

@@ -33,7 +33,7 @@ def mcp(
         Path, typer.Option(exists=True, file_okay=False, help="Folder of the bars that the tools may read.")
     ] = Path("."),
     model: Annotated[str, typer.Option(help="A name, a folder or a hub id.")] = "kronos-nano",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best one here.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a CUDA GPU if there is one.")] = None,
 ) -> None:
     """Offer forecast, inspect and evaluate as tools for assistants (Model Context Protocol, stdio)."""
     if find_spec("mcp") is None:
