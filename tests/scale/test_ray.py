@@ -106,7 +106,7 @@ def test_errors_come_back_as_what_they_are(doubler: Doubler) -> None:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pieces each call of the engine was given: results that must be equal do not show where they came from."""
+    """How many pieces each call of the engine was given: results that are equal do not show where they came from."""
     numbers: list[int] = []
     original = RayEngine.map
 

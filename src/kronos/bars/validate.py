@@ -146,9 +146,8 @@ def as_bars(table: Any) -> pd.DataFrame | None:
     values, findings, _ = value_findings(table)
     if findings or time_findings(TimeColumn(times), None):
         return None
-    return pd.DataFrame(
-        {**columns, **{name: values[name] for name in FEATURES}}
-    )  # a copy: the caller may change theirs
+    columns |= {name: values[name] for name in FEATURES}
+    return pd.DataFrame(columns)  # a copy: the caller may change theirs
 
 
 def refuse_mixed_zones(times: TimeColumn, rows: RowNumbers, where: str) -> None:
