@@ -11,9 +11,9 @@ the whole window for every bar, sorts all tokens to sample, decodes the whole wi
 steps spread evenly over the horizon are timed and the mean step is multiplied by the horizon; likewise it may run on a
 part of the series. The output says so. Both sides get the same number of threads; the engine may use fewer.
 
-The engine samples by compiled steps where numba is installed
-and the network is not wide (``--steps`` decides otherwise). Compiling and loading
-them is not timed: it happens once a machine and once a process, and small requests never do it of themselves.
+The engine samples by compiled steps where numba is installed and the network is not wide (``--steps`` decides
+otherwise). Compiling and loading them is not timed: it happens once a machine and once a process, and small requests
+never do it of themselves.
 """
 
 from __future__ import annotations

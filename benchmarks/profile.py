@@ -1,4 +1,4 @@
-"""Where the time of a forecast goes: phases of the engine, by worker, and what each phase computes a second.
+"""Where the time of a forecast goes: the phases of the engine, by worker.
 
     python -m benchmarks.profile --case mini-30
     python -m benchmarks.profile --case small-1 --threads 1

@@ -63,9 +63,7 @@ def oracle_seconds(predictor: Any, bars: pd.DataFrame, paths: int, series: int, 
         whole = stamp_features(pd.DatetimeIndex(table["timestamp"]))
         stamps.append(whole[transform.lost : LOOKBACK + HORIZON + transform.lost])
     draws = uniforms(0, [number.to_bytes(4, "little") for number in range(series)], paths, HORIZON)
-    x, times, drawn = (
-        torch.from_numpy(np.ascontiguousarray(np.stack(part))) for part in (features, stamps, list(draws))
-    )
+    x, times, drawn = (torch.from_numpy(np.stack(part)) for part in (features, stamps, list(draws)))
     settings = calibrated_settings(predictor.model.config, None, None, None)
 
     def timed(chosen: list[int]) -> float:

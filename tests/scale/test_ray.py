@@ -141,26 +141,16 @@ def test_a_piece_that_kills_every_worker_is_given_up_and_the_others_are_done(dou
 
 
 def test_signals_on_ray_are_those_made_here(tmp_path: Path, sent: list[int]) -> None:
-    from tests.backtest.market import export_market
+    from tests.backtest.market import export_market, research
 
     from kronos.cli import main
 
     provider = export_market(tmp_path / "provider")
-    settings = {
-        "provider": str(provider.folder),
-        "instrument": "some",
-        "calendar": "XNYS",
-        "lookback_window": 30,
-        "predict_window": 3,
-        "train_time_range": ["2017-12-18", "2018-06-29"],
-        "val_time_range": ["2018-05-18", "2018-09-14"],
-        "test_time_range": ["2018-08-10", "2018-12-31"],
-        "backtest_time_range": ["2018-10-01", "2018-12-28"],
-        "signals": {"model": str(CHECKPOINT), "every": 8, "num_samples": 3},
-    }
+    signals = {"model": str(CHECKPOINT), "every": 8, "num_samples": 3}
     for name, more in (("here", []), ("ray", ["--engine", "ray", "--workers", "2"])):
         file = tmp_path / f"{name}.yaml"
-        file.write_text(yaml.safe_dump({**settings, "out": str(tmp_path / name)}), encoding="utf-8")
+        settings = research(provider, tmp_path / name).model_dump(mode="json", exclude_none=True)
+        file.write_text(yaml.safe_dump({**settings, "instrument": "some", "signals": signals}), encoding="utf-8")
         assert main(["qlib", "signals", "--config", str(file), *more]) == 0
     here, there = (pd.read_parquet(tmp_path / name / "signals" / "signals.parquet") for name in ("here", "ray"))
     assert sent == [8]

@@ -10,6 +10,7 @@ import typer
 from kronos.cli.common import (
     Address,
     Compute,
+    Device,
     Engine,
     EngineName,
     Gpus,
@@ -38,7 +39,7 @@ def backtest(
     signals: Annotated[
         Path | None, typer.Option(help="A panel of signals to use (Parquet: datetime, instrument, columns).")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a CUDA GPU if there is one.")] = None,
+    device: Device = None,
     engine: EngineName = Engine.local,
     address: Address = None,
     workers: Workers = None,

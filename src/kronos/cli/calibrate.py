@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import OnDefect, Progress, emit_json, note, output, progress
+from kronos.cli.common import Device, OnDefect, Progress, emit_json, note, output, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ def calibrate(
         str | None, typer.Option(metavar="DATE", help="Only forecast bars later than this: the end of the training.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the windows and of the paths.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a CUDA GPU if there is one.")] = None,
+    device: Device = None,
     on_defect: Annotated[OnDefect, typer.Option(help="Defective bars: refuse, or drop and report.")] = OnDefect.strict,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:

@@ -85,6 +85,9 @@ Gpus = Annotated[
         min=0, help="Share of a GPU for each Ray worker. Default: 1 where there are any.", rich_help_panel=_MANY
     ),
 ]
+Device = Annotated[
+    str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. Default: a CUDA GPU if there is one.")
+]
 PartitionSize = Annotated[
     int | None,
     typer.Option("--partition", min=1, help="Series in a file of results. Default: 16.", rich_help_panel=_MANY),
@@ -93,7 +96,7 @@ PartitionSize = Annotated[
 
 @dataclass(frozen=True)
 class Compute:
-    """Where the work on many series is done, as it was asked for; ``device`` None: the best one there."""
+    """Where the work on many series is done, as it was asked for; ``device`` None: a GPU if there is one."""
 
     engine: Engine
     address: str | None

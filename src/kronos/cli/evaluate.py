@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kronos.cli.common import Address, Compute, Engine, EngineName, Gpus, console, emit_json, note, progress
+from kronos.cli.common import (
+    Address,
+    Compute,
+    Device,
+    Engine,
+    EngineName,
+    Gpus,
+    console,
+    emit_json,
+    note,
+    output,
+    progress,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +129,7 @@ def evaluate(
     temperature: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a CUDA GPU if there is one.")] = None,
+    device: Device = None,
     engine: EngineName = Engine.local,
     address: Address = None,
     gpus: Gpus = None,
@@ -191,8 +203,6 @@ def evaluate(
 def _show(summary: dict[str, Any]) -> None:
     """The verdicts and the price figures, as a table on stdout."""
     from rich.table import Table
-
-    from kronos.cli.common import output
 
     for task, markets in summary["tasks"].items():
         if task != "price":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import OnDefect, Progress, emit_json, note, output, progress
+from kronos.cli.common import Device, OnDefect, Progress, emit_json, note, output, progress
 
 if TYPE_CHECKING:
     from kronos.evaluation.windows import Window
@@ -45,9 +45,7 @@ def finetune(
         bool, typer.Option("--unseen-symbols", help="Keep some symbols out of training, and judge on those.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the windows, and of the paths that are judged.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a CUDA GPU if there is one.")
-    ] = None,
+    device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:

@@ -13,6 +13,7 @@ from kronos.cli.common import (
     Compute,
     Dayfirst,
     DecimalMark,
+    Device,
     Encoding,
     Engine,
     EngineName,
@@ -94,9 +95,7 @@ def forecast(
     epoch: EpochUnit = None,
     encoding: Encoding = None,
     newest_first: Newest = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a CUDA GPU if there is one.")
-    ] = None,
+    device: Device = None,
     revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None,
     engine: EngineName = Engine.local,
     address: Address = None,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kronos.cli.common import Device
+
 if TYPE_CHECKING:
     import pandas as pd
     from mcp.server.mcpserver import MCPServer
@@ -33,7 +35,7 @@ def mcp(
         Path, typer.Option(exists=True, file_okay=False, help="Folder of the bars that the tools may read.")
     ] = Path("."),
     model: Annotated[str, typer.Option(help="A name, a folder or a hub id.")] = "kronos-nano",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: a CUDA GPU if there is one.")] = None,
+    device: Device = None,
 ) -> None:
     """Offer forecast, inspect and evaluate as tools for assistants (Model Context Protocol, stdio)."""
     if find_spec("mcp") is None:

@@ -10,6 +10,7 @@ import typer
 from kronos.cli.common import (
     Address,
     Compute,
+    Device,
     Engine,
     EngineName,
     Gpus,
@@ -113,7 +114,7 @@ def prepare(
 def signals(
     config: Config,
     overrides: Overrides = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Default: the best one there.")] = None,
+    device: Device = None,
     engine: EngineName = Engine.local,
     address: Address = None,
     workers: Workers = None,

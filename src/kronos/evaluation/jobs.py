@@ -90,16 +90,16 @@ def score_jobs(
     With an engine, or several workers, jobs whose forecaster can travel run there, or in processes of one thread each;
     then the others run here.
     """
-    leaves = [_travels(forecaster) for forecaster, _ in jobs]
-    if engine is None and not sum(leaves) > workers > 1:  # starting processes would cost more than it brings
-        leaves = [False] * len(jobs)
-    pieces = [Piece.of(*job, num_samples, seed, here=not away) for job, away in zip(jobs, leaves, strict=True)]
-    travelling = [piece for piece, away in zip(pieces, leaves, strict=True) if away]
-    if travelling:
-        yield from engine.map(_scorer, travelling) if engine is not None else _in_processes(travelling, workers)
-    for piece, away in zip(pieces, leaves, strict=True):
-        if not away:
-            yield score_piece(piece)
+    able = sum(_travels(forecaster) for forecaster, _ in jobs)
+    worth = engine is not None or able > workers > 1  # else starting processes would cost more than it brings
+    away: list[Piece] = []
+    here: list[Piece] = []
+    for forecaster, windows in jobs:
+        leaves = worth and _travels(forecaster)
+        (away if leaves else here).append(Piece.of(forecaster, windows, num_samples, seed, here=not leaves))
+    if away:
+        yield from _in_processes(away, workers) if engine is None else engine.map(_scorer, away)
+    yield from map(score_piece, here)
 
 
 @dataclass(frozen=True)
