@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from universes import CHECKPOINT, QUICK, contents, make_folder
+from universes import CHECKPOINT, QUICK, contents, make_symbols
 
 from kronos.errors import CapacityError, CheckpointError, ConfigError, DataError
 from kronos.scale.engines import LocalEngine, make_engine
@@ -50,7 +50,7 @@ def ray_workers() -> list[int]:
 
 
 def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "universe", 200)
+    folder = make_symbols(tmp_path / "universe", 200)
     local = forecast_universe(folder, tmp_path / "local", QUICK, LocalEngine(1), partition_size=8)
     killed: list[int] = []
 

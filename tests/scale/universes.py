@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from kronos.bars import BarStore, sample_bars, write_bars
+from kronos.bars import BarStore, read_bars, sample_bars, write_bars
 from kronos.scale.plan import Settings
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "reference_tiny"
+STOCKS = Path(__file__).parents[2] / ".." / "shared" / "data" / "us_equity_1d.parquet"
 SAMPLES = ("sp500", "nasdaq", "eurusd")  # two of days without a zone, one of hours in UTC
 QUICK = Settings(model=str(CHECKPOINT), horizon=3, num_samples=4, context_length=48)
 
@@ -29,6 +30,19 @@ def make_folder(folder: Path, count: int, *, bars: int = 90) -> Path:
     for number in range(count):
         name, table = series(number, bars=bars)
         write_bars(table.drop(columns="symbol", errors="ignore"), folder / f"{name}.parquet")
+    return folder
+
+
+def make_symbols(folder: Path, count: int, *, bars: int = 90) -> Path:
+    """One file a US stock where that data lies beside the project, else windows of the packaged samples."""
+    if not STOCKS.exists():
+        return make_folder(folder, count, bars=bars)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.read_parquet(STOCKS)
+    names = table["symbol"].value_counts().loc[lambda found: found >= 2 * bars].index.sort_values()[:count]
+    for name, rows in table[table["symbol"].isin(names)].groupby("symbol", observed=True):
+        sound = read_bars(rows.tail(2 * bars), on_defect="drop")  # there are some with a high below the close
+        write_bars(sound.tail(bars).drop(columns="symbol"), folder / f"{name}.parquet")
     return folder
 
 
