@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from benchmarks.quality import YARDSTICK, cluster_labels, figures, say, scored, tokenizer_figures, walk_figures
 from benchmarks.quality_data import DATA, random_walks, real_windows
-from benchmarks.running import RunningReturns
 
 from kronos.bars.arrays import BarArrays
 from kronos.bars.transform import BarTransform, get_transform
@@ -47,7 +46,7 @@ class Arm:
     """What one arm does differently from ``base``.
 
     Args:
-        transform: "returns", "zscore", or "running" (:mod:`benchmarks.running`).
+        transform: "returns", "zscore" or "running" (:mod:`kronos.bars.transform`).
         bits: of each of the two tokens.
         whole: statistics of the whole window, future included, and the loss at every bar: the published mistake.
         every_bar: the loss at every bar, where no statistic knows the future.
@@ -69,7 +68,7 @@ class Arm:
         return f"{self.transform}-{self.bits}"
 
     def bar_transform(self) -> BarTransform:
-        return RunningReturns() if self.transform == "running" else get_transform(self.transform)
+        return get_transform(self.transform)
 
     def batch(self, windows: Windows) -> Batch:
         """Features and the bars that are asked about."""
@@ -115,10 +114,9 @@ def run_config(arm: Arm, out: Path, arrays: Path, seed: int, budget: Budget) -> 
     """The settings of one run."""
     bits = {"s1_bits": arm.bits, "s2_bits": arm.bits}
     quiet = {"ffn_dropout_p": 0.0, "attn_dropout_p": 0.0, "resid_dropout_p": 0.0}
-    named = "zscore" if arm.transform == "zscore" else "returns"
     tokenizer = {
         **bits, **quiet, "d_in": 6, "d_model": 48, "n_heads": 4, "ff_dim": 128, "n_enc_layers": 3, "n_dec_layers": 3,
-        "beta": 0.05, "gamma0": 1.0, "gamma": 1.1, "zeta": 0.05, "group_size": 4, "bar_transform": named,
+        "beta": 0.05, "gamma0": 1.0, "gamma": 1.1, "zeta": 0.05, "group_size": 4, "bar_transform": arm.transform,
     }  # fmt: skip
     model = {
         **bits, **quiet, "d_model": 64, "n_heads": 4, "ff_dim": 176, "n_layers": 3, "token_dropout_p": 0.0,
@@ -233,7 +231,6 @@ def run_one(
         stage.model.config = dataclasses.replace(stage.model.config, consistent=False)
     tokens = token_figures(stage, arm, validation, batches=8)
     predictor = KronosPredictor(stage.model, KronosTokenizer.from_pretrained(shared / "tokenizer"), "cpu", name=name)
-    predictor.transform = arm.bar_transform()
     forecaster = PredictorForecaster(predictor, name, temperature=1.0, top_k=0, top_p=1.0)  # the same for all
     judged = bench().judge(forecaster)
     return {"arm": name, "seed": seed, "tokens": tokens, **judged, "processor_s": round(time.process_time() - began)}

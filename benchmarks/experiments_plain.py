@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from benchmarks.quality import YARDSTICK, cluster_labels, figures, scored
 from benchmarks.quality_data import DATA, random_walks, real_windows
-from benchmarks.running import RunningReturns, running_variance
 
 from kronos.bars.transform import BarTransform, get_transform
+from kronos.bars.transform.running import bar_variance
 from kronos.evaluation.baselines import context_rng, make_baselines
 from kronos.evaluation.protocol import Context, FloatArray
 from kronos.evaluation.windows import Window
@@ -39,9 +39,9 @@ def reversion(train: list[Window], test: list[Window], transform: BarTransform, 
         bars = np.stack([np.concatenate([w.context.values, w.truth]) for w in windows])
         length = np.full(len(bars), bars.shape[1] if knows_future else bars.shape[1] - HORIZON)
         features = transform.encode(bars, transform.fit(bars, length)).astype(float)
-        close = features[..., 3] if transform.name == "zscore" else (np.sinh(features[..., [GAP, BODY]])).sum(-1)
+        close = np.sinh(features[..., [GAP, BODY]]).sum(-1) if transform.takes_moves else features[..., 3]
         past, later = close[:, -HORIZON - LAGS : -HORIZON], close[:, -HORIZON:]
-        if transform.name == "zscore":  # levels: a move is a difference
+        if not transform.takes_moves:  # levels: a move is a difference
             return past, later[:, -1] - past[:, -1], past[:, -1] - past[:, 0]
         return past, later.sum(1), past.sum(1)
 
@@ -77,7 +77,7 @@ class ResampledFeatures:
         if self.level:
             moves = np.sinh(features[:, :4].astype(float))
             reach = np.abs(moves[:, BODY]) + moves[:, UPPER] + moves[:, LOWER]
-            features[:, :4] = np.arcsinh(moves / np.sqrt(running_variance(moves[:, GAP], reach).mean()))
+            features[:, :4] = np.arcsinh(moves / np.sqrt(bar_variance(moves[:, GAP], reach).mean()))
         rng = context_rng(seed, context)
         drawn = features[rng.integers(len(features), size=(num_samples, horizon))]
         tossed = rng.random((num_samples, horizon)) < 0.5
@@ -105,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     forecasters: list[Any] = list(make_baselines([YARDSTICK, "ewma", "garch"]))
     forecasters += [
         ResampledFeatures("fixed σ", get_transform("returns")),
-        ResampledFeatures("running σ", RunningReturns()),
-        ResampledFeatures("running, level", RunningReturns(), level=True),
+        ResampledFeatures("running σ", get_transform("running")),
+        ResampledFeatures("running, level", get_transform("running"), level=True),
     ]
     print("nothing learnt: CRPS / walk [95 %], coverage 50 / 90 %, log-volatility correlation")
     tables = {f.name: scored(f, windows, args.samples, 0) for f in forecasters}

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found: dict[str, list[np.ndarray]] = {name: [] for name in ("s1", "s2", "s2 unrotated", "s2 without s1")}
     pairs: dict[str, list[np.ndarray]] = {name: [] for name in ("true", "drawn", "drawn apart")}
     for k in range(args.batches):
-        batch = make_batch(validation(k), tokenizer.config.bar_transform)
+        batch = make_batch(validation(k), tokenizer.config.bar_transform, config.data.boundary[1])
         s1, s2 = tokenizer.encode(batch.features, half=True)
         asked, next1, next2 = batch.asked[:, 1:].bool(), s1[:, 1:], s2[:, 1:]
         coarse, hidden = model.decode_s1(s1[:, :-1], s2[:, :-1], batch.stamps[:, :-1])

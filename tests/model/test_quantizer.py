@@ -55,6 +55,20 @@ def test_a_tokenizer_with_unequal_halves(s1_bits: int, s2_bits: int, kind: str) 
     torch.testing.assert_close(tokenizer.decode(joined), tokenizer(x)[0][1])
 
 
+def test_code_entropy_tells_bits_that_go_together_from_bits_that_do_not() -> None:
+    """Both halves of the bits are 1 half of the time either way, so the published entropy is blind to it."""
+    generator = torch.Generator().manual_seed(0)
+    free = torch.randint(0, 2, (3000, 8), generator=generator) * 2.0 - 1
+    tied = free.clone()
+    tied[:, 1:4] = tied[:, :1]  # of the coarse code only two values are left
+    plain = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=4)).train()
+    weighed = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=4, code_entropy=0.5)).train()
+    terms = [(plain(z)[1] - weighed(z)[1]).item() / 0.5 for z in (free, tied)]
+    assert terms[0] == pytest.approx(8 * np.log(2), abs=0.05)
+    assert 1.5 < terms[0] - terms[1] < 3 * np.log(2)  # softly assigned, so a little less than three bits
+    assert weighed.eval()(tied)[1].item() == pytest.approx(plain(tied)[1].item())  # of training alone
+
+
 @pytest.mark.parametrize("kind", ["bsq", "fsq"])
 def test_a_tokenizer_learns_with_either_quantizer(kind: str) -> None:
     tokenizer = KronosTokenizer.init(dataclasses.replace(TINY, quantizer=kind))

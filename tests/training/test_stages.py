@@ -38,13 +38,25 @@ def test_masks_follow_boundary_and_padding(make_config) -> None:
     config = make_config()
     windows = samplers(config, open_arrays(config), 4)[0](0)
     windows = dataclasses.replace(windows, valid=np.array([40, 30, 25, 40]), boundary=np.array([8, 9, 16, 12]))
-    batch = make_batch(windows, "returns")
+    batch = make_batch(windows, "returns", 8)
     assert batch.features.shape == (4, 39, 6)
     assert batch.real.sum(1).tolist() == [39, 29, 24, 39]  # the first bar is the anchor
     assert batch.asked.sum(1).tolist() == [32, 21, 9, 28]
     for row, first in zip(batch.asked, windows.boundary):
         assert row[first - 2] == 0
         assert row[first - 1] == 1  # the first bar behind the boundary is asked for
+
+
+def test_where_no_feature_knows_a_later_bar_all_behind_the_shortest_context_are_asked_about(make_config) -> None:
+    config = make_config()
+    windows = samplers(config, open_arrays(config), 4)[0](0)
+    windows = dataclasses.replace(windows, valid=np.array([40, 30, 25, 40]), boundary=np.array([8, 9, 16, 12]))
+    batch = make_batch(windows, "running", 8)
+    assert batch.asked.sum(1).tolist() == [32, 22, 17, 32]
+    assert (batch.asked[:, :7] == 0).all()
+    assert (batch.asked[:, 7:] == batch.real[:, 7:]).all()
+    other = dataclasses.replace(windows, boundary=np.array([20, 20, 20, 20]))
+    torch.testing.assert_close(make_batch(other, "running", 8).features, batch.features, rtol=0, atol=0)
 
 
 def loss_of(stage: ModelStage, batch: Batch, s1: torch.Tensor, s2: torch.Tensor, targets: Any) -> float:

@@ -96,11 +96,15 @@ def in_words(facts: dict[str, Any], front: dict[str, str], *, every_date: bool =
     }
     if tok is not None:
         lines["parameters"] += f", and {facts['tokenizer_parameters'] / 1e6:.1f} million of the tokenizer"
-        reads = "returns, in units of the context's volatility"
+        reads = {
+            "zscore": "levels, standardised by the context",
+            "returns": "returns, in units of the context's volatility",
+            "running": "returns, in units of a running volatility",
+        }
         lines["tokenizer"] = (
             # the published counts are one more than the blocks there are
             f"{tok['n_enc_layers'] - 1} + {tok['n_dec_layers'] - 1} blocks, width {tok['d_model']}; reads bars as "
-            f"{reads if facts['bar_transform'] == 'returns' else 'levels, standardised by the context'}"
+            f"{reads[facts['bar_transform']]}"
         )
     lines["context"] = f"{facts['context_length']:,} bars"
     lines["time of a bar"] = ", ".join(net.get("time_features", ("minute", "hour", "weekday", "day", "month")))

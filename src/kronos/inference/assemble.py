@@ -22,16 +22,16 @@ def assemble_forecast(
     plan: Plan,
     config: KronosConfig,
     *,
-    transform: str,
+    always_valid: bool,
     model: str,
     revision: str | None,
 ) -> Forecast:
     """The forecast of one series from its decoded paths (S, H, 6).
 
-    Bars of the ``returns`` transform are valid; the checkpoint's calibration sets their width. Others are repaired.
+    Where the bar transform makes valid bars always, the checkpoint's calibration sets their width. Others are repaired.
     """
     metadata = describe(series, future, plan, model, revision)
-    if transform == "returns":
+    if always_valid:
         width = (config.calibration or {}).get("width")
         if width is not None:
             bars = widen(bars, series.last_close, width_factors(width, plan.horizon))

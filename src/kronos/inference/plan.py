@@ -128,7 +128,7 @@ def make_request(
 
 def still_notes(transform: BarTransform, values: npt.NDArray[np.float64], state: Any) -> tuple[str, ...]:
     """A warning where the closes of the context (T, 6) vary too little to measure the risk by."""
-    if transform.name != "returns":
+    if not transform.takes_moves:
         return ()
     high, low = (values[:, FEATURES.index(name)] for name in ("high", "low"))
     sigma, reach = float(state.sigma), float(np.median(np.log(high / low)))

@@ -348,7 +348,7 @@ class KronosPredictor(PublishedCalls):
                 future,
                 plan,
                 self.model.config,
-                transform=self.transform.name,
+                always_valid=self.transform.takes_moves,
                 model=self.name,
                 revision=self.revision,
             )

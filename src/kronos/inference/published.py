@@ -171,9 +171,9 @@ class PublishedCalls:
                 f"predict_batch got {len(df_list)} tables, {len(x_timestamp_list)} x_timestamp and "
                 f"{len(y_timestamp_list)} y_timestamp; give one of each a series"
             )
-        takes_logs = self.transform.name == "returns"
+        positive = self.transform.takes_moves
         inputs = [
-            read_published(df, x, y, horizon, positive=takes_logs, where=f"series {i}: " if len(df_list) > 1 else "")
+            read_published(df, x, y, horizon, positive=positive, where=f"series {i}: " if len(df_list) > 1 else "")
             for i, (df, x, y) in enumerate(zip(df_list, x_timestamp_list, y_timestamp_list, strict=True))
         ]
         prepared = [self._published_request(entry, seed, paths) for entry in inputs]

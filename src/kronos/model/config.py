@@ -84,7 +84,8 @@ class TokenizerConfig(_Config):
     zeta: float  # weight of the two entropies together
     group_size: int  # kept for the layout; it does not change the loss
     quantizer: Literal["bsq", "fsq"] = "bsq"
-    bar_transform: Literal["zscore", "returns"] = "zscore"  # how bars become features (see kronos.bars.transform)
+    bar_transform: Literal["zscore", "returns", "running"] = "zscore"  # bars to features (see kronos.bars.transform)
+    code_entropy: float = 0.0  # weight of the entropy of whole codes (bsq): bits that go together leave codes unused
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
@@ -102,12 +103,14 @@ class TokenizerConfig(_Config):
             _check_range(owner, name, getattr(self, name), low, high, integer=True)
         for name in ("ffn_dropout_p", "attn_dropout_p", "resid_dropout_p"):
             _check_range(owner, name, getattr(self, name), 0.0, 0.99, integer=False)
-        for name in ("beta", "gamma0", "gamma", "zeta"):
+        for name in ("beta", "gamma0", "gamma", "zeta", "code_entropy"):
             _check_range(owner, name, getattr(self, name), 0.0, 1e3, integer=False)
         if self.quantizer not in ("bsq", "fsq"):
             raise ConfigError(f"{owner}: quantizer is {self.quantizer!r}; choose 'bsq' or 'fsq'")
-        if self.bar_transform not in ("zscore", "returns"):
-            raise ConfigError(f"{owner}: bar_transform is {self.bar_transform!r}; choose 'zscore' or 'returns'")
+        if self.bar_transform not in ("zscore", "returns", "running"):
+            raise ConfigError(
+                f"{owner}: bar_transform is {self.bar_transform!r}; choose 'zscore', 'returns' or 'running'"
+            )
         if self.quantizer == "fsq" and (self.s1_bits % 2 or self.s2_bits % 2):
             raise ConfigError(f"{owner}: fsq packs two bits a dimension, so s1_bits and s2_bits must be even")
         self._check_widths(self.d_model, self.n_heads)

@@ -34,7 +34,7 @@ class Batch:
     """Windows as a network reads them: features, time stamps, and which bars count.
 
     ``features`` (B, T, 6) float32 and ``stamps`` (B, T, 5) uint8 line up; ``real`` and ``asked`` are (B, T) float32:
-    1 where the bar is not padding, and where it lies behind the context's boundary too.
+    1 where the bar is not padding, and where it is asked about too.
     """
 
     features: Tensor
@@ -51,13 +51,17 @@ class Batch:
         return self.features, self.stamps, self.real, self.asked
 
 
-def make_batch(windows: Windows, bar_transform: str) -> Batch:
-    """Features of windows, by the statistics of each one's own context."""
+def make_batch(windows: Windows, bar_transform: str, shortest: int) -> Batch:
+    """Features of windows, by statistics that know no bar which is asked about.
+
+    Bars behind each window's boundary are; or all behind ``shortest`` bars, where no feature knows a later one.
+    """
     transform = get_transform(bar_transform)
+    boundary = np.full_like(windows.boundary, shortest) if transform.causal else windows.boundary
     features = transform.encode(windows.values, transform.fit(windows.values, windows.boundary))
     position = np.arange(transform.lost, windows.values.shape[1])
     real = position < windows.valid[:, None]
-    asked = real & (position >= windows.boundary[:, None])
+    asked = real & (position >= boundary[:, None])
     return Batch(
         torch.from_numpy(features),
         torch.from_numpy(np.ascontiguousarray(windows.stamps[:, transform.lost :])),
@@ -110,7 +114,7 @@ class TokenizerStage:
             self._run = torch.compile(tokenizer_loss)
 
     def batch(self, windows: Windows) -> Batch:
-        return make_batch(windows, self.tokenizer.config.bar_transform)
+        return make_batch(windows, self.tokenizer.config.bar_transform, self.config.data.boundary[0])
 
     def counted(self, batch: Batch) -> Tensor:
         """(B, T): how much each bar counts in the loss."""
@@ -162,7 +166,7 @@ class ModelStage:
             self._encode = torch.compile(self.tokenizer.encode)
 
     def batch(self, windows: Windows) -> Batch:
-        return make_batch(windows, self.tokenizer.config.bar_transform)
+        return make_batch(windows, self.tokenizer.config.bar_transform, self.config.data.boundary[0])
 
     def counted(self, batch: Batch) -> Tensor:
         """(B, T - 1): how much each next bar counts in the loss."""

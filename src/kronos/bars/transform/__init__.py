@@ -1,0 +1,92 @@
+"""Bars ↔ the six features that a tokenizer reads.
+
+Three transforms, chosen by ``bar_transform`` in the tokenizer's config:
+
+``zscore`` (published checkpoints)
+    every column standardised over the context, clipped. Not scale-free, and a decoded bar need not be valid.
+
+``returns``
+    with σ the standard deviation of the context's close-to-close log returns, each bar after the first becomes
+
+    - ``asinh(ln(open / previous close) / σ)`` — the gap,
+    - ``asinh(ln(high / max(open, close)) / σ)`` — the upper shadow, never negative,
+    - ``asinh(ln(min(open, close) / low) / σ)`` — the lower shadow, never negative,
+    - ``asinh(ln(close / open) / σ)`` — the body,
+    - log volume and log amount, standardised over the context; zero stands apart at the lower end.
+
+    The inverse accumulates from the context's last close, so a path starts where the market stands and every bar is
+    valid by construction; scaling prices or volumes by a constant scales the forecast by the same constant.
+
+``running`` (kronos-nano)
+    the same, but a bar's σ, and the mean and spread of its volumes, come from the bars before it, recent ones
+    weighing most. No feature knows anything of a later bar, so a training window has no boundary to keep.
+
+Statistics never know the future. Shapes: ``…`` any leading dimensions, T bars, H horizon, 6 features in the order of
+:data:`kronos.bars.schema.FEATURES`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kronos.bars.transform.common import DEFAULT_CLIP, Array
+from kronos.bars.transform.returns import Returns, ReturnsState
+from kronos.bars.transform.running import RunningReturns, RunningState
+from kronos.bars.transform.zscore import ZScore, ZScoreState
+from kronos.errors import ConfigError
+
+__all__ = [
+    "DEFAULT_CLIP",
+    "TRANSFORMS",
+    "BarTransform",
+    "Returns",
+    "ReturnsState",
+    "RunningReturns",
+    "RunningState",
+    "ZScore",
+    "ZScoreState",
+    "get_transform",
+]
+
+
+class BarTransform(Protocol):
+    """A fitted-per-context, invertible map between bars and features."""
+
+    lost: int  # leading bars of a context that give no feature
+    takes_moves: bool  # logs of ratios: prices must be positive, and whatever is decoded is a valid bar
+    causal: bool  # each feature follows from its own and earlier bars, wherever the context ends
+
+    def fit(self, values: Array, length: Array | None = None, *, clip: float = DEFAULT_CLIP) -> Any:
+        """Statistics of a context.
+
+        Args:
+            values: (…, T, 6) bars.
+            length: (…) how many leading bars are the context; None means all T.
+            clip: bound of every feature.
+        """
+        ...
+
+    def encode(self, values: Array, state: Any) -> NDArray[np.float32]:
+        """(…, T, 6) bars -> (…, T - lost, 6) features."""
+        ...
+
+    def decode(self, features: Array, state: Any) -> NDArray[np.float64]:
+        """(S, H, 6) features that follow the fitted context -> (S, H, 6) bars."""
+        ...
+
+
+TRANSFORMS: dict[str, BarTransform] = {"zscore": ZScore(), "returns": Returns(), "running": RunningReturns()}
+
+
+def get_transform(name: str) -> BarTransform:
+    """The transform that a tokenizer's ``bar_transform`` names.
+
+    Raises:
+        ConfigError: no such transform.
+    """
+    if name not in TRANSFORMS:
+        raise ConfigError(f"bar_transform is {name!r}; choose {', '.join(map(repr, TRANSFORMS))}")
+    return TRANSFORMS[name]
