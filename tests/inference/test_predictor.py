@@ -71,7 +71,7 @@ def test_a_forecast_is_whole(predictor: KronosPredictor, bars: pd.DataFrame) -> 
     assert about["settings"]["num_samples"] == 5
     assert about["context_length"] == 64 + predictor.transform.lost
     assert about["estimated_timestamps"] == 0
-    assert ("repaired_bars" in about) == (predictor.transform.name == "zscore")
+    assert ("repaired_bars" in about) == (not predictor.transform.takes_moves)
 
 
 def test_the_same_paths_everywhere(predictor: KronosPredictor, bars: pd.DataFrame) -> None:
@@ -346,7 +346,7 @@ def test_loading(bars: pd.DataFrame, tmp_path: Any) -> None:
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     own = KronosPredictor.from_pretrained(tmp_path, device="cpu")
     assert own.max_context == 64
-    assert own.transform.name == "returns"
+    assert own.tokenizer.config.bar_transform == "returns"
     with pytest.raises(CheckpointError, match="unknown model"):
         KronosPredictor.from_pretrained("gigantic")
     with pytest.raises(ConfigError, match="tokenizer of 'someone/something' is not known"):
