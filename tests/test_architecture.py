@@ -228,7 +228,7 @@ def test_the_drawing_from_file_to_forecast_is_true() -> None:
     drawing = page[page.index("my_bars.csv") : page.index("forecast.csv .parquet")]
     file, steps = "", []
     for line in drawing.splitlines():
-        if drawn := re.match(r"    [│├](?:──▶)? +(?:BarTransform\.)?(\w+)(?: +(\w+/\w+\.py))?(?:  |$)", line):
+        if drawn := re.match(r"    [│├](?:──▶)? +(?:BarTransform\.)?(\w+)(?: +(\w+(?:/\w+)+\.py))?(?:  |$)", line):
             file = drawn[2] or file
             steps.append((drawn[1], file))
     assert len(steps) == 14
@@ -242,7 +242,7 @@ def defined(path: Path) -> set[str]:
 
 def test_every_file_that_the_map_names_is_there() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"\w+/\w+\.py", page))
+    named = set(re.findall(r"\w+(?:/\w+)+\.py", page))
     assert len(named) > 8
     assert not [name for name in named if not ((PACKAGE / name).exists() or (ROOT / name).exists())]
 
