@@ -12,7 +12,7 @@ Array = NDArray[Any]
 DEFAULT_CLIP = 5.0
 QUIETEST = -0.8  # of the clip: positive volumes are kept above this, so that …
 ZERO_BELOW = -0.9  # … anything decoded below this can only mean zero
-_LOG_LARGEST = 80.0  # float32, in which paths are kept, ends at exp(±87)
+LOG_LARGEST = 80.0  # float32, in which paths are kept, ends at exp(±87)
 
 
 def log_ratio(a: Array, b: Array) -> Array:
@@ -41,7 +41,7 @@ def prices_after(last_close: Array, moves: Array) -> Array:
 
 def finite_exp(x: Array) -> Array:
     """``exp`` that stays a positive float32 however wild the path."""
-    return np.asarray(np.exp(np.clip(x, -_LOG_LARGEST, _LOG_LARGEST)))
+    return np.asarray(np.exp(np.clip(x, -LOG_LARGEST, LOG_LARGEST)))
 
 
 def leading(n_bars: int, length: Array) -> Array:

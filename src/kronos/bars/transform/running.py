@@ -21,10 +21,10 @@ from scipy.signal import lfilter
 
 from kronos.bars.transform.common import (
     DEFAULT_CLIP,
+    LOG_LARGEST,
     QUIETEST,
     ZERO_BELOW,
     Array,
-    finite_exp,
     log_moves,
     log_ratio,
     prices_after,
@@ -167,14 +167,13 @@ def _sigma_along(squares: Array, sums: Sums) -> Array:
 def _traded_along(z: Array, state: RunningState) -> Array:
     """(…, S, H, 2) volume and amount of paths from their features; nothing where the context knows none."""
     known, log, square = (np.asarray(s)[..., None, :] for s in (state.sums.known, state.sums.log, state.sums.square))
-    asked = z >= ZERO_BELOW * state.clip
-    out = np.zeros_like(z)
+    some = z >= ZERO_BELOW * state.clip
+    logs = np.empty_like(z)
     for bar in range(z.shape[-2]):
         mean, spread = _volume(known, log, square)
-        positive = asked[..., bar, :] & (known > _SEEN)
-        logs = np.where(positive, z[..., bar, :] * spread + mean, 0.0)
-        traded = finite_exp(logs)
-        out[..., bar, :] = np.where(positive, traded, 0.0)
-        logs = np.log(traded)  # as the bound left it; of no volume, 0
-        known, log, square = DECAY * known + positive, DECAY * log + logs, DECAY * square + logs**2
-    return out
+        some[..., bar, :] &= known > _SEEN
+        positive = some[..., bar, :]
+        own = np.clip(z[..., bar, :] * spread + mean, -LOG_LARGEST, LOG_LARGEST) * positive
+        logs[..., bar, :] = own
+        known, log, square = DECAY * known + positive, DECAY * log + own, DECAY * square + own**2
+    return np.where(some, np.exp(logs), 0.0)
