@@ -176,6 +176,8 @@ def test_names_that_lead_nowhere(tmp_path: Path, folder: Path) -> None:
         Kronos.from_pretrained(folder / WEIGHTS)
     with pytest.raises(CheckpointError, match="unknown model 'gigantic'"):
         Kronos.from_pretrained("gigantic")
+    with pytest.raises(CheckpointError, match=r"unknown model 'kronos-nanno'.*Did you mean 'kronos-nano'\?"):
+        Kronos.from_pretrained("kronos-nanno")
     (folder / WEIGHTS).unlink()
     with pytest.raises(CheckpointError, match="holds no weights"):
         Kronos.from_pretrained(folder)

@@ -11,6 +11,7 @@ Notable:
 
 from __future__ import annotations
 
+import difflib
 import json
 import socket
 import struct
@@ -191,10 +192,9 @@ def find_checkpoint(
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _fetch(name, revision, cache_dir)
     known = ", ".join(FAMILY)
-    raise CheckpointError(
-        f"unknown model '{name}': not a folder, not a hub id (owner/name), none of {known}. "
-        "What is at hand: kronos models list"
-    )
+    near = difflib.get_close_matches(name.lower(), FAMILY, 1)
+    meant = f"Did you mean '{near[0]}'?" if near else "What is at hand: kronos models list"
+    raise CheckpointError(f"unknown model '{name}': not a folder, not a hub id (owner/name), none of {known}. {meant}")
 
 
 def _fetch(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:
