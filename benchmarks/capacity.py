@@ -1,4 +1,4 @@
-"""How many machines, hours and bytes: figures measured here, turned into answers by a model that is checked here.
+"""How many machines and bytes: figures measured here, turned into answers by a model that is checked here.
 
     python -m benchmarks.capacity                       # the tables of docs/scaling.md, a few minutes
     python -m benchmarks.capacity --presets nano,mini --symbols 5000 --paths 30 --deadline 60 --json
@@ -10,7 +10,7 @@ costs besides (reading, calendar, quantiles, writing); bytes of bars and of fore
 
 and is compared with a measurement at another context, horizon and number of paths, and with one and two Ray workers
 (``--workers-check``). Everything about GPUs and about more than this machine is extrapolated, with the assumptions
-written beside it; the one rate measured on a GPU is that of kronos-nano's training (docs/experiments.md).
+written beside it. How long training takes, benchmarks/training.py says.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ from kronos.scale.plan import Settings
 
 PRE_TRAINING_BARS = 12e9
 ARRAY_BYTES = 6 * 4 + 5 + 8  # a bar in kronos.bars.arrays
-TRAINED = "nano"
-TRAINED_RATE = (2.4e6, 4.2e6)  # bars a second of kronos-nano on one H100, bf16, three runs together (experiments.md)
-WINDOW = 512  # bars of a training window
+CHECKED = "nano"  # with workers
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,13 @@ class Machine:
         cores: physical cores of a server, each as fast as one here.
         scaling: share of a core's speed that is left when all others work.
         gpu_flops: dense bf16 peak of a GPU (H100 SXM).
-        sampling_use, training_use: shares of the peak in sampling and in training of large networks.
+        sampling_use: share of the peak in sampling.
     """
 
     cores: int = 64
     scaling: float = 0.8
     gpu_flops: float = 989e12
     sampling_use: float = 0.05
-    training_use: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -201,31 +198,6 @@ def machines(cost: Costs, extra: float, start: float, question: Question, machin
     }
 
 
-def training(name: str, machine: Machine) -> dict[str, float]:
-    """Pre-training of one size on 12 billion bars, one pass, the tokenizer being there."""
-    config = load_config(name)
-    with torch.device("meta"):
-        model, tokenizer = Kronos(config), KronosTokenizer(TOKENIZER_PRESETS["2k" if name == "mini" else "base"])
-    attention = 2 * (config.n_layers + 1) * config.d_model * WINDOW / 2
-    forward = 2 * (linear_weights(model) + attention)
-    flops = 3 * forward + linear_weights(tokenizer)  # the tokenizer's first half runs once, without gradients
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "flops_per_bar": flops,
-        "gpu_hours_assumed": PRE_TRAINING_BARS * flops / (machine.gpu_flops * machine.training_use) / 3600,
-    }
-
-
-def load_config(name: str) -> Any:
-    return load_pair("kronos-nano", None, None).model.config if name == "nano" else MODEL_PRESETS[name]
-
-
-def measured_use(machine: Machine) -> tuple[float, float]:
-    """Shares of a GPU's peak that the recorded training of kronos-nano reached, least and most."""
-    flops = training(TRAINED, machine)["flops_per_bar"]
-    return TRAINED_RATE[0] * flops / machine.gpu_flops, TRAINED_RATE[1] * flops / machine.gpu_flops
-
-
 def storage(sizes: dict[str, float], question: Question, row_group: int = 8192) -> dict[str, float]:
     """Bytes: the training set, a year of minutes, and what one bar close reads and writes."""
     bars = question.symbols * question.horizon
@@ -253,16 +225,11 @@ def report(presets: Sequence[str], question: Question, machine: Machine, check: 
     torch.set_num_threads(1)
     sizes = overhead(Settings())
     measured = {name: costs(name) for name in presets}
-    workers = workers_check(measured[TRAINED], sizes["seconds"], check, 3) if check and TRAINED in measured else None
+    workers = workers_check(measured[CHECKED], sizes["seconds"], check, 3) if check and CHECKED in measured else None
     start = workers["two"]["start_seconds"] if workers else 10.0
-    low, high = measured_use(machine)
-    trained = {name: training(name, machine) for name in (*presets, "large")}
-    for one in trained.values():
-        hours = PRE_TRAINING_BARS * one["flops_per_bar"] / machine.gpu_flops / 3600
-        one["gpu_hours_at_measured_use"] = hours / ((low + high) / 2)
     return {
         "question": asdict(question),
-        "machine": asdict(machine) | {"load_here": os.getloadavg()[0], "training_use_measured": [low, high]},
+        "machine": asdict(machine) | {"load_here": os.getloadavg()[0]},
         "overhead": sizes,
         "costs": {name: asdict(cost) for name, cost in measured.items()},
         "error_of_the_model": statistics.median(abs(c.predicted / c.measured - 1) for c in measured.values()),
@@ -270,7 +237,6 @@ def report(presets: Sequence[str], question: Question, machine: Machine, check: 
             name: machines(cost, sizes["seconds"], start, question, machine) for name, cost in measured.items()
         },
         "start_seconds": start,
-        "training": trained,
         "storage": storage(sizes, question),
         "workers": workers,
     }
@@ -306,22 +272,11 @@ def markdown(found: dict[str, Any]) -> str:
         )
         for name, a in found["answers"].items()
     ]
-    training_rows = [
-        (
-            name,
-            f"{t['parameters'] / 1e6:.1f} M",
-            f"{t['flops_per_bar'] / 1e6:,.0f}",
-            f"{t['gpu_hours_at_measured_use']:,.1f}",
-            f"{t['gpu_hours_assumed']:,.1f}",
-        )
-        for name, t in found["training"].items()
-    ]
     storage_rows = [
         (what.replace("_", " "), f"{size:.2g} Gbit/s" if what == "network_gbit" else f"{size / 1e9:,.3g} GB")
         for what, size in found["storage"].items()
     ]
     extra, load = found["overhead"]["seconds"] * 1e3, found["machine"]["load_here"]
-    use = "–".join(f"{share:.0%}" for share in found["machine"]["training_use_measured"])
     return "\n\n".join(
         [
             table(("size", "context bar, ms", "sampled bar, ms", "check, s", "model off by"), costs_rows),
@@ -329,10 +284,6 @@ def markdown(found: dict[str, Any]) -> str:
             table(
                 ("size", "s a series", "cores", "machines", "started each time", "PFLOP", "GPUs (extrapolated)"),
                 answer_rows,
-            ),
-            table(
-                ("size", "parameters", "MFLOP a bar", f"GPU h at {use} (measured, nano)", "GPU h at 40 % (assumed)"),
-                training_rows,
             ),
             table(("what", "size"), storage_rows),
             f"Workers: {json.dumps(found['workers'], indent=1)}",
