@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from benchmarks.quality_data import DATA, random_walks, real_windows, sample_windows
+from benchmarks.quality_data import DATA, WANTED, random_walks, real_windows, sample_windows
 
 from kronos.cli.forecasters import load_forecaster
 from kronos.evaluation import metrics
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="kronos-nano", help="checkpoint name or folder; 'none': baselines only")
     parser.add_argument("--baselines", default=",".join(DEFAULT_BASELINES), help="comma-separated")
     parser.add_argument("--data", default=str(DATA), help="folder of parquet files")
-    parser.add_argument("--scope", choices=["held-apart", "later"], default="held-apart")
+    parser.add_argument("--scope", choices=list(WANTED), default="held-apart")
     parser.add_argument("--windows", type=int, default=600)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--horizon", type=int, default=24)

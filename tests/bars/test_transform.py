@@ -173,10 +173,23 @@ def test_a_halt_does_not_wear_the_running_volatility_down() -> None:
     x[500:, :4] = x[:100, :4] * x[499, 3] / x[0, 0]  # trading goes on as it was
     transform = RunningReturns()
     moving, halted = transform.fit(x[:100]), transform.fit(x[:500])
-    assert halted.sigma > 0.04 * moving.sigma
+    assert halted.sigma > 0.15 * moving.sigma
     features = transform.encode(x, halted)
     assert np.abs(features[:, :4]).max() < DEFAULT_CLIP
     np.testing.assert_allclose(transform.decode(features[None, 499:], halted)[0, :, :4], x[500:, :4], rtol=1e-5)
+
+
+def test_gain_widens_decoded_moves_and_the_volatility_that_feeds_on_them() -> None:
+    x = bars(13)
+    plain, widened = RunningReturns(), RunningReturns(gain=1.1)
+    state = plain.fit(x[:T])
+    features = plain.encode(x, state)[None, T - 1 :]
+    one, other = (np.log(t.decode(features, state)[0, :, :4]) for t in (plain, widened))
+    start = np.log(x[T - 1, 3])
+    np.testing.assert_allclose(other[0] - start, 1.1 * (one[0] - start), rtol=1e-6)  # the first bar: as much
+    later = np.diff(other[:, 3]) / np.diff(one[:, 3])
+    assert later[-1] > 1.12  # and more and more
+    assert get_transform("running", 1.1).gain == 1.1
 
 
 def test_a_running_volatility_follows_a_change_of_regime() -> None:

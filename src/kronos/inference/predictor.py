@@ -87,7 +87,7 @@ class KronosPredictor(PublishedCalls):
         self.model, self.tokenizer = model.to(self.device), tokenizer.to(self.device)
         self.clip = float(clip)
         self.name, self.revision = name, revision
-        self.transform = get_transform(tokenizer.config.bar_transform)
+        self.transform = get_transform(tokenizer.config.bar_transform, tokenizer.config.move_gain)
         self.engine = Engine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
 
     @classmethod

@@ -85,6 +85,7 @@ class TokenizerConfig(_Config):
     group_size: int  # kept for the layout; it does not change the loss
     quantizer: Literal["bsq", "fsq"] = "bsq"
     bar_transform: Literal["zscore", "returns", "running"] = "zscore"  # bars to features (see kronos.bars.transform)
+    move_gain: float = 1.0  # of decoded moves, with bar_transform "running": a code's mean moves less than its bars do
     code_entropy: float = 0.0  # weight of the entropy of whole codes (bsq): bits that go together leave codes unused
 
     def __post_init__(self) -> None:
@@ -105,6 +106,7 @@ class TokenizerConfig(_Config):
             _check_range(owner, name, getattr(self, name), 0.0, 0.99, integer=False)
         for name in ("beta", "gamma0", "gamma", "zeta", "code_entropy"):
             _check_range(owner, name, getattr(self, name), 0.0, 1e3, integer=False)
+        _check_range(owner, "move_gain", self.move_gain, 0.5, 2.0, integer=False)
         if self.quantizer not in ("bsq", "fsq"):
             raise ConfigError(f"{owner}: quantizer is {self.quantizer!r}; choose 'bsq' or 'fsq'")
         if self.bar_transform not in ("zscore", "returns", "running"):

@@ -27,6 +27,8 @@ Statistics never know the future. Shapes: ``…`` any leading dimensions, T bars
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kronos.bars.transform.base import BarTransform
 from kronos.bars.transform.common import DEFAULT_CLIP
 from kronos.bars.transform.returns import Returns, ReturnsState
@@ -48,15 +50,18 @@ __all__ = [
 ]
 
 
-TRANSFORMS: dict[str, BarTransform] = {"zscore": ZScore(), "returns": Returns(), "running": RunningReturns()}
+TRANSFORMS: dict[str, Callable[[], BarTransform]] = {"zscore": ZScore, "returns": Returns, "running": RunningReturns}
 
 
-def get_transform(name: str) -> BarTransform:
+def get_transform(name: str, move_gain: float = 1.0) -> BarTransform:
     """The transform that a tokenizer's ``bar_transform`` names.
+
+    Args:
+        move_gain: of the tokenizer; see :class:`RunningReturns`, which alone has one.
 
     Raises:
         ConfigError: no such transform.
     """
     if name not in TRANSFORMS:
         raise ConfigError(f"bar_transform is {name!r}; choose {', '.join(map(repr, TRANSFORMS))}")
-    return TRANSFORMS[name]
+    return RunningReturns(move_gain) if name == "running" else TRANSFORMS[name]()

@@ -1,11 +1,12 @@
 """``running``: moves in units of a running volatility, known before each bar.
 
-The variance of a bar is the exponentially weighted mean (λ = .94, as RiskMetrics has it) over the bars before it of
+The variance of a bar is a mean over the bars before it of
 
     ln(open / previous close)² + ln(high / low)² / (4 ln 2),
 
-the gap and Parkinson's (1980) estimate of what happened inside the bar; it is never below a hundredth of the same
-mean with equal weights, which a halt does not wear down. Log volume and log amount are standardised by weighted means
+the gap and Parkinson's (1980) estimate of what happened inside the bar: four fifths the exponentially weighted mean
+(λ = .94, as RiskMetrics has it), one fifth the mean with equal weights, to which volatility returns after a while, and
+which a halt does not wear down. Log volume and log amount are standardised by weighted means
 of the same kind. Where volatility has changed within the context a model starts from where it is now, and a decoded
 path carries its own volatility along.
 """
@@ -31,7 +32,7 @@ from kronos.bars.transform.common import (
 )
 
 DECAY = 0.94
-_SLOW_SHARE = 0.01  # of the equally weighted variance: the least that the running one can be
+_SLOW_SHARE = 0.2  # of the mean with equal weights
 _LEAST, _MOST = 1e-12, 10.0  # variance of bars that never move, and of a path gone wild
 _SEEN = 1e-6  # weight of bars with volume below which none is known
 
@@ -76,11 +77,19 @@ class RunningState:
 
 
 class RunningReturns:
-    """Moves in units of the volatility of the bars before; see the module's text."""
+    """Moves in units of the volatility of the bars before; see the module's text.
+
+    Args:
+        gain: what decoded moves are multiplied by. A token stands for many bars and is decoded to their mean, whose
+            moves are smaller than theirs; where a path's volatility feeds on its moves, that would add up.
+    """
 
     lost = 1
     takes_moves = True
     causal = True
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
 
     def fit(self, values: Array, length: Array | None = None, *, clip: float = DEFAULT_CLIP) -> RunningState:
         last = np.broadcast_to(np.asarray(values.shape[-2] if length is None else length) - 1, values.shape[:-2])
@@ -100,7 +109,7 @@ class RunningReturns:
 
     def decode(self, features: Array, state: RunningState) -> NDArray[np.float64]:
         f = np.clip(np.asarray(features, dtype=np.float64), -state.clip, state.clip)
-        moves = np.sinh(f[..., :4])  # in units of each bar's σ
+        moves = self.gain * np.sinh(f[..., :4])  # in units of each bar's σ
         np.maximum(moves[..., 1:3], 0.0, out=moves[..., 1:3])
         reach = np.abs(moves[..., 3]) + moves[..., 1] + moves[..., 2]
         moves *= _sigma_along(bar_variance(moves[..., 0], reach), state.sums)[..., None]
@@ -139,8 +148,8 @@ def _weighted(x: Array, axis: int) -> Array:
 
 
 def _variance(weighted: Array, weight: Array, slow: Array, bars: Array) -> Array:
-    least = np.maximum(_SLOW_SHARE * slow / bars, _LEAST)
-    return np.asarray(np.minimum(np.maximum(weighted / weight, least), _MOST))
+    mean = (1.0 - _SLOW_SHARE) * (weighted / weight) + _SLOW_SHARE * (slow / bars)
+    return np.asarray(np.minimum(np.maximum(mean, _LEAST), _MOST))
 
 
 def _volume(known: Array, log: Array, square: Array) -> tuple[Array, Array]:
