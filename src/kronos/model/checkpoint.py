@@ -192,7 +192,7 @@ def find_checkpoint(
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _fetch(name, revision, cache_dir)
     known = ", ".join(FAMILY)
-    near = difflib.get_close_matches(name.lower(), FAMILY, 1)
+    near = difflib.get_close_matches(name.lower(), FAMILY, 1, cutoff=0.85)
     meant = f"Did you mean '{near[0]}'?" if near else "What is at hand: kronos models list"
     raise CheckpointError(f"unknown model '{name}': not a folder, not a hub id (owner/name), none of {known}. {meant}")
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from kronos.bars.transform.common import (
     DEFAULT_CLIP,
@@ -34,6 +33,7 @@ from kronos.bars.transform.common import (
 DECAY = 0.94
 _SLOW_SHARE = 0.2  # of the mean with equal weights
 _LEAST, _MOST = 1e-12, 10.0  # variance of bars that never move, and of a path gone wild
+_BLOCK = 1024  # bars: no power of DECAY in between leaves float64
 _SEEN = 1e-6  # weight of bars with volume below which none is known
 
 
@@ -143,8 +143,16 @@ def _sums(values: Array) -> Sums:
 
 
 def _weighted(x: Array, axis: int) -> Array:
-    """Running sums along an axis, every step a little of the past forgotten."""
-    return np.asarray(lfilter([1.0], [1.0, -DECAY], x, axis=axis))
+    """Running sums along an axis, every step a little of the past forgotten: ``s[t] = DECAY * s[t - 1] + x[t]``."""
+    x = np.moveaxis(x, axis, -1)
+    out = np.empty_like(x)
+    carried: Array = np.zeros((*x.shape[:-1], 1))
+    for start in range(0, x.shape[-1], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        left = DECAY ** np.arange(1, x[..., block].shape[-1] + 1)  # of what was there before the block
+        out[..., block] = (carried + np.cumsum(x[..., block] / left, axis=-1)) * left
+        carried = out[..., block][..., -1:]
+    return np.moveaxis(out, -1, axis)
 
 
 def _variance(weighted: Array, weight: Array, slow: Array, bars: Array) -> Array:
