@@ -19,7 +19,7 @@ from benchmarks.quality import YARDSTICK, cluster_labels, figures, scored
 from benchmarks.quality_data import DATA, random_walks, real_windows
 
 from kronos.bars.transform import BarTransform, get_transform
-from kronos.bars.transform.running import bar_variance
+from kronos.bars.transform.running import moves_variance
 from kronos.evaluation.baselines import context_rng, make_baselines
 from kronos.evaluation.protocol import Context, FloatArray
 from kronos.evaluation.windows import Window
@@ -76,8 +76,7 @@ class ResampledFeatures:
         features = self.transform.encode(context.values, state)
         if self.level:
             moves = np.sinh(features[:, :4].astype(float))
-            reach = np.abs(moves[:, BODY]) + moves[:, UPPER] + moves[:, LOWER]
-            features[:, :4] = np.arcsinh(moves / np.sqrt(bar_variance(moves[:, GAP], reach).mean()))
+            features[:, :4] = np.arcsinh(moves / np.sqrt(moves_variance(moves).mean()))
         rng = context_rng(seed, context)
         drawn = features[rng.integers(len(features), size=(num_samples, horizon))]
         tossed = rng.random((num_samples, horizon)) < 0.5

@@ -19,7 +19,7 @@ import torch
 
 from kronos.bars.arrays import BarArrays
 from kronos.bars.transform import RunningReturns
-from kronos.bars.transform.running import DECAY, bar_variance
+from kronos.bars.transform.running import DECAY, moves_variance
 from kronos.model import KronosTokenizer
 from kronos.training.config import RunConfig
 from kronos.training.data import samplers
@@ -27,10 +27,9 @@ from kronos.training.data import samplers
 SETTLED = 32  # bars after which a window's running volatility is worth the name
 
 
-def squares(features: np.ndarray) -> np.ndarray:
-    """(…, 6) features -> (…) variance of each bar, in units of what was expected of it."""
-    gap, upper, lower, body = np.moveaxis(np.sinh(features[..., :4].astype(np.float64)), -1, 0)
-    return bar_variance(gap, np.abs(body) + np.maximum(upper, 0.0) + np.maximum(lower, 0.0))
+def squares(features: torch.Tensor) -> np.ndarray:
+    """(B, T, 6) features -> (N,) variances of the settled bars, in units of what was expected of them."""
+    return moves_variance(np.sinh(features[:, SETTLED:, :4].double().numpy())).ravel()
 
 
 def growth(squared: np.ndarray) -> float:
@@ -65,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         values = windows.values[windows.valid == windows.values.shape[1]]
         features = torch.from_numpy(transform.encode(values, transform.fit(values)))
         back = tokenizer.decode(tokenizer.encode(features, half=True), half=True)
-        true.append(squares(features[:, SETTLED:].numpy()).ravel())
-        decoded.append(squares(back[:, SETTLED:].numpy()).ravel())
+        true.append(squares(features))
+        decoded.append(squares(back))
     a, b = np.concatenate(true), np.concatenate(decoded)
     print(f"{len(a):,} bars: log variance changes by {growth(a):+.5f} a bar, decoded by {growth(b):+.5f}")
     print(f"move_gain: {fitted_gain(a, b):.3f}")

@@ -28,29 +28,16 @@ Statistics never know the future. Shapes: ``…`` any leading dimensions, T bars
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from kronos.bars.transform.base import BarTransform
 from kronos.bars.transform.common import DEFAULT_CLIP
-from kronos.bars.transform.returns import Returns, ReturnsState
-from kronos.bars.transform.running import RunningReturns, RunningState
-from kronos.bars.transform.zscore import ZScore, ZScoreState
+from kronos.bars.transform.returns import Returns
+from kronos.bars.transform.running import RunningReturns
+from kronos.bars.transform.zscore import ZScore
 from kronos.errors import ConfigError
 
-__all__ = [
-    "DEFAULT_CLIP",
-    "TRANSFORMS",
-    "BarTransform",
-    "Returns",
-    "ReturnsState",
-    "RunningReturns",
-    "RunningState",
-    "ZScore",
-    "ZScoreState",
-    "get_transform",
-]
-
-
-TRANSFORMS: dict[str, Callable[[], BarTransform]] = {"zscore": ZScore, "returns": Returns, "running": RunningReturns}
+__all__ = ["DEFAULT_CLIP", "BarTransform", "Returns", "RunningReturns", "ZScore", "get_transform"]
 
 
 def get_transform(name: str, move_gain: float = 1.0) -> BarTransform:
@@ -62,6 +49,11 @@ def get_transform(name: str, move_gain: float = 1.0) -> BarTransform:
     Raises:
         ConfigError: no such transform.
     """
-    if name not in TRANSFORMS:
-        raise ConfigError(f"bar_transform is {name!r}; choose {', '.join(map(repr, TRANSFORMS))}")
-    return RunningReturns(move_gain) if name == "running" else TRANSFORMS[name]()
+    made: dict[str, Callable[[], BarTransform]] = {
+        "zscore": ZScore,
+        "returns": Returns,
+        "running": partial(RunningReturns, move_gain),
+    }
+    if name not in made:
+        raise ConfigError(f"bar_transform is {name!r}; choose {', '.join(map(repr, made))}")
+    return made[name]()

@@ -110,9 +110,7 @@ class RunningReturns:
     def decode(self, features: Array, state: RunningState) -> NDArray[np.float64]:
         f = np.clip(np.asarray(features, dtype=np.float64), -state.clip, state.clip)
         moves = self.gain * np.sinh(f[..., :4])  # in units of each bar's σ
-        np.maximum(moves[..., 1:3], 0.0, out=moves[..., 1:3])
-        reach = np.abs(moves[..., 3]) + moves[..., 1] + moves[..., 2]
-        moves *= _sigma_along(bar_variance(moves[..., 0], reach), state.sums)[..., None]
+        moves *= _sigma_along(moves_variance(moves), state.sums)[..., None]
         prices = prices_after(state.last_close, moves)
         return np.concatenate((prices, _traded_along(f[..., 4:], state)), axis=-1)
 
@@ -120,6 +118,12 @@ class RunningReturns:
 def bar_variance(gap: Array, reach: Array) -> Array:
     """A bar's variance from its gap and its reach, high over low, both in logs."""
     return np.asarray(gap**2 + reach**2 / (4.0 * np.log(2.0)))
+
+
+def moves_variance(moves: Array) -> Array:
+    """The same from (…, 4) moves, as :func:`log_moves` has them; a shadow below 0 counts as none."""
+    gap, upper, lower, body = (moves[..., i] for i in range(4))
+    return bar_variance(gap, np.abs(body) + np.maximum(upper, 0.0) + np.maximum(lower, 0.0))
 
 
 def _sums(values: Array) -> Sums:
