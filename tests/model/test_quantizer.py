@@ -69,6 +69,19 @@ def test_code_entropy_tells_bits_that_go_together_from_bits_that_do_not() -> Non
     assert weighed.eval()(tied)[1].item() == pytest.approx(plain(tied)[1].item())  # of training alone
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"code_entropy": 0.01, "quantizer": "fsq", "s1_bits": 4, "s2_bits": 4}, "code_entropy is for quantizer 'bsq'"),
+        ({"code_entropy": 0.01, "s1_bits": 14}, "code_entropy counts whole codes: at most 12 bits a token, not 14"),
+        ({"move_gain": 1.05, "bar_transform": "returns"}, "move_gain is for bar_transform 'running'"),
+    ],
+)
+def test_settings_that_would_do_nothing_or_too_much_are_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        dataclasses.replace(TINY, **settings)
+
+
 @pytest.mark.parametrize("kind", ["bsq", "fsq"])
 def test_a_tokenizer_learns_with_either_quantizer(kind: str) -> None:
     tokenizer = KronosTokenizer.init(dataclasses.replace(TINY, quantizer=kind))

@@ -22,6 +22,7 @@ from kronos.errors import ConfigError
 TIME_FEATURES = ("minute", "hour", "weekday", "day", "month")  # the order of a stamp's last dimension
 
 _MAX_BITS = 16  # 65,536 codes a level; the published models use 10
+_MOST_CODE_BITS = 12  # of which every code is counted in a training step
 _MAX_WIDTH = 16_384
 _MAX_LAYERS = 256
 
@@ -115,6 +116,14 @@ class TokenizerConfig(_Config):
             )
         if self.quantizer == "fsq" and (self.s1_bits % 2 or self.s2_bits % 2):
             raise ConfigError(f"{owner}: fsq packs two bits a dimension, so s1_bits and s2_bits must be even")
+        if self.code_entropy and self.quantizer != "bsq":
+            raise ConfigError(f"{owner}: code_entropy is for quantizer 'bsq'; set it to 0")
+        if self.code_entropy and (most := max(self.s1_bits, self.s2_bits)) > _MOST_CODE_BITS:
+            raise ConfigError(
+                f"{owner}: code_entropy counts whole codes: at most {_MOST_CODE_BITS} bits a token, not {most}"
+            )
+        if self.move_gain != 1.0 and self.bar_transform != "running":
+            raise ConfigError(f"{owner}: move_gain is for bar_transform 'running', not {self.bar_transform!r}")
         self._check_widths(self.d_model, self.n_heads)
 
 

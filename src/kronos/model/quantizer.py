@@ -130,7 +130,7 @@ class BSQuantizer(nn.Module):
     def _codes_entropy(self, z: Tensor) -> Tensor:
         """Entropies of the batch's coarse and fine codes, added, in nats."""
         u = F.normalize(z.float().flatten(0, -2), dim=-1) * math.sqrt(self.width)  # ±1 at a code
-        u = u[:: max(1, len(u) // self._MOST_BARS)] * self._SHARPNESS
+        u = u[:: math.ceil(len(u) / self._MOST_BARS)] * self._SHARPNESS
         entropy = u.new_zeros(())
         for half in (u[:, : self.s1_width], u[:, self.s1_width :]):
             n_bits = half.shape[1]
