@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from kronos.errors import ConfigError
 from kronos.model import TOKENIZER_PRESETS, KronosTokenizer, TokenizerConfig, tokenizer_loss
-from kronos.model.quantizer import bits_to_ids, build_quantizer, check_pair, ids_to_bits, join_ids, split_ids
+from kronos.model.quantizer import (
+    BSQuantizer,
+    bits_to_ids,
+    build_quantizer,
+    check_pair,
+    ids_to_bits,
+    join_ids,
+    split_ids,
+)
 
 TINY = dataclasses.replace(TOKENIZER_PRESETS["2k"], d_model=16, n_heads=2, ff_dim=32, n_enc_layers=2, n_dec_layers=2)
 
@@ -61,12 +69,21 @@ def test_code_entropy_tells_bits_that_go_together_from_bits_that_do_not() -> Non
     free = torch.randint(0, 2, (3000, 8), generator=generator) * 2.0 - 1
     tied = free.clone()
     tied[:, 1:4] = tied[:, :1]  # of the coarse code only two values are left
-    plain = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=4)).train()
-    weighed = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=4, code_entropy=0.5)).train()
-    terms = [(plain(z)[1] - weighed(z)[1]).item() / 0.5 for z in (free, tied)]
+    quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=4))
+    assert isinstance(quantizer, BSQuantizer)
+    terms = [quantizer.codes_entropy(z).item() for z in (free, tied)]
     assert terms[0] == pytest.approx(8 * np.log(2), abs=0.05)
     assert 1.5 < terms[0] - terms[1] < 3 * np.log(2)  # softly assigned, so a little less than three bits
-    assert weighed.eval()(tied)[1].item() == pytest.approx(plain(tied)[1].item())  # of training alone
+
+
+@pytest.mark.parametrize("mode", [True, False], ids=["training", "validation"])
+def test_code_entropy_lowers_the_loss_by_its_weight(mode: bool) -> None:
+    x = torch.randn(2, 30, 6, generator=torch.Generator().manual_seed(0))
+    plain, weighed = (KronosTokenizer.init(dataclasses.replace(TINY, code_entropy=w)).train(mode) for w in (0.0, 0.5))
+    entropy = weighed.tokenizer.codes_entropy(weighed._encode(x)).item()
+    lower = tokenizer_loss(plain, x)[0] - tokenizer_loss(weighed, x)[0]
+    assert lower.item() == pytest.approx(0.5 * entropy / 2, rel=1e-4)  # the loss is half of its parts, as published
+    assert torch.equal(plain.encode(x), weighed.encode(x))
 
 
 @pytest.mark.parametrize(

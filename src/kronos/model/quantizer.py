@@ -98,9 +98,8 @@ def _binary_entropy(p: Tensor) -> Tensor:
 class BSQuantizer(nn.Module):
     """Binary spherical quantization with its bits split into a coarse and a fine id.
 
-    ``code_entropy`` weighs a term that the published loss lacks: the entropy of the coarse and of the fine codes of a
-    training batch, whole codes, softly assigned. Bits may each be 1 half of the time, as the published term wants
-    them, and yet go together, so that most codes never occur.
+    :meth:`codes_entropy` is what the published loss lacks. Bits may each be 1 half of the time, as that wants them, and
+    yet go together, so that most codes never occur.
     """
 
     _SHARPNESS = 4.0  # of the soft assignment: a bit where u stands at its code is 98 % decided
@@ -115,20 +114,16 @@ class BSQuantizer(nn.Module):
         gamma: float,
         zeta: float,
         group_size: int,
-        code_entropy: float = 0.0,
     ) -> None:
         super().__init__()
-        self.s1_width, self.width, self.code_entropy = s1_bits, s1_bits + s2_bits, code_entropy
+        self.s1_width, self.width = s1_bits, s1_bits + s2_bits
         self.bsq = BinarySphericalQuantizer(self.width, beta, gamma0, gamma, zeta, group_size)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        quantized, loss = self.bsq(z)
-        if self.code_entropy and self.training:
-            loss = loss - self.code_entropy * self._codes_entropy(z)
-        return quantized, loss
+        return self.bsq(z)  # type: ignore[no-any-return]
 
-    def _codes_entropy(self, z: Tensor) -> Tensor:
-        """Entropies of the batch's coarse and fine codes, added, in nats."""
+    def codes_entropy(self, z: Tensor) -> Tensor:
+        """Entropies of a batch's coarse and fine codes, softly assigned, added, in nats: (…, width) -> scalar."""
         u = F.normalize(z.float().flatten(0, -2), dim=-1) * math.sqrt(self.width)  # ±1 at a code
         u = u[:: math.ceil(len(u) / self._MOST_BARS)] * self._SHARPNESS
         entropy = u.new_zeros(())
@@ -191,7 +186,6 @@ def build_quantizer(config: TokenizerConfig) -> BSQuantizer | FSQuantizer:
         config.gamma,
         config.zeta,
         config.group_size,
-        config.code_entropy,
     )
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from kronos.model.checkpoint import PretrainedMixin
 from kronos.model.config import TokenizerConfig
 from kronos.model.layers import TransformerBlock, init_weights
-from kronos.model.quantizer import build_quantizer, check_pair, join_ids, split_ids
+from kronos.model.quantizer import BSQuantizer, build_quantizer, check_pair, join_ids, split_ids
 
 
 class KronosTokenizer(PretrainedMixin, nn.Module):
@@ -64,7 +64,11 @@ class KronosTokenizer(PretrainedMixin, nn.Module):
         Returns:
             ((x_coarse, x_full), quantizer loss, quantized (B, T, K), joint ids (B, T)).
         """
-        quantized, loss = self.tokenizer(self._encode(x))
+        z = self._encode(x)
+        quantized, loss = self.tokenizer(z)
+        if self.config.code_entropy:
+            assert isinstance(self.tokenizer, BSQuantizer)  # the config refuses it with another
+            loss = loss - self.config.code_entropy * self.tokenizer.codes_entropy(z)
         coarse = self._decode(self.post_quant_embed_pre(quantized[..., : self.tokenizer.s1_width]))
         full = self._decode(self.post_quant_embed(quantized))
         ids = join_ids(*self.tokenizer.to_ids(quantized), self.config.s1_bits)
