@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_info_is_a_page_for_reading(run, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("COLUMNS", "80")
     result = run("models", "info", "kronos-nano")
     assert result.status == 0
-    assert len(result.stdout.splitlines()) <= 42  # two more where the path is long
+    page = re.sub(r"(?ms)^file .*?^ *$", "file\n", result.stdout)  # a long path takes several lines
+    assert len(page.splitlines()) <= 42
     for words in ("6 layers", "reads bars as", "512 bars", "trained up to", "2024-07-01", "mit", "CRPS", "no edge in"):
         assert words in result.stdout, words
     for raw in ("{'", '{"', "d_model", "None", "---"):
