@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 import json
 import math
@@ -27,16 +28,19 @@ from kronos.bars.arrays import BarArrays
 from kronos.bars.windows import WindowSampler, prefetch
 from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosTokenizer
-from kronos.model.checkpoint import WEIGHTS_FILE
+from kronos.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from kronos.training.config import RunConfig
 from kronos.training.data import open_arrays, samplers
 from kronos.training.engine import Engine, main_first, restarted
+from kronos.training.gain import measured_gain
 from kronos.training.log import Log
 from kronos.training.schedule import build_optimizer, learning_rate
-from kronos.training.stages import STAGES, Batch, ModelStage, Stage
+from kronos.training.stages import STAGES, Batch, ModelStage, Stage, TokenizerStage
 from kronos.training.state import load_state, save_state, whole_state, writing
 
 Report = Callable[[dict[str, Any]], None]
+
+_GAIN_BATCHES = 16  # of training windows, from which a tokenizer's move_gain is measured
 
 
 @dataclass(frozen=True)
@@ -163,8 +167,20 @@ class _Run:
                 self._advance(step, batches)
             else:
                 step = self.optim.steps
+        if self.engine.is_main:
+            self._finish()
         self.engine.meet()  # whoever goes on reads what the first process has written
         return RunResult(self.folder, step, self.best, self.chosen_by)
+
+    def _finish(self) -> None:
+        """States in a tokenizer's config what only the trained one knows of itself."""
+        if not isinstance(self.stage, TokenizerStage) or self.stage.tokenizer.config.bar_transform != "running":
+            return
+        kept = KronosTokenizer.from_pretrained(self.folder)
+        batches = (self.stage.batch(self.training(k)) for k in range(_GAIN_BATCHES))
+        kept.config = dataclasses.replace(kept.config, move_gain=measured_gain(kept, batches))
+        with writing(self.folder / CONFIG_FILE):
+            kept.save_pretrained(self.folder)
 
     def _advance(self, step: int, batches: Iterator[Batch]) -> None:
         """One step, and what is due after it: a record, a validation, a saved state."""
