@@ -80,6 +80,22 @@ def test_a_bad_file_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_every_bad_file_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write_bars(sample_bars("sp500"), folder / "good.csv")
+    for count in range(12):
+        (folder / f"bad{count:02d}.csv").write_text("not,bars\n1,2\n")
+    with pytest.raises(DataError) as caught:
+        import_bars(BarStore(tmp_path / "store"), [folder])
+    text = str(caught.value)
+    assert "12 of 13 files" in text
+    assert "bad09.csv" in text
+    assert "bad10.csv" not in text
+    assert "and 2 more" in text
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
 def test_names_from_files_folders_and_awkward_symbols(tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()

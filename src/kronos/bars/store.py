@@ -31,6 +31,7 @@ from kronos.bars.write import whole_file, write_parquet
 from kronos.errors import ConfigError, DataError
 
 _CATALOGUE: Final = "catalogue.json"
+_TOLD: Final = 10  # bad files whose errors are told in full
 
 
 @dataclass(frozen=True)
@@ -318,7 +319,8 @@ def import_bars(
     """Read files, and the files of folders, into a store.
 
     A file that names no symbol is stored under its own name up to the first ending, unless ``symbol`` is
-    given. All files are read before the first is written, so a bad one leaves the store as it was.
+    given. All files are read before the first is written, so a bad one leaves the store as it was; the error names
+    every bad one.
 
     Args:
         store: where to.
@@ -328,17 +330,30 @@ def import_bars(
         options: as for ``read_bars``.
 
     Raises:
-        DataError: a file that cannot be read, or contradicts the store.
+        DataError: files that cannot be read, or one that contradicts the store.
     """
     from kronos.bars.read import read_bars
 
     files = bars_files([Path(path) for path in paths])
     tables: list[tuple[pd.DataFrame, str | None]] = []
+    refused: list[DataError] = []
     for count, path in enumerate(files, start=1):
-        bars = read_bars(path, symbol=symbol, **options)
-        tables.append((bars, None if "symbol" in bars.columns else path.name.partition(".")[0]))
+        try:
+            bars = read_bars(path, symbol=symbol, **options)
+            tables.append((bars, None if "symbol" in bars.columns else path.name.partition(".")[0]))
+        except DataError as error:
+            refused.append(error)
         if progress is not None:
             progress(count, len(files))
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        told = "\n".join(f"  {error}" for error in refused[:_TOLD])
+        more = f"\n  and {len(refused) - _TOLD} more" if len(refused) > _TOLD else ""
+        raise DataError(
+            f"{len(refused)} of {len(files)} files cannot be imported, and nothing was; mend them or leave them out:\n"
+            f"{told}{more}"
+        )
     done: list[Imported] = []
     for bars, name in tables:
         done += store.write(bars, symbol=name, frequency=frequency, replace=replace)
