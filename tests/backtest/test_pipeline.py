@@ -15,7 +15,7 @@ from tests.backtest.market import market_bars, panel_of, random_table
 
 from kronos.backtest.provider import Provider
 from kronos.backtest.signals import read_panel
-from kronos.bars.write import write_bars
+from kronos.bars import sample_bars, write_bars
 
 Run = Callable[..., Result]
 
@@ -186,7 +186,9 @@ def test_export_refuses_what_it_cannot_read(folder: Path, run: Run, tmp_path: Pa
     assert "not NAME=FILE" in run("qlib", "export", bars, "-o", tmp_path / "p", "--instruments", "x=none").stderr
     assert "two sources hold" in run("qlib", "export", bars, bars, "-o", tmp_path / "p").stderr
     (tmp_path / "empty").mkdir()
-    assert "no bar store with daily bars" in run("qlib", "export", tmp_path / "empty", "-o", tmp_path / "p").stderr
+    assert "holds no CSV" in run("qlib", "export", tmp_path / "empty", "-o", tmp_path / "p").stderr
+    assert run("bars", "import", "sample:eurusd", "--store", tmp_path / "hourly").status == 0
+    assert "without daily bars" in run("qlib", "export", tmp_path / "hourly", "-o", tmp_path / "p").stderr
     factors = tmp_path / "factors.csv"
     factors.write_text("symbol,date\nSP01,2018-01-02\n")
     done = run("qlib", "export", bars, "-o", tmp_path / "p", "--factors", factors)
@@ -200,3 +202,12 @@ def test_a_bar_store_is_exported(run: Run, tmp_path: Path) -> None:
     assert done.status == 0, done.stderr
     assert json.loads(done.stdout)["sets"] == {"all": 2}
     assert sorted(Provider(tmp_path / "p").members("all")) == ["NASDAQ", "SP500"]
+
+
+def test_a_folder_of_files_is_exported_by_their_names(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    for name, sample in (("AAA", "sp500"), ("BBB", "nasdaq")):
+        write_bars(sample_bars(sample).drop(columns="symbol").tail(50), tmp_path / "files" / f"{name}.csv")
+    done = run("qlib", "export", tmp_path / "files", "-o", tmp_path / "p")
+    assert done.status == 0, done.stderr
+    assert sorted(Provider(tmp_path / "p").members("all")) == ["AAA", "BBB"]

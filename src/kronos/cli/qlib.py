@@ -40,7 +40,9 @@ Overrides = Annotated[
 
 @app.command()
 def export(
-    bars: Annotated[list[str], typer.Argument(metavar="BARS", help="Files of daily bars, samples, or a bar store.")],
+    bars: Annotated[
+        list[str], typer.Argument(metavar="BARS", help="Daily bars: files, folders, samples, a bar store.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new provider.")],
     sets: Annotated[
         list[str] | None,
@@ -150,7 +152,7 @@ def read_research(config: Path, overrides: list[str] | None) -> ResearchConfig:
 
 
 def read_many(sources: list[str], symbol: str | None, on_defect: OnDefect) -> pd.DataFrame:
-    """All bars of files, samples and stores in one long table.
+    """All bars of files, folders of files, samples and stores in one long table.
 
     Raises:
         DataError: a source that cannot be read, or a symbol in two of them.
@@ -158,17 +160,24 @@ def read_many(sources: list[str], symbol: str | None, on_defect: OnDefect) -> pd
     import pandas as pd
 
     from kronos.bars import BarStore, read_bars
+    from kronos.bars.store import bars_files
     from kronos.errors import DataError
 
     tables: list[pd.DataFrame] = []
+    files: list[str | Path] = []
     for source in sources:
-        if Path(source).is_dir():
-            store = BarStore(source)
+        folder = Path(source)
+        if not folder.is_dir():
+            files.append(source)  # a file, or the name of a sample
+        elif not any(folder.glob("frequency=*")):
+            files += bars_files([folder])
+        else:
+            store = BarStore(folder)
             names = store.symbols("1d")
             if not names:
-                raise DataError(f"{source} is no bar store with daily bars; see kronos bars list --store {source}")
+                raise DataError(f"{source} is a bar store without daily bars; see kronos bars list --store {source}")
             tables += [store.read(name, "1d") for name in names]
-            continue
+    for source in files:
         table = read_bars(source, symbol=symbol, on_defect=on_defect.value)
         if dropped := table.attrs["report"].dropped:
             note(f"Dropped {dropped:,} defective rows of {source}.")
