@@ -177,12 +177,12 @@ def read_many(sources: list[str], symbol: str | None, on_defect: OnDefect) -> pd
             if not names:
                 raise DataError(f"{source} is a bar store without daily bars; see kronos bars list --store {source}")
             tables += [store.read(name, "1d") for name in names]
-    for source in files:
-        table = read_bars(source, symbol=symbol, on_defect=on_defect.value)
+    for file in files:
+        table = read_bars(file, symbol=symbol, on_defect=on_defect.value)
         if dropped := table.attrs["report"].dropped:
-            note(f"Dropped {dropped:,} defective rows of {source}.")
+            note(f"Dropped {dropped:,} defective rows of {file}.")
         if "symbol" not in table.columns:
-            table.insert(1, "symbol", symbol or Path(source).name.partition(".")[0])
+            table.insert(1, "symbol", symbol or Path(file).name.partition(".")[0])
         tables.append(table)
     joined = pd.concat([_plain(table) for table in tables], ignore_index=True)
     twice = joined.duplicated(["symbol", "timestamp"])
