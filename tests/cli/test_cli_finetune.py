@@ -104,6 +104,67 @@ def test_a_run_that_was_stopped_goes_on(run, csv: Path, tiny: Path, tmp_path: Pa
     assert ours["stages"] == theirs["stages"]
 
 
+@pytest.mark.parametrize("skip", [[], ["--skip-tokenizer"]])
+def test_a_run_that_was_stopped_while_it_put_the_start_back_goes_on(
+    run, csv: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skip: list[str]
+) -> None:
+    """At any moment of it: the new weights are still there, and the verdict is that of a run that never stopped."""
+    from safetensors.torch import load_file
+
+    import kronos.training.finetune as module
+
+    hurt = ["--set", "predictor_learning_rate=0.3", *skip, "--json"]
+    whole = run("finetune", csv, "--model", tiny, "--out", tmp_path / "whole", *QUICK, *hurt)
+    assert json.loads(whole.stdout)["chosen"]["kept"] == "start"
+    asked = ["finetune", csv, "--model", tiny, "--out", tmp_path / "o", *QUICK, *hurt]
+    copy, calls = module._copy, []
+
+    def stop(source: Path, target: Path) -> None:
+        if target.parent.name == "o" and source.parent == tiny:
+            calls.append(target)
+            if target.name == "model":  # the tokenizer is the start's again, the model is not
+                raise KeyboardInterrupt
+        copy(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_copy", stop)
+        assert run(*asked).status == 130
+    assert calls
+    resumed = run(*asked, "--resume")
+    assert resumed.status == 0, resumed.stderr
+    for key in ("verdict", "chosen"):
+        ours, theirs = (json.loads(done.stdout)[key] for done in (resumed, whole))
+        assert ours["crps_to_start"] == theirs["crps_to_start"]
+    for part in ("unproven/model", "unproven/tokenizer", "model", "tokenizer"):
+        ours, theirs = (load_file(tmp_path / name / part / "model.safetensors") for name in ("o", "whole"))
+        assert all((ours[key] == theirs[key]).all() for key in theirs), part
+    assert not list((tmp_path / "o").rglob("*.tmp"))
+
+
+def test_settings_of_both_stages_reach_both(tiny: Path, csv: Path, tmp_path: Path) -> None:
+    from kronos.training.finetune import lay_out
+
+    given = {"optim": {"steps": 7, "lr": 1e-3}, "stages": {"model": {"lr": 2e-3}}}
+    config = lay_out([str(csv)], str(tiny), tmp_path / "o", given=given).config
+    for stage, rate, clip in (("tokenizer", 1e-3, 2.0), ("model", 2e-3, 3.0)):
+        optim = config.optim_of(stage)
+        assert (optim.steps, optim.lr, optim.clip_norm) == (7, rate, clip)
+
+
+def test_what_the_bars_of_a_published_start_may_have_been_is_not_forgotten(run, csv: Path, tmp_path: Path) -> None:
+    """Its own dates are stated nowhere, and the marker of our training would hide that it is published."""
+    from kronos.model.checkpoint import PUBLISHED_CUTOFF
+
+    reference = Path(__file__).parents[1] / "data" / "reference_tiny"
+    asked = ["finetune", csv, "--model", reference, "--skip-model", "--out", tmp_path / "o", *QUICK, "--json"]
+    result = run(*asked)
+    assert result.status == 0, result.stderr
+    new = tmp_path / "o" if json.loads(result.stdout)["chosen"]["kept"] == "fine-tuned" else tmp_path / "o" / "unproven"
+    stated = json.loads((new / "model" / "config.json").read_text())["training_cutoff"]
+    assert stated["start"] == PUBLISHED_CUTOFF
+    assert set(stated) == {"1d", "start"}
+
+
 def test_adapters_of_a_published_checkpoint_on_bars_with_defects(run, csv: Path, tmp_path: Path) -> None:
     """LoRA on the published layout: what is kept has its keys and config, what was not proven is set aside."""
     from safetensors.torch import load_file
@@ -186,6 +247,10 @@ def test_many_symbols_and_unseen_ones(run, tiny: Path, tmp_path: Path) -> None:
         (["--set", "optim.lr=-1"], "optim.lr"),
         (["--set", "data.bars=x.csv"], "command line"),
         (["--set", "data.boundary=x"], "data.boundary"),
+        (["--set", "out=elsewhere"], "--out"),
+        (["--set", "tokenizer=kronos-nano"], "--model"),
+        (["--set", "pretrained_predictor_path=kronos-nano"], "--model"),
+        (["--unseen-symbols"], "no symbol can be kept apart"),
         (["--set", "nonsense=1"], "nonsense"),
         (["--model", "no-such-model"], "no-such-model"),
         (["--config", "missing.yaml"], "missing.yaml"),

@@ -205,6 +205,10 @@ def test_the_end_of_training_is_that_of_the_market() -> None:
     assert training_end(one, "metal_1d") == np.datetime64("2024-07-01")  # unknown: the latest of all
     one.training_cutoffs["start"] = np.datetime64("2022-01-01")  # type: ignore[attr-defined]
     assert training_end(one, "fx_1d") == np.datetime64("2022-01-01")
+    one.training_cutoffs["1d"] = np.datetime64("2023-01-01")  # type: ignore[attr-defined]
+    assert training_end(one, "fx_1d") == np.datetime64("2023-01-01")  # bars of no named market may be of any
+    assert training_end(one, "1d") == np.datetime64("2024-07-01")  # and so may those that are asked about
+    assert training_end(one, "metal_1d") == np.datetime64("2024-07-01")
 
 
 def test_a_silent_training_is_said_only_of_those_who_were_trained(make_bars: Maker) -> None:

@@ -71,9 +71,26 @@ def test_code_entropy_tells_bits_that_go_together_from_bits_that_do_not() -> Non
     tied[:, 1:4] = tied[:, :1]  # of the coarse code only two values are left
     quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=4))
     assert isinstance(quantizer, BSQuantizer)
-    terms = [quantizer.codes_entropy(z).item() for z in (free, tied)]
+    terms = [quantizer.codes_entropy(z[None]).item() for z in (free, tied)]
     assert terms[0] == pytest.approx(8 * np.log(2), abs=0.05)
     assert 1.5 < terms[0] - terms[1] < 3 * np.log(2)  # softly assigned, so a little less than three bits
+
+
+def test_code_entropy_of_a_large_batch_counts_the_same_bars_whoever_shares_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BSQuantizer, "_MOST_BARS", 64)
+    z = torch.randn(6, 37, 8, generator=torch.Generator().manual_seed(0))
+    quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=4))
+    assert isinstance(quantizer, BSQuantizer)
+    means: list[torch.Tensor] = []
+    monkeypatch.setattr(quantizer.bsq, "over_all", lambda mean: means.append(mean) or mean)
+    quantizer.codes_entropy(z)
+    monkeypatch.setattr(quantizer.bsq, "processes", 2)
+    quantizer.codes_entropy(z[:3])
+    quantizer.codes_entropy(z[3:])
+    for whole, first, second in zip(means[:2], means[2:4], means[4:], strict=True):
+        torch.testing.assert_close((first + second) / 2, whole)
+    quantizer.codes_entropy(z[:, ::4])  # 60 bars, so all of them
+    torch.testing.assert_close(means[6], means[0])
 
 
 @pytest.mark.parametrize("mode", [True, False], ids=["training", "validation"])

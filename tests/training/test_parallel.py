@@ -75,7 +75,7 @@ def runs(arrays_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
     The clip is out of the way, so that AdamW's first moment is a tenth of the gradient.
     """
-    from tiny_runs import tiny_settings
+    from tiny_runs import TOKENIZER, tiny_settings
 
     folder = tmp_path_factory.mktemp("ranks")
 
@@ -83,6 +83,7 @@ def runs(arrays_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         values = tiny_settings(folder / name, arrays_folder)
         values["optim"] |= {"steps": 1, "batch_size": batch_size, "clip_norm": 1e9, "accumulation": 2}
         values["data"] |= {"volume_dropout": 0.3, "aggregate": 0.3}
+        values["tokenizer"] = {**TOKENIZER, "code_entropy": 0.05}
         return RunConfig.from_dict({**values, "save_every": 1, **more})
 
     one = config("one", 8)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +17,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import MODEL
+from tiny_runs import MODEL, TOKENIZER
 
 from kronos.errors import CapacityError, CheckpointError, ConfigError
-from kronos.model import Kronos, KronosConfig, KronosTokenizer
+from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
 from kronos.training.config import RunConfig
 from kronos.training.log import read_log
 from kronos.training.run import Forecasts, train, train_model, train_tokenizer
 from kronos.training.schedule import build_optimizer
-from kronos.training.state import PREVIOUS_FILE, STATE_FILE, DamagedStateWarning, load_state, save_state
+from kronos.training.state import PREVIOUS_FILE, STATE_FILE, DamagedStateWarning, change_config, load_state, save_state
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_tiny"
 DROPOUT = {"ffn_dropout_p": 0.2, "resid_dropout_p": 0.2}
@@ -236,7 +238,7 @@ def test_the_best_forecasts_are_kept_rather_than_the_lowest_loss(make_config, tm
     assert losses(result.folder, "val_crps") == [0.9, 0.7, 0.8]
     assert [record["kept"] for record in read_log(result.folder) if "kept" in record] == [True, True, False]
     with pytest.raises(ConfigError, match="needs a judge"):
-        train_model(config)
+        train_model(config.model_copy(update={"out": tmp_path / "other", "tokenizer": str(config.out / "tokenizer")}))
     with pytest.raises(ConfigError, match=r"forecasts\.windows"):
         make_config(choose_by="crps")
 
@@ -377,6 +379,51 @@ def test_a_state_of_another_run_is_refused(make_config) -> None:
         train_model(make_config(seed=1), resume=True)
     with pytest.raises(CheckpointError, match="another settings"):
         train_model(make_config(optim={"steps": 6, "lr": 1e-4}), resume=True)
+    with pytest.raises(CheckpointError, match="another settings"):
+        train_model(make_config(optim={"steps": 3}, time_features=["hour"]), resume=True)
+    shutil.rmtree(make_config().out / "tokenizer")
     train_tokenizer(make_config(seed=5))
     with pytest.raises(CheckpointError, match="another tokenizer"):
         train_model(make_config(), resume=True)
+
+
+def test_a_run_is_not_written_over(make_config) -> None:
+    """Without ``resume``: a state that is there would otherwise be gone on from later, as if it were the new run's."""
+    config = make_config()
+    train_tokenizer(config)
+    before = {path: path.read_bytes() for path in (config.out / "tokenizer").iterdir() if path.is_file()}
+    with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
+        train_tokenizer(config)
+    assert {path: path.read_bytes() for path in (config.out / "tokenizer").iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("at", [4, 6])
+def test_chosen_weights_that_are_lost_are_written_anew(make_config, tmp_path: Path, at: int) -> None:
+    """In the middle of a run and at its end; what the state has as its best validation must not stand in their way."""
+    config = make_config(validate_every=2, save_every=2)
+    whole = config.model_copy(update={"out": tmp_path / "whole"})
+    train_tokenizer(whole)
+    train_tokenizer(config.model_copy(update={"optim": config.optim.model_copy(update={"steps": at})}))
+    (config.out / "tokenizer" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.warns(DamagedStateWarning, match="writes them anew"):
+        result = train_tokenizer(config, resume=True)
+    assert result.best_validation < 1e9
+    load_file(config.out / "tokenizer" / "model.safetensors")
+
+
+def test_a_config_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    KronosTokenizer.init(TokenizerConfig.from_dict(TOKENIZER)).save_pretrained(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+
+    def full(self: Path, *_: object, **__: object) -> None:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(CapacityError, match="No space left"):
+            change_config(tmp_path, move_gain=1.1)
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
+    change_config(tmp_path, beta=0.07)
+    assert KronosTokenizer.from_pretrained(tmp_path).config.beta == 0.07

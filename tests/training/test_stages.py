@@ -248,3 +248,19 @@ def test_published_checkpoints_can_be_trained_on_and_become_consistent(tmp_path:
         loss.backward()
         assert torch.isfinite(loss)
     assert stage.module.config.consistent
+
+
+@pytest.mark.parametrize("bar_transform", ["returns", "running"])
+def test_validation_asks_behind_the_boundary_alone(make_config, tmp_path: Path, bar_transform: str) -> None:
+    """Bars before it may have been trained on, whichever the stage and though no feature knows a later bar."""
+    shape = {**TOKENIZER, "bar_transform": bar_transform}
+    KronosTokenizer.init(TokenizerConfig.from_dict(shape)).save_pretrained(tmp_path / "run" / "tokenizer")
+    config = make_config(tokenizer=shape)
+    windows = samplers(config, open_arrays(config), 4)[1](0)
+    assert windows.boundary.tolist() == [16] * 4
+    for stage in (TokenizerStage(config), ModelStage(config)):
+        batch = stage.batch(windows, later=True)
+        counted = stage.counted(batch)
+        assert (counted > 0).sum(1).tolist() == (windows.valid - 16).tolist()  # not one of the context's bars
+        more = stage.counted(stage.batch(windows))
+        assert (more.sum(1) > counted.sum(1)).all() == (stage.name == "tokenizer" or bar_transform == "running")

@@ -73,7 +73,7 @@ def model_card(report: dict[str, Any]) -> str:
         stages="\n".join(lines),
         rate=optim["lr"],
         schedule=optim["schedule"],
-        windows=optim["batch_size"] * optim["accumulation"],
+        windows=report["windows_a_step"],
         window=settings["data"]["window"],
         low=settings["data"]["boundary"][0],
         high=settings["data"]["boundary"][1],

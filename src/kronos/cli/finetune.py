@@ -76,6 +76,8 @@ def finetune(
         layout = replace(layout, config=layout.config.model_copy(update={"choose_by": "loss"}))
     if is_main() and not as_json:
         tell_layout(layout, windows, choice)
+    device = None if layout.config.device == "auto" else layout.config.device
+    seed = layout.config.seed
     with ExitStack() as stack:
         results = fine_tune(
             layout,
@@ -121,6 +123,7 @@ def finish(
     from kronos.cli.verdict import START
     from kronos.training.chart import save_loss_chart
     from kronos.training.finetune import set_aside, take_over
+    from kronos.training.state import writing
 
     out = layout.config.out
     charts = save_loss_chart(out)
@@ -133,8 +136,14 @@ def finish(
         "verdict": verdict,
         "charts": list(map(str, charts)),
     }
-    (out / "README.md").write_text(model_card(document), encoding="utf-8")
-    (out / REPORT).write_text(json.dumps(document, indent=2, default=str) + "\n", encoding="utf-8")
+    for name, text in (
+        ("README.md", model_card(document)),
+        (REPORT, json.dumps(document, indent=2, default=str) + "\n"),
+    ):
+        temporary = out / f"{name}.tmp"
+        with writing(temporary):
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(out / name)  # the report last: where it is, the run is over
     return document
 
 
@@ -170,6 +179,8 @@ def require_judge() -> None:
 
 def describe(layout: Layout, bars: list[str], results: dict[str, RunResult]) -> dict[str, Any]:
     """What was done, for ``finetune.json``."""
+    from kronos.training.engine import windows_a_step
+
     return {
         "sources": bars,
         "start": layout.start,
@@ -179,6 +190,7 @@ def describe(layout: Layout, bars: list[str], results: dict[str, RunResult]) -> 
         "training_bars": layout.training_bars,
         "judged_after": {group: str(time) for group, time in layout.judged_after.items()},
         "data_hash": layout.data_hash,
+        "windows_a_step": windows_a_step(layout.config, "model"),
         "stages": {
             stage: {"steps": r.steps, "best_validation": r.best_validation, "chosen_by": r.chosen_by}
             for stage, r in results.items()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from kronos.evaluation.protocol import Context, Forecaster
     from kronos.model import KronosConfig
 
-PUBLISHED_CUTOFF = "2024-07-01"  # the published weights were trained on bars up to June 2024
 CHRONOS, STATSMODELS = "chronos:", "statsmodels:"
 
 
@@ -154,15 +153,13 @@ def load_forecaster(
 
 
 def _stated_cutoffs(config: KronosConfig) -> dict[str, np.datetime64]:
-    """The last dates of a checkpoint's training by group, as its config states them; of published weights theirs."""
+    """:func:`~kronos.model.checkpoint.stated_cutoffs` as times, in UTC."""
     import numpy as np
     import pandas as pd
 
-    stated = config.training_cutoff
-    dates = {"start": stated} if isinstance(stated, str) else dict(stated or {})
-    if not config.consistent:
-        dates["start"] = max(PUBLISHED_CUTOFF, dates.get("start", PUBLISHED_CUTOFF))
-    times = {group: pd.Timestamp(date) for group, date in dates.items()}
+    from kronos.model.checkpoint import stated_cutoffs
+
+    times = {group: pd.Timestamp(date) for group, date in stated_cutoffs(vars(config)).items()}
     return {group: np.datetime64(time.tz_convert(None) if time.tz else time, "s") for group, time in times.items()}
 
 

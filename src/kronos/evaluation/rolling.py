@@ -109,14 +109,15 @@ def training_end(forecaster: Forecaster, market: str) -> np.datetime64[Any] | No
     """The last date of what a forecaster was trained on, as far as a market is concerned; None: it states none.
 
     Where ``training_cutoffs`` gives dates by group, those of the same market count (the name up to its last
-    underscore: ``crypto_1h`` and ``crypto_15m`` share their moves), and what the weights started from. A market that
-    is not among them gets ``training_cutoff``, the latest of all.
+    underscore: ``crypto_1h`` and ``crypto_15m`` share their moves), and those of groups that name no market: what the
+    weights started from, and bars known by their size alone (``1d``), which may be of any. A market that is not among
+    the groups, or none that is named, gets ``training_cutoff``, the latest of all.
     """
     by_group = getattr(forecaster, "training_cutoffs", None) or {}
-    name = market.rsplit("_", 1)[0]
-    own = [date for group, date in by_group.items() if group.rsplit("_", 1)[0] == name]
+    name, named, _ = market.rpartition("_")
+    own = [date for group, date in by_group.items() if named and group.rpartition("_")[0] == name]
     if own:
-        return np.datetime64(max([*own, *(date for group, date in by_group.items() if group == START)]))
+        return np.datetime64(max([*own, *(date for group, date in by_group.items() if "_" not in group)]))
     end = getattr(forecaster, "training_cutoff", None)
     return None if end is None else np.datetime64(end)
 

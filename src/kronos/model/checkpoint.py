@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import socket
 import struct
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from kronos.errors import CheckpointError, ConfigError
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
+PUBLISHED_CUTOFF = "2024-07-01"  # the published weights were trained on bars up to June 2024
 _MAX_CONFIG_BYTES = 1 << 20
 _MAX_HEADER_BYTES = 4 << 20
 _MAX_TENSORS = 20_000
@@ -138,6 +140,8 @@ class PretrainedMixin:
         config = folder / f"{CONFIG_FILE}.tmp"
         config.write_text(json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
         weights.chmod(config.stat().st_mode)  # the writer of safetensors lets nobody else read
+        with weights.open("rb") as file:
+            os.fsync(file.fileno())  # so that a power cut leaves the old file or the new one
         weights.replace(folder / WEIGHTS_FILE)
         config.replace(folder / CONFIG_FILE)
         return folder
@@ -241,6 +245,18 @@ def _hub_has_an_address() -> bool:
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
+
+
+def stated_cutoffs(config: Mapping[str, Any]) -> dict[str, str]:
+    """The last dates of a checkpoint's training, ISO by group, as its config states them.
+
+    The group ``start`` is what its weights went on from. Published weights state nothing; theirs is known.
+    """
+    stated = config.get("training_cutoff")
+    dates = {"start": stated} if isinstance(stated, str) else dict(stated or {})
+    if not config.get("consistent"):
+        dates["start"] = max(PUBLISHED_CUTOFF, dates.get("start", PUBLISHED_CUTOFF))
+    return dates
 
 
 def read_config(path: Path) -> dict[str, Any]:

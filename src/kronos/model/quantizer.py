@@ -64,6 +64,7 @@ class BinarySphericalQuantizer(nn.Module):
 
     basis: Tensor
     group_basis: Tensor
+    processes = 1  # that share a batch out among them
 
     def __init__(self, n_bits: int, beta: float, gamma0: float, gamma: float, zeta: float, group_size: int) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class BSQuantizer(nn.Module):
     yet go together, so that most codes never occur.
     """
 
-    _SHARPNESS = 4.0  # of the soft assignment: a bit where u stands at its code is 98 % decided
+    _SHARPNESS = 4.0  # of the soft assignment: a bit where u, ±1 at a code, stands at it is 98 % decided
     _MOST_BARS = 4096  # of a batch that are counted, evenly taken
 
     def __init__(
@@ -123,9 +124,10 @@ class BSQuantizer(nn.Module):
         return self.bsq(z)  # type: ignore[no-any-return]
 
     def codes_entropy(self, z: Tensor) -> Tensor:
-        """Entropies of a batch's coarse and fine codes, softly assigned, added, in nats: (…, width) -> scalar."""
-        u = F.normalize(z.float().flatten(0, -2), dim=-1) * math.sqrt(self.width)  # ±1 at a code
-        u = u[:: math.ceil(len(u) / self._MOST_BARS)] * self._SHARPNESS
+        """Entropies of a batch's coarse and fine codes, softly assigned, added, in nats: (B, T, width) -> scalar."""
+        bars = z.shape[0] * z.shape[1] * self.bsq.processes
+        some = z[:, :: math.ceil(bars / self._MOST_BARS)]  # the same of each window, however many processes share them
+        u = F.normalize(some.float().flatten(0, 1), dim=-1) * math.sqrt(self.width) * self._SHARPNESS
         entropy = u.new_zeros(())
         for half in (u[:, : self.s1_width], u[:, self.s1_width :]):
             n_bits = half.shape[1]

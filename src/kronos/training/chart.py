@@ -1,4 +1,8 @@
-"""The losses of a run as a picture: training and validation by step, one panel a stage."""
+"""The losses of a run as a picture: training and validation by step, one panel a stage.
+
+Circled is the validation whose weights the stage wrote last. Where they were chosen by their forecasts it need not have
+the lowest loss.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,12 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Curve = tuple[list[int], list[float]]
+_CIRCLED = "chosen"
 _INK, _BLUE, _RED = "#7d8896", "#2563eb", "#e4572e"
 
 
 def loss_curves(out: Path) -> dict[str, dict[str, Curve]]:
-    """``{stage: {"training" | "validation": (steps, losses)}}`` of the stages that have a log."""
+    """``{stage: {"training" | "validation" | "chosen": (steps, losses)}}`` of the stages that have a log."""
     found: dict[str, dict[str, Curve]] = {}
     for stage in STAGES:
         if not (out / stage / "log.jsonl").is_file():
@@ -27,6 +32,8 @@ def loss_curves(out: Path) -> dict[str, dict[str, Curve]]:
         for name, key in (("training", "loss"), ("validation", "val_loss")):
             kept = [record for record in records if key in record]
             curves[name] = ([int(r["step"]) for r in kept], [float(r[key]) for r in kept])
+        chosen = [record for record in records if record.get("kept")][-1:]
+        curves["chosen"] = ([int(r["step"]) for r in chosen], [float(r["val_loss"]) for r in chosen])
         found[stage] = curves
     return found
 
@@ -58,17 +65,14 @@ def figure(curves: dict[str, dict[str, Curve]]) -> go.Figure:
                 x=steps, y=losses, name=name, mode="lines+markers", line={"color": colour}, showlegend=column == 1
             )
             chart.add_trace(line, row=1, col=column)
-        best = _best(curves[stage]["validation"])
-        if best is not None:
-            mark = {"symbol": "circle-open", "size": 13, "color": _BLUE, "line": {"width": 2}}
-            kept = go.Scatter(
-                x=[best[0]], y=[best[1]], name="kept", mode="markers", marker=mark, showlegend=column == 1
-            )
-            chart.add_trace(kept, row=1, col=column)
+        steps, losses = curves[stage]["chosen"]
+        mark = {"symbol": "circle-open", "size": 13, "color": _BLUE, "line": {"width": 2}}
+        circle = go.Scatter(x=steps, y=losses, name=_CIRCLED, mode="markers", marker=mark, showlegend=column == 1)
+        chart.add_trace(circle, row=1, col=column)
     chart.update_xaxes(title="step")
     chart.update_yaxes(title="loss", col=1)
     chart.update_layout(
-        template="plotly_white", font={"color": "#334155"}, title="Losses; the kept weights are circled"
+        template="plotly_white", font={"color": "#334155"}, title="Losses; circled: the weights that validation chose"
     )
     return chart
 
@@ -83,17 +87,11 @@ def _png(curves: dict[str, dict[str, Curve]], path: Path) -> None:
     for axes, stage in zip(panels, curves, strict=True):
         for name, colour in (("training", _INK), ("validation", _RED)):
             axes.plot(*curves[stage][name], color=colour, label=name, marker=".")
-        best = _best(curves[stage]["validation"])
-        if best is not None:
-            axes.plot(*best, "o", markersize=11, fillstyle="none", color=_BLUE, label="kept")
+        axes.plot(*curves[stage]["chosen"], "o", markersize=11, fillstyle="none", color=_BLUE, label=_CIRCLED)
         axes.set(title=_title(stage), xlabel="step", ylabel="loss")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     drawing.savefig(path, dpi=130)
-
-
-def _best(curve: Curve) -> tuple[int, float] | None:
-    return min(zip(*curve, strict=True), key=lambda point: point[1], default=None)
 
 
 def _title(stage: str) -> str:

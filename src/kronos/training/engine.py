@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -23,6 +24,9 @@ from kronos.training.stages import Batch, Objective, Stage
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+#: Time that a process waits for the others: the first may be turning terabytes of bars into arrays, or judging by
+#: forecasts. One that dies is noticed at once, by the launcher.
+_PATIENCE = timedelta(hours=24)
 _PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -36,11 +40,17 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def windows_a_step(config: RunConfig, stage: str) -> int:
+    """How many windows a step of a stage has, over all processes."""
+    optim = config.optim_of(stage)
+    return optim.batch_size * optim.accumulation * int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def effective_batch(config: RunConfig, stage: str) -> str:
     """How many windows a step of a stage has, and what they are made up of, in a sentence."""
     optim, ranks = config.optim_of(stage), int(os.environ.get("WORLD_SIZE", "1"))
-    windows = optim.batch_size * optim.accumulation * ranks
     processes = f"{ranks} process" + ("es" if ranks > 1 else "")
+    windows = windows_a_step(config, stage)
     return f"{windows} windows a step: {optim.batch_size} × {optim.accumulation} accumulated × {processes}."
 
 
@@ -56,7 +66,7 @@ def main_first(*, cpu: bool = False) -> Iterator[None]:
         return
     from accelerate import PartialState
 
-    with PartialState(cpu=cpu).main_process_first():
+    with PartialState(cpu=cpu, timeout=_PATIENCE).main_process_first():
         yield
 
 
@@ -140,6 +150,7 @@ class Engine:
             for module in stage.module.modules():
                 if hasattr(module, "over_all"):  # an entropy of a batch is no mean over its windows
                     module.over_all = mean_over_ranks  # type: ignore[assignment]
+                    module.processes = self.ranks
 
     def share_out(self, stage: Stage) -> nn.Module:
         """The stage's loss as a module whose gradients are those of all processes; made before its optimizer."""
@@ -204,11 +215,15 @@ class Engine:
 
 def _accelerator(config: RunConfig) -> Accelerator:
     try:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, InitProcessGroupKwargs
     except ImportError as error:
         raise MissingExtraError("accelerate", "train", "Training") from error
     try:
-        return Accelerator(cpu=config.device == "cpu", mixed_precision=_PRECISION[config.dtype])
+        return Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=_PRECISION[config.dtype],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+        )
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"this process cannot train on {config.device} in {config.dtype}: {reason}") from error

@@ -7,7 +7,6 @@ lies an embargo of one window.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,14 +18,21 @@ import pandas as pd
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
 from kronos.errors import ConfigError, DataError
-from kronos.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, family_member, find_checkpoint, read_config
+from kronos.model.checkpoint import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    family_member,
+    find_checkpoint,
+    read_config,
+    stated_cutoffs,
+)
 from kronos.training.config import RunConfig
 from kronos.training.data import find_files, read_tables
 from kronos.training.engine import is_main, main_first
 from kronos.training.published import merge, translate
 from kronos.training.run import Judge, Report, RunResult, train
 from kronos.training.split import cutoffs, held_apart, split_segments
-from kronos.training.state import PREVIOUS_FILE, writing
+from kronos.training.state import PREVIOUS_FILE, change_config, writing
 
 JUDGED_SHARE = 0.15
 ASIDE = "unproven"  # folder of new weights that were not shown to be better than the start
@@ -97,10 +103,7 @@ def lay_out(
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
     given = translate(dict(given or {}))
-    if {"arrays", "bars"} & set(given.get("data") or {}):
-        raise ConfigError(
-            "the bars of a fine-tuning run are named on the command line, not in data.arrays or data.bars"
-        )
+    _refuse_named_elsewhere(given)
     epochs = _epochs(given.pop("epochs", 30))
     tables = _tables(sources, (given.get("data") or {}).get("on_defect", "strict"))
     judged_after = {group: _judged_after(series) for group, series in tables.items()}
@@ -112,10 +115,15 @@ def lay_out(
     if write:
         with writing(out / "arrays" / INDEX_FILE):
             write_arrays(known, out / "arrays", min_length=2 * _SHORTEST)
+    if unseen_symbols and not any(held_apart(name) for series in tables.values() for name in series):
+        raise DataError(
+            f"no symbol can be kept apart: an eighth is, by a hash of the name, and none of these "
+            f"{sum(map(len, tables.values()))}; give more symbols, or leave --unseen-symbols (unseen_symbols) out"
+        )
     arrays = BarArrays.open(out / "arrays")
     preset = preset or _preset(tables)
     context = _context(arrays, PRESETS[preset][0])
-    values = merge(_defaults(start, out, context, unseen_symbols), given)
+    values = merge(_leave_to(given, _defaults(start, out, context, unseen_symbols)), given)
     first = RunConfig.from_dict(values)  # whatever is wrong with the settings is told here
     data = first.data
     training, _ = split_segments(
@@ -124,7 +132,7 @@ def lay_out(
     bars = sum(map(len, training))
     longest = first.data.boundary[1]
     horizon = min(PRESETS[preset][1], max(4, longest // 4))
-    laid_out = merge(_lengths(bars, epochs, first), {"forecasts": {"horizon": horizon}})
+    laid_out = merge(_leave_to(given, _lengths(bars, epochs, first)), {"forecasts": {"horizon": horizon}})
     config = RunConfig.from_dict(merge(merge(values, laid_out), given))
     return Layout(config, start, tables, judged_after, longest, horizon, preset, bars, arrays.data_hash)
 
@@ -153,6 +161,8 @@ def fine_tune(
     if not (tokenizer or model):
         raise ConfigError("both stages are skipped: nothing is left to do")
     config, results = layout.config, {}
+    if resume:
+        _by_main(put_back, config.out)
 
     def tell(stage: str) -> Report | None:
         return None if progress is None else lambda record: progress(stage, record)
@@ -183,34 +193,48 @@ def _by_main(work: Callable[..., None], *arguments: Any) -> None:
 def take_over(start: str, out: Path, kinds: Sequence[str] = ("tokenizer", "model")) -> None:
     """Copies the pair of a checkpoint, or half of it, into a run's folder as it is."""
     for kind in kinds:
-        source = find_checkpoint(tokenizer_of(start) if kind == "tokenizer" else start, kind)
-        with writing(out / kind / WEIGHTS_FILE):
-            (out / kind).mkdir(parents=True, exist_ok=True)
-            for name in (CONFIG_FILE, WEIGHTS_FILE):
-                shutil.copyfile(source / name, out / kind / f"{name}.tmp")
-                (out / kind / f"{name}.tmp").replace(out / kind / name)
+        _copy(find_checkpoint(tokenizer_of(start) if kind == "tokenizer" else start, kind), out / kind)
 
 
 def set_aside(out: Path) -> None:
-    """Moves a run's new pair into ``unproven/``, where it does no harm and can still be loaded."""
+    """Copies a run's new pair into ``unproven/``, where it does no harm and can still be loaded.
+
+    The folder appears whole or not at all.
+    """
+    half = out / f"{ASIDE}.tmp"
+    shutil.rmtree(half, ignore_errors=True)
+    _copy_pair(out, half)
+    half.replace(out / ASIDE)
+
+
+def put_back(out: Path) -> None:
+    """Undoes what a run that was stopped at its very end has put in the place of its new pair."""
+    if (out / ASIDE).is_dir():
+        _copy_pair(out / ASIDE, out)
+        shutil.rmtree(out / ASIDE)
+
+
+def _copy_pair(source: Path, target: Path) -> None:
     for kind in ("tokenizer", "model"):
-        with writing(out / ASIDE / kind / WEIGHTS_FILE):
-            (out / ASIDE / kind).mkdir(parents=True, exist_ok=True)
-            for name in (CONFIG_FILE, WEIGHTS_FILE):
-                shutil.copyfile(out / kind / name, out / ASIDE / kind / name)
+        _copy(source / kind, target / kind)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A checkpoint's two files, each replaced in one step."""
+    with writing(target / f"{WEIGHTS_FILE}.tmp"):
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            shutil.copyfile(source / name, target / f"{name}.tmp")
+            (target / f"{name}.tmp").replace(target / name)
 
 
 def _state_cutoff(layout: Layout) -> None:
-    """``training_cutoff`` by group, beside what the start states of itself."""
-    before = read_config(find_checkpoint(layout.start, "model") / CONFIG_FILE).get("training_cutoff", {})
-    before = before if isinstance(before, dict) else {"start": before} if before else {}
-    ours = {group: str(np.datetime_as_string(time, unit="s")) for group, time in layout.judged_after.items()}
-    path = layout.config.out / "model" / CONFIG_FILE
-    values = {**read_config(path), "training_cutoff": {**before, **ours}}
-    temporary = path.with_suffix(".tmp")
-    with writing(temporary):
-        temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        temporary.replace(path)
+    """``training_cutoff`` by group, the later of ours and what the start states of itself."""
+    stated = dict(stated_cutoffs(read_config(find_checkpoint(layout.start, "model") / CONFIG_FILE)))
+    for group, time in layout.judged_after.items():
+        ours = str(np.datetime_as_string(time, unit="s"))
+        stated[group] = max(ours, stated.get(group, ours))
+    change_config(layout.config.out / "model", training_cutoff=stated)
 
 
 def tokenizer_of(start: str) -> str:
@@ -286,6 +310,27 @@ def _lengths(bars: int, epochs: float, config: RunConfig) -> dict[str, Any]:
         "stages": {"tokenizer": {"steps": max(30, steps // 2)}, "model": {"steps": steps}},
         **{"validate_every": every, "save_every": every},
     }
+
+
+def _refuse_named_elsewhere(given: dict[str, Any]) -> None:
+    """Settings that the command line's own arguments stand for."""
+    if {"arrays", "bars"} & set(given.get("data") or {}):
+        raise ConfigError(
+            "the bars of a fine-tuning run are named on the command line, not in data.arrays or data.bars"
+        )
+    for name, option in (("out", "--out"), ("model", "--model"), ("tokenizer", "--model, whose tokenizer it is")):
+        if name in given:
+            raise ConfigError(f"{name} is given as a setting; a fine-tuning run takes it from {option}")
+
+
+def _leave_to(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Our settings of the stages, less those that are given for both of them: a stage's own would outrank them."""
+    own = set(given.get("optim") or {})
+    stages = {
+        stage: {name: value for name, value in ours.items() if name not in own}
+        for stage, ours in values["stages"].items()
+    }
+    return {**values, "stages": stages}
 
 
 def _epochs(value: Any) -> float:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import hashlib
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from kronos.bars.arrays import BarArrays
 from kronos.bars.windows import WindowSampler, prefetch
 from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosTokenizer
-from kronos.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from kronos.model.checkpoint import WEIGHTS_FILE
 from kronos.training.config import RunConfig
 from kronos.training.data import open_arrays, samplers
 from kronos.training.engine import Engine, main_first, restarted
@@ -36,7 +36,17 @@ from kronos.training.gain import measured_gain
 from kronos.training.log import Log
 from kronos.training.schedule import build_optimizer, learning_rate
 from kronos.training.stages import STAGES, Batch, ModelStage, Stage, TokenizerStage
-from kronos.training.state import load_state, save_state, whole_state, writing
+from kronos.training.state import (
+    PREVIOUS_FILE,
+    STATE_FILE,
+    DamagedStateWarning,
+    change_config,
+    digest_of,
+    load_state,
+    save_state,
+    whole_state,
+    writing,
+)
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -108,14 +118,18 @@ def train(
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    folder = config.out / stage_name
+    folder, resume = config.out / stage_name, resume or restarted()
+    if not resume and any((folder / name).exists() for name in (STATE_FILE, PREVIOUS_FILE)):
+        raise ConfigError(
+            f"{folder} holds a run already; go on with --resume, name another `out`, or delete the folder"
+        )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with Engine(config, config.optim_of(stage_name).accumulation) as engine:
         stage = STAGES[stage_name](config)
         with main_first():
             arrays = open_arrays(config)
-        return _Run(engine, stage, config, arrays, folder, judge).go(resume or restarted(), progress)
+        return _Run(engine, stage, config, arrays, folder, judge).go(resume, progress)
 
 
 class _Run:
@@ -139,6 +153,7 @@ class _Run:
         self.stepper = engine.prepare_optimizer(self.optimizer)
         self.identity = identity(config, stage, arrays, engine.ranks)
         self.best, self.since = math.inf, 0  # the best validation so far, and how many ago it was
+        self.kept = ""  # a hash of the weights that had it, as they were written
         self.clock = _Clock()
 
     def go(self, resume: bool, progress: Report | None) -> RunResult:
@@ -167,6 +182,8 @@ class _Run:
                 self._advance(step, batches)
             else:
                 step = self.optim.steps
+                if start == step and self.best == math.inf:
+                    self._validate(step)  # what it had kept is lost
         if self.engine.is_main:
             self._finish()
         self.engine.meet()  # whoever goes on reads what the first process has written
@@ -178,9 +195,7 @@ class _Run:
             return
         kept = KronosTokenizer.from_pretrained(self.folder)
         batches = (self.stage.batch(self.training(k)) for k in range(_GAIN_BATCHES))
-        kept.config = dataclasses.replace(kept.config, move_gain=measured_gain(kept, batches))
-        with writing(self.folder / CONFIG_FILE):
-            kept.save_pretrained(self.folder)
+        change_config(self.folder, move_gain=measured_gain(kept, batches))
 
     def _advance(self, step: int, batches: Iterator[Batch]) -> None:
         """One step, and what is due after it: a record, a validation, a saved state."""
@@ -231,6 +246,7 @@ class _Run:
             if self.engine.is_main:
                 with writing(self.folder / f"{WEIGHTS_FILE}.tmp"):
                     self.stage.checkpoint(state).save_pretrained(self.folder)
+                self.kept = digest_of(self.folder / WEIGHTS_FILE)
         self.log({"step": done, **{f"val_{k}": v for k, v in scores.items()}, "kept": better})
 
     def _forecasts(self, state: dict[str, Tensor]) -> dict[str, float]:
@@ -244,7 +260,7 @@ class _Run:
         return dict(zip(names, self.engine.from_main(tuple(vars(found).values())), strict=True))
 
     def _save(self, done: int) -> None:
-        extra = {"best": self.best, "since_best": self.since, **self.identity}
+        extra = {"best": self.best, "since_best": self.since, "kept": self.kept, **self.identity}
         if scaler := self.engine.scaler_state():
             extra["scaler"] = scaler
         save_state(self.folder, done, self.stage.module, self.optimizer, extra, write=self.engine.is_main)
@@ -255,14 +271,20 @@ class _Run:
             return 0
         step, extra = found
         self.best, self.since = float(extra["best"]), int(extra.get("since_best", 0))
+        self.kept = str(extra.get("kept", ""))
+        if self.kept and self.kept != digest_of(self.folder / WEIGHTS_FILE):  # of a lost past, or damaged
+            self.best = math.inf
+            lost = "are not those that the saved state speaks of; the next validation writes them anew"
+            warnings.warn(f"the weights in {self.folder} {lost}", DamagedStateWarning, stacklevel=2)
         self.engine.restore_scaler(extra.get("scaler", {}))
         return step
 
 
 def identity(config: RunConfig, stage: Stage, arrays: BarArrays, ranks: int = 1) -> dict[str, str]:
-    """What a state must agree on to be gone on from. How long and how fast a run goes may change, nothing else.
+    """What a state must agree on to be gone on from: bars, windows, shapes, losses, rates, and what chooses weights.
 
-    Two processes go on where one with twice the batch size has stopped: they draw the same windows.
+    How many steps there are may change, where the run computes, and how often it saves, validates and reports. Two
+    processes go on where one with twice the batch size has stopped: they draw the same windows.
     """
     decisive = config.model_dump(mode="json", include={"seed", "dtype", "loss", "tokenizer", "model"})
     decisive["data"] = config.data.model_dump(mode="json", exclude={"arrays", "bars", "on_defect"})
@@ -272,9 +294,15 @@ def identity(config: RunConfig, stage: Stage, arrays: BarArrays, ranks: int = 1)
     for name, without in (("schedule", "cosine"), ("initial_lr", 0.0)):
         if decisive["optim"][name] == without:
             del decisive["optim"][name]
-    decisive |= config.model_dump(mode="json", include={"dropout", "lora", "choose_by"}, exclude_defaults=True)
+    decisive |= config.model_dump(
+        mode="json", include={"dropout", "lora", "choose_by", "time_features"}, exclude_defaults=True
+    )
+    if config.choose_by == "crps":
+        decisive["forecasts"] = config.forecasts.model_dump(mode="json")
     tokens = hashlib.blake2b(digest_size=16)
     if isinstance(stage, ModelStage):
+        if stage.tokenizer.config.bar_transform != "returns":
+            tokens.update(stage.tokenizer.config.bar_transform.encode())
         for name, tensor in stage.tokenizer.state_dict().items():
             tokens.update(name.encode() + tensor.cpu().numpy().tobytes())
     settings = hashlib.blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=16)
@@ -289,7 +317,7 @@ def validate(
     totals: dict[str, float] = {}
     objective.eval()
     try:
-        make = prefetch(lambda k: stage.batch(sampler(k)), 0, config.validation_batches, config.workers)
+        make = prefetch(lambda k: stage.batch(sampler(k), later=True), 0, config.validation_batches, config.workers)
         for step, batch in enumerate(make):
             loss, parts = engine.loss(objective, stage, batch, step)
             for name, value in {"loss": loss, **parts}.items():

@@ -51,13 +51,16 @@ class Batch:
         return self.features, self.stamps, self.real, self.asked
 
 
-def make_batch(windows: Windows, bar_transform: str, shortest: int) -> Batch:
+def make_batch(windows: Windows, bar_transform: str, shortest: int | None = None) -> Batch:
     """Features of windows, by statistics that know no bar which is asked about.
 
-    Bars behind each window's boundary are; or all behind ``shortest`` bars, where no feature knows a later one.
+    Bars behind each window's boundary are; or all behind ``shortest`` bars, if it is given and no feature knows a
+    later bar.
     """
     transform = get_transform(bar_transform)
-    boundary = np.full_like(windows.boundary, shortest) if transform.causal else windows.boundary
+    boundary = windows.boundary
+    if shortest is not None and transform.causal:
+        boundary = np.full_like(boundary, shortest)
     features = transform.encode(windows.values, transform.fit(windows.values, windows.boundary))
     position = np.arange(transform.lost, windows.values.shape[1])
     real = position < windows.valid[:, None]
@@ -76,7 +79,7 @@ class Stage(Protocol):
     name: str
     module: nn.Module  # what is trained
 
-    def batch(self, windows: Windows) -> Batch: ...
+    def batch(self, windows: Windows, *, later: bool = False) -> Batch: ...
     def counted(self, batch: Batch) -> Tensor: ...
     def loss(self, batch: Batch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]: ...
     def place(self, device: torch.device, compile_module: bool) -> None: ...
@@ -96,7 +99,10 @@ class Objective(nn.Module):
 
 
 class TokenizerStage:
-    """Stage one: reconstruct bars through the quantizer. Every bar counts: the tokenizer must also read the future."""
+    """Stage one: reconstruct bars through the quantizer. Every bar counts: the tokenizer must also read the future.
+
+    In validation those behind the boundary do, since bars before it may have been trained on.
+    """
 
     name = "tokenizer"
 
@@ -113,8 +119,10 @@ class TokenizerStage:
         if compile_module:
             self._run = torch.compile(tokenizer_loss)
 
-    def batch(self, windows: Windows) -> Batch:
-        return make_batch(windows, self.tokenizer.config.bar_transform, self.config.data.boundary[0])
+    def batch(self, windows: Windows, *, later: bool = False) -> Batch:
+        """Windows as the tokenizer reads them; ``later``: bars before the boundary do not count."""
+        batch = make_batch(windows, self.tokenizer.config.bar_transform)
+        return dataclasses.replace(batch, real=batch.asked) if later else batch
 
     def counted(self, batch: Batch) -> Tensor:
         """(B, T): how much each bar counts in the loss."""
@@ -165,8 +173,10 @@ class ModelStage:
             self._run = torch.compile(self._network_loss)
             self._encode = torch.compile(self.tokenizer.encode)
 
-    def batch(self, windows: Windows) -> Batch:
-        return make_batch(windows, self.tokenizer.config.bar_transform, self.config.data.boundary[0])
+    def batch(self, windows: Windows, *, later: bool = False) -> Batch:
+        """Windows as the network reads them; ``later``: bars before the boundary are never asked about."""
+        shortest = None if later else self.config.data.boundary[0]
+        return make_batch(windows, self.tokenizer.config.bar_transform, shortest)
 
     def counted(self, batch: Batch) -> Tensor:
         """(B, T - 1): how much each next bar counts in the loss."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kronos.errors import CapacityError, CheckpointError
+from kronos.model.checkpoint import CONFIG_FILE, read_config
 from kronos.training.parallel import divided_like, whole
 
 STATE_FILE = "state.safetensors"
@@ -25,7 +26,7 @@ PREVIOUS_FILE = "state.previous.safetensors"
 
 
 class DamagedStateWarning(UserWarning):
-    """The last saved state is damaged; the run goes on from the one before."""
+    """What was saved last is damaged; the run goes on from what was saved before."""
 
 
 def save_state(
@@ -99,6 +100,24 @@ def load_state(
         _restore(path, tensors, module, optimizer)
         return step, extra
     return None
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    """Writes values into a checkpoint's config, which is replaced in one step."""
+    path = folder / CONFIG_FILE
+    values = {**read_config(path), **changes}
+    temporary = folder / f"{CONFIG_FILE}.tmp"
+    with writing(temporary):
+        temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+
+def digest_of(path: Path) -> str:
+    """A hash of a file; empty where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 @contextmanager
