@@ -115,10 +115,11 @@ def lay_out(
     if write:
         with writing(out / "arrays" / INDEX_FILE):
             write_arrays(known, out / "arrays", min_length=2 * _SHORTEST)
-    if unseen_symbols and not any(held_apart(name) for series in tables.values() for name in series):
+    apart = [held_apart(name) for series in tables.values() for name in series]
+    if unseen_symbols and len(set(apart)) == 1:
         raise DataError(
-            f"no symbol can be kept apart: an eighth is, by a hash of the name, and none of these "
-            f"{sum(map(len, tables.values()))}; give more symbols, or leave --unseen-symbols (unseen_symbols) out"
+            f"--unseen-symbols keeps an eighth of the symbols apart, by a hash of the name: here {sum(apart)} of "
+            f"{len(apart)}, so none is left to {'train' if apart[0] else 'judge'} on; give more, or leave it out"
         )
     arrays = BarArrays.open(out / "arrays")
     preset = preset or _preset(tables)
