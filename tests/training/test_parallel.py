@@ -221,5 +221,5 @@ def test_what_the_engine_cannot_do_is_told(make_config, settings: dict[str, Any]
 
 
 def test_runs_of_different_precision_in_one_program(make_config, tmp_path: Path) -> None:
-    for dtype in ("bfloat16", "float32", "bfloat16"):
-        train_tokenizer(make_config(out=tmp_path / dtype, dtype=dtype, optim={"steps": 1}))
+    for run, dtype in enumerate(("bfloat16", "float32", "bfloat16")):
+        train_tokenizer(make_config(out=tmp_path / str(run), dtype=dtype, optim={"steps": 1}))
