@@ -70,36 +70,28 @@ def split_segments(
         context: bars of context in a validation window.
         hold_out: "symbols" trains on no held-apart symbol; "dates" trains on all, up to the cutoff.
         later_share: of each group's bars, the last ones.
-        embargo: bars before the cutoff that training leaves out too.
+        embargo: bars before the cutoff that training leaves out too, counted over a symbol's files as they follow each
+            other. Where two hold the same dates it is the later one that is cut.
     """
     cut = cutoffs(arrays, later_share)
     by_symbol = hold_out == "symbols"
     with_held_apart = {s.group for s in arrays.segments if by_symbol and held_apart(s.symbol)}
-    borders = [s.start + _known(arrays, s, cut[s.group]) for s in arrays.segments]
-    series: dict[tuple[str, str], list[slice]] = defaultdict(list)  # the last bars before the cutoff
-    for s, border in zip(arrays.segments, borders):
-        series[s.group, s.symbol].append(slice(max(s.start, border - embargo - 1), border))
-    last = {name: _last_but(arrays, parts, embargo) for name, parts in series.items()}
+    last_bars: dict[tuple[str, str], int] = defaultdict(int)  # before the cutoff, over all segments of a symbol
+    borders = []
+    for s in arrays.segments:
+        border = s.start + int(np.searchsorted(arrays.times[s.start : s.stop], cut[s.group], side="right"))
+        borders.append(border)
+        if border > s.start:
+            last_bars[s.group, s.symbol] = max(last_bars[s.group, s.symbol], border)
     training, validation = [], []
     for s, border in zip(arrays.segments, borders):
         apart = by_symbol and held_apart(s.symbol)
-        stop = s.start + _known(arrays, s, last[s.group, s.symbol])
+        stop = min(border, last_bars[s.group, s.symbol] - embargo)
         if not apart and stop - s.start > 1:
             training.append(Segment(s.group, s.symbol, s.start, stop))
         if (apart or s.group not in with_held_apart) and s.stop > border:
             validation.append(Segment(s.group, s.symbol, max(s.start, border - context), s.stop))
     return training, validation
-
-
-def _known(arrays: BarArrays, segment: Segment, until: int) -> int:
-    """How many bars of a segment are no later than a time."""
-    return int(np.searchsorted(arrays.times[segment.start : segment.stop], until, side="right"))
-
-
-def _last_but(arrays: BarArrays, parts: list[slice], n: int) -> int:
-    """The time behind which n bars of a symbol lie, in whichever of its segments or files they are."""
-    times = np.unique(np.concatenate([arrays.times[part] for part in parts]))
-    return int(times[-1 - n]) if len(times) > n else -(2**62)
 
 
 def check_split(arrays: BarArrays, training: list[Segment], validation: list[Segment], context: int) -> None:
