@@ -84,7 +84,8 @@ def runs(arrays_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         values["optim"] |= {"steps": 1, "batch_size": batch_size, "clip_norm": 1e9, "accumulation": 2}
         values["data"] |= {"volume_dropout": 0.3, "aggregate": 0.3}
         values["tokenizer"] = {**TOKENIZER, "code_entropy": 0.05}
-        return RunConfig.from_dict({**values, "save_every": 1, **more})
+        device = "cpu" if torch.accelerator.is_available() else "auto"  # which must find the other process too
+        return RunConfig.from_dict({**values, "save_every": 1, "device": device, **more})
 
     one = config("one", 8)
     train_tokenizer(one)

@@ -66,7 +66,7 @@ def main_first(*, cpu: bool = False) -> Iterator[None]:
         return
     from accelerate import PartialState
 
-    with PartialState(cpu=cpu, timeout=_PATIENCE).main_process_first():
+    with PartialState(cpu=cpu or not torch.accelerator.is_available(), timeout=_PATIENCE).main_process_first():
         yield
 
 
@@ -218,9 +218,11 @@ def _accelerator(config: RunConfig) -> Accelerator:
         from accelerate import Accelerator, InitProcessGroupKwargs
     except ImportError as error:
         raise MissingExtraError("accelerate", "train", "Training") from error
+    # said to accelerate even where there is nothing else: it would take processes on a CPU for strangers
+    on_cpu = config.device == "cpu" or not torch.accelerator.is_available()
     try:
         return Accelerator(
-            cpu=config.device == "cpu",
+            cpu=on_cpu,
             mixed_precision=_PRECISION[config.dtype],
             kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         )
