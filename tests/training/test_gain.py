@@ -73,10 +73,22 @@ def test_padding_and_unsettled_bars_tell_nothing() -> None:
     batch.features[:, 32:60, :4] *= 2.0
     assert measured_gain(tokenizer, [batch]) != told
     batch.real[:] = 0.0
-    assert measured_gain(tokenizer, [batch]) == 1.0
+    assert measured_gain(tokenizer, [batch]) is None
 
 
-def test_a_trained_tokenizer_states_its_gain(make_config) -> None:
+def test_too_few_bars_tell_nothing() -> None:
+    tokenizer = Shrinking(TokenizerConfig.from_dict(RUNNING))
+    assert measured_gain(tokenizer, [bars()], fewest=8 * 68) is not None
+    assert measured_gain(tokenizer, [bars()], fewest=8 * 68 + 1) is None
+
+
+def test_on_few_bars_a_tokenizer_keeps_the_gain_it_had(make_config) -> None:
+    result = train_tokenizer(make_config(tokenizer={**RUNNING, "move_gain": 1.036}))
+    assert KronosTokenizer.from_pretrained(result.folder).config.move_gain == 1.036
+
+
+def test_a_trained_tokenizer_states_its_gain(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kronos.training.run._GAIN_BARS", 100)
     result = train_tokenizer(make_config(tokenizer=RUNNING))
     config = json.loads((result.folder / "config.json").read_text())
     assert config["move_gain"] != 1.0

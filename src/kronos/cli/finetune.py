@@ -108,10 +108,11 @@ def refuse_finished(out: Path, resume: bool) -> None:
         ConfigError: it is finished, or it is not and nobody asked to go on with it.
     """
     from kronos.errors import ConfigError
+    from kronos.training.finetune import ASIDE
 
     if (out / REPORT).exists():
         raise ConfigError(f"{out} holds a finished run (see {out / REPORT}); name another --out")
-    if not resume and any((out / name).exists() for name in ("model", "tokenizer")):
+    if not resume and any((out / name).exists() for name in ("model", "tokenizer", ASIDE)):
         raise ConfigError(f"{out} holds a run already; go on with --resume, or name another --out")
 
 

@@ -205,6 +205,7 @@ def set_aside(out: Path) -> None:
     half = out / f"{ASIDE}.tmp"
     shutil.rmtree(half, ignore_errors=True)
     _copy_pair(out, half)
+    shutil.rmtree(out / ASIDE, ignore_errors=True)  # of an earlier run; the new pair is still in ``out``
     half.replace(out / ASIDE)
 
 
@@ -212,7 +213,10 @@ def put_back(out: Path) -> None:
     """Undoes what a run that was stopped at its very end has put in the place of its new pair."""
     if (out / ASIDE).is_dir():
         _copy_pair(out / ASIDE, out)
-        shutil.rmtree(out / ASIDE)
+        half = out / f"{ASIDE}.tmp"
+        shutil.rmtree(half, ignore_errors=True)
+        (out / ASIDE).replace(half)
+        shutil.rmtree(half)
 
 
 def _copy_pair(source: Path, target: Path) -> None:

@@ -24,15 +24,16 @@ Variances = NDArray[np.float64]
 
 
 @torch.inference_mode()
-def measured_gain(tokenizer: KronosTokenizer, batches: Iterable[Batch]) -> float:
+def measured_gain(tokenizer: KronosTokenizer, batches: Iterable[Batch], fewest: int = 1) -> float | None:
     """The ``move_gain`` of a tokenizer that reads bars by ``running``, from bars of its training side.
 
     Args:
         tokenizer: in eval mode, on the CPU.
         batches: of windows of more than 32 bars; shorter ones, and the first 32 bars of each, tell nothing.
+        fewest: bars that tell something, below which the gain would be noise.
 
     Returns:
-        Within .8 to 1.25, to four places; 1 where no bar tells anything.
+        Within .8 to 1.25, to four places; None where too few bars tell anything.
     """
     true, decoded = [], []
     for batch in batches:
@@ -41,7 +42,7 @@ def measured_gain(tokenizer: KronosTokenizer, batches: Iterable[Batch]) -> float
         true.append(_variances(batch.features)[told])
         decoded.append(_variances(back)[told])
     a, b = np.concatenate(true), np.concatenate(decoded)
-    return round(_fitted(a, b), 4) if a.size else 1.0
+    return round(_fitted(a, b), 4) if a.size >= fewest else None
 
 
 def _variances(features: torch.Tensor) -> Variances:

@@ -50,6 +50,7 @@ from kronos.training.state import (
 
 Report = Callable[[dict[str, Any]], None]
 
+_GAIN_BARS = 10_000  # below which a measured move_gain would be noise
 _GAIN_BATCHES = 16  # of training windows, from which a tokenizer's move_gain is measured
 
 
@@ -195,7 +196,9 @@ class _Run:
             return
         kept = KronosTokenizer.from_pretrained(self.folder)
         batches = (self.stage.batch(self.training(k)) for k in range(_GAIN_BATCHES))
-        change_config(self.folder, move_gain=measured_gain(kept, batches))
+        gain = measured_gain(kept, batches, _GAIN_BARS)
+        if gain is not None:  # else what the start states of itself is better
+            change_config(self.folder, move_gain=gain)
 
     def _advance(self, step: int, batches: Iterator[Batch]) -> None:
         """One step, and what is due after it: a record, a validation, a saved state."""
@@ -297,7 +300,7 @@ def identity(config: RunConfig, stage: Stage, arrays: BarArrays, ranks: int = 1)
     decisive |= config.model_dump(
         mode="json", include={"dropout", "lora", "choose_by", "time_features"}, exclude_defaults=True
     )
-    if config.choose_by == "crps":
+    if config.choose_by == "crps" and isinstance(stage, ModelStage):
         decisive["forecasts"] = config.forecasts.model_dump(mode="json")
     tokens = hashlib.blake2b(digest_size=16)
     if isinstance(stage, ModelStage):
