@@ -124,7 +124,7 @@ def finish(
     from kronos.cli.verdict import START
     from kronos.training.chart import save_loss_chart
     from kronos.training.finetune import set_aside, take_over
-    from kronos.training.state import writing
+    from kronos.training.state import replace_text
 
     out = layout.config.out
     charts = save_loss_chart(out)
@@ -137,14 +137,8 @@ def finish(
         "verdict": verdict,
         "charts": list(map(str, charts)),
     }
-    for name, text in (
-        ("README.md", model_card(document)),
-        (REPORT, json.dumps(document, indent=2, default=str) + "\n"),
-    ):
-        temporary = out / f"{name}.tmp"
-        with writing(temporary):
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(out / name)  # the report last: where it is, the run is over
+    replace_text(out / "README.md", model_card(document))
+    replace_text(out / REPORT, json.dumps(document, indent=2, default=str) + "\n")  # where it is, the run is over
     return document
 
 

@@ -66,7 +66,7 @@ def main_first(*, cpu: bool = False) -> Iterator[None]:
         return
     from accelerate import PartialState
 
-    with PartialState(cpu=cpu or not torch.accelerator.is_available(), timeout=_PATIENCE).main_process_first():
+    with PartialState(cpu=_on_cpu(cpu), timeout=_PATIENCE).main_process_first():
         yield
 
 
@@ -213,16 +213,19 @@ class Engine:
             self.accelerator.scaler.load_state_dict(state)
 
 
+def _on_cpu(asked: bool) -> bool:
+    """Whether to tell accelerate that processes are on the CPU; unless told, it takes those there for strangers."""
+    return asked or not torch.accelerator.is_available()
+
+
 def _accelerator(config: RunConfig) -> Accelerator:
     try:
         from accelerate import Accelerator, InitProcessGroupKwargs
     except ImportError as error:
         raise MissingExtraError("accelerate", "train", "Training") from error
-    # said to accelerate even where there is nothing else: it would take processes on a CPU for strangers
-    on_cpu = config.device == "cpu" or not torch.accelerator.is_available()
     try:
         return Accelerator(
-            cpu=on_cpu,
+            cpu=_on_cpu(config.device == "cpu"),
             mixed_precision=_PRECISION[config.dtype],
             kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         )

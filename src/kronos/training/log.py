@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from kronos.errors import CapacityError
 from kronos.training.config import RunConfig
-from kronos.training.state import writing
+from kronos.training.state import replace_text
 from kronos.training.tracking import Trackers
 
 LOG_FILE = "log.jsonl"
@@ -39,12 +39,8 @@ class Log:
             return
         self.trackers = Trackers(config, folder.name, start)
         kept = [r for r in read_log(folder) if r["step"] <= start] if start and self.path.exists() else []
-        temporary = self.path.with_suffix(".tmp")
-        with writing(temporary):
-            temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-            temporary.replace(self.path)
-        with writing(folder / "run.json"):
-            (folder / "run.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        replace_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
+        replace_text(folder / "run.json", config.model_dump_json(indent=2) + "\n")
 
     def __enter__(self) -> Self:
         return self

@@ -105,10 +105,18 @@ def load_state(
 def change_config(folder: Path, **changes: Any) -> None:
     """Writes values into a checkpoint's config, which is replaced in one step."""
     path = folder / CONFIG_FILE
-    values = {**read_config(path), **changes}
-    temporary = folder / f"{CONFIG_FILE}.tmp"
+    replace_text(path, json.dumps({**read_config(path), **changes}, indent=2, sort_keys=True) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file that appears whole or not at all.
+
+    Raises:
+        CapacityError: it cannot be written. What was there before stays.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
     with writing(temporary):
-        temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
 
 
