@@ -19,10 +19,10 @@ import numpy as np
 from benchmarks.quality import say
 from benchmarks.quality_data import DATA, real_windows
 
-from kronos.cli.forecasters import load_forecaster
 from kronos.evaluation import calibrate
-from kronos.evaluation.protocol import Forecaster
 from kronos.evaluation.windows import Window
+from kronos.protocol import Forecaster
+from kronos.workflows.forecasters import load_forecaster
 
 
 def sampled(forecaster: Forecaster, windows: list[Window], samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

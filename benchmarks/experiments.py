@@ -27,7 +27,6 @@ from benchmarks.quality_data import DATA, random_walks, real_windows
 from kronos.bars.arrays import BarArrays
 from kronos.bars.transform import BarTransform, get_transform
 from kronos.bars.windows import Windows, WindowSampler
-from kronos.cli.forecasters import PredictorForecaster
 from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means
 from kronos.inference.predictor import KronosPredictor
@@ -37,6 +36,7 @@ from kronos.training.data import samplers
 from kronos.training.schedule import build_optimizer, learning_rate
 from kronos.training.stages import Batch, ModelStage, Stage, TokenizerStage
 from kronos.training.state import writing
+from kronos.workflows.forecasters import Configured
 
 CONTEXT, HORIZON, WINDOWS_SEED = 256, 24, 1
 
@@ -231,7 +231,7 @@ def run_one(
         stage.model.config = dataclasses.replace(stage.model.config, consistent=False)
     tokens = token_figures(stage, arm, validation, batches=8)
     predictor = KronosPredictor(stage.model, KronosTokenizer.from_pretrained(shared / "tokenizer"), "cpu", name=name)
-    forecaster = PredictorForecaster(predictor, name, temperature=1.0, top_k=0, top_p=1.0)  # the same for all
+    forecaster = Configured(predictor, name, temperature=1.0, top_k=0, top_p=1.0)  # the same for all
     judged = bench().judge(forecaster)
     return {"arm": name, "seed": seed, "tokens": tokens, **judged, "processor_s": round(time.process_time() - began)}
 

@@ -21,8 +21,9 @@ from benchmarks.quality_data import DATA, random_walks, real_windows
 from kronos.bars.transform import BarTransform, get_transform
 from kronos.bars.transform.running import moves_variance
 from kronos.evaluation.baselines import context_rng, make_baselines
-from kronos.evaluation.protocol import Context, FloatArray
 from kronos.evaluation.windows import Window
+from kronos.protocol import Context, FloatArray
+from kronos.spec import ForecastSpec
 
 CONTEXT, HORIZON, LAGS = 192, 24, 24
 GAP, UPPER, LOWER, BODY = range(4)
@@ -67,9 +68,9 @@ class ResampledFeatures:
     def __init__(self, name: str, transform: BarTransform, level: bool = False) -> None:
         self.name, self.transform, self.level = name, transform, level
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """Sample paths (num_samples, horizon, 6) for each context."""
-        return [self._paths(context, horizon, num_samples, seed) for context in contexts]
+        return [self._paths(context, spec.horizon, spec.num_samples, spec.seed) for context in contexts]
 
     def _paths(self, context: Context, horizon: int, num_samples: int, seed: int) -> FloatArray:
         state = self.transform.fit(context.values)

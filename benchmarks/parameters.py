@@ -29,9 +29,10 @@ from benchmarks.quality_data import DATA, real_windows
 
 from kronos.evaluation import metrics
 from kronos.evaluation.calibrate import relative_closes
-from kronos.evaluation.protocol import Context
 from kronos.evaluation.statistics import cluster_bootstrap, first_mean, ratio_of_means
 from kronos.evaluation.windows import Window
+from kronos.protocol import Context
+from kronos.spec import ForecastSpec
 
 LONGEST = 480  # every window has this much past, so that all context lengths see the same windows
 BATCH = 8
@@ -106,7 +107,9 @@ def rows_of(setting: Setting, windows: Sequence[Window], model: str, device: str
     """One row per window; for the reference one per window and number of paths."""
     forecaster = raw_forecaster(model, device, setting.temperature, setting.top_p)
     contexts = [shortened(window.context, setting.context) for window in windows]
-    answer = forecaster.forecast(contexts, len(windows[0].truth), setting.paths, seed)
+    answer = forecaster.sample_paths(
+        contexts, ForecastSpec(horizon=len(windows[0].truth), num_samples=setting.paths, seed=seed)
+    )
     for window, paths in zip(windows, answer, strict=True):
         where = {"window": window.key, "group": window.group, "what": setting.what, "value": setting.value}
         yield {**where, **scores(window, paths)}

@@ -24,14 +24,15 @@ import numpy as np
 import pandas as pd
 from benchmarks.quality_data import DATA, WANTED, random_walks, real_windows, sample_windows
 
-from kronos.cli.forecasters import load_forecaster
 from kronos.evaluation import metrics
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.protocol import Forecaster, forecast_in_batches
 from kronos.evaluation.scoring import score_window
 from kronos.evaluation.signals import correlation, slope
 from kronos.evaluation.statistics import cluster_bootstrap, first_mean, ratio_of_means, time_blocks
 from kronos.evaluation.windows import Window
+from kronos.protocol import Forecaster, sample_in_batches
+from kronos.spec import ForecastSpec
+from kronos.workflows.forecasters import load_forecaster
 
 YARDSTICK = "rw-resampled"
 DEFAULT_BASELINES = ("rw-resampled", "rw-resampled-drift", "rw-gaussian", "ewma", "garch", "last-close")
@@ -47,7 +48,9 @@ def scored(forecaster: Forecaster, windows: list[Window], samples: int, seed: in
     rows, began = [], time.perf_counter()
     contexts = [window.context for window in windows]
     horizon = len(windows[0].truth)
-    for index, paths in forecast_in_batches(forecaster, contexts, horizon, samples, seed):
+    for index, paths in sample_in_batches(
+        forecaster, contexts, ForecastSpec(horizon=horizon, num_samples=samples, seed=seed)
+    ):
         score = score_window(windows[index], paths, seed)
         row: dict[str, Any] = {name: float(v.mean()) for name, v in score.steps.items() if name != "hit"}
         row["hit"] = float(score.steps["hit"][-1])

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kronos.evaluation.protocol import Context
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
+from kronos.protocol import Context
 from kronos.training.split import LATER_SHARE, held_apart
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,12 +26,12 @@ from kronos.backtest.signals import SignalPlan, make_signals, signal_dates
 from kronos.bars import sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.bars.transform import get_transform
-from kronos.cli.forecasters import load_forecaster
-from kronos.cli.signals import PredictorSampler
 from kronos.inference.oracle import recompute_everything
 from kronos.inference.plan import calibrated_settings
 from kronos.inference.rng import uniforms
 from kronos.inference.series import stamp_features
+from kronos.workflows.forecasters import load_forecaster
+from kronos.workflows.signals import PredictorSampler
 
 LOOKBACK, HORIZON = 90, 10
 EVERY = 5  # sessions from one date to the next
@@ -97,7 +97,7 @@ def measure(symbols: int, dates: int, paths: int, oracle_series: int, oracle_ste
     spans = {symbol: [(sessions[0], sessions[-1])] for symbol in bars["symbol"].unique()}
     with tempfile.TemporaryDirectory() as folder:
         make_signals(bars, spans, SignalPlan(plan.dates[:1], LOOKBACK, HORIZON, "XNYS"), sampler, Path(folder) / "warm")
-        theirs = oracle_seconds(forecaster.predictor, bars, paths, oracle_series, oracle_steps)
+        theirs = oracle_seconds(forecaster.inner, bars, paths, oracle_series, oracle_steps)
         ours = decode.seconds(lambda: make_signals(bars, spans, plan, sampler, Path(folder) / "timed"))
     count = symbols * dates
     return {

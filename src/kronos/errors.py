@@ -1,15 +1,16 @@
 """Every error that the library raises on purpose.
 
     KronosError
-    ├── DataError          a table that cannot be read as bars
+    ├── DataError          a table that cannot be read as bars (also a ValueError)
     ├── CalendarError      an unknown exchange, or a date its calendar does not reach
-    ├── CheckpointError    a checkpoint that is missing, damaged or of another shape
-    ├── ConfigError        a setting outside its range, or settings that contradict each other
+    ├── CheckpointError    a checkpoint that is missing, damaged or of another shape (also an OSError)
+    ├── ConfigError        a setting outside its range, or settings that contradict each other (also a ValueError)
     ├── CapacityError      a request larger than the machine or the limit set for it
     ├── Cancelled          the caller asked to stop
     └── MissingExtraError  an optional package that is not installed
 
-Messages are one or two lines: what was found, where, and what to do.
+Messages are one or two lines: what was found, where, and what to do. The built-in bases are there for the ``except``
+clauses of other people's scripts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class KronosError(Exception):
     """Base class: catching it catches everything the library raises on purpose."""
 
 
-class DataError(KronosError):
+class DataError(KronosError, ValueError):
     """A table that cannot be read as bars."""
 
 
@@ -27,11 +28,11 @@ class CalendarError(KronosError):
     """An unknown exchange, or a date beyond its calendar."""
 
 
-class CheckpointError(KronosError):
+class CheckpointError(KronosError, OSError):
     """A checkpoint that is missing, damaged, or shaped differently from its config."""
 
 
-class ConfigError(KronosError):
+class ConfigError(KronosError, ValueError):
     """A setting outside its range, or settings that contradict each other."""
 
 

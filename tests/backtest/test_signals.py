@@ -25,9 +25,9 @@ from kronos.backtest.signals import (
     signal_dates,
     signals_of_date,
 )
-from kronos.cli.forecasters import load_forecaster
-from kronos.cli.signals import PredictorSampler
 from kronos.errors import ConfigError, DataError
+from kronos.workflows.forecasters import load_forecaster
+from kronos.workflows.signals import PredictorSampler
 
 
 class Walks:

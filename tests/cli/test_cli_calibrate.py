@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from kronos.cli.calibrate import draw, read_temperatures
-from kronos.cli.forecasters import load_forecaster
 from kronos.evaluation.rolling import as_series
 from kronos.model import Kronos
+from kronos.workflows.forecasters import load_forecaster
 
 SMALL = ("--context", 30, "--horizon", 6, "--windows", 60, "--samples", 20, "--temperatures", "0.7,1")
 

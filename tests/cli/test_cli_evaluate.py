@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tests.evaluation.forecasters import asking
 
 from kronos.bars.store import BarStore
-from kronos.cli.forecasters import PredictorForecaster, load_any, load_forecaster
-from kronos.cli.markets import find_bars, load_markets
 from kronos.errors import DataError, KronosError
 from kronos.evaluation.windows import Series
+from kronos.workflows.forecasters import Configured, load_any, load_forecaster
+from kronos.workflows.markets import find_bars, load_markets
 
 FEW = ("--windows", 4, "--context", 40, "--horizon", 4, "--samples", 20, "--workers", 1)
 
@@ -62,12 +63,12 @@ def test_adapter_gives_the_predictors_own_paths(tiny: Path, bars: pd.DataFrame) 
     """Same seed, same bars, same future times: the forecast that a user would get."""
     forecaster = load_forecaster(str(tiny))
     windows = [Series.from_frame("x", bars).window(end, 50, 5) for end in (60, 70)]
-    paths = forecaster.forecast([w.context for w in windows], 5, 6, 3)
+    paths = forecaster.sample_paths([w.context for w in windows], asking(5, 6, 3))
     for window, found in zip(windows, paths, strict=True):
         place = int(np.flatnonzero(bars["timestamp"].to_numpy() == window.context.cutoff)[0])
         past = bars.iloc[place - 49 : place + 1].reset_index(drop=True)
         future = pd.DatetimeIndex(window.context.future_timestamps)
-        own = forecaster.predictor.forecast(past, horizon=5, num_samples=6, seed=3, future=future)
+        own = forecaster.inner.forecast(past, horizon=5, num_samples=6, seed=3, future=future)
         assert np.allclose(found, own.samples, rtol=1e-5)
         assert list(own.timestamps) == list(future)
 
@@ -79,8 +80,8 @@ def test_a_zoned_series_is_judged_by_its_wall_time(tiny: Path, bars: pd.DataFram
     forecaster = load_forecaster(str(tiny))
     window, wall = (Series.from_frame("x", table).window(60, 50, 5) for table in (zoned, naive))
     assert window.context.cutoff == times[60].tz_convert("UTC").tz_localize(None).to_datetime64()
-    (found,) = forecaster.forecast([window.context], 5, 6, 3)
-    own = forecaster.predictor.forecast(zoned.iloc[11:61], horizon=5, num_samples=6, seed=3, future=times[61:66])
+    (found,) = forecaster.sample_paths([window.context], asking(5, 6, 3))
+    own = forecaster.inner.forecast(zoned.iloc[11:61], horizon=5, num_samples=6, seed=3, future=times[61:66])
     assert np.allclose(found, own.samples, rtol=1e-5)
     nats = [forecaster.nats(one.context, one.truth) for one in (window, wall)]
     np.testing.assert_allclose(*nats, rtol=1e-5)
@@ -172,7 +173,7 @@ def test_uniform_tokens_cost_the_logarithm_of_their_number(tiny: Path, bars: pd.
 
     forecaster = load_forecaster(str(tiny))
     with torch.no_grad():
-        for parameter in forecaster.predictor.model.head.parameters():
+        for parameter in forecaster.inner.model.head.parameters():
             parameter.zero_()
     window = Series.from_frame("x", bars).window(60, 40, 6)
     assert forecaster.nats(window.context, window.truth) == pytest.approx(np.full(6, 2 * np.log(16)), abs=1e-6)
@@ -193,8 +194,8 @@ def test_fingerprint_tells_settings_and_weights_apart(tiny: Path) -> None:
     one, two = load_forecaster(str(tiny)), load_forecaster(str(tiny), temperature=0.5)
     assert one.fingerprint != two.fingerprint
     with torch.no_grad():
-        next(one.predictor.model.parameters()).add_(1.0)
-    assert PredictorForecaster(one.predictor, "x").fingerprint != one.fingerprint
+        next(one.inner.model.parameters()).add_(1.0)
+    assert Configured(one.inner, "x").fingerprint != one.fingerprint
 
 
 @pytest.mark.parametrize(

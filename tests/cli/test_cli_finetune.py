@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import sample_bars
-from kronos.cli.verdict import in_words, ratio
+from kronos.workflows.verdict import in_words, ratio
 
 QUICK = [
     *("--set", "stages.tokenizer.steps=3", "--set", "stages.model.steps=4", "--set", "validate_every=2"),
@@ -21,8 +21,8 @@ QUICK = [
 
 @pytest.fixture(autouse=True)
 def few_forecasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kronos.cli.verdict.WINDOWS", 8)
-    monkeypatch.setattr("kronos.cli.verdict.SAMPLES", 8)
+    monkeypatch.setattr("kronos.workflows.verdict.WINDOWS", 8)
+    monkeypatch.setattr("kronos.workflows.verdict.SAMPLES", 8)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_goes_on(run, csv: Path, tiny: Path, tmp_path: Pa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kronos.cli.verdict.judge", stop)
+        patch.setattr("kronos.workflows.verdict.judge", stop)
         assert run(*asked).status == 130
     again = run(*asked)
     assert again.status == 1

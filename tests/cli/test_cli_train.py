@@ -92,10 +92,10 @@ def test_from_files_of_bars(run, tmp_path: Path, tiny: Path, bars_csv: Path) -> 
 def test_validation_by_forecasts_of_later_bars(run, tmp_path: Path, tiny: Path) -> None:
     """Asked for in the run file: every validation of the model makes forecasts behind the cutoff, and may choose."""
     from kronos.bars.arrays import BarArrays
-    from kronos.cli.verdict import validation_windows
     from kronos.training.config import RunConfig
     from kronos.training.log import read_log
     from kronos.training.split import cutoffs
+    from kronos.workflows.verdict import validation_windows
 
     settings = {
         "out": str(tmp_path / "run"),

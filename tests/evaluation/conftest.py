@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos.evaluation.protocol import Context
 from kronos.evaluation.windows import Series, Window
+from kronos.protocol import Context
 
 BarsMaker = Callable[..., pd.DataFrame]
 

@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 
 from kronos.evaluation.baselines import RandomWalkResampled
-from kronos.evaluation.protocol import Context, FloatArray
+from kronos.protocol import Context, FloatArray
+from kronos.spec import ForecastSpec
+
+
+def asking(horizon: int, num_samples: int, seed: int = 0) -> ForecastSpec:
+    """A spec in one short line."""
+    return ForecastSpec(horizon=horizon, num_samples=num_samples, seed=seed)
 
 
 class Knowing(RandomWalkResampled):
@@ -27,12 +33,12 @@ class Knowing(RandomWalkResampled):
         self.noise = noise
         self.closes = bars.set_index(["symbol", "timestamp"])["close"]
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """The true closes and their noise, as bars without shadows."""
         out = []
         for context in contexts:
             close = np.array([self.closes[context.symbol, t] for t in pd.DatetimeIndex(context.future_timestamps)])
-            errors = np.random.default_rng(seed).normal(size=(num_samples, horizon))
+            errors = np.random.default_rng(spec.seed).normal(size=(spec.num_samples, spec.horizon))
             out.append(np.repeat((close * np.exp(self.noise * errors))[..., None], 6, axis=2))
         return out
 
@@ -46,6 +52,6 @@ class Stranger(RandomWalkResampled):
         super().__init__()
         self.name = "stranger"
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """As the parent, from another seed."""
-        return super().forecast(contexts, horizon, num_samples, seed + 2000)
+        return super().sample_paths(contexts, spec.replace(seed=spec.seed + 2000))

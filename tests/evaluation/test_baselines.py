@@ -8,13 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from tests.evaluation.forecasters import asking
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.evaluation import metrics
 from kronos.evaluation.baselines import BASELINE_NAMES, BarShapes, EwmaVolatility, make_baselines, season_length
 from kronos.evaluation.garch import ALL_ORDERS, Garch, fit_garch
-from kronos.evaluation.protocol import CLOSE, OPEN, Context, Forecaster
 from kronos.evaluation.windows import Series
+from kronos.protocol import CLOSE, OPEN, Context, Forecaster
 
 Maker = Callable[..., pd.DataFrame]
 POINT = {"last-close", "drift", "seasonal-naive"}
@@ -32,13 +33,13 @@ def test_every_baseline_gives_valid_bars_from_its_own_stream(name: str, make_bar
     forecaster = make_baselines(name)[0]
     assert isinstance(forecaster, Forecaster)
     assert forecaster.name == name
-    together = forecaster.forecast(contexts, 5, 20, 7)
-    alone = forecaster.forecast(contexts[1:2], 5, 20, 7)[0]
+    together = forecaster.sample_paths(contexts, asking(5, 20, 7))
+    alone = forecaster.sample_paths(contexts[1:2], asking(5, 20, 7))[0]
     assert together[1].shape == ((1 if name in POINT else 20), 5, 6)
     assert np.array_equal(together[1], alone)
     assert metrics.invalid_bars(np.stack(together)).sum() == 0
     if name not in POINT:
-        assert not np.array_equal(alone, forecaster.forecast(contexts[1:2], 5, 20, 8)[0])
+        assert not np.array_equal(alone, forecaster.sample_paths(contexts[1:2], asking(5, 20, 8))[0])
 
 
 @pytest.mark.parametrize("name", BASELINE_NAMES)
@@ -71,7 +72,8 @@ def test_resampled_walk_has_the_variance_of_the_context_and_no_drift(make_bars: 
     bars[["open", "high", "low", "close"]] *= np.exp(0.01 * np.arange(300))[:, None]  # a strong trend
     context = context_of(bars, 24)
     free, drifting = (
-        f.forecast([context], 24, 20_000, 0)[0] for f in make_baselines(["rw-resampled", "rw-resampled-drift"])
+        f.sample_paths([context], asking(24, 20_000, 0))[0]
+        for f in make_baselines(["rw-resampled", "rw-resampled-drift"])
     )
     final = np.log(free[:, -1, CLOSE] / context.last_close)
     variance = context.log_returns().var()
@@ -83,7 +85,7 @@ def test_resampled_walk_has_the_variance_of_the_context_and_no_drift(make_bars: 
 
 def test_gaussian_walk_is_gaussian(make_bars: Maker) -> None:
     context = context_of(make_bars(300))
-    paths = make_baselines("rw-gaussian")[0].forecast([context], 5, 20_000, 0)[0]
+    paths = make_baselines("rw-gaussian")[0].sample_paths([context], asking(5, 20_000, 0))[0]
     steps = np.log(paths[:, 0, CLOSE] / context.last_close) / context.volatility()
     assert steps.std() == pytest.approx(1.0, abs=0.02)
     assert ((steps**4).mean() / (steps**2).mean() ** 2) == pytest.approx(3.0, abs=0.15)
@@ -91,7 +93,7 @@ def test_gaussian_walk_is_gaussian(make_bars: Maker) -> None:
 
 def test_point_baselines_by_hand(make_bars: Maker) -> None:
     context = context_of(make_bars(100, step="1h"), 30)
-    by_name = {f.name: f.forecast([context], 30, 9, 0)[0][0] for f in make_baselines(sorted(POINT))}
+    by_name = {f.name: f.sample_paths([context], asking(30, 9, 0))[0][0] for f in make_baselines(sorted(POINT))}
     assert (by_name["last-close"][:, :4] == context.last_close).all()
     closes = context.values[:, CLOSE]
     slope = np.log(closes[-1] / closes[0]) / (len(closes) - 1)
@@ -116,7 +118,7 @@ def test_ewma_variance_follows_its_recursion(make_bars: Maker) -> None:
     variance = (moves**2).mean()
     for move in moves:
         variance = 0.9 * variance + 0.1 * move**2
-    paths = EwmaVolatility(0.9).forecast([context], 5, 40_000, 0)[0]
+    paths = EwmaVolatility(0.9).sample_paths([context], asking(5, 40_000, 0))[0]
     steps = np.log(paths[:, 0, CLOSE] / context.last_close)
     assert (steps**2).mean() == pytest.approx(variance, rel=0.03)
     with pytest.raises(ConfigError, match="decay"):
@@ -151,7 +153,7 @@ def test_garch_first_step_variance_is_the_recursion_on_the_last_bar(make_bars: M
     fit = Garch().choose(made / unit)
     assert fit is not None
     expected = fit.omega + fit.alpha[0] * (made[-1] / unit) ** 2 + fit.beta[0] * fit.sigma[-1] ** 2
-    paths = Garch().forecast([context], 5, 40_000, 0)[0]
+    paths = Garch().sample_paths([context], asking(5, 40_000, 0))[0]
     steps = np.log(paths[:, 0, CLOSE] / context.last_close)
     assert (steps**2).mean() == pytest.approx(expected * unit**2, rel=0.03)
 
@@ -168,16 +170,16 @@ def test_garch_best_takes_the_lowest_bic() -> None:
 def test_garch_falls_back_to_ewma_and_counts_it(make_bars: Maker) -> None:
     context = context_of(make_bars(25))
     garch = Garch()
-    paths = garch.forecast([context], 5, 10, 0)[0]
+    paths = garch.sample_paths([context], asking(5, 10, 0))[0]
     assert garch.fallbacks == 1
-    assert np.array_equal(paths, EwmaVolatility().forecast([context], 5, 10, 0)[0])
+    assert np.array_equal(paths, EwmaVolatility().sample_paths([context], asking(5, 10, 0))[0])
 
 
 def test_flat_context_gives_flat_valid_bars(make_bars: Maker) -> None:
     bars = make_bars(100)
     bars[["open", "high", "low", "close"]] = 100.0
     for forecaster in make_baselines("all"):
-        paths = forecaster.forecast([context_of(bars)], 5, 10, 0)[0]
+        paths = forecaster.sample_paths([context_of(bars)], asking(5, 10, 0))[0]
         assert np.allclose(paths[..., :4], 100.0), forecaster.name
 
 
@@ -186,4 +188,4 @@ def test_unknown_baseline_and_missing_package(monkeypatch: pytest.MonkeyPatch, m
         make_baselines(["rw-resampled", "prophet"])
     monkeypatch.setitem(sys.modules, "arch.univariate", None)
     with pytest.raises(MissingExtraError, match="arch"):
-        make_baselines("garch")[0].forecast([context_of(make_bars(100))], 5, 10, 0)
+        make_baselines("garch")[0].sample_paths([context_of(make_bars(100))], asking(5, 10, 0))

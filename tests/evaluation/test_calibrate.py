@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.evaluation.forecasters import asking
 
 from kronos.errors import ConfigError
 from kronos.evaluation import calibrate
@@ -100,7 +101,7 @@ def test_closes_are_sampled_in_units_of_volatility(window: Window) -> None:
     paths, truth = calibrate.sample_closes(forecaster, windows, 30, 0, seen.append)
     assert paths.shape == (17, 30, 12)
     assert seen == list(range(1, 18))
-    (own,) = forecaster.forecast([window.context], 12, 30, 0)
+    (own,) = forecaster.sample_paths([window.context], asking(12, 30, 0))
     sigma = window.context.volatility()
     assert paths[16] == pytest.approx(np.log(own[..., 3] / window.context.last_close) / sigma, abs=1e-9)
     assert truth[0] == pytest.approx(np.log(window.truth[:, 3] / window.context.last_close) / sigma, abs=1e-9)

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tests.evaluation.forecasters import asking
 
 from kronos.errors import CheckpointError, MissingExtraError
 from kronos.evaluation import metrics
 from kronos.evaluation.adapters import FLOOR, QuantileForecaster, SampleForecaster
 from kronos.evaluation.chronos import chronos_forecaster
-from kronos.evaluation.protocol import CLOSE, Context, Forecaster
 from kronos.evaluation.windows import Series
+from kronos.protocol import CLOSE, Context, Forecaster
 
 Maker = Callable[..., pd.DataFrame]
 
@@ -41,13 +42,15 @@ def test_every_kind_gives_valid_bars_whatever_is_beside_them(
     assert isinstance(forecaster, Forecaster)
     assert forecaster.name == kind
     contexts = [Series.from_frame(f"S{s}", make_bars(400, s)).window(300, 60 + s, 12).context for s in range(3)]
-    together = forecaster.forecast(contexts, 12, 20, 4)
+    together = forecaster.sample_paths(contexts, asking(12, 20, 4))
     for context, paths in zip(contexts, together, strict=True):
         assert paths.shape == (20, 12, 6)
         assert metrics.invalid_bars(paths).sum() == 0
-        assert forecaster.forecast([context], 12, 20, 4)[0] == pytest.approx(paths, rel=1e-4)
+        assert forecaster.sample_paths([context], asking(12, 20, 4))[0] == pytest.approx(paths, rel=1e-4)
     if kind == "t5":  # only this one draws; the others' randomness is the order in which quantiles are dealt
-        assert not np.allclose(np.sort(forecaster.forecast(contexts[:1], 12, 20, 5)[0]), np.sort(together[0]))
+        assert not np.allclose(
+            np.sort(forecaster.sample_paths(contexts[:1], asking(12, 20, 5))[0]), np.sort(together[0])
+        )
 
 
 @pytest.mark.parametrize("kind", ["bolt", "second"])
@@ -66,7 +69,7 @@ def test_margins_are_the_quantiles_that_the_package_gives(
     ordered = np.sort(np.asarray(theirs[0]).reshape(12, -1))  # random weights cross their quantiles
     places = [pipeline.quantiles.index(level) for level in (0.1, 0.3, 0.5, 0.7, 0.9)]
     expected = np.maximum(ordered[:, places], FLOOR * context.last_close)
-    (paths,) = forecaster.forecast([context], 12, 5, 0)
+    (paths,) = forecaster.sample_paths([context], asking(12, 5, 0))
     assert pytest.approx(expected, rel=1e-4) == np.sort(paths[..., CLOSE], axis=0).T
 
 
@@ -78,7 +81,7 @@ def test_sampling_leaves_the_global_stream_alone_and_paths_are_the_packages_own(
     forecaster = chronos_forecaster(str(folders["t5"]))
     assert isinstance(forecaster, SampleForecaster)
     before = torch.random.get_rng_state()
-    (paths,) = forecaster.forecast([context], 12, 30, 0)
+    (paths,) = forecaster.sample_paths([context], asking(12, 30, 0))
     assert torch.equal(before, torch.random.get_rng_state())
     scale = np.abs(context.values[-64:, CLOSE]).mean()
     levels = np.unique(np.round(paths[..., CLOSE] / scale, 6))

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 import pytest
-from tests.evaluation.forecasters import Knowing, Stranger
+from tests.evaluation.forecasters import Knowing, Stranger, asking
 
 from kronos.errors import ConfigError
 from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.investment import HORIZON, LOOKBACK, daily_markets, portfolio_figures, signals_of
-from kronos.evaluation.protocol import CLOSE
 from kronos.evaluation.rolling import as_series, rolling_windows
 from kronos.evaluation.run import Plan, evaluate
 from kronos.evaluation.windows import Series
+from kronos.protocol import CLOSE
 
 Maker = Callable[..., pd.DataFrame]
 
@@ -46,7 +46,7 @@ def test_signals_are_what_they_say(bars: pd.DataFrame) -> None:
     signal = signals_of(forecaster, windows, 7, 3)
     assert len(signal) == 27
     for window in windows[::4]:
-        (paths,) = forecaster.forecast([window.context], HORIZON, 7, 3)
+        (paths,) = forecaster.sample_paths([window.context], asking(HORIZON, 7, 3))
         own = signal[pd.Timestamp(window.context.cutoff).normalize(), window.context.symbol]
         assert own == pytest.approx(np.mean(paths[:, :, CLOSE]) / window.context.values[-1, CLOSE] - 1, abs=1e-12)
 

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from benchmarks import parameters as study
+from tests.evaluation.forecasters import asking
 
 from kronos.evaluation import metrics
 from kronos.evaluation.baselines import RandomWalkResampled
-from kronos.evaluation.protocol import CLOSE
 from kronos.evaluation.windows import Window
+from kronos.protocol import CLOSE
 
 
 def test_a_shorter_context_is_the_end_of_the_longer_one(window: Window) -> None:
@@ -26,7 +27,7 @@ def test_a_shorter_context_is_the_end_of_the_longer_one(window: Window) -> None:
 
 def test_scores_of_few_paths_as_they_are(window: Window) -> None:
     """Against the definition: mean |x - y| minus half the mean |x - x'| over all S² pairs."""
-    (paths,) = RandomWalkResampled().forecast([window.context], 12, 7, 0)
+    (paths,) = RandomWalkResampled().sample_paths([window.context], asking(12, 7, 0))
     found = study.scores(window, paths)
     sigma, last = window.context.volatility(), window.context.last_close
     x = (np.log(paths[..., CLOSE] / last) / sigma).T

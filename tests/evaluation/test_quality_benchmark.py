@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from kronos.evaluation import metrics
-from kronos.evaluation.protocol import CLOSE
 from kronos.evaluation.signals import slope
+from kronos.protocol import CLOSE
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"

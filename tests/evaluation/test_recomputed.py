@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from tests.evaluation.forecasters import asking
 
 from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
-from kronos.evaluation.protocol import Context, FloatArray
 from kronos.evaluation.rolling import as_series
 from kronos.evaluation.run import Plan, evaluate
+from kronos.protocol import Context, FloatArray
+from kronos.spec import ForecastSpec
 
 Maker = Callable[..., pd.DataFrame]
 SYMBOLS, CUTOFFS, CONTEXT, H, S = 6, 10, 40, 4, 30
@@ -29,11 +31,16 @@ class Leaning(RandomWalkResampled):
         super().__init__()
         self.name = "leaning"
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """Prices moved by a trend, and further from the last close."""
         out = []
-        for context, paths in zip(contexts, super().forecast(contexts, horizon, num_samples, seed), strict=True):
-            trend = 0.1 * np.log(context.values[-1, 3] / context.values[-6, 3]) * np.arange(1, horizon + 1) / horizon
+        for context, paths in zip(contexts, super().sample_paths(contexts, spec), strict=True):
+            trend = (
+                0.1
+                * np.log(context.values[-1, 3] / context.values[-6, 3])
+                * np.arange(1, spec.horizon + 1)
+                / spec.horizon
+            )
             logs = 1.3 * np.log(paths[..., :4] / context.last_close) + trend[:, None]
             out.append(np.concatenate([context.last_close * np.exp(logs), paths[..., 4:]], axis=-1))
         return out
@@ -55,8 +62,9 @@ def case(make_bars: Maker) -> dict[str, Any]:
     for forecaster in (ours, yardstick):
         rows = [
             [
-                forecaster.forecast(
-                    [Context(f"S{s}", times[e - CONTEXT + 1 : e + 1], past[d, s], times[e + 1 : e + 1 + H])], H, S, 3
+                forecaster.sample_paths(
+                    [Context(f"S{s}", times[e - CONTEXT + 1 : e + 1], past[d, s], times[e + 1 : e + 1 + H])],
+                    asking(H, S, 3),
                 )[0]
                 for s in range(SYMBOLS)
             ]

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tests.evaluation.forecasters import asking
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
-from kronos.evaluation.protocol import CLOSE, Context, FloatArray
 from kronos.evaluation.rolling import (
     LeakWarning,
     cross_validate,
@@ -24,6 +24,8 @@ from kronos.evaluation.rolling import (
 )
 from kronos.evaluation.store import ResultStore
 from kronos.evaluation.windows import Refusals, Window
+from kronos.protocol import CLOSE, Context, FloatArray
+from kronos.spec import ForecastSpec
 
 Maker = Callable[..., pd.DataFrame]
 
@@ -39,13 +41,13 @@ class Counting(RandomWalkResampled):
         self.seen: list[Context] = []
         self.batches = 0
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """The resampled walk, watched."""
         if self.limit is not None and self.batches >= self.limit:
             raise KeyboardInterrupt
         self.batches += 1
         self.seen += contexts
-        return super().forecast(contexts, horizon, num_samples, seed)
+        return super().sample_paths(contexts, spec)
 
 
 def market(make_bars: Maker, symbols: int = 3, length: int = 400) -> pd.DataFrame:
@@ -88,7 +90,8 @@ def test_changing_the_future_does_not_change_a_forecast(make_bars: Maker) -> Non
     forecaster = RandomWalkResampled()
     assert not np.array_equal(one.truth, two.truth)
     assert np.array_equal(
-        forecaster.forecast([one.context], 6, 5, 0)[0], forecaster.forecast([two.context], 6, 5, 0)[0]
+        forecaster.sample_paths([one.context], asking(6, 5, 0))[0],
+        forecaster.sample_paths([two.context], asking(6, 5, 0))[0],
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from tests.evaluation.forecasters import asking
 
 from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
 from kronos.evaluation.scoring import score_window
@@ -18,7 +19,7 @@ Maker = Callable[..., pd.DataFrame]
 
 def test_scores_recomputed_independently(window: Window) -> None:
     """Numpy only, from the definitions, to 1e-9."""
-    paths = RandomWalkResampled().forecast([window.context], 12, 25, 3)[0]
+    paths = RandomWalkResampled().sample_paths([window.context], asking(12, 25, 3))[0]
     score = score_window(window, paths)
     closes = window.context.values[:, 3]
     returns = np.log(closes[1:] / closes[:-1])
@@ -65,7 +66,7 @@ def test_one_who_guesses_scores_like_the_baseline(make_bars: Maker) -> None:
     contexts = [w.context for w in windows]
     scores = []
     for seed in (0, 1):
-        paths = RandomWalkResampled().forecast(contexts, 12, 50, seed)
+        paths = RandomWalkResampled().sample_paths(contexts, asking(12, 50, seed))
         scores.append([score_window(w, p).steps["crps"].mean() for w, p in zip(windows, paths, strict=True)])
     labels = np.array([f"{w.context.symbol}" for w in windows])
     ratio = cluster_bootstrap(labels, np.column_stack(scores), ratio_of_means)
@@ -74,7 +75,7 @@ def test_one_who_guesses_scores_like_the_baseline(make_bars: Maker) -> None:
 
 
 def test_single_path_has_scores_but_no_interval(window: Window) -> None:
-    paths = make_baselines("last-close")[0].forecast([window.context], 12, 50, 0)[0]
+    paths = make_baselines("last-close")[0].sample_paths([window.context], asking(12, 50, 0))[0]
     score = score_window(window, paths)
     assert np.allclose(score.steps["crps"], score.steps["absolute_error"])
     assert np.isnan(score.steps["covered_90"]).all()

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.protocol import CLOSE, Context, check_paths
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
+from kronos.protocol import CLOSE, Context, check_paths
 
 Maker = Callable[..., pd.DataFrame]
 HOUR = np.timedelta64(1, "h")

@@ -7,12 +7,12 @@ from typing import Any, Final
 import pandas as pd
 
 from kronos.errors import DataError
+from kronos.protocol import FEATURES
 
-PRICES: Final = ("open", "high", "low", "close")
+__all__ = ["COLUMNS", "FEATURES", "PRICES", "TIME_FEATURES", "to_table"]
+
+PRICES: Final = FEATURES[:4]
 """The four prices of a bar, in feature order."""
-
-FEATURES: Final = ("open", "high", "low", "close", "volume", "amount")
-"""The six features of a bar, in the order that the model knows (model specification, section 1)."""
 
 TIME_FEATURES: Final = ("minute", "hour", "weekday", "day", "month")
 """The five time features, in the order that the model knows; Monday is weekday 0."""

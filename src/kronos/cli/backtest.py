@@ -73,7 +73,7 @@ def backtest(
 def check(settings: ResearchConfig, provider: Provider) -> None:
     """Tell what is wrong with set, dates or benchmark before hours of sampling, not after."""
     from kronos.backtest.simulate import benchmark_returns, tradable_sessions
-    from kronos.cli.signals import scored_sessions
+    from kronos.workflows.signals import scored_sessions
 
     spans = provider.members(settings.instrument)
     sessions = tradable_sessions(provider, scored_sessions(settings, provider))
@@ -85,8 +85,8 @@ def load_panel(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The given panel, or the research file's own, with what has to be said about it."""
     from kronos.backtest.signals import read_panel
-    from kronos.cli.signals import make_panel, overlap_note
     from kronos.errors import ConfigError
+    from kronos.workflows.signals import make_panel, overlap_note
 
     if given is not None:
         if compute.asked:

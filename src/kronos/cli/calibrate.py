@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from kronos.cli.forecasters import PredictorForecaster
     from kronos.evaluation.calibrate import Judgement, WidthCurve
     from kronos.evaluation.windows import Series, Window
+    from kronos.workflows.forecasters import Configured
 
 REPORT = "calibration.json"
 FEWEST = 20  # windows, to fit on as to judge on
@@ -47,11 +47,11 @@ def calibrate(
     Writes a copy of the checkpoint whose forecasts use them from then on. What the checkpoint had of this kind is
     replaced, not added to.
     """
-    from kronos.cli.forecasters import load_forecaster
-    from kronos.cli.markets import find_bars, load_markets, read_date
     from kronos.errors import ConfigError
     from kronos.evaluation.calibrate import sample_closes
     from kronos.evaluation.rolling import warn_of_leaks
+    from kronos.workflows.forecasters import load_forecaster
+    from kronos.workflows.markets import find_bars, load_markets, read_date
 
     if (out / "model").exists():
         raise ConfigError(f"{out} holds a checkpoint already; name another --out")
@@ -156,7 +156,7 @@ def draw(
     return early, late
 
 
-def leaks(warn: Callable[..., list[str]], forecaster: PredictorForecaster, windows: list[Window]) -> list[str]:
+def leaks(warn: Callable[..., list[str]], forecaster: Configured, windows: list[Window]) -> list[str]:
     """What there is to say about bars that the checkpoint may remember."""
     import warnings
 
@@ -167,7 +167,7 @@ def leaks(warn: Callable[..., list[str]], forecaster: PredictorForecaster, windo
 
 
 def fit(
-    bare: PredictorForecaster, windows: list[Window], grid: list[float], samples: int, seed: int, told: Rounds
+    bare: Configured, windows: list[Window], grid: list[float], samples: int, seed: int, told: Rounds
 ) -> tuple[float, WidthCurve]:
     """The temperature of lowest CRPS, then the width of the paths at that temperature."""
     from kronos.evaluation.calibrate import fit_temperature, fit_width, sample_closes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kronos.cli.verdict import START
+from kronos.workflows.verdict import START
 
 _CARD = """---
 tags: [time-series, finance, candlesticks, kronos]

@@ -26,7 +26,7 @@ from kronos.cli.common import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from kronos.evaluation.protocol import Forecaster
+    from kronos.protocol import Forecaster
 
 UNSEEN = "training"  # instead of a date: the end of the models' training
 
@@ -44,11 +44,11 @@ def make_forecasters(
     Args:
         device, away: what models compute on here, and on the workers of an engine.
     """
-    from kronos.cli.forecasters import PredictorForecaster, load_any
     from kronos.errors import ConfigError
     from kronos.evaluation.baselines import make_baselines
     from kronos.evaluation.run import YARDSTICK
     from kronos.evaluation.tasks import TASKS
+    from kronos.workflows.forecasters import Configured, load_any
 
     names = [name.strip() for name in baselines.split(",") if name.strip()]
     wanted = "all" if "all" in names else list(dict.fromkeys([*(n for n in names if n != "none"), YARDSTICK]))
@@ -62,7 +62,7 @@ def make_forecasters(
 
     def of_task(task: str) -> Sequence[Forecaster]:
         temperature, top_p = TASKS[task].temperature, TASKS[task].top_p
-        ours = [one.asked(temperature, 0, top_p) if isinstance(one, PredictorForecaster) else one for one in loaded]
+        ours = [one.asked(temperature, 0, top_p) if isinstance(one, Configured) else one for one in loaded]
         return [*ours, *common]
 
     return of_task
@@ -148,11 +148,11 @@ def evaluate(
     from dataclasses import replace
 
     from kronos.cli.investment import trader
-    from kronos.cli.markets import find_bars, load_markets, read_date
     from kronos.evaluation.report import clean, write_report
     from kronos.evaluation.run import Plan
     from kronos.evaluation.run import evaluate as run
     from kronos.evaluation.tasks import check_tasks
+    from kronos.workflows.markets import find_bars, load_markets, read_date
 
     chosen = check_tasks([task.strip() for task in tasks.split(",") if task.strip()])
     trade = trader() if "investment" in chosen else None

@@ -53,12 +53,12 @@ def finetune(
 
     The last 15 % of the bars are kept for the verdict: the run never reads them, not even to stop early.
     """
-    from kronos.cli.verdict import ForecastJudge, choose, draw_windows, judge
     from kronos.errors import ConfigError
     from kronos.training.config import read_settings
     from kronos.training.engine import is_main, leave, main_first, restarted
     from kronos.training.finetune import fine_tune, lay_out
     from kronos.training.published import merge
+    from kronos.workflows.verdict import ForecastJudge, choose, draw_windows, judge
 
     require_judge()
     if skip_tokenizer and skip_model:
@@ -121,10 +121,10 @@ def finish(
 ) -> dict[str, Any]:
     """Put the chosen weights in place, draw the losses, write report and model card; returns the report."""
     from kronos.cli.card import model_card
-    from kronos.cli.verdict import START
     from kronos.training.chart import save_loss_chart
     from kronos.training.finetune import set_aside, take_over
     from kronos.training.state import replace_text
+    from kronos.workflows.verdict import START
 
     out = layout.config.out
     charts = save_loss_chart(out)
@@ -144,8 +144,8 @@ def finish(
 
 def tell_verdict(document: dict[str, Any], out: Path) -> None:
     """What became of it: the verdict, which weights are kept, and where things are."""
-    from kronos.cli.verdict import START
     from kronos.training.finetune import ASIDE
+    from kronos.workflows.verdict import START
 
     for line in document["verdict"]["notes"]:
         note(f"Note: {line}.")

@@ -124,7 +124,7 @@ def signals(
 ) -> None:
     """Sample the signals of a research file; a run that was stopped goes on where it stopped."""
     from kronos.backtest.provider import Provider
-    from kronos.cli.signals import make_panel, overlap_note, signal_folder
+    from kronos.workflows.signals import make_panel, overlap_note, signal_folder
 
     settings = read_research(config, overrides)
     panel, cutoff = make_panel(settings, Provider(settings.provider), Compute(engine, address, workers, gpus, device))

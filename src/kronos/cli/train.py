@@ -33,10 +33,10 @@ def model(config: Config, overrides: Overrides = None, resume: Resume = False) -
 
 def run_stage(stage: str, config: Path, overrides: list[str] | None, resume: bool) -> None:
     """Train one stage: a bar for the steps, a line for each validation, and where the weights are."""
-    from kronos.cli.verdict import judge_of_run
     from kronos.training.config import RunConfig
     from kronos.training.engine import effective_batch, is_main, leave
     from kronos.training.run import train
+    from kronos.workflows.verdict import judge_of_run
 
     run = RunConfig.from_yaml(config, overrides or [])
     steps = run.optim_of(stage).steps

@@ -15,7 +15,8 @@ from scipy import stats
 
 from kronos.errors import ConfigError
 from kronos.evaluation.baselines import BarShapes, build_bars, context_rng
-from kronos.evaluation.protocol import CLOSE, Context, FloatArray, Forecaster
+from kronos.protocol import CLOSE, Context, FloatArray, Forecaster
+from kronos.spec import ForecastSpec
 
 #: Closes of each context (T,), the horizon, the levels -> quantiles of the closes (N, H, Q).
 QuantileModel = Callable[[Sequence[FloatArray], int, Sequence[float]], FloatArray]
@@ -60,8 +61,9 @@ class SampleForecaster:
     def __init__(self, name: str, model: SampleModel) -> None:
         self.name, self._model = name, model
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """Sample paths (num_samples, horizon, 6) for each context."""
+        horizon, num_samples, seed = spec.horizon, spec.num_samples, spec.seed
         out = []
         for context in contexts:
             past = context.values[:, CLOSE].copy()
@@ -98,8 +100,9 @@ class QuantileForecaster:
             raise ConfigError(f"quantile levels {tuple(levels)} must ascend inside (0, 1), at least two of them")
         self.name, self._model, self._levels = name, model, tuple(levels)
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """Sample paths (num_samples, horizon, 6) for each context."""
+        horizon, num_samples, seed = spec.horizon, spec.num_samples, spec.seed
         closes = [context.values[:, CLOSE].copy() for context in contexts]
         found = self._model(closes, horizon, self._levels)
         if len(found) != len(contexts):
@@ -139,8 +142,9 @@ class PointForecaster:
     def __init__(self, name: str, model: PointModel) -> None:
         self.name, self._model = name, model
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """One path (1, horizon, 6) for each context; each bar opens at the close before it and has no shadows."""
+        horizon = spec.horizon
         out = []
         for context in contexts:
             found = self._model(context.values[:, CLOSE].copy(), horizon)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kronos.errors import ConfigError
-from kronos.evaluation.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray
+from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray
+from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
-    from kronos.evaluation.protocol import Forecaster
+    from kronos.protocol import Forecaster
 
 
 def context_rng(seed: int, context: Context) -> np.random.Generator:
@@ -85,9 +86,11 @@ class Baseline:
     name = "baseline"
     parallel = True  # no state between contexts but a counter: processes may share the work
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[FloatArray]:
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """Sample paths (num_samples, horizon, 6) per context; point forecasters give (1, horizon, 6)."""
-        return [self.paths(context, horizon, num_samples, context_rng(seed, context)) for context in contexts]
+        return [
+            self.paths(context, spec.horizon, spec.num_samples, context_rng(spec.seed, context)) for context in contexts
+        ]
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         """The paths of one context."""

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from kronos.errors import ConfigError
 from kronos.evaluation import metrics
-from kronos.evaluation.protocol import CLOSE, Forecaster, forecast_in_batches
 from kronos.evaluation.statistics import Estimate, cluster_bootstrap, first_mean, ratio_of_means
 from kronos.evaluation.windows import Window
+from kronos.protocol import CLOSE, Forecaster, sample_in_batches
+from kronos.spec import ForecastSpec
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -184,9 +185,8 @@ def sample_closes(
     """
     pairs = []
     contexts = [window.context for window in windows]
-    for index, paths in forecast_in_batches(
-        forecaster, contexts, len(windows[0].truth), num_samples, seed, batch_size=16
-    ):
+    spec = ForecastSpec(horizon=len(windows[0].truth), num_samples=num_samples, seed=seed)
+    for index, paths in sample_in_batches(forecaster, contexts, spec, batch_size=16):
         pairs.append(relative_closes(windows[index], paths))
         if progress is not None:
             progress(index + 1)

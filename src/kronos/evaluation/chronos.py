@@ -12,7 +12,7 @@ import numpy as np
 
 from kronos.errors import CheckpointError, MissingExtraError
 from kronos.evaluation.adapters import QuantileForecaster, SampleForecaster
-from kronos.evaluation.protocol import Context, FloatArray, Forecaster
+from kronos.protocol import Context, FloatArray, Forecaster
 
 
 def chronos_forecaster(name: str = "amazon/chronos-bolt-small", device: str = "cpu") -> Forecaster:

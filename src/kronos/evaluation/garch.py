@@ -11,7 +11,7 @@ import numpy as np
 
 from kronos.errors import MissingExtraError
 from kronos.evaluation.baselines import Baseline, EwmaVolatility, filtered_paths
-from kronos.evaluation.protocol import Context, FloatArray
+from kronos.protocol import Context, FloatArray
 
 Order = tuple[int, int]
 

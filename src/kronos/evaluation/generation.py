@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kronos.evaluation.protocol import CLOSE, HIGH, LOW, OPEN, VOLUME, FloatArray
 from kronos.evaluation.windows import Window
+from kronos.protocol import CLOSE, HIGH, LOW, OPEN, VOLUME, FloatArray
 
 MOVE, LOG_VOLUME = 1, 4
 #: Features are cut here before a network sees them, so that one wild bar does not decide.

@@ -15,11 +15,12 @@ import pandas as pd
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.means import dates_interval, dates_test
-from kronos.evaluation.protocol import CLOSE, Forecaster, forecast_in_batches
 from kronos.evaluation.rolling import no_windows_message, rolling_windows
 from kronos.evaluation.statistics import MeanTest, verdict
 from kronos.evaluation.summary import SILENT, Comparison
 from kronos.evaluation.windows import Refusals, Series, Window
+from kronos.protocol import CLOSE, Forecaster, sample_in_batches
+from kronos.spec import ForecastSpec
 
 LOOKBACK, HORIZON, EVERY = 90, 10, 5
 SESSIONS_A_YEAR = 252
@@ -63,7 +64,8 @@ def signals_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: i
     """Mean predicted close over the horizon and the paths against the last close, by (datetime, instrument)."""
     contexts = [window.context for window in windows]
     values = np.empty(len(windows))
-    for place, paths in forecast_in_batches(forecaster, contexts, HORIZON, num_samples, seed):
+    spec = ForecastSpec(horizon=HORIZON, num_samples=num_samples, seed=seed)
+    for place, paths in sample_in_batches(forecaster, contexts, spec):
         values[place] = paths[..., CLOSE].mean() / contexts[place].last_close - 1.0
     sessions = pd.DatetimeIndex([context.local(context.timestamps)[-1].tz_localize(None) for context in contexts])
     names = [context.symbol for context in contexts]

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError
-from kronos.evaluation.protocol import Forecaster, check_paths
 from kronos.evaluation.scoring import score_window
 from kronos.evaluation.store import window_id
 from kronos.evaluation.windows import Window
+from kronos.protocol import Forecaster, check_paths
+from kronos.spec import ForecastSpec
 
 #: Windows that are forecast together, and the most work that an interruption can lose per process.
 BATCH = 32
@@ -45,7 +46,8 @@ def score_batch(forecaster: Forecaster, windows: Sequence[Window], num_samples: 
     contexts = [window.context for window in windows]
     horizon = len(windows[0].truth)
     fell_back = getattr(forecaster, "fallbacks", 0)
-    answer = check_paths(forecaster.forecast(contexts, horizon, num_samples, seed), contexts, horizon, forecaster.name)
+    spec = ForecastSpec(horizon=horizon, num_samples=num_samples, seed=seed)
+    answer = check_paths(forecaster.sample_paths(contexts, spec), contexts, horizon, forecaster.name)
     fell_back = getattr(forecaster, "fallbacks", 0) - fell_back
     tables = []
     nats_of = getattr(forecaster, "nats", None)  # asked only after the forecast is in

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kronos.evaluation.metrics import pit_histogram, sample_quantile
-from kronos.evaluation.protocol import CLOSE
+from kronos.protocol import CLOSE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -11,9 +11,9 @@ import pandas as pd
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.jobs import Engine, Job, batches, identity, score_jobs
-from kronos.evaluation.protocol import Forecaster, TimeArray
 from kronos.evaluation.store import ResultStore, window_id
 from kronos.evaluation.windows import MAX_JUMP, NO_TIME, Refusals, Series, Window, candidate_ends
+from kronos.protocol import Forecaster, TimeArray
 
 Progress = Callable[[int, int], None]
 #: In ``training_cutoffs``: the bars of the weights that a fine-tuning started from.

@@ -20,7 +20,6 @@ from kronos.evaluation.baselines import BASELINE_NAMES
 from kronos.evaluation.generation import STEPS, generation_figures
 from kronos.evaluation.investment import Trade, invest
 from kronos.evaluation.jobs import Engine, identity
-from kronos.evaluation.protocol import FloatArray, Forecaster, forecast_in_batches
 from kronos.evaluation.rolling import (
     LeakWarning,
     Progress,
@@ -33,6 +32,8 @@ from kronos.evaluation.store import ResultStore, window_id
 from kronos.evaluation.summary import SILENT, Comparison, compare, corrected, per_window, task_tables
 from kronos.evaluation.tasks import TASKS, check_tasks, paper_window
 from kronos.evaluation.windows import Refusals, Series, Window
+from kronos.protocol import FloatArray, Forecaster, sample_in_batches
+from kronos.spec import ForecastSpec
 
 Markets = Mapping[str, Mapping[str, Series]]
 ForecastersOf = Callable[[str], Sequence[Forecaster]]
@@ -296,7 +297,8 @@ def _generation(
             figures = store.figures(key)
             if figures is None:
                 contexts = [window.context for window in mine]
-                made = forecast_in_batches(forecaster, contexts, len(mine[0].truth), 1, plan.seed)
+                spec = ForecastSpec(horizon=len(mine[0].truth), num_samples=1, seed=plan.seed)
+                made = sample_in_batches(forecaster, contexts, spec)
                 paths = [path for _, path in made]
                 figures = generation_figures(mine, paths, plan.seed, plan.generation_steps, trtr)
                 store.keep_figures(key, figures)
@@ -329,7 +331,8 @@ def pick_examples(
         ranked = scores[forecaster.name].sort_values(kind="stable")
         for kind, place in (("best", 0), ("median", len(ranked) // 2), ("worst", len(ranked) - 1)):
             window = by_key[ranked.index[place]]
-            paths = forecaster.forecast([window.context], len(window.truth), plan.num_samples, plan.seed)[0]
+            spec = ForecastSpec(horizon=len(window.truth), num_samples=plan.num_samples, seed=plan.seed)
+            paths = forecaster.sample_paths([window.context], spec)[0]
             chosen.append(Example(forecaster.name, kind, float(ranked.iloc[place]), window, np.asarray(paths, float)))
     return chosen
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from kronos.evaluation import metrics
 from kronos.evaluation.baselines import context_rng
-from kronos.evaluation.protocol import CLOSE, OPEN, FloatArray
 from kronos.evaluation.windows import Window
+from kronos.protocol import CLOSE, OPEN, FloatArray
 
 #: Quantile levels of the pinball loss in the long table.
 PINBALL_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)

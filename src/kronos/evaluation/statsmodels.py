@@ -10,7 +10,7 @@ import numpy as np
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.evaluation.adapters import PointForecaster
-from kronos.evaluation.protocol import FloatArray
+from kronos.protocol import FloatArray
 
 #: A series (T,) → an unfitted model, whose ``fit().forecast(horizon)`` gives (horizon,).
 Build = Callable[[FloatArray], Any]

@@ -14,7 +14,7 @@ import pandas as pd
 from kronos.bars.schema import FEATURES
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.metrics import invalid_bars
-from kronos.evaluation.protocol import CLOSE, Context, FloatArray, TimeArray
+from kronos.protocol import CLOSE, Context, FloatArray, TimeArray
 
 #: A longer pause than this ends a series, whatever its bar size: weekends and holidays stay inside.
 LONGEST_PAUSE = np.timedelta64(108, "h")

@@ -9,7 +9,9 @@ The same seed gives the same paths in all of them, alone or in a batch (see :mod
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,8 @@ from kronos.inference.series import (
     tables_of,
 )
 from kronos.model import Kronos, KronosTokenizer
+from kronos.model.checkpoint import stated_cutoffs
+from kronos.protocol import FEATURES, Context, ForecastSpec
 
 
 class KronosPredictor(PublishedCalls):
@@ -168,13 +172,36 @@ class KronosPredictor(PublishedCalls):
             CapacityError: more than this machine can hold.
             Cancelled: ``cancel`` said so.
         """
-        settings = calibrated_settings(self.model.config, temperature, top_k, top_p)
-        plan = Plan.build(self.max_context, settings, horizon, num_samples, seed, context_length, window_stride)
+        spec = ForecastSpec(
+            horizon=horizon,
+            num_samples=num_samples,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            calendar=calendar,
+            context_length=context_length,
+            window_stride=window_stride,
+            stamp=stamp,
+            frequency=frequency,
+        )
+        return self.answer(bars, spec, future=future, progress=progress, cancel=cancel)
+
+    def answer(
+        self,
+        bars: Any,
+        spec: ForecastSpec,
+        *,
+        future: Any = None,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Forecast:
+        """What ``forecast`` does, asked with a spec; every other surface asks this way."""
+        plan = self._plan(spec)
         series = self._series(bars, plan)
         hooks = Hooks.counting(progress, cancel, plan.paths * plan.horizon)
-        return self._forecast(
-            [(series, future_of(series, plan.horizon, calendar, future, stamp, frequency))], plan, hooks
-        )[0]
+        times = future_of(series, plan.horizon, spec.calendar, future, spec.stamp, spec.frequency)
+        return self._forecast([(series, times)], plan, hooks)[0]
 
     def forecast_many(
         self,
@@ -205,16 +232,53 @@ class KronosPredictor(PublishedCalls):
         Yields:
             (symbol, Forecast) in input order. Series are computed in batches that fit in memory.
         """
-        settings = calibrated_settings(self.model.config, temperature, top_k, top_p)
-        plan = Plan.build(self.max_context, settings, horizon, num_samples, seed, context_length, window_stride)
+        spec = ForecastSpec(
+            horizon=horizon,
+            num_samples=num_samples,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            calendar=calendar,
+            context_length=context_length,
+            window_stride=window_stride,
+            stamp=stamp,
+            frequency=frequency,
+        )
+        return self.answer_many(series, spec, future=future, progress=progress, cancel=cancel, on_error=on_error)
+
+    def answer_many(
+        self,
+        series: Any,
+        spec: ForecastSpec,
+        *,
+        future: Mapping[Any, Any] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+        on_error: Callable[[str, KronosError], None] | None = None,
+    ) -> Iterator[tuple[str, Forecast]]:
+        """What ``forecast_many`` does, asked with a spec; every other surface asks this way."""
+        plan = self._plan(spec)
         tables = tables_of(series)
         times = futures_of(tables, future)
         hooks = Hooks.counting(progress, cancel, len(tables) * plan.paths * plan.horizon)
 
         def future_times(name: str, one: Series) -> Future:
-            return future_of(one, plan.horizon, calendar, times.get(name), stamp, frequency)
+            return future_of(one, plan.horizon, spec.calendar, times.get(name), spec.stamp, spec.frequency)
 
         return self._forecast_chunks(tables, plan, future_times, hooks, on_error)
+
+    def _plan(self, spec: ForecastSpec) -> Plan:
+        settings = calibrated_settings(self.model.config, spec.temperature, spec.top_k, spec.top_p)
+        return Plan.build(
+            self.max_context,
+            settings,
+            spec.horizon,
+            spec.num_samples,
+            spec.seed,
+            spec.context_length,
+            spec.window_stride,
+        )
 
     def _forecast_chunks(
         self,
@@ -308,6 +372,48 @@ class KronosPredictor(PublishedCalls):
             max_context=self.max_context,
             clip=self.clip,
         )
+
+    # -- as a Forecaster of kronos.protocol ---------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that a forecast depends on but the spec: weights, configs with calibration, longest context.
+
+        Stored scores of another training of the same name, or of the time before a calibration, must not be reused.
+        """
+        digest = hashlib.blake2b(digest_size=12)
+        for module in (self.model, self.tokenizer):
+            for key, tensor in sorted(module.state_dict().items()):
+                digest.update(key.encode())
+                digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        for config in (self.model.config, self.tokenizer.config):
+            digest.update(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
+        digest.update(str(self.max_context).encode())
+        return digest.hexdigest()
+
+    @property
+    def training_cutoffs(self) -> dict[str, np.datetime64]:
+        """Last dates of the training by group of bars, in UTC, as the checkpoint states them."""
+        times = {group: pd.Timestamp(date) for group, date in stated_cutoffs(vars(self.model.config)).items()}
+        return {group: np.datetime64(time.tz_convert(None) if time.tz else time, "s") for group, time in times.items()}
+
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[npt.NDArray[Any]]:
+        """Sample paths (num_samples, horizon, 6) for each context, at the very times of the bars to come."""
+        tables = {str(number): context.to_table() for number, context in enumerate(contexts)}
+        future = {str(number): context.local(context.future_timestamps) for number, context in enumerate(contexts)}
+        found = self.answer_many(tables, spec, future=future)  # in the order of the contexts
+        return [np.asarray(result.samples, dtype=float) for _, result in found]
+
+    def nats(self, context: Context, truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(H,) negative log-likelihood of the tokens of the true bars, each given the true bars before it."""
+        horizon, most = len(truth), self.max_context - 1
+        length = min(len(context.timestamps), most)
+        if length + horizon > self.max_context:
+            return np.full(horizon, np.nan)
+        later = pd.DataFrame(truth, columns=list(FEATURES))
+        later.insert(0, "timestamp", context.local(context.future_timestamps))
+        bars = pd.concat([context.to_table().iloc[-length:], later], ignore_index=True)
+        return np.asarray(self.score(bars, context_length=length))[-horizon:]
 
     # -- inside -----------------------------------------------------------------------------------------------
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kronos.cli.common import Progress
+from kronos.protocol import Progress
+from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from kronos.evaluation.protocol import Context, Forecaster
     from kronos.evaluation.windows import Series, Window
     from kronos.model import Kronos, KronosTokenizer
+    from kronos.protocol import Context, Forecaster
     from kronos.training.config import RunConfig
     from kronos.training.finetune import Layout
     from kronos.training.run import Forecasts, Judge
@@ -33,8 +34,8 @@ class Paths:
     name: str
     inner: Forecaster
 
-    def forecast(self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int) -> list[Any]:
-        return self.inner.forecast(contexts, horizon, num_samples, seed)
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[Any]:
+        return self.inner.sample_paths(contexts, spec)
 
 
 class ForecastJudge:
@@ -52,17 +53,17 @@ class ForecastJudge:
         self._yardsticks: dict[str, float] = {}
 
     def __call__(self, model: Kronos, tokenizer: KronosTokenizer) -> Forecasts:
-        from kronos.cli.forecasters import PredictorForecaster
         from kronos.evaluation.baselines import make_baselines
         from kronos.evaluation.run import YARDSTICK
         from kronos.evaluation.signals import slope
         from kronos.inference.predictor import KronosPredictor
         from kronos.training.run import Forecasts
+        from kronos.workflows.forecasters import Configured
 
         if not self._yardsticks:
             found = self._rows(make_baselines([YARDSTICK, LAST_CLOSE])).groupby("forecaster")["crps"].mean()
             self._yardsticks = {str(name): float(value) for name, value in found.items()}
-        candidate = PredictorForecaster(KronosPredictor(model, tokenizer, device=self.device), TUNED)
+        candidate = Configured(KronosPredictor(model, tokenizer, device=self.device), TUNED)
         rows = self._rows([Paths(TUNED, candidate)])
         crps = float(rows["crps"].mean())
         return Forecasts(
@@ -210,10 +211,10 @@ def score(
     """Scores of the new weights, of the start and of baselines, one row a forecast; and notes on leaks."""
     import warnings
 
-    from kronos.cli.forecasters import load_forecaster
     from kronos.evaluation.baselines import make_baselines
     from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
     from kronos.evaluation.summary import per_window
+    from kronos.workflows.forecasters import load_forecaster
 
     tuned, start = load_forecaster(str(layout.config.out), device), load_forecaster(layout.start, device)
     tuned.name, start.name = TUNED, START

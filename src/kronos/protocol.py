@@ -1,8 +1,8 @@
-"""What a forecaster is given and what it must return.
+"""Who forecasts, and what about: the words that predictors, baselines, adapters and judges meet in.
 
-The judge and the judged meet only here: a :class:`Context` is a read-only copy that ends at the cutoff, and a
-:class:`Forecaster` answers with sample paths of whole bars. Nothing behind the cutoff is reachable from a context
-but the *times* of the bars to come, which a trading calendar knows beforehand.
+A :class:`Context` is what is known, a read-only copy that ends at its cutoff; a :class:`~kronos.spec.ForecastSpec` is
+what is asked; a :class:`Forecaster` answers with sample paths of whole bars. Nothing behind the cutoff is reachable
+from a context but the *times* of the bars to come, which a trading calendar knows beforehand.
 """
 
 from __future__ import annotations
@@ -10,20 +10,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.schema import FEATURES
 from kronos.errors import ConfigError, DataError
+from kronos.spec import ForecastSpec
+
+__all__ = ["FEATURES", "Context", "ForecastSpec", "Forecaster", "Progress", "check_paths", "sample_in_batches"]
 
 FloatArray = npt.NDArray[np.float64]
 TimeArray = npt.NDArray[np.datetime64]
 
-#: Places of the features in the last axis of every array in this room.
+FEATURES: Final = ("open", "high", "low", "close", "volume", "amount")
+"""The six features of a bar, in the order that the model knows (model specification, section 1)."""
+
 OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(6)
+"""Their places in the last axis of every array of bars."""
+
+
+class Progress(Protocol):
+    """Told how much of the work is done, and in a few words how it goes."""
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +44,7 @@ class Context:
     Args:
         symbol: name of the series.
         timestamps: (T,) datetime64[ns], ascending; the last one is the cutoff.
-        values: (T, 6) float64 in the order of ``kronos.bars.schema.FEATURES``, prices in the quote currency.
+        values: (T, 6) float64 in the order of ``FEATURES``, prices in the quote currency.
         future_timestamps: (H,) datetime64[ns], the times of the bars to forecast.
         zone: of bars whose times have a time zone: the timestamps are UTC then, and this zone's clock is what the
             exchange shows. None: the timestamps are wall time.
@@ -78,6 +89,12 @@ class Context:
         """The price at which every forecast starts."""
         return float(self.values[-1, CLOSE])
 
+    def to_table(self) -> pd.DataFrame:
+        """The context as a bars table, on the exchange's clock."""
+        table = pd.DataFrame(self.values, columns=list(FEATURES))
+        table.insert(0, "timestamp", self.local(self.timestamps))
+        return table
+
     def log_returns(self) -> FloatArray:
         """(T-1,) close-to-close log returns of the context."""
         returns: FloatArray = np.diff(np.log(self.values[:, CLOSE]))
@@ -90,25 +107,23 @@ class Context:
 
 @runtime_checkable
 class Forecaster(Protocol):
-    """Anything that continues bars with sample paths.
+    """Anything that continues bars with sample paths; ``KronosPredictor`` is one.
 
-    ``forecast`` returns one array (num_samples, horizon, 6) per context, in the order of the contexts. The same
-    seed and context must give the same paths whatever the other contexts are. A point forecaster returns
-    num_samples equal paths or a single one.
+    The same seed and context must give the same paths whatever the other contexts are. A point forecaster returns
+    ``spec.num_samples`` equal paths or a single one, and settings of the sampling that mean nothing to a forecaster
+    are passed over.
 
     Optional attributes that the evaluation reads where they exist: ``fingerprint`` (str, distinguishes stored
-    scores), ``training_cutoff`` (datetime64, the last date it was trained on) and ``training_cutoffs`` (the same by
-    market), ``parallel`` (bool, may be copied to other processes), ``recipe`` (a callable that can be copied there
-    instead, and makes the forecaster anew), and ``nats(context, truth) -> (H,)``, the negative log-likelihood of the
-    true bars, called only after the forecast is in.
+    scores), ``training_cutoffs`` (last dates of its training by market), ``parallel`` (bool, may be copied to other
+    processes), ``recipe`` (a callable that can be copied there instead, and makes the forecaster anew), and
+    ``nats(context, truth) -> (H,)``, the negative log-likelihood of the true bars, called only after the forecast is
+    in.
     """
 
     name: str
 
-    def forecast(
-        self, contexts: Sequence[Context], horizon: int, num_samples: int, seed: int
-    ) -> list[npt.NDArray[Any]]:
-        """Sample paths, one array (num_samples, horizon, 6) per context."""
+    def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[npt.NDArray[Any]]:
+        """Sample paths, one array (num_samples, horizon, 6) per context, in their order."""
         ...
 
 
@@ -136,17 +151,12 @@ def check_paths(
     return checked
 
 
-def forecast_in_batches(
-    forecaster: Forecaster,
-    contexts: Sequence[Context],
-    horizon: int,
-    num_samples: int,
-    seed: int,
-    batch_size: int = 64,
+def sample_in_batches(
+    forecaster: Forecaster, contexts: Sequence[Context], spec: ForecastSpec, batch_size: int = 64
 ) -> Iterator[tuple[int, FloatArray]]:
-    """Yield (index, paths) for every context, asking the forecaster for ``batch_size`` contexts at a time."""
+    """Yield (index, checked paths) for every context, asking for ``batch_size`` contexts at a time."""
     for start in range(0, len(contexts), batch_size):
         batch = list(contexts[start : start + batch_size])
-        answer = forecaster.forecast(batch, horizon, num_samples, seed)
-        for offset, paths in enumerate(check_paths(answer, batch, horizon, forecaster.name)):
+        answer = forecaster.sample_paths(batch, spec)
+        for offset, paths in enumerate(check_paths(answer, batch, spec.horizon, forecaster.name)):
             yield start + offset, paths

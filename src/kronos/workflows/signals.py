@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kronos.backtest.config import ResearchConfig
     from kronos.backtest.provider import Provider, Spans
     from kronos.backtest.signals import Dated, SignalPlan
-    from kronos.cli.forecasters import PredictorForecaster
+    from kronos.workflows.forecasters import Configured
 
 FOLDER = "signals"
 
@@ -31,8 +31,8 @@ class PredictorSampler:
         lookback, num_samples, seed: of every forecast.
     """
 
-    def __init__(self, forecaster: PredictorForecaster, lookback: int, num_samples: int, seed: int) -> None:
-        self._predictor = forecaster.predictor
+    def __init__(self, forecaster: Configured, lookback: int, num_samples: int, seed: int) -> None:
+        self._predictor: Any = forecaster.inner
         self._options = {**forecaster.settings, "num_samples": num_samples, "seed": seed, "context_length": lookback}
         self.fingerprint = f"{forecaster.fingerprint}|{num_samples}|{seed}"
 
@@ -51,8 +51,8 @@ def load_sampler(config: ResearchConfig, device: str | None) -> tuple[PredictorS
     Raises:
         ConfigError: the checkpoint is to come out of this very run, and has not yet.
     """
-    from kronos.cli.forecasters import load_forecaster
     from kronos.errors import ConfigError
+    from kronos.workflows.forecasters import load_forecaster
 
     asked = config.signals
     if Path(asked.model).is_relative_to(config.out) and not (Path(asked.model) / "model").is_dir():

@@ -1,0 +1,211 @@
+"""Files: which of a folder hold bars, how one is written whole, what JSON may hold, and digests.
+
+Every room that finds, writes or hashes files does it here, so that a folder means the same bars to each command and a
+stop at any moment leaves the old file or the new one, never half of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from kronos.errors import CapacityError, ConfigError, DataError, KronosError
+
+BARS_ENDINGS: Final = (".csv", ".tsv", ".txt", ".parquet", ".feather", ".arrow")
+"""Endings of files that may hold bars; each also packed as ``.gz``, ``.bz2``, ``.xz`` or ``.zip``."""
+
+LEFTOVERS: Final = ".*.part*"
+"""What :func:`replacing` may leave in a folder when the process is killed."""
+
+_PACKED: Final = ("", ".gz", ".bz2", ".xz", ".zip")
+
+
+# -- finding ----------------------------------------------------------------------------------------------------------
+
+
+def holds_bars(path: Path) -> bool:
+    """Whether a file of this name may hold bars. Hidden files do not."""
+    name = path.name.lower()
+    return not name.startswith(".") and any(name.endswith(e + p) for e in BARS_ENDINGS for p in _PACKED)
+
+
+def bars_files(places: Iterable[str | Path]) -> list[Path]:
+    """The files among ``places`` as they are, and those of bars in the folders among them, sorted folder by folder.
+
+    Folders are searched to any depth; hidden files and folders are passed over.
+
+    Raises:
+        DataError: a folder without any.
+    """
+    found: list[Path] = []
+    for place in map(Path, places):
+        if not place.is_dir():
+            found.append(place)
+            continue
+        inside = sorted(
+            path
+            for path in place.rglob("*")
+            if holds_bars(path)
+            and path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(place).parts)
+        )
+        if not inside:
+            raise DataError(f"{place}: the folder holds no files of bars ({', '.join(BARS_ENDINGS)})")
+        found += inside
+    return found
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(target: str | Path, *, durable: bool = False) -> Iterator[Path]:
+    """A path beside ``target``, with its ending, that takes its place when the block ends well and vanishes otherwise.
+
+    Args:
+        durable: sync file and folder, so that not even a power cut leaves half of it.
+
+    Raises:
+        ConfigError: the folder does not exist, or ``target`` is a folder.
+        CapacityError: it cannot be written, for instance because the disk is full. What was there before stays.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder; name a file in it")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target} cannot be written: there is no folder {target.parent}")
+    part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part{target.suffix}")
+    try:
+        with writing(target):
+            yield part
+            if durable:
+                _sync(part)
+            part.replace(target)
+            if durable and os.name == "posix":  # elsewhere a folder cannot be opened, and need not be
+                _sync(target.parent)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(target: str | Path) -> Iterator[None]:
+    """Turns a failing write into one clear error.
+
+    Raises:
+        CapacityError: what could not be written, and why.
+    """
+    try:
+        yield
+    except KronosError:  # some are OSErrors too, and say already what is wrong
+        raise
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise CapacityError(f"{target} cannot be written ({reason}). What was there before is whole.") from error
+
+
+def write_bytes(target: str | Path, content: bytes, *, durable: bool = False) -> Path:
+    """Write a file whole or not at all; see :func:`replacing`."""
+    with replacing(target, durable=durable) as part:
+        part.write_bytes(content)
+    return Path(target)
+
+
+def write_text(target: str | Path, text: str, *, durable: bool = False) -> Path:
+    """Write a UTF-8 file whole or not at all; see :func:`replacing`."""
+    return write_bytes(target, text.encode("utf-8"), durable=durable)
+
+
+def write_json(
+    target: str | Path, value: Any, *, indent: int | None = 2, sort_keys: bool = False, durable: bool = False
+) -> Path:
+    """Write one JSON document whole or not at all; see :func:`json_text` and :func:`replacing`."""
+    return write_text(target, json_text(value, indent=indent, sort_keys=sort_keys) + "\n", durable=durable)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder."""
+    for path in folder.glob(LEFTOVERS):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def json_text(value: Any, *, indent: int | None = None, sort_keys: bool = False) -> str:
+    """Strict JSON of anything that :func:`to_json` understands."""
+    return json.dumps(to_json(value), ensure_ascii=False, allow_nan=False, indent=indent, sort_keys=sort_keys)
+
+
+def to_json(value: Any) -> Any:
+    """Numpy, pandas, dataclasses, dates and paths as what JSON knows; NaN, infinity and missing times as null."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_json({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if isinstance(value, datetime | date):  # also pandas' Timestamp; its NaT is not equal to itself
+        return value.isoformat() if value == value else None
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays, pandas' Series and Index
+        return to_json(value.tolist()) if type(value).__name__ != "datetime64" else to_json(value.item())
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):  # a table
+        return to_json(value.reset_index().to_dict("records"))
+    return str(value)
+
+
+# -- digests ----------------------------------------------------------------------------------------------------------
+
+
+def digest(*parts: Any, size: int = 16) -> str:
+    """A hash (blake2b, hex) of texts, bytes, arrays and JSON values, in order; borders between parts count.
+
+    Args:
+        size: of the hash in bytes.
+    """
+    state = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        if isinstance(part, str):
+            part = part.encode("utf-8", errors="surrogateescape")
+        elif hasattr(part, "tobytes"):  # an array
+            part = part.tobytes()
+        elif not isinstance(part, bytes | memoryview):
+            part = json_text(part, sort_keys=True).encode()
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.hexdigest()
+
+
+def digest_of_file(path: Path, *, algorithm: str = "blake2b") -> str:
+    """A hash (hex) of a file's bytes; empty where there is no file.
+
+    Args:
+        algorithm: ``blake2b`` (16 bytes) or a name that :mod:`hashlib` knows, such as ``sha256``.
+    """
+    if not path.is_file():
+        return ""
+    make = (lambda: hashlib.blake2b(digest_size=16)) if algorithm == "blake2b" else algorithm
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, make).hexdigest()

@@ -1,0 +1,154 @@
+"""What is asked of a forecast: one frozen, checked description from which every surface derives its options.
+
+A setting is one field here. Its type, default, range and sentence are stated once; the command line, the REST schema,
+the MCP tool, Ray's settings and research files are built from :func:`settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Literal, get_args, get_type_hints
+
+from kronos.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a forecast, as a surface presents it.
+
+    Attributes:
+        name: of the field, and of the argument in Python, REST and MCP.
+        kind: ``int``, ``float`` or ``str``.
+        optional: whether None is allowed, which leaves the choice to the checkpoint or to the bars.
+        default: its value where nothing is said.
+        help: one sentence for people.
+        low, high: the range, both included. None: unbounded.
+        above: a lower bound that is itself excluded.
+        choices: the only values allowed; empty: any.
+        flag: of the command line, without the dashes.
+        pattern: a regular expression that text must match.
+    """
+
+    name: str
+    kind: type
+    optional: bool
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
+    flag: str = ""
+    pattern: str | None = None
+
+    def check(self, value: Any) -> Any:
+        """The value as its plain Python type.
+
+        Raises:
+            ConfigError: another type, or out of range.
+        """
+        if value is None and self.optional:
+            return None
+        if self.kind is str:
+            if not isinstance(value, str) or (self.choices and value not in self.choices):
+                raise self._refusal(value)
+            return value
+        number = Integral if self.kind is int else Real
+        if isinstance(value, bool) or not isinstance(value, number):
+            raise self._refusal(value)
+        plain = self.kind(value)
+        inside = (self.low is None or plain >= self.low) and (self.high is None or plain <= self.high)
+        if not inside or (self.above is not None and not plain > self.above):
+            raise self._refusal(value)
+        return plain
+
+    def _refusal(self, value: object) -> ConfigError:
+        return ConfigError(f"{self.name} is {value!r}; it must be {self.range}")
+
+    @property
+    def range(self) -> str:
+        """What is allowed, in words: 'a whole number from 1 to 100,000'."""
+        if self.kind is str:
+            return "one of " + ", ".join(self.choices) if self.choices else "text"
+        words = "a whole number" if self.kind is int else "a number"
+        if self.above is not None:
+            words += f" above {self.above:,g}"
+        elif self.low is not None:
+            words += f" from {self.low:,g}" if self.high is not None else f" of at least {self.low:,g}"
+        if self.high is not None:
+            high = f"{self.high:,}" if self.kind is int else f"{self.high:,g}"
+            words += f" and at most {high}" if self.above is not None else f" to {high}"
+        return words
+
+
+def _setting(default: Any, help: str, **limits: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastSpec:
+    """What is asked of a forecast. None leaves a setting to the checkpoint's calibration or to the bars.
+
+    The fields are those of ``KronosPredictor.forecast``; units are bars, paths and prices' own.
+
+    Raises:
+        ConfigError: a setting outside its range; the message says what is allowed.
+    """
+
+    horizon: int = _setting(24, "Bars ahead.", low=1, high=100_000)
+    num_samples: int = _setting(
+        30, "Sample paths: 30 for a look, 100 or more to steady the tails.", low=1, high=1_000_000, flag="samples"
+    )
+    temperature: float | None = _setting(
+        None, "Spread of the sampling; 0 is greedy. Default: the model's own.", low=0, high=100
+    )
+    top_k: int | None = _setting(None, "Sample from the k likeliest tokens; 0 is off.", low=0)
+    top_p: float | None = _setting(None, "Sample from the likeliest tokens of this total chance.", above=0, high=1)
+    seed: int = _setting(0, "The same seed gives the same paths.", low=0, high=2**64 - 1)
+    calendar: str | None = _setting(
+        None,
+        "Exchange by MIC code (XNYS, XSHG), or 24/7. Without it, inferred from the bars.",
+        pattern=r"^[A-Za-z0-9/]{1,16}$",
+    )
+    context_length: int | None = _setting(
+        None, "Last bars to read. Default: as many as the model can.", low=2, flag="context"
+    )
+    window_stride: int | None = _setting(
+        None, "Bars to drop at once when the window is full. Default: an eighth of it.", low=1
+    )
+    stamp: Literal["start", "end"] | None = _setting(None, "Which end of a bar its timestamp names.")
+    frequency: str | None = _setting(None, "Bar size: 1m, 5m, 1h, 1d, 1w …")
+
+    def __post_init__(self) -> None:
+        for setting in settings(type(self)):
+            object.__setattr__(self, setting.name, setting.check(getattr(self, setting.name)))
+
+    def replace(self, **changes: Any) -> ForecastSpec:
+        """A copy with other values, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings by name; plain values."""
+        return dataclasses.asdict(self)
+
+
+def settings(spec: type[ForecastSpec] = ForecastSpec) -> tuple[Setting, ...]:
+    """Every setting of a spec, in the order of its fields."""
+    hints = get_type_hints(spec)
+    found = []
+    for field in dataclasses.fields(spec):
+        kinds = [kind for kind in get_args(hints[field.name]) or (hints[field.name],) if kind is not type(None)]
+        choices = get_args(kinds[0])  # of a Literal
+        found.append(
+            Setting(
+                name=field.name,
+                kind=str if choices else kinds[0],
+                optional=field.default is None,
+                default=field.default,
+                choices=choices,
+                **{"flag": field.name.replace("_", "-"), **field.metadata},
+            )
+        )
+    return tuple(found)
