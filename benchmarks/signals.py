@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from benchmarks import decode
 
-from kronos.backtest.signals import SignalPlan, make_signals, signal_dates
+from kronos.backtesting.signals import SignalPlan, make_signals, signal_dates
 from kronos.bars import sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.bars.transform import get_transform

@@ -26,8 +26,8 @@ from kronos.cli.qlib import Config, Overrides
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kronos.backtest.config import ResearchConfig
-    from kronos.backtest.provider import Provider
+    from kronos.backtesting.config import ResearchConfig
+    from kronos.backtesting.provider import Provider
 
 
 def backtest(
@@ -50,9 +50,9 @@ def backtest(
 
     Signals that are not there yet are sampled first; a run that was stopped goes on.
     """
-    from kronos.backtest.provider import Provider
-    from kronos.backtest.report import write_report
-    from kronos.backtest.run import run_backtest
+    from kronos.backtesting.provider import Provider
+    from kronos.backtesting.report import write_report
+    from kronos.backtesting.run import run_backtest
     from kronos.cli.qlib import read_research
     from kronos.evaluation.report import clean
 
@@ -72,7 +72,7 @@ def backtest(
 
 def check(settings: ResearchConfig, provider: Provider) -> None:
     """Tell what is wrong with set, dates or benchmark before hours of sampling, not after."""
-    from kronos.backtest.simulate import benchmark_returns, tradable_sessions
+    from kronos.backtesting.simulate import benchmark_returns, tradable_sessions
     from kronos.workflows.signals import scored_sessions
 
     spans = provider.members(settings.instrument)
@@ -84,7 +84,7 @@ def load_panel(
     settings: ResearchConfig, provider: Provider, given: Path | None, compute: Compute
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The given panel, or the research file's own, with what has to be said about it."""
-    from kronos.backtest.signals import read_panel
+    from kronos.backtesting.signals import read_panel
     from kronos.errors import ConfigError
     from kronos.workflows.signals import make_panel, overlap_note
 

@@ -25,7 +25,7 @@ from kronos.cli.common import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kronos.backtest.config import ResearchConfig
+    from kronos.backtesting.config import ResearchConfig
 
 app = typer.Typer(help="Qlib: export bars to a provider, prepare a data set from one.", no_args_is_help=True)
 
@@ -63,7 +63,7 @@ def export(
     """Write daily bars as a Qlib provider: calendar, instruments with listing ranges, nine features."""
     from dataclasses import asdict
 
-    from kronos.backtest.export import write_provider
+    from kronos.backtesting.export import write_provider
 
     table = read_many(bars, symbol, on_defect)
     done = write_provider(table, out, sets=read_sets(sets or []), factors=read_factors(factors), adjusted=adjusted)
@@ -123,7 +123,7 @@ def signals(
     gpus: Gpus = None,
 ) -> None:
     """Sample the signals of a research file; a run that was stopped goes on where it stopped."""
-    from kronos.backtest.provider import Provider
+    from kronos.backtesting.provider import Provider
     from kronos.workflows.signals import make_panel, overlap_note, signal_folder
 
     settings = read_research(config, overrides)
@@ -145,7 +145,7 @@ def read_research(config: Path, overrides: list[str] | None) -> ResearchConfig:
     Raises:
         ConfigError: it cannot be read, or a setting does not hold.
     """
-    from kronos.backtest.config import ResearchConfig
+    from kronos.backtesting.config import ResearchConfig
     from kronos.training.config import read_settings
 
     return ResearchConfig.from_dict(read_settings(config, overrides))

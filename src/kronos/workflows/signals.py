@@ -15,9 +15,9 @@ from kronos.cli.common import Compute, progress
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kronos.backtest.config import ResearchConfig
-    from kronos.backtest.provider import Provider, Spans
-    from kronos.backtest.signals import Dated, SignalPlan
+    from kronos.backtesting.config import ResearchConfig
+    from kronos.backtesting.provider import Provider, Spans
+    from kronos.backtesting.signals import Dated, SignalPlan
     from kronos.workflows.forecasters import Configured
 
 FOLDER = "signals"
@@ -74,7 +74,7 @@ def make_panel(config: ResearchConfig, provider: Provider, compute: Compute) -> 
     Raises:
         ConfigError: a number of workers for this process, which divides the work of each date by itself.
     """
-    from kronos.backtest.signals import make_signals
+    from kronos.backtesting.signals import make_signals
     from kronos.errors import ConfigError
 
     engine = compute.away()
@@ -115,8 +115,8 @@ class SignalWork:
     """
 
     def __init__(self, config: ResearchConfig, device: str, fingerprint: str) -> None:
-        from kronos.backtest.provider import Provider
-        from kronos.backtest.signals import CrossSections
+        from kronos.backtesting.provider import Provider
+        from kronos.backtesting.signals import CrossSections
         from kronos.errors import CheckpointError
 
         self.sampler, _ = load_sampler(config, device)
@@ -130,15 +130,15 @@ class SignalWork:
 
     def __call__(self, date: pd.Timestamp) -> Dated:
         """The signals of a date."""
-        from kronos.backtest.signals import signals_of_date
+        from kronos.backtesting.signals import signals_of_date
 
         return date, signals_of_date(self.cross_sections.past(date), self.plan, self.sampler)
 
 
 def load_market(config: ResearchConfig, provider: Provider) -> tuple[pd.DataFrame, Spans, SignalPlan]:
     """What signals are made from: the traded bars, who is a member when, and the plan."""
-    from kronos.backtest.dataset import traded_bars
-    from kronos.backtest.signals import SignalPlan, signal_dates
+    from kronos.backtesting.dataset import traded_bars
+    from kronos.backtesting.signals import SignalPlan, signal_dates
 
     dates = signal_dates(scored_sessions(config, provider), config.signals.every)
     plan = SignalPlan(dates, config.lookback_window, config.predict_window, config.calendar)
@@ -173,7 +173,7 @@ def signal_folder(config: ResearchConfig) -> Path:
 
 def scored_sessions(config: ResearchConfig, provider: Provider) -> pd.DatetimeIndex:
     """The sessions on which signals are made: those of the backtest, or else what the test range scores."""
-    from kronos.backtest.dataset import split_ranges
+    from kronos.backtesting.dataset import split_ranges
 
     if config.backtest_time_range is not None:
         return provider.sessions(*config.backtest_time_range, "backtest_time_range")

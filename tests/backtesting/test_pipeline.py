@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from tests.backtest.conftest import Result
-from tests.backtest.market import market_bars, panel_of, random_table
+from tests.backtesting.conftest import Result
+from tests.backtesting.market import market_bars, panel_of, random_table
 
-from kronos.backtest.provider import Provider
-from kronos.backtest.signals import read_panel
+from kronos.backtesting.provider import Provider
+from kronos.backtesting.signals import read_panel
 from kronos.bars import sample_bars, write_bars
 
 Run = Callable[..., Result]

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.backtest.config import ResearchConfig
-from kronos.backtest.performance import DEFINITIONS, annual_mean, capacity, performance
-from kronos.backtest.simulate import Simulation
-from kronos.backtest.study import Study
+from kronos.backtesting.config import ResearchConfig
+from kronos.backtesting.performance import DEFINITIONS, annual_mean, capacity, performance
+from kronos.backtesting.simulate import Simulation
+from kronos.backtesting.study import Study
 from kronos.evaluation.statistics import MeanTest, holm, newey_west, verdict
 
 FORMAT: Final = 1

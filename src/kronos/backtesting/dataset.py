@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from kronos.backtest.config import ResearchConfig
-from kronos.backtest.provider import Provider
+from kronos.backtesting.config import ResearchConfig
+from kronos.backtesting.provider import Provider
 from kronos.bars.write import whole_file, write_parquet
 from kronos.errors import ConfigError, DataError
 

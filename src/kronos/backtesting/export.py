@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.backtest.engine import load_qlib
+from kronos.backtesting.engine import load_qlib
 from kronos.bars.schema import PRICES
 from kronos.errors import ConfigError, DataError
 

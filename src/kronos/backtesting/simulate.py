@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kronos.backtest.config import UNIVERSE, BacktestSettings
-from kronos.backtest.engine import use_provider
-from kronos.backtest.provider import Provider, Spans, member_mask
+from kronos.backtesting.config import UNIVERSE, BacktestSettings
+from kronos.backtesting.engine import use_provider
+from kronos.backtesting.provider import Provider, Spans, member_mask
 from kronos.errors import ConfigError, DataError
 
 

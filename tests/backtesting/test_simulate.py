@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.backtest.market import export_market, next_returns, panel_of, random_table, research
+from tests.backtesting.market import export_market, next_returns, panel_of, random_table, research
 
-from kronos.backtest.config import UNIVERSE, BacktestSettings
-from kronos.backtest.performance import annual_mean, performance
-from kronos.backtest.provider import Provider
-from kronos.backtest.run import run_backtest
-from kronos.backtest.simulate import benchmark_returns, field_table, ranks, simulate, tradable_sessions
+from kronos.backtesting.config import UNIVERSE, BacktestSettings
+from kronos.backtesting.performance import annual_mean, performance
+from kronos.backtesting.provider import Provider
+from kronos.backtesting.run import run_backtest
+from kronos.backtesting.simulate import benchmark_returns, field_table, ranks, simulate, tradable_sessions
 from kronos.errors import ConfigError, DataError
 
 FREE = {"open_cost": 0.0, "close_cost": 0.0, "min_cost": 0.0}

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from kronos.backtest.engine import use_provider
+from kronos.backtesting.engine import use_provider
 from kronos.bars.schema import FEATURES, PRICES
 from kronos.errors import ConfigError, DataError
 

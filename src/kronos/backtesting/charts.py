@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from kronos.backtest.performance import drawdown
-from kronos.backtest.signals import NEUTRAL
-from kronos.backtest.simulate import Simulation
-from kronos.backtest.study import Study
+from kronos.backtesting.performance import drawdown
+from kronos.backtesting.signals import NEUTRAL
+from kronos.backtesting.simulate import Simulation
+from kronos.backtesting.study import Study
 from kronos.evaluation.report_charts import INK, PALETTE, dress
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from kronos.errors import ConfigError
 
 SIGNALS = ("last", "mean", "max", "min", "median", "prob_up", "mean_over_deviation")
-"""What :mod:`kronos.backtest.signals` derives from the paths of a forecast."""
+"""What :mod:`kronos.backtesting.signals` derives from the paths of a forecast."""
 
 UNIVERSE = "universe"
 """The benchmark that holds every member of the instrument set with equal weight."""

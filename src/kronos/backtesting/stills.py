@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from kronos.backtest.charts import OPACITY, growth
-from kronos.backtest.performance import drawdown
-from kronos.backtest.simulate import Simulation
-from kronos.backtest.study import Study
+from kronos.backtesting.charts import OPACITY, growth
+from kronos.backtesting.performance import drawdown
+from kronos.backtesting.simulate import Simulation
+from kronos.backtesting.study import Study
 from kronos.bars.write import whole_file
 from kronos.errors import MissingExtraError
 

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.backtest.config import SIGNALS
-from kronos.backtest.provider import Spans, member_mask
+from kronos.backtesting.config import SIGNALS
+from kronos.backtesting.provider import Spans, member_mask
 from kronos.bars.calendar import future_timestamps
 from kronos.bars.schema import FEATURES
 from kronos.bars.write import whole_file

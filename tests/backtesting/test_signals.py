@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.backtest.market import SUSPENDED, market_bars
+from tests.backtesting.market import SUSPENDED, market_bars
 
-from kronos.backtest.config import SIGNALS
-from kronos.backtest.provider import Provider
-from kronos.backtest.signals import (
+from kronos.backtesting.config import SIGNALS
+from kronos.backtesting.provider import Provider
+from kronos.backtesting.signals import (
     CrossSections,
     Dated,
     SignalPlan,
@@ -178,7 +178,7 @@ def test_signals_of_two_settings_do_not_mix(provider: Provider, out: Path) -> No
 def test_signals_of_two_versions_do_not_mix(provider: Provider, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bars, spans, plan = market_bars(), provider.members("all"), plan_of(provider)
     make_signals(bars, spans, plan, Walks(), out)
-    monkeypatch.setattr("kronos.backtest.signals.version", lambda name: "999")
+    monkeypatch.setattr("kronos.backtesting.signals.version", lambda name: "999")
     with pytest.raises(ConfigError, match=r"differs in version.*kronos backtest --signals"):
         make_signals(bars, spans, plan, Walks(), out)
 

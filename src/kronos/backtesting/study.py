@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from kronos.backtest.simulate import ranks
+from kronos.backtesting.simulate import ranks
 from kronos.evaluation.signals import ic_by_date
 from kronos.evaluation.statistics import MeanTest, automatic_lags, newey_west
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 import pandas as pd
 
 from kronos.backtest import charts
-from kronos.backtest.performance import monthly
-from kronos.backtest.run import BASELINES, Backtest
-from kronos.backtest.stills import save_stills
+from kronos.backtesting.performance import monthly
+from kronos.backtesting.run import BASELINES, Backtest
+from kronos.backtesting.stills import save_stills
 from kronos.bars.write import whole_file
 from kronos.evaluation.report import PAGE, chart_html, clean
 from kronos.evaluation.report_tables import number

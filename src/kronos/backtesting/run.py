@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import pandas as pd
 
-from kronos.backtest.baselines import momentum_signal, random_signal
-from kronos.backtest.config import ResearchConfig
-from kronos.backtest.provider import Provider
-from kronos.backtest.signals import EXPOSURES, NEUTRAL, neutralise
-from kronos.backtest.simulate import Simulation, benchmark_returns, field_table, simulate, tradable_sessions
-from kronos.backtest.study import Study, study
-from kronos.backtest.summary import summarise
+from kronos.backtesting.baselines import momentum_signal, random_signal
+from kronos.backtesting.config import ResearchConfig
+from kronos.backtesting.provider import Provider
+from kronos.backtesting.signals import EXPOSURES, NEUTRAL, neutralise
+from kronos.backtesting.simulate import Simulation, benchmark_returns, field_table, simulate, tradable_sessions
+from kronos.backtesting.study import Study, study
+from kronos.backtesting.summary import summarise
 from kronos.errors import ConfigError
 
 RANDOM, MOMENTUM = "random", "momentum"

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.backtest.simulate import Simulation
+from kronos.backtesting.simulate import Simulation
 from kronos.evaluation.statistics import Estimate, block_bootstrap, cluster_bootstrap
 
 FloatArray = npt.NDArray[np.float64]
