@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
     from kronos.inference.predictor import KronosPredictor
     from kronos.model import Kronos, KronosTokenizer
+    from kronos.workflows.backtest import backtest
 
     __version__: str
 
@@ -45,6 +46,7 @@ __all__ = [
     "KronosPredictor",
     "KronosTokenizer",
     "MissingExtraError",
+    "backtest",
     "future_timestamps",
     "read_bars",
 ]
@@ -54,6 +56,7 @@ _HOMES = {
     "Kronos": "kronos.model",
     "KronosPredictor": "kronos.inference.predictor",
     "KronosTokenizer": "kronos.model",
+    "backtest": "kronos.workflows.backtest",
     "future_timestamps": "kronos.bars",
     "read_bars": "kronos.bars",
 }

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from tests.backtesting.market import panel_of
 
-from kronos.backtesting.baselines import momentum_signal, random_signal
 from kronos.backtesting.performance import capacity, drawdown, monthly
+from kronos.backtesting.signals import momentum_signal, random_signal
 from kronos.backtesting.study import forward_returns, group_returns, overlap_lags, study
 from kronos.backtesting.summary import in_words
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from kronos.errors import ConfigError
+from kronos.spec import ForecastSpec, settings
 
 SIGNALS = ("last", "mean", "max", "min", "median", "prob_up", "mean_over_deviation")
 """What :mod:`kronos.backtesting.signals` derives from the paths of a forecast."""
@@ -46,16 +56,26 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SignalSettings(_Section):
-    """How paths are sampled for the signals."""
+def _sampling() -> dict[str, Any]:
+    """The settings of a forecast, but for those that a research file says elsewhere or that daily bars decide."""
+    elsewhere = {"horizon", "context_length", "calendar", "stamp", "frequency"}
+    published = {"num_samples": 5}
+    fields: dict[str, Any] = {}
+    for setting in settings():
+        if setting.name not in elsewhere:
+            kind = Annotated[setting.kind | None if setting.optional else setting.kind, AfterValidator(setting.check)]
+            fields[setting.name] = (kind, Field(published.get(setting.name, setting.default), description=setting.help))
+    return fields
+
+
+SAMPLING: Final = _sampling()
+
+
+class SignalSettings(create_model("Sampling", __base__=_Section, **SAMPLING)):  # type: ignore[misc]
+    """How paths are sampled for the signals: which model, when, and the settings of :class:`ForecastSpec`."""
 
     model: str = "kronos-nano"  # a name, a folder or a hub id
     every: int = Field(1, ge=1)  # sessions from one signal date to the next
-    num_samples: int = Field(5, ge=1)  # paths of each symbol and date
-    temperature: float | None = None  # None: the checkpoint's own
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int = Field(0, ge=0)
 
 
 class BacktestSettings(_Section):
@@ -117,6 +137,14 @@ class ResearchConfig(_Section):
     def embargo_sessions(self) -> int:
         return self.predict_window if self.embargo is None else self.embargo
 
+    @property
+    def forecast_spec(self) -> ForecastSpec:
+        """What is asked of the model on each signal date."""
+        sampling = {name: getattr(self.signals, name) for name in SAMPLING}
+        return ForecastSpec(
+            horizon=self.predict_window, context_length=self.lookback_window, calendar=self.calendar, **sampling
+        )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ResearchConfig:
         """Checks a mapping; published names are understood.
@@ -138,14 +166,12 @@ def translate(values: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: both names of one setting.
     """
     out = {name: value for name, value in values.items() if name not in ALIASES}
-    for name, ours in ALIASES.items():
-        if name not in values:
-            continue
-        section, _, last = ours.rpartition(".")
-        inner = dict(out.get(section) or {}) if section else out
-        if last in inner:
-            raise ConfigError(f"both {name} and {ours} are given, which is the same setting; keep one")
-        inner[last] = values[name]
+    for name in (name for name in ALIASES if name in values):
+        *section, last = ALIASES[name].split(".")
+        inner = out
         if section:
-            out[section] = inner
+            inner = out[section[0]] = dict(out.get(section[0]) or {})
+        if last in inner:
+            raise ConfigError(f"both {name} and {ALIASES[name]} are given, which is the same setting; keep one")
+        inner[last] = values[name]
     return out

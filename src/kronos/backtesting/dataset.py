@@ -7,22 +7,21 @@ or nearer to it than the embargo, the earlier range ends sooner.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from kronos.backtesting.config import ResearchConfig
-from kronos.backtesting.provider import Provider
-from kronos.bars.write import whole_file, write_parquet
-from kronos.errors import ConfigError, DataError
+from kronos.backtesting.provider import Provider, Spans
+from kronos.bars.write import write_bars
+from kronos.errors import ConfigError, DataError, MissingExtraError
+from kronos.files import write_json, write_text
 
 SPLITS: Final = ("train", "val", "test")
 RECORD: Final = "splits.json"
+RUN_FILE: Final = "finetune.yaml"
 _FEWEST_TARGETS: Final = 7  # that training takes behind a context
 
 
@@ -33,7 +32,7 @@ class Split:
     Attributes:
         start: first session that is read.
         scored_from, end: first and last session that is scored.
-        purged: sessions by which it ends sooner than it was asked to.
+        purged: sessions by which it ends sooner than its range says.
     """
 
     name: str
@@ -48,7 +47,7 @@ class Prepared:
     """The files of a data set.
 
     Attributes:
-        folder: holds ``train.parquet``, ``val.parquet``, ``test.parquet`` and ``splits.json``.
+        folder: holds ``train.parquet``, ``val.parquet``, ``test.parquet``, ``splits.json`` and ``finetune.yaml``.
         splits: what each of them holds.
         bars, symbols: by split.
         untraded: bars left out because nothing was traded.
@@ -61,6 +60,60 @@ class Prepared:
     symbols: dict[str, int]
     untraded: int
     later_share: float
+
+    @property
+    def run_file(self) -> Path:
+        """The run file for ``kronos train``."""
+        return self.folder / RUN_FILE
+
+    def to_dict(self, config: ResearchConfig) -> dict[str, Any]:
+        """What was written, in plain types, as in ``splits.json``."""
+        days = ("start", "scored_from", "end")
+        return {
+            "provider": str(config.provider),
+            "instrument": config.instrument if isinstance(config.instrument, str) else list(config.instrument),
+            "lookback_window": config.lookback_window,
+            "predict_window": config.predict_window,
+            "embargo": config.embargo_sessions,
+            "splits": [asdict(one) | {day: f"{getattr(one, day):%Y-%m-%d}" for day in days} for one in self.splits],
+            "bars": self.bars,
+            "symbols": self.symbols,
+            "untraded_bars_left_out": self.untraded,
+        }
+
+
+def prepare(config: ResearchConfig) -> Prepared:
+    """Writes the data set of a research file, and a run file that fine-tunes on it.
+
+    Raises:
+        DataError: no provider, or defective bars.
+        ConfigError: no such instrument set, dates outside the calendar, ranges that do not hold.
+    """
+    provider = Provider(config.provider)
+    for name in SPLITS:
+        first, last = getattr(config, f"{name}_time_range")
+        provider.sessions(first, last, f"{name}_time_range")
+    splits = split_ranges(config, provider.calendar())
+    bars = provider.bars(config.instrument, splits[0].start, splits[-1].end, on_defect=config.on_defect)
+    traded, spans = traded_bars(bars), provider.members(config.instrument)
+    parts = {split.name: _rows(traded, spans, split, config.lookback_window) for split in splits}
+    if empty := [name for name, part in parts.items() if part.empty]:
+        raise DataError(f"no symbol of '{config.instrument}' has {config.lookback_window} bars and more in {empty[0]}")
+    config.out.mkdir(parents=True, exist_ok=True)
+    for name, part in parts.items():
+        write_bars(part, config.out / f"{name}.parquet")
+    later = int((parts["val"]["timestamp"] >= splits[1].scored_from).sum())
+    prepared = Prepared(
+        folder=config.out,
+        splits=splits,
+        bars={name: len(part) for name, part in parts.items()},
+        symbols={name: int(part["symbol"].nunique()) for name, part in parts.items()},
+        untraded=len(bars) - len(traded),
+        later_share=later / (len(parts["train"]) + len(parts["val"])),
+    )
+    write_json(config.out / RECORD, prepared.to_dict(config), indent=1)
+    write_text(prepared.run_file, _yaml(run_settings(prepared, config)))
+    return prepared
 
 
 def split_ranges(config: ResearchConfig, calendar: pd.DatetimeIndex) -> tuple[Split, ...]:
@@ -95,60 +148,6 @@ def traded_bars(bars: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
-def prepare(config: ResearchConfig) -> Prepared:
-    """Writes the data set of a run.
-
-    Raises:
-        DataError: no provider, or defective bars.
-        ConfigError: no such instrument set, dates outside the calendar, ranges that do not hold.
-    """
-    provider = Provider(config.provider)
-    calendar = provider.calendar()
-    for name in SPLITS:
-        first, last = getattr(config, f"{name}_time_range")
-        provider.sessions(first, last, f"{name}_time_range")
-    splits = split_ranges(config, calendar)
-    bars = provider.bars(config.instrument, splits[0].start, splits[-1].end, on_defect=config.on_defect)
-    traded = traded_bars(bars)
-    members = membership(provider, config.instrument, traded)
-    parts = {split.name: _rows(traded, members, split, config.lookback_window) for split in splits}
-    if empty := [name for name, part in parts.items() if part.empty]:
-        raise DataError(f"no symbol of '{config.instrument}' has {config.lookback_window} bars and more in {empty[0]}")
-    config.out.mkdir(parents=True, exist_ok=True)
-    for name, part in parts.items():
-        with whole_file(config.out / f"{name}.parquet") as draft:
-            write_parquet(part, draft)
-    later = int((parts["val"]["timestamp"] >= splits[1].scored_from).sum())
-    prepared = Prepared(
-        folder=config.out,
-        splits=splits,
-        bars={name: len(part) for name, part in parts.items()},
-        symbols={name: int(part["symbol"].nunique()) for name, part in parts.items()},
-        untraded=len(bars) - len(traded),
-        later_share=later / (len(parts["train"]) + len(parts["val"])),
-    )
-    with whole_file(config.out / RECORD) as draft:
-        draft.write_text(json.dumps(describe(prepared, config), indent=1) + "\n", encoding="utf-8")
-    return prepared
-
-
-def describe(prepared: Prepared, config: ResearchConfig) -> dict[str, Any]:
-    """What was written, in plain types."""
-    splits = [{**asdict(s), **{k: f"{getattr(s, k):%Y-%m-%d}" for k in ("start", "scored_from", "end")}}
-              for s in prepared.splits]  # fmt: skip
-    return {
-        "provider": str(config.provider),
-        "instrument": config.instrument if isinstance(config.instrument, str) else list(config.instrument),
-        "lookback_window": config.lookback_window,
-        "predict_window": config.predict_window,
-        "embargo": config.embargo_sessions,
-        "splits": splits,
-        "bars": prepared.bars,
-        "symbols": prepared.symbols,
-        "untraded_bars_left_out": prepared.untraded,
-    }
-
-
 def run_settings(prepared: Prepared, config: ResearchConfig) -> dict[str, Any]:
     """A run file for ``kronos train``: both stages on this data set, validated by what val scores and nothing else."""
     given = dict(config.training)
@@ -166,25 +165,23 @@ def run_settings(prepared: Prepared, config: ResearchConfig) -> dict[str, Any]:
     return {"out": str(prepared.folder / "finetuned"), **given, "data": data}
 
 
-def membership(provider: Provider, instrument: str | Sequence[str], bars: pd.DataFrame) -> pd.Series:
-    """Whether the symbol of each bar is a member on the bar's day."""
-    spans = provider.members(instrument)
-    out = np.zeros(len(bars), dtype=bool)
-    times = bars["timestamp"].to_numpy()
-    for symbol, rows in bars.groupby("symbol", sort=False).indices.items():
-        for first, last in spans.get(str(symbol), ()):
-            out[rows] |= (times[rows] >= first.to_datetime64()) & (times[rows] <= last.to_datetime64())
-    return pd.Series(out, index=bars.index)
-
-
-def _rows(bars: pd.DataFrame, members: pd.Series, split: Split, lookback: int) -> pd.DataFrame:
+def _rows(bars: pd.DataFrame, spans: Spans, split: Split, lookback: int) -> pd.DataFrame:
     """The bars of a split: symbols that are ever members in what it scores, with enough of them."""
-    times = bars["timestamp"]
-    inside = ((times >= split.start) & (times <= split.end)).to_numpy()
-    part = bars[inside]
-    scored = (part["timestamp"] >= split.scored_from) & members[inside]
-    asked = scored.groupby(part["symbol"]).sum()
-    enough = part["symbol"].value_counts() > lookback
-    kept = asked.index[(asked > 0) & enough.reindex(asked.index)]
+    part = bars[bars["timestamp"].between(split.start, split.end)]
+    counts = part["symbol"].value_counts()
+    scored = part[part["timestamp"] >= split.scored_from]
+    kept = [
+        symbol
+        for symbol, times in scored.groupby("symbol")["timestamp"]
+        if counts[symbol] > lookback and any(times.between(*span).any() for span in spans.get(str(symbol), ()))
+    ]
     chosen: pd.DataFrame = part[part["symbol"].isin(kept)].reset_index(drop=True)
     return chosen
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("pyyaml", "train", "Writing a run file") from error
+    return str(yaml.safe_dump(values, sort_keys=False))

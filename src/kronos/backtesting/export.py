@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.backtesting.engine import load_qlib
+from kronos.backtesting.provider import load_qlib
 from kronos.bars.schema import PRICES
 from kronos.errors import ConfigError, DataError
+from kronos.files import write_text
 
 FIELDS: Final = ("open", "high", "low", "close", "volume", "amount", "vwap", "factor", "change")
 """What is written for each instrument."""
@@ -91,27 +92,29 @@ def write_provider(
                 f"the set '{set_name}' names {len(unknown)} symbols without bars, the first '{unknown[0]}'; "
                 "leave them out or export their bars too"
             )
-    _claim(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is in use; remove it, or name another folder for the provider")
     by_symbol = factor_series(factors)
+    for part in ("features", "instruments", "calendars"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
     spans: dict[str, str] = {}
     suspended = 0
     for symbol, rows in groups.items():
         where = calendar.get_indexer(pd.DatetimeIndex(rows["timestamp"]).normalize())
-        columns = _columns(rows, by_symbol.get(symbol), adjusted)
         start, stop = int(where[0]), int(where[-1]) + 1
         suspended += stop - start - len(rows)
         home = folder / "features" / code_to_fname(names[symbol]).lower()
-        home.mkdir(parents=True, exist_ok=True)
-        for field, values in columns.items():
+        home.mkdir(exist_ok=True)
+        for field, values in _fields(rows, by_symbol.get(symbol), adjusted).items():
             dense = np.full(stop - start + 1, np.nan, dtype="<f4")
             dense[0] = start
             dense[1 + where - start] = values
             dense.tofile(home / f"{field}.day.bin")
         spans[symbol] = f"{names[symbol]}\t{calendar[start]:%Y-%m-%d}\t{calendar[stop - 1]:%Y-%m-%d}\n"
     for set_name, symbols in chosen.items():
-        _write(folder / "instruments" / f"{set_name}.txt", "".join(spans[symbol] for symbol in symbols))
+        write_text(folder / "instruments" / f"{set_name}.txt", "".join(spans[symbol] for symbol in symbols))
     # the calendar comes last: without it a folder is no provider, so a half-written one is not taken for one
-    _write(folder / "calendars" / "day.txt", "".join(f"{day:%Y-%m-%d}\n" for day in calendar))
+    write_text(folder / "calendars" / "day.txt", "".join(f"{day:%Y-%m-%d}\n" for day in calendar))
     return Exported(
         folder=folder,
         instruments=len(groups),
@@ -179,13 +182,7 @@ def _days(bars: pd.DataFrame) -> pd.DatetimeIndex:
     return days
 
 
-def _claim(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is in use; remove it, or name another folder for the provider")
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _columns(rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool) -> dict[str, npt.NDArray[np.float64]]:
+def _fields(rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool) -> dict[str, npt.NDArray[np.float64]]:
     """The nine fields of one symbol, one value a bar."""
     count = len(rows)
     values = {name: rows[name].to_numpy(dtype=float) for name in (*PRICES, "volume", "amount")}
@@ -201,8 +198,3 @@ def _columns(rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool) -> d
         values["vwap"] = np.where(values["volume"] > 0, values["amount"] / values["volume"], np.nan)
         values["change"] = np.concatenate([[np.nan], values["close"][1:] / values["close"][:-1] - 1])
     return {**values, "factor": factor}
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

@@ -2,199 +2,175 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
-from kronos.backtest import charts
+from kronos.backtesting.charts import charts_of, figure, save_png
 from kronos.backtesting.performance import monthly
-from kronos.backtesting.run import BASELINES, Backtest
-from kronos.backtesting.stills import save_stills
-from kronos.bars.write import whole_file
-from kronos.evaluation.report import PAGE, chart_html, clean
+from kronos.backtesting.run import Backtest
+from kronos.backtesting.summary import BASELINES
+from kronos.evaluation.report import PAGE, chart_html
 from kronos.evaluation.report_tables import number
+from kronos.files import json_text, replacing, write_json, write_text
 
-_PERCENT: Final = {"annual_return", "annual_return_gross", "excess_annual", "max_drawdown", "turnover", "cost_annual"}
-_STRATEGY_COLUMNS: Final = {
-    "return a year [%]": "annual_return",
-    "before cost [%]": "annual_return_gross",
-    "excess a year [%]": "excess_annual",
-    "information ratio": "information_ratio",
-    "Sharpe": "sharpe",
-    "max drawdown [%]": "max_drawdown",
-    "turnover a day [%]": "turnover",
-    "cost a year [%]": "cost_annual",
-    "names held": "names_held",
+# Column title → (key of the figure, its digits; None: a share, shown as per cent)
+_STRATEGY: Final[dict[str, tuple[str, int | None]]] = {
+    "return a year [%]": ("annual_return", None),
+    "before cost [%]": ("annual_return_gross", None),
+    "excess a year [%]": ("excess_annual", None),
+    "information ratio": ("information_ratio", 2),
+    "Sharpe": ("sharpe", 2),
+    "max drawdown [%]": ("max_drawdown", None),
+    "turnover a day [%]": ("turnover", None),
+    "cost a year [%]": ("cost_annual", None),
+    "names held": ("names_held", 1),
 }
-_SMALL: Final = {"names_held": 1}
 
 
 def write_report(backtest: Backtest, folder: Path) -> list[Path]:
-    """Writes ``summary.json``, ``report.html``, ``daily.parquet`` and the PNG files; each whole or not at all."""
+    """Writes ``report.html``, ``summary.json``, ``daily.parquet`` and the PNG files; each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = charts.styles(list(backtest.simulations), BASELINES)
-    stills = save_stills(backtest.simulations, backtest.studies, backtest.benchmark, lines, folder)
+    charts = charts_of(backtest)
+    stills = [save_png(chart, folder) for chart in charts if chart.name]
     daily = pd.concat({name: one.daily for name, one in backtest.simulations.items()}, names=["signal", "datetime"])
-    with whole_file(folder / "daily.parquet") as draft:
-        daily.to_parquet(draft)
-    text = json.dumps(clean(backtest.summary), indent=1, ensure_ascii=False, allow_nan=False)
-    with whole_file(folder / "summary.json") as draft:
-        draft.write_text(text + "\n", encoding="utf-8")
-    with whole_file(folder / "report.html") as draft:
-        draft.write_text(page(backtest), encoding="utf-8")
+    with replacing(folder / "daily.parquet") as part:
+        daily.to_parquet(part)
+    write_json(folder / "summary.json", backtest.summary, indent=1)
+    write_text(folder / "report.html", page(backtest, [chart_html(figure(chart)) for chart in charts]))
     return [folder / "report.html", folder / "summary.json", folder / "daily.parquet", *stills]
 
 
-def page(backtest: Backtest) -> str:
-    """The whole document; plotly.js is inside, nothing is fetched."""
+def page(backtest: Backtest, charts: list[str]) -> str:
+    """The whole document; plotly.js is inside, nothing is fetched.
+
+    Args:
+        charts: as HTML, in the order of ``charts_of``.
+    """
     from plotly.offline import get_plotlyjs
 
-    summary, simulations, studies = backtest.summary, backtest.simulations, backtest.studies
-    lines = charts.styles(list(simulations), BASELINES)
+    summary = backtest.summary
     span, dates = summary["sessions"], summary["signal_dates"]
+    record = escape(json_text(summary["settings"], indent=1))
     parts = [f"<p class=warn>⚠ {escape(note)}</p>" for note in summary["notes"]]
-    parts.append(
+    parts += [
         f"<p>{span['count']} sessions, {span['first']} … {span['last']}; signals on {dates['count']} dates. "
-        f"Benchmark: {escape(summary['benchmark'])}. Brackets: 95 % bootstrap intervals.</p>"
-    )
-    parts += ["<h2>Verdict</h2>", verdict_table(summary), comparison_table(summary["comparisons"])]
-    parts += ["<h2>Strategies</h2>", strategy_table(summary["strategies"])]
-    parts.append(f"<p><small>{escape(capacity_note(summary))}</small></p>")
-    parts.append(chart_html(charts.wealth_chart(simulations, backtest.benchmark, lines)))
-    parts.append(
-        _grid(
-            charts.excess_chart(simulations, lines),
-            charts.drawdown_chart(simulations, lines),
-            charts.turnover_chart(simulations, lines),
-        )
-    )
-    parts += ["<h2>Months</h2>", month_table(backtest)]
-    parts += ["<h2>Signals, without a strategy</h2>", study_table(summary["studies"])]
-    parts.append(
-        _grid(charts.ic_chart(studies, lines), charts.decay_chart(studies, lines), charts.groups_chart(studies, lines))
-    )
-    parts += ["<h2>What the words mean</h2>", definition_table(summary["definitions"])]
-    record = json.dumps(clean(summary["settings"]), indent=1, ensure_ascii=False)
-    parts.append(f"<h2>Settings</h2><details><summary>all of them</summary><pre>{escape(record)}</pre></details>")
+        f"Benchmark: {escape(summary['benchmark'])}. Brackets: 95 % bootstrap intervals.</p>",
+        "<h2>Verdict</h2>",
+        _words((entry["signal"], entry["words"]) for entry in summary["verdict"]),
+        "<details><summary>All comparisons: a side is taken only where the interval leaves zero out and the p-value "
+        f"after Holm's correction is below .05</summary>{comparison_table(summary)}</details>",
+        "<h2>Strategies</h2>",
+        strategy_table(summary),
+        f"<p><small>{escape(capacity_note(summary))}</small></p>",
+        charts[0],
+        _grid(charts[1:4]),
+        "<h2>Months</h2>",
+        f"<details open><summary>net return by month [%]</summary>{month_table(backtest)}</details>",
+        "<h2>Signals, without a strategy</h2>",
+        study_table(summary),
+        _grid(charts[4:]),
+        "<h2>What the words mean</h2>",
+        _words(summary["definitions"].items()),
+        f"<h2>Settings</h2><details><summary>all of them</summary><pre>{record}</pre></details>",
+    ]
     return PAGE.format(title="Backtest", plotly=get_plotlyjs(), body="\n".join(parts))
 
 
-def verdict_table(summary: dict[str, Any]) -> str:
-    """One line a signal."""
-    rows = "".join(
-        f"<tr><th>{escape(entry['signal'])}</th><td class=text>{escape(entry['words'])}</td></tr>"
-        for entry in summary["verdict"]
-    )
-    return f"<table>{rows}</table>"
-
-
-def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def comparison_table(summary: Mapping[str, Any]) -> str:
     """Every difference of daily net returns with its test."""
-    cells = [
-        f"<td class=text>{escape(row['signal'])}</td><td class=text>{escape(row['other'])}</td>"
-        f"<td>{percent(row['difference_annual'])}</td><td>{number(row['t'], 2)}</td><td>{number(row['p'], 3)}</td>"
-        f"<td>{number(row['adjusted_p'], 3)}</td><td class=text>{escape(row['words'])}</td>"
-        for row in rows
-    ]
-    head = _head("signal", "against", "difference a year [%]", "t", "p", "p (Holm)", "verdict", first="")
-    body = "".join(f"<tr>{cell}</tr>" for cell in cells)
-    return (
-        "<details><summary>All comparisons: a side is taken only where the interval leaves zero out and the p-value "
-        f"after Holm's correction is below .05</summary><div class=scroll><table>{head}{body}</table></div></details>"
-    )
+    rows = []
+    for row in summary["comparisons"]:
+        figures = [percent(row["difference_annual"]), number(row["t"], 2)]
+        figures += [number(row["p"], 3), number(row["adjusted_p"], 3)]
+        names = f"<td class=text>{escape(row['signal'])}</td><td class=text>{escape(row['other'])}</td>"
+        rows.append(f"<tr>{names}{_cells(figures)}<td class=text>{escape(row['words'])}</td></tr>")
+    return _table(["signal", "against", "difference a year [%]", "t", "p", "p (Holm)", "verdict"], rows)
 
 
-def strategy_table(strategies: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row a strategy, signals first and bold."""
-    body = []
+def strategy_table(summary: Mapping[str, Any]) -> str:
+    """A row a strategy, signals first and bold, and the benchmark."""
+    strategies = summary["strategies"]
+    rows = []
     for name, figures in strategies.items():
-        cells = "".join(f"<td>{_figure(key, figures[key])}</td>" for key in _STRATEGY_COLUMNS.values())
-        body.append(f"<tr{'' if name in BASELINES else ' class=model'}><th>{escape(name)}</th>{cells}</tr>")
-    bench = next(iter(strategies.values()))["annual_return_benchmark"]
-    empty = "<td></td>" * (len(_STRATEGY_COLUMNS) - 1)
-    body.append(f"<tr><th>benchmark</th><td>{percent(bench)}</td>{empty}</tr>")
-    return f"<div class=scroll><table>{_head(*_STRATEGY_COLUMNS)}{''.join(body)}</table></div>"
+        shown = _STRATEGY.values()
+        cells = [percent(figures[key]) if digits is None else number(figures[key], digits) for key, digits in shown]
+        rows.append(_row(name, cells, bold=name not in BASELINES))
+    bench = percent(next(iter(strategies.values()))["annual_return_benchmark"])
+    rows.append(_row("benchmark", [bench, *[""] * (len(_STRATEGY) - 1)]))
+    return _table(["", *_STRATEGY], rows)
 
 
-def study_table(studies: Mapping[str, Mapping[str, Any]]) -> str:
+def study_table(summary: Mapping[str, Any]) -> str:
     """IC, rank IC and long-short spread of each signal."""
-    body = []
-    for name, one in studies.items():
+    head = ["", "IC", "t", "rank IC", "t", "p (Holm)", "dates"]
+    head += ["long–short a year [%]", "t", "ladder", "top group new [%]"]
+    rows = []
+    for name, one in summary["studies"].items():
         cells = [number(one["ic"]["mean"], 4), number(one["ic"]["t"], 2)]
         cells += [number(one["rank_ic"]["mean"], 4), number(one["rank_ic"]["t"], 2)]
         cells += [number(one["rank_ic_adjusted_p"], 3), str(one["dates"])]
         cells += [percent(one["spread"]["annual"]), number(one["spread"]["t"], 2), number(one["monotone"], 2)]
-        cells.append(percent(one["top_group_turnover"]))
-        style = "" if name in BASELINES else " class=model"
-        body.append(f"<tr{style}><th>{escape(name)}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = _head(
-        "IC", "t", "rank IC", "t", "p (Holm)", "dates", "long–short a year [%]", "t", "ladder", "top group new [%]"
-    )
-    return f"<div class=scroll><table>{head}{''.join(body)}</table></div>"
+        rows.append(_row(name, [*cells, percent(one["top_group_turnover"])], bold=name not in BASELINES))
+    return _table(head, rows)
 
 
 def month_table(backtest: Backtest) -> str:
     """Net return of every month, and the benchmark's."""
-    bench = monthly(next(iter(backtest.simulations.values())).daily["bench"])
-    columns = {name: monthly(one.net) for name, one in backtest.simulations.items()} | {backtest.benchmark: bench}
-    table = pd.DataFrame(columns)
-    rows = "".join(
-        f"<tr><th>{month}</th>" + "".join(f"<td>{percent(value)}</td>" for value in row) + "</tr>"
-        for month, row in zip(table.index.astype(str), table.to_numpy(), strict=True)
-    )
-    return f"<details open><summary>net return by month [%]</summary><div class=scroll><table>{_head(*table.columns)}{rows}</table></div></details>"  # noqa: E501
+    months = {name: monthly(one.net) for name, one in backtest.simulations.items()}
+    table = pd.DataFrame(months | {backtest.benchmark: monthly(backtest.benchmark_returns)})
+    rows = [_row(str(month), [percent(value) for value in row]) for month, *row in table.itertuples()]
+    return _table(["", *table.columns], rows)
 
 
-def capacity_note(summary: dict[str, Any]) -> str:
+def capacity_note(summary: Mapping[str, Any]) -> str:
     """How large the account may be, in words."""
-    account, share = summary["settings"]["backtest"]["account"], summary["settings"]["backtest"]["participation"]
-    figures = [
-        (name, one["capacity"]) for name, one in summary["strategies"].items() if one["capacity"]["median"] is not None
-    ]
-    if not figures:
+    settings = summary["settings"]["backtest"]
+    figures = {name: one["capacity"] for name, one in summary["strategies"].items()}
+    if all(one["median"] is None for one in figures.values()):
         return "Capacity: the traded value of the names is not known."
     sizes = "; ".join(
-        f"{name} {amount(entry['median'])} ({amount(entry['least_traded_tenth'])} by the least traded tenth)"
-        for name, entry in figures
-        if name not in BASELINES
+        f"{name} {_money(one['median'])} ({_money(one['least_traded_tenth'])} by the least traded tenth)"
+        for name, one in figures.items()
+        if name not in BASELINES and one["median"] is not None
     )
     return (
-        f"Capacity, the account at which an order is {share:.0%} of the median day's traded value of the names held: "
-        f"{sizes}. This backtest: {amount(account)}."
+        f"Capacity, the account at which an order is {settings['participation']:.0%} of the median day's traded value "
+        f"of the names held: {sizes}. This backtest: {_money(settings['account'])}."
     )
-
-
-def amount(value: float) -> str:
-    """A sum of money in millions or thousands."""
-    return f"{value / 1e6:,.3g} million" if value >= 1e6 else f"{value / 1e3:,.3g} thousand"
-
-
-def definition_table(definitions: Mapping[str, str]) -> str:
-    """Name and meaning of every figure."""
-    rows = "".join(f"<tr><th>{escape(n)}</th><td class=text>{escape(t)}</td></tr>" for n, t in definitions.items())
-    return f"<table>{rows}</table>"
 
 
 def percent(value: Any) -> str:
     """A share as per cent, with its interval where it has one."""
     if isinstance(value, Mapping):
-        scaled = {key: None if entry is None else 100 * entry for key, entry in value.items()}
-        return number(scaled, 1)
+        return number({key: None if entry is None else 100 * entry for key, entry in value.items()}, 1)
     return number(None if value is None else 100 * float(value), 1)
 
 
-def _figure(key: str, value: Any) -> str:
-    return percent(value) if key in _PERCENT else number(value, _SMALL.get(key, 2))
+def _money(value: float) -> str:
+    return f"{value / 1e6:,.3g} million" if value >= 1e6 else f"{value / 1e3:,.3g} thousand"
 
 
-def _head(*names: str, first: str | None = None) -> str:
-    shown = names if first == "" else ("", *names)
-    return "<tr>" + "".join(f"<th>{escape(str(name))}</th>" for name in shown) + "</tr>"
+def _words(entries: Iterable[tuple[str, str]]) -> str:
+    rows = (f"<tr><th>{escape(name)}</th><td class=text>{escape(text)}</td></tr>" for name, text in entries)
+    return f"<table>{''.join(rows)}</table>"
 
 
-def _grid(*figures: Any) -> str:
-    return "<div class=grid>" + "".join(f"<div>{chart_html(figure)}</div>" for figure in figures) + "</div>"
+def _table(head: Iterable[str], rows: Iterable[str]) -> str:
+    titles = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f"<div class=scroll><table><tr>{titles}</tr>{''.join(rows)}</table></div>"
+
+
+def _row(name: str, cells: Iterable[str], *, bold: bool = False) -> str:
+    return f"<tr{' class=model' if bold else ''}><th>{escape(name)}</th>{_cells(cells)}</tr>"
+
+
+def _cells(cells: Iterable[str]) -> str:
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def _grid(charts: Iterable[str]) -> str:
+    return "<div class=grid>" + "".join(f"<div>{chart}</div>" for chart in charts) + "</div>"

@@ -9,14 +9,13 @@ anything back from later bars: what is computed together has the same date.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +24,10 @@ import pandas as pd
 from kronos.backtesting.config import SIGNALS
 from kronos.backtesting.provider import Spans, member_mask
 from kronos.bars.calendar import future_timestamps
-from kronos.bars.schema import FEATURES
-from kronos.bars.write import whole_file
 from kronos.errors import ConfigError, DataError
+from kronos.files import digest, replacing, write_json
+from kronos.protocol import CLOSE, FEATURES, Context, Forecaster, Progress, check_paths
+from kronos.spec import ForecastSpec
 
 FloatArray = npt.NDArray[np.float64]
 EXPOSURES: Final = ("volatility", "market")
@@ -35,47 +35,10 @@ NEUTRAL: Final = "_neutral"
 """Ending of a signal without what exposures explain."""
 
 PANEL: Final = "signals.parquet"
-_PARTS, _SETTINGS = "parts", "settings.json"
 _EXPOSURE_SESSIONS = 60  # trailing returns that volatility and beta are measured on
 
-
-class PathSampler(Protocol):
-    """What makes forecasts: sampled closes of many series, each given its past alone.
-
-    ``fingerprint`` names weights and settings, so that signals of another sampler are not taken for this one's.
-    """
-
-    fingerprint: str
-
-    def closes(
-        self, contexts: Mapping[str, pd.DataFrame], future: pd.DatetimeIndex
-    ) -> Iterable[tuple[str, npt.NDArray[Any]]]:
-        """(symbol, closes (S, H)) of each context, a bars table whose last bar is the signal's date."""
-        ...
-
-
-@dataclass(frozen=True)
-class SignalPlan:
-    """Which signals are made.
-
-    Attributes:
-        dates: the signal dates, sessions in order.
-        lookback: bars of context; one more is handed over, since some models read returns.
-        horizon: sessions ahead.
-        calendar: MIC code, which names the sessions ahead.
-    """
-
-    dates: pd.DatetimeIndex
-    lookback: int
-    horizon: int
-    calendar: str
-
-
-Told = Callable[[int, int, str], None]
-"""Progress: dates done, dates in all, how fast it goes."""
-
 Dated = tuple[pd.Timestamp, pd.DataFrame]
-Elsewhere = Callable[[Sequence[pd.Timestamp]], Iterable[Dated]]
+Remote = Callable[[Sequence[pd.Timestamp]], Iterable[Dated]]
 """Makes the signals of dates as ``signals_of_date`` does, in other processes and in any order."""
 
 
@@ -83,13 +46,14 @@ def path_signals(closes: npt.NDArray[Any], last_close: float) -> dict[str, float
     """The signals of one symbol and date.
 
     Args:
-        closes: (S, H) sampled closes; ``last_close``: that of the signal's date.
+        closes: (S, H) sampled closes.
+        last_close: the close of the signal's date.
 
     Returns:
         With r[s, h] = close / last close - 1 on path s after h sessions: ``last`` the mean of r[:, H], ``median``
         its median, ``prob_up`` the share of paths with r[s, H] > 0, ``mean`` the mean of all r, ``max`` and ``min``
         the mean over paths of each path's extreme, ``mean_over_deviation`` the mean over the standard deviation of
-        the paths' own mean returns (0 where all paths agree).
+        the paths' mean returns (0 where all paths agree).
     """
     returns: FloatArray = np.asarray(closes, dtype=np.float64) / last_close - 1.0
     final, average = returns[:, -1], returns.mean(axis=1)
@@ -105,121 +69,161 @@ def path_signals(closes: npt.NDArray[Any], last_close: float) -> dict[str, float
     }
 
 
+@dataclass(frozen=True)
+class CrossSection:
+    """What is known at the close of a date.
+
+    Attributes:
+        contexts: (timestamps, values) of the last ``context_length + 1`` bars of each member that traded on the date
+            and has so many; one more than is asked for, since some models read returns.
+        closes: (sessions, symbols) of the last sessions up to the date, for the exposures.
+        digest: of every number in it.
+    """
+
+    date: pd.Timestamp
+    contexts: dict[str, tuple[npt.NDArray[np.datetime64], FloatArray]]
+    closes: pd.DataFrame
+    digest: str
+
+
+class CrossSections:
+    """The past of every symbol as of any date.
+
+    Args:
+        bars: bars table of all symbols, long enough before the first date.
+        spans: who is a member when; only members with a bar on the date are in its cross-section.
+        lookback: bars of context.
+    """
+
+    def __init__(self, bars: pd.DataFrame, spans: Spans, dates: pd.DatetimeIndex, lookback: int) -> None:
+        self.length = lookback + 1
+        tables = {str(symbol): table for symbol, table in bars.groupby("symbol", sort=True, observed=True)}
+        self.times = {symbol: table["timestamp"].to_numpy() for symbol, table in tables.items()}
+        self.values = {symbol: table[list(FEATURES)].to_numpy(dtype=float) for symbol, table in tables.items()}
+        self.closes = bars.pivot(index="timestamp", columns="symbol", values="close").sort_index()
+        self.members = member_mask(spans, pd.Index(list(tables)), dates)
+
+    def at(self, date: pd.Timestamp) -> CrossSection:
+        """What is known at the close of a date."""
+        contexts = {}
+        for symbol in self.members.columns[self.members.loc[date].to_numpy()]:
+            stop = int(np.searchsorted(self.times[symbol], date.to_datetime64(), side="right"))
+            start = stop - self.length
+            if start >= 0 and self.times[symbol][stop - 1] == date.to_datetime64():
+                contexts[symbol] = (self.times[symbol][start:stop], self.values[symbol][start:stop])
+        stop = int(self.closes.index.searchsorted(date, side="right"))
+        closes = self.closes.iloc[max(0, stop - _EXPOSURE_SESSIONS - 1) : stop]
+        parts = [part for symbol, context in contexts.items() for part in (symbol, *context)]
+        return CrossSection(date, contexts, closes, digest(*parts, closes.to_numpy(dtype=float), size=12))
+
+
+def signals_of_date(known: CrossSection, spec: ForecastSpec, forecaster: Forecaster) -> pd.DataFrame:
+    """Signals and exposures of one date, index (datetime, instrument); from bars up to the date alone."""
+    rows: dict[str, dict[str, float]] = {}
+    if known.contexts:
+        future = future_timestamps(known.date, spec.horizon, calendar=spec.calendar, frequency="1d").to_numpy()
+        contexts = [Context(symbol, *context, future) for symbol, context in known.contexts.items()]
+        paths = check_paths(forecaster.sample_paths(contexts, spec), contexts, spec.horizon, forecaster.name)
+        for context, sampled in zip(contexts, paths, strict=True):
+            rows[context.symbol] = path_signals(sampled[..., CLOSE], context.last_close)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(SIGNALS), dtype=float)
+    table = table.join(exposures_of(known.closes))
+    names = table.index.astype(str)
+    table.index = pd.MultiIndex.from_product([[known.date], names], names=["datetime", "instrument"])
+    table.attrs["past"] = known.digest
+    return table
+
+
 def make_signals(
     bars: pd.DataFrame,
     spans: Spans,
-    plan: SignalPlan,
-    sampler: PathSampler,
+    dates: pd.DatetimeIndex,
+    spec: ForecastSpec,
+    forecaster: Forecaster,
     folder: Path,
     *,
-    elsewhere: Elsewhere | None = None,
-    progress: Told | None = None,
+    remote: Remote | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The panel of signals, made date by date; a run that was stopped goes on at the first date that is missing.
 
     Args:
-        bars: bars table of all symbols, long enough before the first date.
-        spans: who is a member when; only members with a bar on the date have a signal.
+        bars, spans: see :class:`CrossSections`.
+        dates: the signal dates, sessions in order.
+        spec: what is asked on each of them: ``horizon`` sessions ahead, named by ``calendar``, from
+            ``context_length`` bars.
         folder: ``parts/DATE.parquet`` as they are made, ``signals.parquet`` at the end. A part counts only for the
             very bars that it was made from; where they have changed since, the date is done again.
-        elsewhere: makes the dates that are missing from the same bars; None: this process does.
+        remote: makes the dates that are missing from the same bars; None: this process does.
+        progress: told the dates done, and how long the rest will take.
 
     Returns:
         Index (datetime, instrument), columns ``SIGNALS`` and the exposures ``volatility`` and ``market``.
 
     Raises:
         ConfigError: the folder holds signals of another model, of other settings or of another version of this package.
-        DataError: no symbol has a context on any date, or what made signals elsewhere has other bars.
+        DataError: no symbol has a context on any date, or a remote worker has other bars.
     """
-    parts = folder / _PARTS
-    parts.mkdir(parents=True, exist_ok=True)
-    _claim(folder, _settings(plan, sampler))
-    cross_sections = CrossSections(bars, spans, plan)
+    lookback = spec.context_length or 0
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    _claim(folder, spec, forecaster)
+    cross_sections = CrossSections(bars, spans, dates, lookback)
+    files = {date: folder / "parts" / f"{date:%Y-%m-%d}.parquet" for date in dates}
     made: dict[pd.Timestamp, pd.DataFrame] = {}
-    for date in plan.dates:
-        if (rows := _kept(_part(parts, date), cross_sections, date)) is not None:
+    for date, file in files.items():
+        if file.exists() and _is_of(rows := pd.read_parquet(file), cross_sections, date):
             made[date] = rows
-    missing, started = [date for date in plan.dates if date not in made], time.monotonic()
-    here = ((date, signals_of_date(cross_sections.past(date), plan, sampler)) for date in missing)
-    results = here if elsewhere is None or not missing else _checked(elsewhere(missing), cross_sections)
-    for fresh, (date, rows) in enumerate(results, start=1):
-        with whole_file(_part(parts, date)) as draft:
-            rows.to_parquet(draft)
+    missing, started = [date for date in dates if date not in made], time.monotonic()
+    here = ((date, signals_of_date(cross_sections.at(date), spec, forecaster)) for date in missing)
+    for fresh, (date, rows) in enumerate(here if remote is None or not missing else remote(missing), start=1):
+        if remote is not None and not _is_of(rows, cross_sections, date):
+            raise DataError(
+                f"a worker has other bars up to {date:%Y-%m-%d} than this process; give every node the same provider"
+            )
+        _write(rows, files[date])
         made[date] = rows
         if progress is not None:
             left = (time.monotonic() - started) / fresh * (len(missing) - fresh)
-            words = f"{date:%Y-%m-%d}, {len(rows)} symbols, {_minutes(left)} left"
-            progress(len(made), len(plan.dates), words)
-    panel = pd.concat([made[date] for date in plan.dates])
+            words = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
+            progress(len(made), len(dates), f"{date:%Y-%m-%d}, {len(rows)} symbols, {words} left")
+    panel = pd.concat([made[date] for date in dates])
     panel.attrs = {}
     if panel.empty:
-        raise DataError(f"no symbol has {plan.lookback + 1} bars before any of the {len(plan.dates)} signal dates")
-    with whole_file(folder / PANEL) as draft:
-        panel.to_parquet(draft, compression="zstd")
+        raise DataError(f"no symbol has {lookback + 1} bars before any of the {len(dates)} signal dates")
+    _write(panel, folder / PANEL, compression="zstd")
     return panel
 
 
-def signals_of_date(past: Past, plan: SignalPlan, sampler: PathSampler) -> pd.DataFrame:
-    """Signals and exposures of one date, index (datetime, instrument); from bars up to the date alone."""
-    rows: dict[str, dict[str, float]] = {}
-    if past.contexts:
-        future = future_timestamps(past.date, plan.horizon, calendar=plan.calendar, frequency="1d")
-        for symbol, closes in sampler.closes(past.contexts, future):
-            rows[symbol] = path_signals(closes, float(past.contexts[symbol]["close"].iloc[-1]))
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(SIGNALS), dtype=float)
-    table = table.join(exposures_of(past.closes))
-    names = table.index.astype(str)
-    table.index = pd.MultiIndex.from_product([[past.date], names], names=["datetime", "instrument"])
-    table.attrs["past"] = past.digest
-    return table
+def _is_of(rows: pd.DataFrame, cross_sections: CrossSections, date: pd.Timestamp) -> bool:
+    """Whether signals were made from the bars that are here."""
+    return bool(rows.attrs.get("past") == cross_sections.at(date).digest)
 
 
-@dataclass(frozen=True)
-class Past:
-    """What is known on a date.
-
-    Attributes:
-        contexts: the last ``lookback + 1`` bars of each member that traded on the date and has so many.
-        closes: (sessions, symbols) of the last sessions up to the date, for the exposures.
-        digest: of every number in it.
-    """
-
-    date: pd.Timestamp
-    contexts: dict[str, pd.DataFrame]
-    closes: pd.DataFrame
-    digest: str
+def _write(table: pd.DataFrame, path: Path, **options: Any) -> None:
+    with replacing(path) as part:
+        table.to_parquet(part, **options)
 
 
-class CrossSections:
-    """The past of every symbol as of any date."""
-
-    def __init__(self, bars: pd.DataFrame, spans: Spans, plan: SignalPlan) -> None:
-        self.plan = plan
-        self.tables = {str(s): t.reset_index(drop=True) for s, t in bars.groupby("symbol", sort=True, observed=True)}
-        self.times = {symbol: table["timestamp"].to_numpy() for symbol, table in self.tables.items()}
-        self.values = {
-            symbol: np.ascontiguousarray(table[list(FEATURES)].to_numpy(dtype=float))
-            for symbol, table in self.tables.items()
-        }
-        self.closes = bars.pivot(index="timestamp", columns="symbol", values="close").sort_index()
-        self.members = member_mask(spans, pd.Index(list(self.tables)), plan.dates)
-
-    def past(self, date: pd.Timestamp) -> Past:
-        """What is known at the close of a date."""
-        contexts, moment, digest = {}, date.to_datetime64(), hashlib.blake2b(digest_size=12)
-        on_the_date = self.members.loc[date].to_numpy()
-        for symbol in self.members.columns[on_the_date]:
-            stop = int(np.searchsorted(self.times[symbol], moment, side="right"))
-            start = stop - self.plan.lookback - 1
-            if start >= 0 and self.times[symbol][stop - 1] == moment:
-                contexts[symbol] = self.tables[symbol].iloc[start:stop]
-                digest.update(symbol.encode())
-                digest.update(self.times[symbol][start:stop].tobytes())
-                digest.update(self.values[symbol][start:stop].tobytes())
-        stop = int(self.closes.index.searchsorted(date, side="right"))
-        closes = self.closes.iloc[max(0, stop - _EXPOSURE_SESSIONS - 1) : stop]
-        digest.update(np.ascontiguousarray(closes.to_numpy(dtype=float)).tobytes())
-        return Past(date, contexts, closes, digest.hexdigest())
+def _claim(folder: Path, spec: ForecastSpec, forecaster: Forecaster) -> None:
+    """Refuse to mix signals of different settings in one folder."""
+    sampling = spec.to_dict()
+    settings = {
+        "lookback": sampling.pop("context_length"),
+        "horizon": sampling.pop("horizon"),
+        "calendar": sampling.pop("calendar"),
+        "sampler": f"{getattr(forecaster, 'fingerprint', forecaster.name)}|{sorted(sampling.items())}",
+        "version": version("kronos-kline"),
+    }
+    path = folder / "settings.json"
+    if not path.exists():
+        write_json(path, settings, indent=1)
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if differing := [name for name in settings if before.get(name) != settings[name]]:
+        raise ConfigError(
+            f"{folder} holds signals of another run (it differs in {', '.join(differing)}); "
+            "remove the folder, name another one with out, or take its panel as it is (kronos backtest --signals)"
+        )
 
 
 def exposures_of(closes: pd.DataFrame) -> pd.DataFrame:
@@ -231,32 +235,6 @@ def exposures_of(closes: pd.DataFrame) -> pd.DataFrame:
     beta = moves.sub(moves.mean()).mul(centred, axis=0).sum() / float((centred**2).sum())
     enough = moves.count() >= _EXPOSURE_SESSIONS // 2
     return pd.DataFrame({"volatility": moves.std(), "market": beta}).where(enough)
-
-
-def _part(parts: Path, date: pd.Timestamp) -> Path:
-    return parts / f"{date:%Y-%m-%d}.parquet"
-
-
-def _kept(path: Path, cross_sections: CrossSections, date: pd.Timestamp) -> pd.DataFrame | None:
-    """The part that an earlier run left, if it was made from the same bars."""
-    if not path.exists():
-        return None
-    rows = pd.read_parquet(path)
-    return rows if rows.attrs.get("past") == cross_sections.past(date).digest else None
-
-
-def _checked(results: Iterable[Dated], cross_sections: CrossSections) -> Iterable[Dated]:
-    """What was made elsewhere, of the same bars as here.
-
-    Raises:
-        DataError: of others.
-    """
-    for date, rows in results:
-        if rows.attrs.get("past") != cross_sections.past(date).digest:
-            raise DataError(
-                f"a worker has other bars up to {date:%Y-%m-%d} than this process; give every node the same provider"
-            )
-        yield date, rows
 
 
 def neutralise(panel: pd.DataFrame, signal: str, exposures: Iterable[str]) -> pd.Series:
@@ -273,6 +251,23 @@ def neutralise(panel: pd.DataFrame, signal: str, exposures: Iterable[str]) -> pd
         y = rows[signal].to_numpy()
         out.loc[rows.index] = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
     return out
+
+
+def random_signal(index: pd.Index, seed: int) -> pd.Series:
+    """Independent normal numbers for each (datetime, instrument)."""
+    return pd.Series(np.random.default_rng(seed).standard_normal(len(index)), index=index)
+
+
+def momentum_signal(index: pd.Index, closes: pd.DataFrame, lookback: int) -> pd.Series:
+    """The return over the last ``lookback`` sessions of each (datetime, instrument).
+
+    Args:
+        closes: (sessions, instruments); suspended days take the last known close.
+    """
+    known = closes.ffill()
+    past = known / known.shift(lookback) - 1.0
+    past.index.name, past.columns.name = "datetime", "instrument"
+    return pd.Series(past.stack()).reindex(index)
 
 
 def read_panel(path: str | Path) -> pd.DataFrame:
@@ -298,37 +293,3 @@ def read_panel(path: str | Path) -> pd.DataFrame:
     if panel.index.duplicated().any():
         raise DataError(f"{path} has a signal twice for {panel.index[panel.index.duplicated()][0]}")
     return panel.sort_index()
-
-
-def _settings(plan: SignalPlan, sampler: PathSampler) -> dict[str, Any]:
-    return {
-        "lookback": plan.lookback,
-        "horizon": plan.horizon,
-        "calendar": plan.calendar,
-        "sampler": sampler.fingerprint,
-        "version": version("kronos-kline"),
-    }
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Refuse to mix signals of different settings in one folder."""
-    path = folder / _SETTINGS
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if differing := [name for name in settings if before.get(name) != settings[name]]:
-            raise ConfigError(
-                f"{folder} holds signals of another run (it differs in {', '.join(differing)}); "
-                "remove the folder, name another one with out, or take its panel as it is (kronos backtest --signals)"
-            )
-        return
-    with whole_file(path) as draft:
-        draft.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def signal_dates(sessions: pd.DatetimeIndex, every: int) -> pd.DatetimeIndex:
-    """Every so many sessions, from the first."""
-    return sessions[::every]

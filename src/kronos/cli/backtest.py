@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import kronos
 from kronos.cli.common import (
     Address,
     Compute,
@@ -21,13 +22,8 @@ from kronos.cli.common import (
     output,
     progress,
 )
-from kronos.cli.qlib import Config, Overrides
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from kronos.backtesting.config import ResearchConfig
-    from kronos.backtesting.provider import Provider
+from kronos.cli.qlib import Config, Overrides, engine_of, say
+from kronos.errors import ConfigError
 
 
 def backtest(
@@ -50,52 +46,22 @@ def backtest(
 
     Signals that are not there yet are sampled first; a run that was stopped goes on.
     """
-    from kronos.backtesting.provider import Provider
-    from kronos.backtesting.report import write_report
-    from kronos.backtesting.run import run_backtest
-    from kronos.cli.qlib import read_research
-    from kronos.evaluation.report import clean
+    from kronos.workflows.backtest import read_research
 
-    settings = read_research(config, overrides)
-    provider = Provider(settings.provider)
-    check(settings, provider)
-    panel, notes = load_panel(settings, provider, signals, Compute(engine, address, workers, gpus, device))
-    with progress("Trading") as report:
-        done = run_backtest(settings, provider, panel, notes=notes, progress=report)
-    written = write_report(done, out)
+    settings, compute = read_research(config, overrides), Compute(engine, address, workers, gpus, device)
+    if signals is not None and compute.asked:
+        raise ConfigError(
+            "The panel of --signals is there already; leave --engine, --address, --workers and --gpus out."
+        )
+    pool = engine_of(compute)
+    with progress("Backtest") as report:
+        done = kronos.backtest(settings, out, signals=signals, device=device, engine=pool, progress=report)
     if as_json:
-        emit_json(clean(done.summary))
+        emit_json(done.summary)
         return
     show(done.summary)
-    console.print(f"Wrote {', '.join(str(path) for path in written[:3])} and charts", markup=False, soft_wrap=True)
-
-
-def check(settings: ResearchConfig, provider: Provider) -> None:
-    """Tell what is wrong with set, dates or benchmark before hours of sampling, not after."""
-    from kronos.backtesting.simulate import benchmark_returns, tradable_sessions
-    from kronos.workflows.signals import scored_sessions
-
-    spans = provider.members(settings.instrument)
-    sessions = tradable_sessions(provider, scored_sessions(settings, provider))
-    benchmark_returns(provider, settings.backtest.benchmark, spans, sessions)
-
-
-def load_panel(
-    settings: ResearchConfig, provider: Provider, given: Path | None, compute: Compute
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The given panel, or the research file's own, with what has to be said about it."""
-    from kronos.backtesting.signals import read_panel
-    from kronos.errors import ConfigError
-    from kronos.workflows.signals import make_panel, overlap_note
-
-    if given is not None:
-        if compute.asked:
-            raise ConfigError(
-                "The panel of --signals is there already; leave --engine, --address, --workers and --gpus out."
-            )
-        return read_panel(given), {}
-    panel, cutoff = make_panel(settings, provider, compute)
-    return panel, overlap_note(panel, cutoff)
+    names = ("report.html", "summary.json", "daily.parquet")
+    console.print(f"Wrote {', '.join(str(out / name) for name in names)} and charts", markup=False, soft_wrap=True)
 
 
 def show(summary: dict[str, Any]) -> None:
@@ -127,4 +93,4 @@ def show(summary: dict[str, Any]) -> None:
     for line in summary["notes"]:
         note(f"Warning: {line}.")
     for entry in summary["verdict"]:
-        output.print(f"{entry['signal']}: {entry['words']}", markup=False, soft_wrap=True)
+        say(f"{entry['signal']}: {entry['words']}")

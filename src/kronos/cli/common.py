@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -211,7 +211,10 @@ def fail(text: str) -> None:
 
 @contextmanager
 def progress(what: str) -> Iterator[Progress]:
-    """A bar for long work: yields a ``Progress``, shown on terminals and after two seconds only."""
+    """A bar for long work: yields a ``Progress``, shown on terminals and after two seconds only.
+
+    While it lasts, stdout is stderr: libraries such as Ray write there too, and stdout belongs to results.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -232,7 +235,8 @@ def progress(what: str) -> Iterator[Progress]:
             bar.update(task, description=f"{what}  {detail}".rstrip(), completed=done, total=total)
 
     try:
-        yield report
+        with redirect_stdout(sys.stderr):
+            yield report
     finally:
         if bar.live.is_started:  # else rich would print an empty line
             bar.stop()
