@@ -15,13 +15,12 @@ from tests.backtesting.market import SUSPENDED, market_bars
 from kronos.backtesting.config import SIGNALS
 from kronos.backtesting.provider import Provider
 from kronos.backtesting.signals import (
-    CrossSections,
     Dated,
+    DateSignals,
     make_signals,
     neutralise,
     path_signals,
     read_panel,
-    signals_of_date,
 )
 from kronos.errors import ConfigError, DataError
 from kronos.inference.predictor import KronosPredictor
@@ -189,12 +188,12 @@ def test_dates_made_elsewhere_in_any_order_are_those_made_here(provider: Provide
     asked: list[pd.Timestamp] = []
 
     def remote(missing: Sequence[pd.Timestamp]) -> Iterator[Dated]:
-        cross_sections = CrossSections(bars, spans, dates, 30)
+        signals_of = DateSignals(bars, spans, dates, SPEC, Walks())
         for date in reversed(missing):
             asked.append(date)
             if len(asked) == 3:
                 raise KeyboardInterrupt
-            yield date, signals_of_date(cross_sections.at(date), SPEC, Walks())
+            yield signals_of(date)
 
     with pytest.raises(KeyboardInterrupt):
         make_signals(bars, spans, dates, SPEC, Walks(), tmp_path / "there", remote=remote)
@@ -208,8 +207,7 @@ def test_a_worker_with_other_bars_is_found_out(provider: Provider, out: Path) ->
     stale = bars.assign(volume=bars["volume"] + 1.0)
 
     def remote(missing: Sequence[pd.Timestamp]) -> Iterator[Dated]:
-        cross_sections = CrossSections(stale, spans, dates, 30)
-        return ((date, signals_of_date(cross_sections.at(date), SPEC, Walks())) for date in missing)
+        return map(DateSignals(stale, spans, dates, SPEC, Walks()), missing)
 
     with pytest.raises(DataError, match="a worker has other bars up to 2018-"):
         make_signals(bars, spans, dates, SPEC, Walks(), out, remote=remote)
@@ -239,9 +237,8 @@ def test_neutral_signals_are_free_of_what_is_named(provider: Provider, out: Path
 
 def test_exposures_are_those_of_the_bars(provider: Provider, out: Path) -> None:
     bars, dates = market_bars(), dates_of(provider)
-    date = dates[0]
-    past = CrossSections(bars, provider.members("all"), dates, 30).at(date)
-    rows = signals_of_date(past, SPEC, Walks()).loc[date]
+    date, rows = DateSignals(bars, provider.members("all"), dates, SPEC, Walks())(dates[0])
+    rows = rows.loc[date]
     closes = bars.pivot(index="timestamp", columns="symbol", values="close").loc[:date]
     moves = np.log(closes).diff().iloc[-60:]
     assert rows.loc["SP04", "volatility"] == pytest.approx(moves["SP04"].std())

@@ -68,7 +68,7 @@ class Chart:
 def lines_of(names: list[str]) -> dict[str, Line]:
     """Line of each strategy: signals solid, their neutral forms dashed in the same colour, baselines dotted."""
     families = list(dict.fromkeys(name.removesuffix(NEUTRAL) for name in names))
-    lines = {}
+    lines: dict[str, Line] = {}
     for name in names:
         family = name.removesuffix(NEUTRAL)
         dash = "dot" if name in BASELINES else "solid" if family == name else "dash"

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from kronos.errors import ConfigError
-from kronos.spec import ForecastSpec, settings
+from kronos.spec import ForecastSpec, Setting, settings
 
 SIGNALS = ("last", "mean", "max", "min", "median", "prob_up", "mean_over_deviation")
 """What :mod:`kronos.backtesting.signals` derives from the paths of a forecast."""
@@ -56,23 +56,24 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _sampling() -> dict[str, Any]:
-    """The settings of a forecast, but for those that a research file says elsewhere or that daily bars decide."""
-    elsewhere = {"horizon", "context_length", "calendar", "stamp", "frequency"}
-    published = {"num_samples": 5}
-    fields: dict[str, Any] = {}
-    for setting in settings():
-        if setting.name not in elsewhere:
-            kind = Annotated[setting.kind | None if setting.optional else setting.kind, AfterValidator(setting.check)]
-            fields[setting.name] = (kind, Field(published.get(setting.name, setting.default), description=setting.help))
-    return fields
+ELSEWHERE = {"horizon", "context_length", "calendar", "stamp", "frequency"}
+"""Settings of a forecast that a research file says outside ``signals``, or that daily bars decide."""
 
 
-SAMPLING: Final = _sampling()
+def _field(setting: Setting, default: Any) -> Any:
+    kind: Any = setting.kind | None if setting.optional else setting.kind
+    return Annotated[kind, AfterValidator(setting.check)], Field(default, description=setting.help)
+
+
+SAMPLING: Final = {
+    setting.name: _field(setting, 5 if setting.name == "num_samples" else setting.default)  # 5 paths as published
+    for setting in settings()
+    if setting.name not in ELSEWHERE
+}
 
 
 class SignalSettings(create_model("Sampling", __base__=_Section, **SAMPLING)):  # type: ignore[misc]
-    """How paths are sampled for the signals: which model, when, and the settings of :class:`ForecastSpec`."""
+    """How the paths of the signals are sampled: the model, the dates, and settings of ``ForecastSpec``."""
 
     model: str = "kronos-nano"  # a name, a folder or a hub id
     every: int = Field(1, ge=1)  # sessions from one signal date to the next
@@ -144,6 +145,13 @@ class ResearchConfig(_Section):
         return ForecastSpec(
             horizon=self.predict_window, context_length=self.lookback_window, calendar=self.calendar, **sampling
         )
+
+    def absolute(self) -> ResearchConfig:
+        """The same files whatever the working directory."""
+        model = Path(self.signals.model)
+        signals = self.signals.model_copy(update={"model": str(model.resolve())}) if model.is_dir() else self.signals
+        folders = {"provider": self.provider.expanduser().resolve(), "out": self.out.resolve()}
+        return self.model_copy(update={**folders, "signals": signals})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ResearchConfig:

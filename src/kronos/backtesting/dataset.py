@@ -142,6 +142,14 @@ def split_ranges(config: ResearchConfig, calendar: pd.DatetimeIndex) -> tuple[Sp
     return tuple(found)
 
 
+def scored_sessions(config: ResearchConfig, provider: Provider) -> pd.DatetimeIndex:
+    """The sessions on which signals are made: those of the backtest, or else what the test range scores."""
+    if config.backtest_time_range is not None:
+        return provider.sessions(*config.backtest_time_range, "backtest_time_range")
+    test = split_ranges(config, provider.calendar())[-1]
+    return provider.sessions(test.scored_from, test.end, "test_time_range")
+
+
 def traded_bars(bars: pd.DataFrame) -> pd.DataFrame:
     """Bars without those of a day on which nothing was traded (volume 0): some providers fill suspended days so."""
     kept: pd.DataFrame = bars[~(bars["volume"] == 0).to_numpy()].reset_index(drop=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +38,7 @@ _EXPOSURE_SESSIONS = 60  # trailing returns that volatility and beta are measure
 
 Dated = tuple[pd.Timestamp, pd.DataFrame]
 Remote = Callable[[Sequence[pd.Timestamp]], Iterable[Dated]]
-"""Makes the signals of dates as ``signals_of_date`` does, in other processes and in any order."""
+"""Makes the signals of dates as ``DateSignals`` does, in other processes and in any order."""
 
 
 def path_signals(closes: npt.NDArray[Any], last_close: float) -> dict[str, float]:
@@ -69,69 +68,68 @@ def path_signals(closes: npt.NDArray[Any], last_close: float) -> dict[str, float
     }
 
 
-@dataclass(frozen=True)
-class CrossSection:
-    """What is known at the close of a date.
-
-    Attributes:
-        contexts: (timestamps, values) of the last ``context_length + 1`` bars of each member that traded on the date
-            and has so many; one more than is asked for, since some models read returns.
-        closes: (sessions, symbols) of the last sessions up to the date, for the exposures.
-        digest: of every number in it.
-    """
-
-    date: pd.Timestamp
-    contexts: dict[str, tuple[npt.NDArray[np.datetime64], FloatArray]]
-    closes: pd.DataFrame
-    digest: str
-
-
-class CrossSections:
-    """The past of every symbol as of any date.
+class DateSignals:
+    """Makes the signals of any date, from bars up to that date alone.
 
     Args:
         bars: bars table of all symbols, long enough before the first date.
-        spans: who is a member when; only members with a bar on the date are in its cross-section.
-        lookback: bars of context.
+        spans: who is a member when; only members with a bar on the date have a signal.
+        dates: the signal dates, sessions in order.
+        spec: what is asked on each of them: ``horizon`` sessions ahead, named by ``calendar``, from
+            ``context_length`` bars; one more is handed over, since some models read returns.
     """
 
-    def __init__(self, bars: pd.DataFrame, spans: Spans, dates: pd.DatetimeIndex, lookback: int) -> None:
-        self.length = lookback + 1
+    def __init__(
+        self, bars: pd.DataFrame, spans: Spans, dates: pd.DatetimeIndex, spec: ForecastSpec, forecaster: Forecaster
+    ) -> None:
+        self.spec, self.forecaster, self.length = spec, forecaster, (spec.context_length or 0) + 1
         tables = {str(symbol): table for symbol, table in bars.groupby("symbol", sort=True, observed=True)}
         self.times = {symbol: table["timestamp"].to_numpy() for symbol, table in tables.items()}
         self.values = {symbol: table[list(FEATURES)].to_numpy(dtype=float) for symbol, table in tables.items()}
         self.closes = bars.pivot(index="timestamp", columns="symbol", values="close").sort_index()
         self.members = member_mask(spans, pd.Index(list(tables)), dates)
 
-    def at(self, date: pd.Timestamp) -> CrossSection:
-        """What is known at the close of a date."""
-        contexts = {}
+    def __call__(self, date: pd.Timestamp) -> Dated:
+        """Signals and exposures of one date, index (datetime, instrument)."""
+        known, closes = self._contexts(date), self._recent_closes(date)
+        rows: dict[str, dict[str, float]] = {}
+        if known:
+            spec, name = self.spec, self.forecaster.name
+            future = future_timestamps(date, spec.horizon, calendar=spec.calendar, frequency="1d").to_numpy()
+            contexts = [Context(symbol, *context, future) for symbol, context in known.items()]
+            paths = check_paths(self.forecaster.sample_paths(contexts, spec), contexts, spec.horizon, name)
+            for context, sampled in zip(contexts, paths, strict=True):
+                rows[context.symbol] = path_signals(sampled[..., CLOSE], context.last_close)
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=list(SIGNALS), dtype=float)
+        table = table.join(exposures_of(closes))
+        names = table.index.astype(str)
+        table.index = pd.MultiIndex.from_product([[date], names], names=["datetime", "instrument"])
+        table.attrs["past"] = self.past_digest(date)
+        return date, table
+
+    def matches(self, date: pd.Timestamp, rows: pd.DataFrame) -> bool:
+        """Whether signals were made from the bars that are here."""
+        return bool(rows.attrs.get("past") == self.past_digest(date))
+
+    def past_digest(self, date: pd.Timestamp) -> str:
+        """Of every number that the signals of a date depend on."""
+        parts = [part for symbol, context in self._contexts(date).items() for part in (symbol, *context)]
+        return digest(*parts, self._recent_closes(date).to_numpy(dtype=float), size=12)
+
+    def _contexts(self, date: pd.Timestamp) -> dict[str, tuple[npt.NDArray[np.datetime64], FloatArray]]:
+        """(timestamps, values) of the last bars of each member that traded on the date and has so many."""
+        contexts, moment = {}, date.to_datetime64()
         for symbol in self.members.columns[self.members.loc[date].to_numpy()]:
-            stop = int(np.searchsorted(self.times[symbol], date.to_datetime64(), side="right"))
+            stop = int(np.searchsorted(self.times[symbol], moment, side="right"))
             start = stop - self.length
-            if start >= 0 and self.times[symbol][stop - 1] == date.to_datetime64():
+            if start >= 0 and self.times[symbol][stop - 1] == moment:
                 contexts[symbol] = (self.times[symbol][start:stop], self.values[symbol][start:stop])
+        return contexts
+
+    def _recent_closes(self, date: pd.Timestamp) -> pd.DataFrame:
+        """(sessions, symbols) of the last sessions up to the date, for the exposures."""
         stop = int(self.closes.index.searchsorted(date, side="right"))
-        closes = self.closes.iloc[max(0, stop - _EXPOSURE_SESSIONS - 1) : stop]
-        parts = [part for symbol, context in contexts.items() for part in (symbol, *context)]
-        return CrossSection(date, contexts, closes, digest(*parts, closes.to_numpy(dtype=float), size=12))
-
-
-def signals_of_date(known: CrossSection, spec: ForecastSpec, forecaster: Forecaster) -> pd.DataFrame:
-    """Signals and exposures of one date, index (datetime, instrument); from bars up to the date alone."""
-    rows: dict[str, dict[str, float]] = {}
-    if known.contexts:
-        future = future_timestamps(known.date, spec.horizon, calendar=spec.calendar, frequency="1d").to_numpy()
-        contexts = [Context(symbol, *context, future) for symbol, context in known.contexts.items()]
-        paths = check_paths(forecaster.sample_paths(contexts, spec), contexts, spec.horizon, forecaster.name)
-        for context, sampled in zip(contexts, paths, strict=True):
-            rows[context.symbol] = path_signals(sampled[..., CLOSE], context.last_close)
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(SIGNALS), dtype=float)
-    table = table.join(exposures_of(known.closes))
-    names = table.index.astype(str)
-    table.index = pd.MultiIndex.from_product([[known.date], names], names=["datetime", "instrument"])
-    table.attrs["past"] = known.digest
-    return table
+        return self.closes.iloc[max(0, stop - _EXPOSURE_SESSIONS - 1) : stop]
 
 
 def make_signals(
@@ -148,10 +146,7 @@ def make_signals(
     """The panel of signals, made date by date; a run that was stopped goes on at the first date that is missing.
 
     Args:
-        bars, spans: see :class:`CrossSections`.
-        dates: the signal dates, sessions in order.
-        spec: what is asked on each of them: ``horizon`` sessions ahead, named by ``calendar``, from
-            ``context_length`` bars.
+        bars, spans, dates, spec, forecaster: see :class:`DateSignals`.
         folder: ``parts/DATE.parquet`` as they are made, ``signals.parquet`` at the end. A part counts only for the
             very bars that it was made from; where they have changed since, the date is done again.
         remote: makes the dates that are missing from the same bars; None: this process does.
@@ -164,19 +159,17 @@ def make_signals(
         ConfigError: the folder holds signals of another model, of other settings or of another version of this package.
         DataError: no symbol has a context on any date, or a remote worker has other bars.
     """
-    lookback = spec.context_length or 0
-    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    parts = folder / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
     _claim(folder, spec, forecaster)
-    cross_sections = CrossSections(bars, spans, dates, lookback)
-    files = {date: folder / "parts" / f"{date:%Y-%m-%d}.parquet" for date in dates}
-    made: dict[pd.Timestamp, pd.DataFrame] = {}
-    for date, file in files.items():
-        if file.exists() and _is_of(rows := pd.read_parquet(file), cross_sections, date):
-            made[date] = rows
+    source = DateSignals(bars, spans, dates, spec, forecaster)
+    files = {date: parts / f"{date:%Y-%m-%d}.parquet" for date in dates}
+    found = {date: pd.read_parquet(file) for date, file in files.items() if file.exists()}
+    made = {date: rows for date, rows in found.items() if source.matches(date, rows)}
     missing, started = [date for date in dates if date not in made], time.monotonic()
-    here = ((date, signals_of_date(cross_sections.at(date), spec, forecaster)) for date in missing)
-    for fresh, (date, rows) in enumerate(here if remote is None or not missing else remote(missing), start=1):
-        if remote is not None and not _is_of(rows, cross_sections, date):
+    results = map(source, missing) if remote is None or not missing else remote(missing)
+    for fresh, (date, rows) in enumerate(results, start=1):
+        if not source.matches(date, rows):
             raise DataError(
                 f"a worker has other bars up to {date:%Y-%m-%d} than this process; give every node the same provider"
             )
@@ -189,14 +182,9 @@ def make_signals(
     panel = pd.concat([made[date] for date in dates])
     panel.attrs = {}
     if panel.empty:
-        raise DataError(f"no symbol has {lookback + 1} bars before any of the {len(dates)} signal dates")
+        raise DataError(f"no symbol has {source.length} bars before any of the {len(dates)} signal dates")
     _write(panel, folder / PANEL, compression="zstd")
     return panel
-
-
-def _is_of(rows: pd.DataFrame, cross_sections: CrossSections, date: pd.Timestamp) -> bool:
-    """Whether signals were made from the bars that are here."""
-    return bool(rows.attrs.get("past") == cross_sections.at(date).digest)
 
 
 def _write(table: pd.DataFrame, path: Path, **options: Any) -> None:

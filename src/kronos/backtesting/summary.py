@@ -13,7 +13,7 @@ from kronos.backtesting.config import ResearchConfig
 from kronos.backtesting.performance import DEFINITIONS, annual_mean, capacity, performance
 from kronos.backtesting.simulate import Simulation
 from kronos.backtesting.study import Study
-from kronos.evaluation.statistics import holm, newey_west, verdict
+from kronos.evaluation.statistics import Estimate, holm, newey_west, verdict
 
 FORMAT: Final = 1
 RANDOM, MOMENTUM = "random", "momentum"
@@ -63,7 +63,7 @@ def summarise(
     }
 
 
-def _span(days: pd.DatetimeIndex) -> dict[str, Any]:
+def _span(days: pd.Index) -> dict[str, Any]:
     return {"first": f"{days[0]:%Y-%m-%d}", "last": f"{days[-1]:%Y-%m-%d}", "count": len(days)}
 
 
@@ -71,17 +71,16 @@ def comparisons(
     simulations: Mapping[str, Simulation], signals: list[str], benchmark: str, per_year: int
 ) -> list[dict[str, Any]]:
     """Daily net returns of each signal less those of the benchmark, of lots and of momentum; p-values by Holm."""
-    rows, estimates = [], []
+    rows: list[dict[str, Any]] = []
+    estimates: list[Estimate] = []
     for name in signals:
         others = {benchmark: simulations[name].daily["bench"]} | {other: simulations[other].net for other in BASELINES}
         for other, returns in others.items():
             difference = (simulations[name].net - returns).to_numpy()
             estimate, test = annual_mean(difference, per_year), newey_west(difference)
             estimates.append(estimate)
-            difference_annual = estimate.as_dict()
-            rows.append(
-                {"signal": name, "other": other, "difference_annual": difference_annual, "t": test.t, "p": test.p}
-            )
+            row = {"signal": name, "other": other, "difference_annual": estimate.as_dict(), "t": test.t, "p": test.p}
+            rows.append(row)
     for row, estimate, adjusted in zip(rows, estimates, holm([row["p"] for row in rows]), strict=True):
         row["adjusted_p"] = float(adjusted)
         row["words"] = verdict(_called(row["other"]), estimate, float(adjusted), lower_is_better=False)

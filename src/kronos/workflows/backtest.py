@@ -15,12 +15,12 @@ from typing import Any, Literal
 import pandas as pd
 
 from kronos.backtesting.config import ResearchConfig
-from kronos.backtesting.dataset import Prepared, prepare, split_ranges, traded_bars
+from kronos.backtesting.dataset import Prepared, prepare, scored_sessions, traded_bars
 from kronos.backtesting.export import Exported, write_provider
 from kronos.backtesting.provider import Provider, Spans
 from kronos.backtesting.report import write_report
 from kronos.backtesting.run import Backtest, run_backtest
-from kronos.backtesting.signals import CrossSections, Dated, read_panel, signals_of_date
+from kronos.backtesting.signals import DateSignals, read_panel
 from kronos.backtesting.signals import make_signals as make_panel
 from kronos.backtesting.simulate import benchmark_returns, tradable_sessions
 from kronos.bars import BarStore, read_bars
@@ -78,10 +78,7 @@ def export_provider(
 
     Args:
         bars: one long table, or files, folders of files, packaged samples and bar stores.
-        out: folder of the new provider.
-        sets: instrument sets beside ``all``: symbols, or a file of one a line (what follows a tab is left out).
-        factors: adjustment factors ``symbol, timestamp, factor``, as a table, CSV or Parquet.
-        adjusted: whether the prices are already multiplied by the factors.
+        out, sets, factors, adjusted: as for :func:`kronos.backtesting.export.write_provider`.
         symbol: of a series that names none; by default its file's name.
         note: told how many defective rows were dropped from a file.
 
@@ -90,10 +87,7 @@ def export_provider(
         ConfigError: ``out`` is in use, or a set names a symbol without bars.
     """
     table = bars if isinstance(bars, pd.DataFrame) else _read_sources(bars, symbol, on_defect, note)
-    members = {name: _symbols(given) if isinstance(given, Path) else given for name, given in (sets or {}).items()}
-    if isinstance(factors, Path):
-        factors = _read_factors(factors)
-    return write_provider(table, Path(out), sets=members, factors=factors, adjusted=adjusted)
+    return write_provider(table, Path(out), sets=sets, factors=factors, adjusted=adjusted)
 
 
 def prepare_data(config: Research) -> Prepared:
@@ -127,14 +121,22 @@ def make_signals(
         DataError: no provider, defective bars, or too few of them.
     """
     config = read_research(config)
-    folder = config.out / "signals"
-    predictor = _load_model(config, device if engine is None else "cpu")
+    folder, spec = config.out / "signals", config.forecast_spec
+    model = _load_model(config, device if engine is None else "cpu")
     remote = None
     if engine is not None:
-        worker = partial(DateWorker, _absolute(config), device or engine.device(), predictor.fingerprint)
+        worker = partial(date_worker, config.absolute(), device or engine.device(), model.fingerprint)
         remote = partial(engine.map, worker)
-    panel = make_panel(*_market(config), config.forecast_spec, predictor, folder, remote=remote, progress=progress)
-    return Signals(panel, folder, _training_note(panel, predictor))
+    panel = make_panel(*_market(config), spec, model, folder, remote=remote, progress=progress)
+    dates = panel.index.get_level_values("datetime").unique()
+    cutoff = max(map(str, model.training_cutoffs.values()), default="")[:10]
+    notes = {}
+    if cutoff and (early := int((dates <= cutoff).sum())):
+        notes["training"] = (
+            f"the model states that its training reached bars up to {cutoff}, so {early} of the {len(dates)} "
+            "signal dates are not known to be out of its sample"
+        )
+    return Signals(panel, folder, notes)
 
 
 def backtest(
@@ -163,7 +165,7 @@ def backtest(
     """
     config = read_research(config)
     provider = Provider(config.provider)
-    sessions = tradable_sessions(provider, _scored_sessions(config, provider))
+    sessions = tradable_sessions(provider, scored_sessions(config, provider))
     benchmark_returns(provider, config.backtest.benchmark, provider.members(config.instrument), sessions)
     notes: dict[str, str] = {}
     if signals is None:
@@ -177,30 +179,23 @@ def backtest(
     return done
 
 
-class DateWorker:
-    """What a worker of an engine holds: a loaded checkpoint and all bars, which give the signals of any date.
+def date_worker(config: ResearchConfig, device: str, fingerprint: str) -> DateSignals:
+    """What a worker of an engine needs: a loaded checkpoint and all bars, which give the signals of any date.
 
     Args:
-        config: the research file, whose provider lies under the same path on every node.
-        device: to compute on.
-        fingerprint: of the model in the process that started it.
+        config: with absolute paths; the provider lies under the same one on every node.
+        fingerprint: of the model in the process that started the worker.
 
     Raises:
         CheckpointError: the checkpoint here has other weights.
     """
-
-    def __init__(self, config: ResearchConfig, device: str, fingerprint: str) -> None:
-        self.model, self.spec = _load_model(config, device), config.forecast_spec
-        if self.model.fingerprint != fingerprint:
-            raise CheckpointError(
-                f"The checkpoint '{config.signals.model}' on a worker ({node()}) is not the one in the process that "
-                "asked. Give every node the same files."
-            )
-        self.cross_sections = CrossSections(*_market(config), config.lookback_window)
-
-    def __call__(self, date: pd.Timestamp) -> Dated:
-        """The signals of a date."""
-        return date, signals_of_date(self.cross_sections.at(date), self.spec, self.model)
+    model = _load_model(config, device)
+    if model.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"The checkpoint '{config.signals.model}' on a worker ({node()}) is not the one in the process that asked. "
+            "Give every node the same files."
+        )
+    return DateSignals(*_market(config), config.forecast_spec, model)
 
 
 def _load_model(config: ResearchConfig, device: str | None) -> KronosPredictor:
@@ -216,39 +211,9 @@ def _load_model(config: ResearchConfig, device: str | None) -> KronosPredictor:
 def _market(config: ResearchConfig) -> tuple[pd.DataFrame, Spans, pd.DatetimeIndex]:
     """What signals are made from: the traded bars, who is a member when, and the signal dates."""
     provider = Provider(config.provider)
-    dates = _scored_sessions(config, provider)[:: config.signals.every]
+    dates = scored_sessions(config, provider)[:: config.signals.every]
     bars = traded_bars(provider.bars(config.instrument, None, dates[-1], on_defect=config.on_defect))
     return bars, provider.members(config.instrument), dates
-
-
-def _scored_sessions(config: ResearchConfig, provider: Provider) -> pd.DatetimeIndex:
-    """The sessions on which signals are made: those of the backtest, or else what the test range scores."""
-    if config.backtest_time_range is not None:
-        return provider.sessions(*config.backtest_time_range, "backtest_time_range")
-    test = split_ranges(config, provider.calendar())[-1]
-    return provider.sessions(test.scored_from, test.end, "test_time_range")
-
-
-def _absolute(config: ResearchConfig) -> ResearchConfig:
-    """The same files whatever folder a worker was started in."""
-    model = Path(config.signals.model)
-    signals = config.signals.model_copy(update={"model": str(model.resolve())}) if model.is_dir() else config.signals
-    folders = {"provider": config.provider.expanduser().resolve(), "out": config.out.resolve()}
-    return config.model_copy(update={**folders, "signals": signals})
-
-
-def _training_note(panel: pd.DataFrame, model: KronosPredictor) -> dict[str, str]:
-    """What to say where signals are older than the end of the model's training."""
-    dates = panel.index.get_level_values("datetime").unique()
-    cutoff = max(model.training_cutoffs.values(), default=None)
-    day = str(cutoff)[:10]
-    early = 0 if cutoff is None else int((dates <= day).sum())
-    if not early:
-        return {}
-    return {
-        "training": f"the model states that its training reached bars up to {day}, so {early} of the {len(dates)} "
-        "signal dates are not known to be out of its sample"
-    }
 
 
 def _read_sources(
@@ -279,16 +244,3 @@ def _read_sources(
         row = joined[twice].iloc[0]
         raise DataError(f"two sources hold {row['symbol']} on {row['timestamp']:%Y-%m-%d}; leave one out")
     return joined
-
-
-def _symbols(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.split("\t")[0].strip() for line in lines if line.strip()]
-
-
-def _read_factors(path: Path) -> pd.DataFrame:
-    try:
-        table: Any = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"symbol": str})
-        return table.assign(timestamp=pd.to_datetime(table["timestamp"]))  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as factors (symbol, timestamp, factor): {error}") from error
