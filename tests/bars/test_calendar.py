@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import calendar_names, future_times, future_timestamps, infer_calendar, infer_frequency, sample_bars
-from kronos.bars.guess import symbol_hint
+from kronos.bars.calendar.guess import symbol_hint
 from kronos.errors import CalendarError, ConfigError
 
 

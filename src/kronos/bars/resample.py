@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.clocks import Clock
-from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
-from kronos.bars.grid import Grid, Stamp, intraday_stamps
-from kronos.bars.guess import Fit, fit_intraday, guess_calendar, symbol_hint
-from kronos.bars.labels import days_of
-from kronos.bars.markets import ALWAYS, FX, OBSERVED, STEP, market, resolve_calendar
+from kronos.bars.calendar.clocks import Clock
+from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
+from kronos.bars.calendar.grid import Grid, Stamp, intraday_stamps
+from kronos.bars.calendar.guess import Fit, fit_intraday, guess_calendar, symbol_hint
+from kronos.bars.calendar.labels import days_of
+from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, STEP, market, resolve_calendar
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import FEATURES
 from kronos.errors import ConfigError, DataError

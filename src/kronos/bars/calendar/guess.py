@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.clocks import Clock, clocks_for
-from kronos.bars.frequency import BarSize
-from kronos.bars.grid import ANCHORS, STAMPS, Grid, Stamp, intraday_stamps
-from kronos.bars.labels import days_of, period_labels
-from kronos.bars.markets import ALWAYS, FX, Market, Sessions, market
+from kronos.bars.calendar.clocks import Clock, clocks_for
+from kronos.bars.calendar.frequency import BarSize
+from kronos.bars.calendar.grid import ANCHORS, STAMPS, Grid, Stamp, intraday_stamps
+from kronos.bars.calendar.labels import days_of, period_labels
+from kronos.bars.calendar.markets import ALWAYS, FX, Market, Sessions, market
 
 HOURS: Final[dict[str, tuple[str, float, float]]] = {
     "XSHG": ("Asia/Shanghai", 9, 15.5), "XNYS": ("America/New_York", 9, 16.5), "XHKG": ("Asia/Hong_Kong", 9, 16.5),

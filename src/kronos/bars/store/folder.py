@@ -24,10 +24,10 @@ from urllib.parse import quote, unquote
 import numpy as np
 import pandas as pd
 
-from kronos.bars.frequency import infer_frequency, parse_frequency
+from kronos.bars.calendar.frequency import infer_frequency, parse_frequency
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import FEATURES
-from kronos.bars.write import whole_file, write_parquet
+from kronos.bars.store.write import whole_file, write_parquet
 from kronos.errors import ConfigError, DataError
 
 _CATALOGUE: Final = "catalogue.json"
@@ -332,7 +332,7 @@ def import_bars(
     Raises:
         DataError: files that cannot be read, or one that contradicts the store.
     """
-    from kronos.bars.read import read_bars
+    from kronos.bars.reading.read import read_bars
 
     files = bars_files([Path(path) for path in paths])
     tables: list[tuple[pd.DataFrame, str | None]] = []

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.frequency import BarSize
+from kronos.bars.calendar.frequency import BarSize
 from kronos.errors import CalendarError
 
 _MINUTE = 60 * 10**9

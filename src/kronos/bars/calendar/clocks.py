@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.markets import FX, Market
+from kronos.bars.calendar.markets import FX, Market
 
 Nanos = npt.NDArray[np.int64]
 

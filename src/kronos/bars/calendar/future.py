@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.clocks import Clock
-from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
-from kronos.bars.gaps import session_notes
-from kronos.bars.grid import Stamp, intraday_stamps
-from kronos.bars.guess import FITS, Fit, fit_intraday, guess_calendar, symbol_hint
-from kronos.bars.labels import future_days
-from kronos.bars.markets import ALWAYS, OBSERVED, STEP, Market, market, resolve_calendar
-from kronos.bars.observed import observed_hours, regular_step
+from kronos.bars.calendar.clocks import Clock
+from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
+from kronos.bars.calendar.gaps import session_notes
+from kronos.bars.calendar.grid import Stamp, intraday_stamps
+from kronos.bars.calendar.guess import FITS, Fit, fit_intraday, guess_calendar, symbol_hint
+from kronos.bars.calendar.labels import future_days
+from kronos.bars.calendar.markets import ALWAYS, OBSERVED, STEP, Market, market, resolve_calendar
+from kronos.bars.calendar.observed import observed_hours, regular_step
 from kronos.errors import CalendarError, ConfigError
 
 MOST_BARS: Final = 100_000

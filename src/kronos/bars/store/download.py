@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kronos.bars.write import whole_file
+from kronos.bars.store.write import whole_file
 from kronos.errors import DataError
 
 Candles = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.frequency import BarSize
-from kronos.bars.markets import NO_BREAK, Sessions
+from kronos.bars.calendar.frequency import BarSize
+from kronos.bars.calendar.markets import NO_BREAK, Sessions
 
 Nanos = npt.NDArray[np.int64]
 Stamp = Literal["start", "end"]

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.frequency import BarSize
-from kronos.bars.grid import intraday_stamps
-from kronos.bars.guess import Fit
-from kronos.bars.labels import days_of, read_dates
-from kronos.bars.markets import ALWAYS, RULES, Market, market
+from kronos.bars.calendar.frequency import BarSize
+from kronos.bars.calendar.grid import intraday_stamps
+from kronos.bars.calendar.guess import Fit
+from kronos.bars.calendar.labels import days_of, read_dates
+from kronos.bars.calendar.markets import ALWAYS, RULES, Market, market
 
 Counts = npt.NDArray[np.int64]
 

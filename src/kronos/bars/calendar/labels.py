@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.clocks import Clock
-from kronos.bars.frequency import BarSize
-from kronos.bars.markets import FX, Market, Sessions, fx_days
+from kronos.bars.calendar.clocks import Clock
+from kronos.bars.calendar.frequency import BarSize
+from kronos.bars.calendar.markets import FX, Market, Sessions, fx_days
 from kronos.errors import CalendarError
 
 Flags = npt.NDArray[np.bool_]

@@ -15,14 +15,14 @@ from typing import Any, Final
 
 import pandas as pd
 
-from kronos.bars.download import Download, TemporaryFailure, without_forming
-from kronos.bars.frequency import BarSize, parse_frequency
-from kronos.bars.guess import symbol_hint
-from kronos.bars.labels import days_of
-from kronos.bars.markets import market
-from kronos.bars.read import read_bars
+from kronos.bars.calendar.frequency import BarSize, parse_frequency
+from kronos.bars.calendar.guess import symbol_hint
+from kronos.bars.calendar.labels import days_of
+from kronos.bars.calendar.markets import market
+from kronos.bars.reading.read import read_bars
 from kronos.bars.report import BarsReport
-from kronos.bars.write import write_bars
+from kronos.bars.store.download import Download, TemporaryFailure, without_forming
+from kronos.bars.store.write import write_bars
 from kronos.errors import ConfigError, DataError, MissingExtraError
 
 _YEAR: Final = 365 * 86_400_000
