@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.calendar.clocks import Clock
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.gaps import session_notes
 from kronos.bars.calendar.grid import Stamp, intraday_stamps
@@ -240,6 +239,3 @@ def _intraday(times: pd.DatetimeIndex, horizon: int, size: BarSize, fit: Fit, no
     if fit.clock.label != fit.market.zone and times.tz is None:
         notes = (*notes, f"naive times read by the clock {fit.clock.label}")
     return FutureTimes(written, fit.market.name, str(size), fit.grid.stamp, estimated[:horizon], notes)
-
-
-__all__ = ["MOST_BARS", "Clock", "FutureTimes", "future_times", "future_timestamps", "history_index", "infer_calendar"]

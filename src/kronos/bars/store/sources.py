@@ -17,7 +17,6 @@ import pandas as pd
 
 from kronos.bars.calendar.frequency import BarSize, parse_frequency
 from kronos.bars.calendar.guess import symbol_hint
-from kronos.bars.calendar.labels import days_of
 from kronos.bars.calendar.markets import market
 from kronos.bars.reading.read import read_bars
 from kronos.bars.report import BarsReport
@@ -274,6 +273,6 @@ def _is_over(stamp: pd.Timestamp, size: BarSize, exchange: str, now: int, *, end
             return bool(day.tz_localize(where.zone) < moment)
         following = day + (pd.Timedelta(days=7) if size.unit == "w" else pd.DateOffset(months=1))
         return bool(following.tz_localize(where.zone) <= moment)
-    sessions = days_of(where, day, day)
+    sessions = where.days(day, day)
     midnight = (day + pd.Timedelta(days=1)).tz_localize(where.zone)
     return bool((int(sessions.closes[0]) if len(sessions) else midnight.value) <= moment.value)
