@@ -209,7 +209,7 @@ class TestStamp:
         assert found.estimated.tolist() == [False, False]
 
     def test_wrong_word(self) -> None:
-        with pytest.raises(ConfigError, match="stamp must be"):
+        with pytest.raises(ConfigError, match="stamp is"):
             future_timestamps("2024-06-20", 1, stamp="middle")  # type: ignore[arg-type]
 
 

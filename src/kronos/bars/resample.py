@@ -145,7 +145,7 @@ def _intraday_labels(
     """The new timestamp of each row (NaT outside the sessions), and whether the last bar is over."""
     if not isinstance(guess, Fit):
         starts = _starts(times, size, stamp)
-        wall = starts.tz_localize(None) if starts.tz is not None else starts
+        wall = starts.tz_localize(None)
         floors = starts - (wall - wall.normalize()) % target.delta  # counted from each midnight
         over = bool(starts[-1] + size.delta >= floors[-1] + target.delta)
         return (floors + target.delta if stamp == "end" else floors), over
@@ -170,13 +170,13 @@ def _day_labels(
     times: pd.DatetimeIndex, size: BarSize, target: BarSize, guess: Fit | str | None, stamp: Stamp | None
 ) -> tuple[pd.DatetimeIndex, bool]:
     if not size.intraday:
-        wall = times.tz_localize(None) if times.tz is not None else times
+        wall = times.tz_localize(None)
         return _periods(times, wall, target, stamp), _period_over(wall[-1], target, guess)
     if isinstance(guess, Fit):
         days, over = _session_days(times, size, guess)
     else:
         starts = _starts(times, size, stamp)
-        wall = starts.tz_localize(None) if starts.tz is not None else starts
+        wall = starts.tz_localize(None)
         days = wall.normalize()
         over = bool(wall[-1] + size.delta >= days[-1] + pd.Timedelta(days=1))
     dated = days if times.tz is None else days.tz_localize(times.tz, ambiguous=True, nonexistent="shift_forward")

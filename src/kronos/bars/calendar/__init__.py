@@ -2,7 +2,6 @@
 
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.future import (
-    MOST_BARS,
     FutureTimes,
     future_times,
     future_timestamps,
@@ -14,7 +13,6 @@ from kronos.bars.calendar.guess import symbol_hint
 from kronos.bars.calendar.markets import calendar_names, market, resolve_calendar
 
 __all__ = [
-    "MOST_BARS",
     "BarSize",
     "FutureTimes",
     "Stamp",

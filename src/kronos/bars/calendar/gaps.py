@@ -31,7 +31,7 @@ def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str |
         nanos = (times.tz_convert("UTC") if times.tz is not None else times).as_unit("ns").asi8
         return _before(np.round(np.diff(nanos) / size.delta.value).astype(np.int64) - 1)
     elif calendar is not None and calendar not in RULES and not size.intraday and size.count == 1:
-        wall = (times.tz_localize(None) if times.tz is not None else times).normalize().as_unit("ns")
+        wall = times.tz_localize(None).normalize().as_unit("ns")
         nanos = wall.asi8
         due = market(calendar).days(wall[0], wall[-1]).dates
     else:

@@ -122,7 +122,7 @@ def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = No
     """
     if len(times) < 10:
         return None
-    wall = times.tz_localize(None) if times.tz is not None else times
+    wall = times.tz_localize(None)
     if size.unit in ("w", "mo"):
         return _guess_periods(wall.normalize()[-300:], size)
     span = wall[-1] - wall[0]
