@@ -34,7 +34,7 @@ from benchmarks.workers import make_store, measure, run
 from torch import nn
 
 from kronos.bars import sample_bars
-from kronos.bars.write import write_parquet
+from kronos.bars.store import write_parquet
 from kronos.inference.batches import Engine
 from kronos.inference.pair import load_pair
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer

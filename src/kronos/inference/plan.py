@@ -16,7 +16,7 @@ from kronos.inference.rng import check_seed, series_key, uniforms
 from kronos.inference.sampling import SamplingSettings
 from kronos.model import KronosConfig
 
-MOST_BARS = 100_000  # the longest horizon, as in kronos.bars.calendar
+MOST_BARS = 100_000  # the longest horizon
 MOST_PATHS = 1_000_000
 _PUBLISHED_TOP_P = 0.9
 _STILL = 2e-6  # no market moves as little as this a bar: the closes stand, or drift by the same step each time

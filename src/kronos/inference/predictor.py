@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from kronos.bars.grid import Stamp
+from kronos.bars.calendar import Stamp
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, KronosError
 from kronos.inference.assemble import assemble_forecast

@@ -13,11 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.arrays import time_features
-from kronos.bars.calendar import future_times
-from kronos.bars.grid import Stamp
-from kronos.bars.read import read_bars
+from kronos.bars.calendar import Stamp, future_times
+from kronos.bars.reading import as_bars, read_bars
 from kronos.bars.schema import FEATURES, to_table
-from kronos.bars.validate import as_bars
 from kronos.errors import DataError, KronosError
 
 stamp_features = time_features  # (T, 5) of wall-clock times

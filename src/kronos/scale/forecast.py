@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from kronos.bars.write import whole_file
+from kronos.bars.store import whole_file
 from kronos.errors import DataError
 from kronos.inference.pair import pair_digest
 from kronos.scale import output

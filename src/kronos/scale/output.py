@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from kronos.bars.schema import FEATURES
-from kronos.bars.write import whole_file
+from kronos.bars.store import whole_file
 from kronos.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from kronos.bars.read import read_bars
+from kronos.bars.reading import read_bars
 from kronos.bars.store import read_last
 from kronos.errors import CheckpointError, KronosError
 from kronos.inference.pair import pair_digest

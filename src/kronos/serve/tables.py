@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kronos.bars import read_bars
-from kronos.bars.inspect import describe
+from kronos.bars.reading import describe
 from kronos.errors import CapacityError, DataError
 
 PREVIEW_ROWS = 5

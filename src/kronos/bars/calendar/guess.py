@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.clocks import Clock, clocks_for
-from kronos.bars.frequency import BarSize
-from kronos.bars.grid import ANCHORS, STAMPS, Grid, Stamp, intraday_stamps
-from kronos.bars.labels import days_of, period_labels
-from kronos.bars.markets import ALWAYS, FX, Market, Sessions, market
+from kronos.bars.calendar.frequency import BarSize
+from kronos.bars.calendar.grid import ANCHORS, STAMPS, Clock, Grid, Stamp, clocks_for, intraday_stamps
+from kronos.bars.calendar.labels import period_labels
+from kronos.bars.calendar.markets import ALWAYS, FX, Market, Sessions, market
 
 HOURS: Final[dict[str, tuple[str, float, float]]] = {
     "XSHG": ("Asia/Shanghai", 9, 15.5), "XNYS": ("America/New_York", 9, 16.5), "XHKG": ("Asia/Hong_Kong", 9, 16.5),
@@ -83,8 +82,7 @@ def fit_intraday(
     fits: list[Fit] = []
     for clock in clocks_for(where, times):
         nanos = clock.to_utc(recent)
-        first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
-        sessions = where.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=2))
+        sessions = where.sessions_around(nanos)
         if least > 0 and _within_hours(nanos, sessions, size) < least:
             continue
         for anchor in ANCHORS:
@@ -124,7 +122,7 @@ def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = No
     """
     if len(times) < 10:
         return None
-    wall = times.tz_localize(None) if times.tz is not None else times
+    wall = times.tz_localize(None)
     if size.unit in ("w", "mo"):
         return _guess_periods(wall.normalize()[-300:], size)
     span = wall[-1] - wall[0]
@@ -195,7 +193,7 @@ def _guess_daily(dates: pd.DatetimeIndex, order: list[str], hint: str | None) ->
     for name in order:
         if name in scores or (name == "XKRX" and min(scores.values(), default=9) < 0.1):
             continue
-        sessions = days_of(market(name), recent[0], recent[-1]).dates
+        sessions = market(name).days(recent[0], recent[-1]).dates
         extra = ~np.isin(recent.asi8, sessions)
         missing = ~np.isin(sessions, recent.asi8)
         # A bar on a holiday is proof against a calendar; a missing bar may be a halt.
@@ -219,7 +217,7 @@ def _guess_periods(dates: pd.DatetimeIndex, size: BarSize) -> str | None:
     if size.unit == "mo" and (dates.is_month_start.all() or dates.is_month_end.all()):
         return None
     for name in CANDIDATES[:-1]:
-        sessions = days_of(market(name), dates[0] - pd.Timedelta(days=40), dates[-1] + pd.Timedelta(days=40))
+        sessions = market(name).days(dates[0] - pd.Timedelta(days=40), dates[-1] + pd.Timedelta(days=40))
         labels, _ = period_labels(sessions, dates, size)
         # The last period may still be forming.
         if np.isin(dates[1:-1].as_unit("ns").asi8, labels.as_unit("ns").asi8).mean() >= 0.98:

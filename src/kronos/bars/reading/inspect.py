@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kronos.bars.frequency import parse_frequency
-from kronos.bars.gaps import missing_before
-from kronos.bars.guess import Fit, guess_calendar, symbol_hint
-from kronos.bars.read import read_with_rows
+from kronos.bars.calendar.frequency import parse_frequency
+from kronos.bars.calendar.gaps import missing_before
+from kronos.bars.calendar.guess import Fit, guess_calendar, symbol_hint
+from kronos.bars.reading.read import read_with_rows
+from kronos.bars.reading.rows import RowNumbers
 from kronos.bars.report import BarsReport, Defect
-from kronos.bars.rows import RowNumbers
 from kronos.bars.splits import split_suspects
 
 
@@ -87,6 +87,6 @@ def _named(guess: Fit | str | None) -> tuple[str | None, str | None, str | None]
         return guess.market.name, guess.grid.stamp, guess.clock.label
     if guess is None or guess == "24/7":
         return guess, None, None
-    from kronos.bars.markets import market
+    from kronos.bars.calendar.markets import market
 
     return guess, None, market(guess).zone

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.clocks import Clock
-from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
-from kronos.bars.gaps import session_notes
-from kronos.bars.grid import Stamp, intraday_stamps
-from kronos.bars.guess import FITS, Fit, fit_intraday, guess_calendar, symbol_hint
-from kronos.bars.labels import future_days
-from kronos.bars.markets import ALWAYS, OBSERVED, STEP, Market, market, resolve_calendar
-from kronos.bars.observed import observed_hours, regular_step
+from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
+from kronos.bars.calendar.gaps import session_notes
+from kronos.bars.calendar.grid import Stamp, intraday_stamps
+from kronos.bars.calendar.guess import FITS, Fit, fit_intraday, guess_calendar, symbol_hint
+from kronos.bars.calendar.labels import future_days
+from kronos.bars.calendar.markets import ALWAYS, OBSERVED, STEP, Market, market, resolve_calendar
+from kronos.bars.calendar.observed import observed_hours, regular_step
 from kronos.errors import CalendarError, ConfigError
-
-MOST_BARS: Final = 100_000
-"""The longest horizon."""
+from kronos.spec import ForecastSpec
 
 
 @dataclass(frozen=True)
@@ -82,28 +79,23 @@ def future_times(
     Args:
         symbol: may decide between calendars that fit the history equally.
     """
-    _check(horizon, stamp)
+    ForecastSpec(horizon=horizon, stamp=stamp)  # refuses what is out of range
     times = history_index(history)
     symbol = symbol or _only_symbol(history)
     size = _bar_size(times, frequency)
-    if calendar is not None:
-        name = resolve_calendar(calendar)
-        fit = None
-        notes: tuple[str, ...] = ()
-    else:
-        name, fit, notes = _inferred(times, size, symbol)
+    name, fit, notes = _inferred(times, size, symbol) if calendar is None else (resolve_calendar(calendar), None, ())
     if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
         notes = (*notes, *session_notes(times, market(name)))
-    if name in (ALWAYS, STEP):
-        return _plain(regular_step(times, horizon, size), name, size, stamp, notes)
-    if name == OBSERVED:
-        return _plain(observed_hours(times, horizon, size), name, size, stamp, notes)
+    if name in (ALWAYS, STEP, OBSERVED):
+        go_on = observed_hours if name == OBSERVED else regular_step
+        certain = np.zeros(horizon, dtype=bool)
+        return FutureTimes(go_on(times, horizon, size), name, str(size), stamp, certain, notes)
     where = market(name)
     if not size.intraday:
         found, estimated, seen = future_days(times, horizon, size, where)
         return FutureTimes(found, name, str(size), stamp or seen, estimated, notes)
     if fit is None or (stamp is not None and fit.grid.stamp != stamp):
-        fit = _reading(times, size, where, stamp)
+        fit = _best_fit(times, size, where, stamp)
     return _intraday(times, horizon, size, fit, notes)
 
 
@@ -129,10 +121,8 @@ def history_index(history: Any) -> pd.DatetimeIndex:
     if isinstance(history, pd.DataFrame):
         history = history["timestamp"] if "timestamp" in history.columns else history.index
     try:
-        if isinstance(history, (pd.Series, pd.Index, np.ndarray, list, tuple)):
-            times = pd.DatetimeIndex(pd.Index(history) if not isinstance(history, pd.Index) else history)
-        else:
-            times = pd.DatetimeIndex([pd.Timestamp(history)])
+        many = isinstance(history, (pd.Series, pd.Index, np.ndarray, list, tuple))
+        times = pd.DatetimeIndex(pd.Index(history) if many else [pd.Timestamp(history)])
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"history must be a timestamp or an index of timestamps, not {str(history)[:60]!r}."
@@ -151,14 +141,6 @@ def _only_symbol(history: Any) -> str | None:
     return None
 
 
-def _check(horizon: int, stamp: str | None) -> None:
-    whole = isinstance(horizon, (int, np.integer)) and not isinstance(horizon, bool)
-    if not whole or not 1 <= horizon <= MOST_BARS:
-        raise ConfigError(f"horizon must be a whole number from 1 to {MOST_BARS:,}, not {horizon!r}.")
-    if stamp not in (None, "start", "end"):
-        raise ConfigError(f"stamp must be 'start' or 'end', not {stamp!r}.")
-
-
 def _bar_size(times: pd.DatetimeIndex, frequency: str | None) -> BarSize:
     if frequency is not None:
         return parse_frequency(frequency)
@@ -173,10 +155,9 @@ def _bar_size(times: pd.DatetimeIndex, frequency: str | None) -> BarSize:
 
 def _inferred(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) -> tuple[str, Fit | None, tuple[str, ...]]:
     guess = guess_calendar(times, size, symbol_hint(symbol)) if len(times) > 1 else None
-    if isinstance(guess, Fit):
-        return guess.market.name, guess, (f"calendar {guess.market.name} inferred from the bars' times",)
     if guess is not None:
-        return guess, None, (f"calendar {guess} inferred from the bars' times",)
+        name, fit = (guess.market.name, guess) if isinstance(guess, Fit) else (guess, None)
+        return name, fit, (f"calendar {name} inferred from the bars' times",)
     if len(times) > 1 and times[-1] - times[0] >= pd.Timedelta(days=7) and size.unit in "smhd":
         seen = "weekly hours" if size.intraday else "weekdays"
         note = f"no calendar stands out: the {seen} seen in the bars go on, holidays are unknown; name a calendar"
@@ -188,11 +169,7 @@ def _inferred(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) -> tup
     return STEP, None, ("too few bars to tell a calendar: regular step; name a calendar for an exchange's sessions",)
 
 
-def _plain(times: pd.DatetimeIndex, name: str, size: BarSize, stamp: str | None, notes: tuple[str, ...]) -> FutureTimes:
-    return FutureTimes(times, name, str(size), stamp, np.zeros(len(times), dtype=bool), notes)
-
-
-def _reading(times: pd.DatetimeIndex, size: BarSize, where: Market, stamp: Stamp | None) -> Fit:
+def _best_fit(times: pd.DatetimeIndex, size: BarSize, where: Market, stamp: Stamp | None) -> Fit:
     """How the history names the bars of a market, or a refusal that names the option which decides."""
     fits = fit_intraday(times, size, where, (stamp,) if stamp else ("start", "end"))
     best = fits[0]
@@ -240,6 +217,3 @@ def _intraday(times: pd.DatetimeIndex, horizon: int, size: BarSize, fit: Fit, no
     if fit.clock.label != fit.market.zone and times.tz is None:
         notes = (*notes, f"naive times read by the clock {fit.clock.label}")
     return FutureTimes(written, fit.market.name, str(size), fit.grid.stamp, estimated[:horizon], notes)
-
-
-__all__ = ["MOST_BARS", "Clock", "FutureTimes", "future_times", "future_timestamps", "history_index", "infer_calendar"]

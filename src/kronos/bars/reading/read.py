@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from kronos.bars.files import open_content
-from kronos.bars.layouts import SPARE, normal
+from kronos.bars.reading.content import open_content
+from kronos.bars.reading.layouts import SPARE, normal
+from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.tables import from_arrow, from_frame, from_text, open_arrow
+from kronos.bars.reading.times import TimeColumn, check_zone, parse_times
+from kronos.bars.reading.validate import OnDefect, build_bars, refuse_mixed_zones
 from kronos.bars.report import BarsReport, Defect, shown
-from kronos.bars.rows import RowNumbers
 from kronos.bars.samples import locate
 from kronos.bars.schema import FEATURES, to_table
-from kronos.bars.tables import from_arrow, from_frame, from_text, open_arrow
-from kronos.bars.times import TimeColumn, check_zone, parse_times
-from kronos.bars.validate import OnDefect, build_bars, refuse_mixed_zones
 from kronos.errors import DataError
 
 _STEP = 5e-4  # prices with six digits blur the ratio less than this

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kronos.bars.datetext import parse_clock, parse_dates, split_zone
+from kronos.bars.reading.datetext import parse_clock, parse_dates, split_zone
 from kronos.bars.report import name_columns, shown
 from kronos.errors import ConfigError, DataError
 
@@ -267,7 +267,7 @@ def _compact(numbers: npt.NDArray[Any], finite: npt.NDArray[np.bool_]) -> Stamps
     fits &= (hour < 24) & (minute < 60) & (second < 60)
     if fits[finite].mean() < _SHARE:
         return None
-    from kronos.bars.datetext import days_from_civil
+    from kronos.bars.reading.datetext import days_from_civil
 
     days, real = days_from_civil(year, month, day)
     seconds = days * 86400 + hour * 3600 + minute * 60 + second

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from kronos.bars.layouts import has_header, normal
+from kronos.bars.reading.layouts import has_header, normal
 from kronos.errors import DataError
 
 HEAD: Final = 256 * 1024

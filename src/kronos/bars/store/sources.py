@@ -15,19 +15,19 @@ from typing import Any, Final
 
 import pandas as pd
 
-from kronos.bars.download import Download, TemporaryFailure, without_forming
-from kronos.bars.frequency import BarSize, parse_frequency
-from kronos.bars.guess import symbol_hint
-from kronos.bars.labels import days_of
-from kronos.bars.markets import market
-from kronos.bars.read import read_bars
+from kronos.bars.calendar.frequency import BarSize, parse_frequency
+from kronos.bars.calendar.guess import symbol_hint
+from kronos.bars.calendar.markets import market
+from kronos.bars.reading.read import read_bars
 from kronos.bars.report import BarsReport
-from kronos.bars.write import write_bars
+from kronos.bars.store.download import Download, TemporaryFailure, without_forming
+from kronos.bars.store.write import write_bars
 from kronos.errors import ConfigError, DataError, MissingExtraError
 
 _YEAR: Final = 365 * 86_400_000
 _PAGE: Final = 1000
 _YAHOO: Final = {"1m": "1m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "60m", "1d": "1d", "1w": "1wk", "1mo": "1mo"}
+_FORMING: Final = "the last bar was still forming: left out"
 _CHINA: Final = {"1d": "daily", "1w": "weekly", "1mo": "monthly"}
 
 Progress = Callable[[int, float], None]
@@ -172,11 +172,8 @@ def _crypto(
     if len(candles) == 0:
         raise DataError(f"{name} has no finished {size} bars of {symbol} from {pd.Timestamp(begin, unit='ms')} on.")
     frame = pd.DataFrame(candles, columns=["timestamp", "open", "high", "low", "close", "volume"])
-    frame["timestamp"] = pd.DatetimeIndex(frame["timestamp"].astype("int64").astype("datetime64[ms]")).tz_localize(
-        "UTC"
-    )
-    bars = read_bars(frame, symbol=symbol)
-    return _told(bars, f"ccxt {name}", [*download.notes, *_forming_note(forming)])
+    frame["timestamp"] = pd.to_datetime(frame["timestamp"].astype("int64"), unit="ms", utc=True)
+    return _named(read_bars(frame, symbol=symbol), f"ccxt {name}", [*download.notes, *([_FORMING] if forming else [])])
 
 
 def _timeframe(exchange: Any, size: BarSize) -> str:
@@ -199,11 +196,7 @@ def _short(error: Exception) -> str:
     return text[:160]
 
 
-def _forming_note(count: int) -> list[str]:
-    return ["the last bar was still forming: left out"] if count else []
-
-
-def _told(bars: pd.DataFrame, layout: str, notes: list[str]) -> pd.DataFrame:
+def _named(bars: pd.DataFrame, layout: str, notes: list[str]) -> pd.DataFrame:
     report: BarsReport = bars.attrs["report"]
     bars.attrs["report"] = replace(report, layout=layout, source=layout, notes=(*report.notes, *notes))
     return bars
@@ -257,15 +250,14 @@ def _from_frame(frame: Any, symbol: str, size: BarSize, now: int, layout: str) -
     bars = read_bars(frame, symbol=None if "symbol" in frame.columns else symbol)
     bars = bars.assign(symbol=symbol) if "symbol" in bars.columns else bars
     exchange = "XSHG" if layout == "akshare" else symbol_hint(symbol) or "XNYS"
-    if not _is_over(pd.Timestamp(bars["timestamp"].iloc[-1]), size, exchange, now, ends=layout == "akshare"):
-        report = bars.attrs["report"]
-        bars = bars.iloc[:-1].reset_index(drop=True)
-        if len(bars) == 0:
-            raise DataError(f"{layout} has only the forming {size} bar of {symbol}. Ask for an earlier since.")
-        last = bars["timestamp"].iloc[-1]
-        bars.attrs["report"] = replace(report, rows=len(bars), last=last)
-        return _told(bars, layout, _forming_note(1))
-    return _told(bars, layout, [])
+    if _is_over(pd.Timestamp(bars["timestamp"].iloc[-1]), size, exchange, now, ends=layout == "akshare"):
+        return _named(bars, layout, [])
+    if len(bars) == 1:
+        raise DataError(f"{layout} has only the forming {size} bar of {symbol}. Ask for an earlier since.")
+    report = bars.attrs["report"]
+    bars = bars.iloc[:-1].reset_index(drop=True)
+    bars.attrs["report"] = replace(report, rows=len(bars), last=bars["timestamp"].iloc[-1])
+    return _named(bars, layout, [_FORMING])
 
 
 def _is_over(stamp: pd.Timestamp, size: BarSize, exchange: str, now: int, *, ends: bool) -> bool:
@@ -277,14 +269,10 @@ def _is_over(stamp: pd.Timestamp, size: BarSize, exchange: str, now: int, *, end
         return bool((local if ends else local + size.delta) <= moment)
     day = local.tz_localize(None).normalize()
     if size.unit != "d":
+        if ends:
+            return bool(day.tz_localize(where.zone) < moment)
         following = day + (pd.Timedelta(days=7) if size.unit == "w" else pd.DateOffset(months=1))
-        return (
-            bool(following.tz_localize(where.zone) <= moment)
-            if not ends
-            else bool(day.tz_localize(where.zone) < moment)
-        )
-    sessions = days_of(where, day, day)
-    close = (
-        int(sessions.closes[0]) if len(sessions) else int((day + pd.Timedelta(days=1)).tz_localize(where.zone).value)
-    )
-    return bool(close <= moment.value)
+        return bool(following.tz_localize(where.zone) <= moment)
+    sessions = where.days(day, day)
+    midnight = (day + pd.Timedelta(days=1)).tz_localize(where.zone)
+    return bool((int(sessions.closes[0]) if len(sessions) else midnight.value) <= moment.value)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kronos.bars.defects import TOLERANCE
-from kronos.bars.layouts import Roles
+from kronos.bars.reading.defects import TOLERANCE
+from kronos.bars.reading.layouts import Roles
 from kronos.bars.report import name_columns
 from kronos.errors import DataError
 

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from kronos.bars.files import Content
-from kronos.bars.headless import recognise
-from kronos.bars.layouts import ALIASES, Roles, assign, given, normal
+from kronos.bars.reading.content import Content
+from kronos.bars.reading.headless import recognise
+from kronos.bars.reading.layouts import ALIASES, Roles, assign, given, normal
+from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.sniff import Shape, decode, shape_of
+from kronos.bars.reading.textfile import Columns, read_every_column, read_text
+from kronos.bars.reading.times import as_arrow
 from kronos.bars.report import BarsReport, shown
-from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import PRICES
-from kronos.bars.sniff import Shape, decode, shape_of
-from kronos.bars.textfile import Columns, read_every_column, read_text
-from kronos.bars.times import as_arrow
 from kronos.errors import DataError
 
 Assignment = dict[str, str | int] | None

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.defects import Finding, refuse, time_findings, value_findings, warnings_in
-from kronos.bars.frequency import infer_frequency
+from kronos.bars.calendar.frequency import infer_frequency
+from kronos.bars.reading.defects import Finding, refuse, time_findings, value_findings, warnings_in
+from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.times import TimeColumn, parse_times
 from kronos.bars.report import BarsReport, listing, name_columns
-from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
-from kronos.bars.times import TimeColumn, parse_times
 from kronos.errors import ConfigError, DataError
 
 OnDefect = Literal["strict", "drop"]

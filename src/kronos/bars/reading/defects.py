@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.times import TimeColumn
 from kronos.bars.report import Defect, name_columns, shown
-from kronos.bars.rows import RowNumbers
 from kronos.bars.schema import PRICES
-from kronos.bars.times import TimeColumn
 from kronos.errors import DataError
 
 Mask = npt.NDArray[np.bool_]

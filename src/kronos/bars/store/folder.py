@@ -24,11 +24,13 @@ from urllib.parse import quote, unquote
 import numpy as np
 import pandas as pd
 
-from kronos.bars.frequency import infer_frequency, parse_frequency
+from kronos.bars.calendar.frequency import infer_frequency, parse_frequency
+from kronos.bars.reading.read import read_bars
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import FEATURES
-from kronos.bars.write import whole_file, write_parquet
+from kronos.bars.store.write import write_parquet
 from kronos.errors import ConfigError, DataError
+from kronos.files import bars_files, replacing, write_json
 
 _CATALOGUE: Final = "catalogue.json"
 _TOLD: Final = 10  # bad files whose errors are told in full
@@ -109,7 +111,7 @@ class BarStore:
             for table, _, path, changed in plans:
                 if changed:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with whole_file(path) as part:
+                    with replacing(path) as part:
                         write_parquet(table, part)
             self.rebuild_catalogue()
         return [done for _, done, _, _ in plans]
@@ -176,8 +178,7 @@ class BarStore:
         """Write the catalogue from the files."""
         entries = [asdict(entry) for entry in self.entries()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.folder / _CATALOGUE) as part:
-            part.write_text(json.dumps(entries, ensure_ascii=False, indent=1), encoding="utf-8")
+        write_json(self.folder / _CATALOGUE, entries, indent=1)
 
     def _load(self) -> dict[str, Entry]:
         try:
@@ -332,9 +333,7 @@ def import_bars(
     Raises:
         DataError: files that cannot be read, or one that contradicts the store.
     """
-    from kronos.bars.read import read_bars
-
-    files = bars_files([Path(path) for path in paths])
+    files = bars_files(paths)
     tables: list[tuple[pd.DataFrame, str | None]] = []
     refused: list[DataError] = []
     for count, path in enumerate(files, start=1):
@@ -358,22 +357,3 @@ def import_bars(
     for bars, name in tables:
         done += store.write(bars, symbol=name, frequency=frequency, replace=replace)
     return done
-
-
-def bars_files(paths: list[Path]) -> list[Path]:
-    """The files among the paths, and those of bars in the folders among them, sorted folder by folder.
-
-    Raises:
-        DataError: a folder without any.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            endings = (".csv", ".parquet", ".feather", ".csv.gz", ".zip", ".txt")
-            inside = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(endings))
-            if not inside:
-                raise DataError(f"{path}: the folder holds no CSV, Parquet or Feather files.")
-            files += inside
-        else:
-            files.append(path)
-    return files

@@ -1,17 +1,15 @@
-"""Writes bars whole or not at all: a file appears under its name only when it is complete."""
+"""Writes bars tables as CSV, Parquet and Feather."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
-from kronos.errors import ConfigError, DataError
+from kronos.errors import ConfigError
+from kronos.files import replacing
 
 _ROW_GROUP: Final = 1 << 13  # bars: 150 kB of minutes, a month of sessions, the latest of which forecasts read
 
@@ -23,14 +21,14 @@ def write_bars(bars: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """Write a bars table as CSV, Parquet or Feather, chosen by the ending.
 
     Raises:
-        ConfigError: another ending.
-        DataError: the folder cannot be written.
+        ConfigError: another ending, or no such folder.
+        CapacityError: it cannot be written; see :func:`kronos.files.replacing`.
     """
     target = Path(path)
     name = target.name.lower()
     if not name.endswith((*ENDINGS, ".csv.gz")):
         raise ConfigError(f"{target}: the ending must be one of {', '.join(ENDINGS)} or .csv.gz.")
-    with whole_file(target) as part:
+    with replacing(target) as part:
         if name.endswith(".parquet"):
             write_parquet(bars, part)
         elif name.endswith(".feather"):
@@ -56,28 +54,3 @@ def write_parquet(bars: pd.DataFrame, path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(to_arrow(bars), path, compression="zstd", row_group_size=_ROW_GROUP)
-
-
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """A temporary path beside ``target`` that replaces it when the block ends well, and vanishes otherwise.
-
-    Raises:
-        DataError: the folder does not exist or cannot be written.
-    """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent or ".")
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror}). Check the folder.") from error
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)
-        part.replace(target)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kronos.bars.write import whole_file
 from kronos.errors import DataError
+from kronos.files import json_text, replacing
 
 Candles = npt.NDArray[np.float64]
 
@@ -98,22 +98,14 @@ class Download:
             raise
         return np.concatenate(parts) if parts else np.empty((0, 6))
 
-    def done(self) -> None:
-        """Forget the partial file; call when the result is safely written."""
-        if self.partial is not None:
-            self.partial.unlink(missing_ok=True)
-
     def _page(self, cursor: int) -> Candles:
         for attempt in range(TRIES):
             try:
                 rows = self.pages.page(cursor)
             except TemporaryFailure as error:
                 if attempt == TRIES - 1:
-                    kept = (
-                        f" What was fetched is kept in {self.partial}; run the same again to go on."
-                        if self.partial
-                        else ""
-                    )
+                    again = f" What was fetched is kept in {self.partial}; run the same again to go on."
+                    kept = again if self.partial else ""
                     raise DataError(f"{self.what['source']}: gave up after {TRIES} tries ({error}).{kept}") from error
                 self.sleep(min(2.0**attempt, 30.0))
                 continue
@@ -146,8 +138,8 @@ class Download:
         candles = np.concatenate(parts)
         parts[:] = [candles]
         table = pa.table({name: candles[:, k] for k, name in enumerate(_COLUMNS)})
-        table = table.replace_schema_metadata({b"kronos": json.dumps(self.what).encode()})
-        with whole_file(self.partial) as path:
+        table = table.replace_schema_metadata({b"kronos": json_text(self.what).encode()})
+        with replacing(self.partial) as path:
             pq.write_table(table, path)
 
 

@@ -100,7 +100,7 @@ def infer_frequency(times: pd.DatetimeIndex) -> BarSize | None:
     if len(times) < 2:
         return None
     # Wall time, so that a daily bar stays 24 hours long when clocks change.
-    wall = times.tz_localize(None) if times.tz is not None else times
+    wall = times.tz_localize(None)
     steps = np.diff(wall.to_numpy().astype("datetime64[s]").astype(np.int64))
     if len(steps) > 1000:  # where one step makes up most of the column, it is the commonest
         likely = int(np.median(steps[:1000]))

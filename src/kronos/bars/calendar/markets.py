@@ -7,7 +7,8 @@ estimated from the weekdays and hours of its last year and marked so.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+import warnings
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -27,8 +28,9 @@ RULES: Final = (ALWAYS, FX, OBSERVED, STEP)
 """Calendars that are rules, not exchanges: every day; the currency week from Sunday to Friday 17:00 in
 New York, at rest on 25 December and 1 January; the weekly hours seen in the bars; a regular step."""
 
-NO_BREAK: Final = np.iinfo(np.int64).min
-_DAY: Final = 86_400_000_000_000
+NO_BREAK: Final = np.iinfo(np.int64).min  # what pandas has for a missing time
+_NEW_YORK: Final = "America/New_York"
+_EDGES: Final = ("open", "close", "break_start", "break_end")  # of a session, in a schedule
 _SAME_SESSIONS: Final = {
     "XSHE": "XSHG", "SZSE": "XSHG", "SHFE": "XSHG", "NYSE ARCA": "XNYS", "AMEX": "XNYS",
     "TSE": "XTKS", "EURONEXT": "XPAR", "XETRA": "XETR", "CRYPTO": ALWAYS, "24X7": ALWAYS, "FOREX": FX,
@@ -81,6 +83,20 @@ class Market:
             return _fx_weeks(start, end, rest)
         return _exchange_sessions(self.name, start.normalize(), end.normalize())
 
+    def sessions_around(self, nanos: Nanos, *, rest: bool = True) -> Sessions:
+        """The sessions in which sorted instants (nanoseconds of UTC) lie, and those of a week before and after."""
+        first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
+        week = pd.Timedelta(days=7)
+        return self.sessions(first - week, last + week, rest=rest)
+
+    def days(self, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
+        """Sessions by day; the currency week counts as five of them, less a day of rest."""
+        if self.name != FX:
+            return self.sessions(start, end)
+        days = _fx_days(start, end).asi8
+        none = np.full(len(days), NO_BREAK)
+        return Sessions(days, days, days, none, none, np.zeros(len(days), dtype=bool))
+
 
 def calendar_names() -> list[str]:
     """Every name that ``calendar=`` takes: rules, MIC codes and aliases."""
@@ -98,15 +114,11 @@ def resolve_calendar(name: str) -> str:
     import exchange_calendars as xc
 
     text = str(name).strip()
-    for rule in RULES:
-        if text.lower() == rule.lower():
-            return rule
-    known = {str(code).upper(): str(code) for code in xc.get_calendar_names()}
     upper = text.upper()
-    if upper in _SAME_SESSIONS and upper not in known:
-        return _SAME_SESSIONS[upper]
-    if upper == "24/5":
-        return FX
+    ours = {rule.upper(): rule for rule in RULES} | _SAME_SESSIONS
+    if upper in ours:
+        return ours[upper]
+    known = {str(code).upper(): str(code) for code in xc.get_calendar_names()}
     if upper in known:
         return str(xc.resolve_alias(known[upper]))
     near = difflib.get_close_matches(upper, [entry.upper() for entry in calendar_names()], n=3, cutoff=0.7)
@@ -123,7 +135,7 @@ def market(name: str) -> Market:
     """
     code = resolve_calendar(name)
     if code == FX:
-        return Market(FX, "America/New_York")
+        return Market(FX, _NEW_YORK)
     if code == ALWAYS:
         return Market(ALWAYS, "UTC")
     if code in RULES:
@@ -133,8 +145,6 @@ def market(name: str) -> Market:
 
 @lru_cache(maxsize=128)
 def _calendar(code: str, start: pd.Timestamp | None = None, end: pd.Timestamp | None = None) -> Any:
-    import warnings
-
     import exchange_calendars as xc
 
     with warnings.catch_warnings():  # its own use of pandas, which we cannot mend here
@@ -156,26 +166,18 @@ def _exchange_sessions(code: str, start: pd.Timestamp, end: pd.Timestamp) -> Ses
         calendar = _calendar(code, first, last)
     else:
         calendar = usual
-    known = _from_schedule(calendar.schedule.loc[start:end])
+    known = _from_schedule(calendar.schedule.loc[start:end], estimated=False)
     if end <= calendar.last_session:
         return known
     extra = _estimate(calendar, max(start, calendar.last_session + pd.Timedelta(days=1)), end)
-    return _join(known, extra)
+    return Sessions(*(np.concatenate(pair) for pair in zip(astuple(known), astuple(extra), strict=True)))
 
 
-def _from_schedule(schedule: pd.DataFrame) -> Sessions:
-    def nanos(name: str) -> Nanos:
-        column = pd.DatetimeIndex(schedule[name]).as_unit("ns")
-        return column.asi8
-
-    return Sessions(
-        dates=pd.DatetimeIndex(schedule.index).as_unit("ns").asi8,
-        opens=nanos("open"),
-        closes=nanos("close"),
-        break_starts=nanos("break_start"),
-        break_ends=nanos("break_end"),
-        estimated=np.zeros(len(schedule), dtype=bool),
-    )
+def _from_schedule(schedule: pd.DataFrame, *, estimated: bool) -> Sessions:
+    """The sessions of a schedule as exchange_calendars has it: a row a session, its times in UTC."""
+    times = (schedule.index, *(schedule[name] for name in _EDGES))
+    nanos = (pd.DatetimeIndex(column).as_unit("ns").asi8 for column in times)
+    return Sessions(*nanos, np.full(len(schedule), estimated))
 
 
 def _estimate(calendar: Any, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
@@ -185,32 +187,20 @@ def _estimate(calendar: Any, start: pd.Timestamp, end: pd.Timestamp) -> Sessions
     usual = [day for day in range(7) if (weekdays == day).sum() > len(recent) / 20]
     days = pd.date_range(start, end, freq="D")
     days = days[np.isin(days.day_of_week, usual)]
-    zone = calendar.tz
-    columns: dict[str, Nanos] = {}
-    for name in ("open", "close", "break_start", "break_end"):
-        local = pd.DatetimeIndex(recent[name]).tz_convert(zone).tz_localize(None)
+    schedule = pd.DataFrame(index=days)
+    for name in _EDGES:
+        local = pd.DatetimeIndex(recent[name]).tz_convert(calendar.tz).tz_localize(None)
         offset = pd.Series(local - recent.index).mode(dropna=False).iloc[0]
-        if pd.isna(offset):
-            columns[name] = np.full(len(days), NO_BREAK)
-        else:
-            moment = (days + offset).tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
-            columns[name] = moment.tz_convert("UTC").as_unit("ns").asi8
-    return Sessions(
-        dates=days.as_unit("ns").asi8,
-        opens=columns["open"],
-        closes=columns["close"],
-        break_starts=columns["break_start"],
-        break_ends=columns["break_end"],
-        estimated=np.ones(len(days), dtype=bool),
-    )
+        schedule[name] = pd.NaT if pd.isna(offset) else localize(days + offset, calendar.tz).tz_convert("UTC")
+    return _from_schedule(schedule, estimated=True)
 
 
-def _join(one: Sessions, two: Sessions) -> Sessions:
-    pairs = {name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in Sessions.__dataclass_fields__}
-    return Sessions(**pairs)
+def localize(wall: pd.DatetimeIndex, zone: Any) -> pd.DatetimeIndex:
+    """Wall times in a zone. Of an hour that comes twice the first is meant; one that is skipped moves on."""
+    return wall.tz_localize(zone, ambiguous=np.ones(len(wall), dtype=bool), nonexistent="shift_forward")
 
 
-def fx_days(start: pd.Timestamp, end: pd.Timestamp) -> pd.DatetimeIndex:
+def _fx_days(start: pd.Timestamp, end: pd.Timestamp) -> pd.DatetimeIndex:
     """The currency days from ``start`` to ``end`` by the date on which they end, at 17:00 in New York.
 
     Monday to Friday but 25 December and 1 January, when banks rest the world over; no other holiday stops the market.
@@ -224,13 +214,11 @@ def _fx_weeks(start: pd.Timestamp, end: pd.Timestamp, rest: bool) -> Sessions:
     """One session a week, from Sunday 17:00 to Friday 17:00 in New York; a day of rest cuts it in two."""
     sunday = start.normalize() - pd.Timedelta(days=(start.weekday() + 1) % 7)
     friday = end.normalize() + pd.Timedelta(days=5 - (end.weekday() + 1) % 7)
-    days = fx_days(sunday, friday) if rest else pd.bdate_range(sunday, friday).as_unit("ns")
+    days = _fx_days(sunday, friday) if rest else pd.bdate_range(sunday, friday).as_unit("ns")
     eves = days - pd.Timedelta(days=1)
     begins = ~np.isin(eves.asi8, days.asi8)  # no day of trading right before
     ends = np.append(begins[1:], True)
-    zone = "America/New_York"
-    evening = pd.Timedelta(hours=17)
-    opens = (eves[begins] + evening).tz_localize(zone).tz_convert("UTC").as_unit("ns").asi8
-    closes = (days[ends] + evening).tz_localize(zone).tz_convert("UTC").as_unit("ns").asi8
+    edges = (day + pd.Timedelta(hours=17) for day in (eves[begins], days[ends]))
+    opens, closes = (localize(edge, _NEW_YORK).as_unit("ns").asi8 for edge in edges)
     none = np.full(len(opens), NO_BREAK)
     return Sessions(eves[begins].asi8, opens, closes, none, none, np.zeros(len(opens), dtype=bool))

@@ -6,16 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.frequency import BarSize
-from kronos.bars.grid import intraday_stamps
-from kronos.bars.guess import Fit
-from kronos.bars.labels import days_of, read_dates
-from kronos.bars.markets import ALWAYS, RULES, Market, market
-
-Counts = npt.NDArray[np.int64]
+from kronos.bars.calendar.frequency import BarSize
+from kronos.bars.calendar.grid import intraday_stamps
+from kronos.bars.calendar.guess import Fit
+from kronos.bars.calendar.labels import read_dates
+from kronos.bars.calendar.markets import ALWAYS, RULES, Market, Nanos, market
 
 
-def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str | None) -> Counts | None:
+def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str | None) -> Nanos | None:
     """How many bars are missing just before each timestamp; None where no calendar says what is due.
 
     Args:
@@ -27,16 +25,15 @@ def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str |
         return None
     if isinstance(calendar, Fit):
         nanos = calendar.clock.to_utc(times)
-        first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
-        sessions = calendar.market.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=2))
+        sessions = calendar.market.sessions_around(nanos)
         due, _ = intraday_stamps(sessions, size, calendar.grid, calendar.market.zone)
     elif calendar == ALWAYS:
         nanos = (times.tz_convert("UTC") if times.tz is not None else times).as_unit("ns").asi8
         return _before(np.round(np.diff(nanos) / size.delta.value).astype(np.int64) - 1)
     elif calendar is not None and calendar not in RULES and not size.intraday and size.count == 1:
-        wall = (times.tz_localize(None) if times.tz is not None else times).normalize().as_unit("ns")
+        wall = times.tz_localize(None).normalize().as_unit("ns")
         nanos = wall.asi8
-        due = days_of(market(calendar), wall[0], wall[-1]).dates
+        due = market(calendar).days(wall[0], wall[-1]).dates
     else:
         return None
     # Of the bars due between two timestamps, those not present are missing.
@@ -45,7 +42,7 @@ def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str |
     return _before(np.diff(places) - present[:-1])
 
 
-def _before(between: npt.NDArray[np.int64]) -> Counts:
+def _before(between: npt.NDArray[np.int64]) -> Nanos:
     return np.concatenate([[0], np.maximum(between, 0)])
 
 
@@ -57,7 +54,7 @@ def session_notes(times: pd.DatetimeIndex, where: Market) -> tuple[str, ...]:
     """
     dates, _, _ = read_dates(times, where)
     days = dates.as_unit("ns").asi8
-    sessions = days_of(where, dates[0], dates[-1])
+    sessions = where.days(dates[0], dates[-1])
     missing = sessions.dates[~sessions.estimated & ~np.isin(sessions.dates, days)]
     spare = days[~np.isin(days, sessions.dates)]
     name = where.name

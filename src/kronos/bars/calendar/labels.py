@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.clocks import Clock
-from kronos.bars.frequency import BarSize
-from kronos.bars.markets import FX, Market, Sessions, fx_days
+from kronos.bars.calendar.frequency import BarSize
+from kronos.bars.calendar.grid import Clock
+from kronos.bars.calendar.markets import FX, Market, Sessions, localize
 from kronos.errors import CalendarError
 
 Flags = npt.NDArray[np.bool_]
@@ -26,7 +26,7 @@ def future_days(
     last = dates[-1]
     per = {"d": 1, "w": 5, "mo": 21}[size.unit] * size.count
     end = last + pd.Timedelta(days=int(horizon * per * 1.6) + 40)
-    sessions = days_of(market, dates[0] - pd.Timedelta(days=40), end)
+    sessions = market.days(dates[0] - pd.Timedelta(days=40), end)
     labels, estimated = period_labels(sessions, dates, size)
     later = labels > last
     labels, estimated = labels[later], estimated[later]
@@ -35,15 +35,6 @@ def future_days(
     if len(labels) < horizon:
         raise CalendarError(f"The calendar {market.name} gives only {len(labels)} bars after {last.date()}.")
     return write(labels[:horizon]), estimated[:horizon], stamp
-
-
-def days_of(market: Market, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
-    """Sessions by day; the currency week counts as five of them, less a day of rest."""
-    if market.name != FX:
-        return market.sessions(start, end)
-    days = fx_days(start, end)
-    none = np.full(len(days), np.iinfo(np.int64).min)
-    return Sessions(days.asi8, days.asi8, days.asi8, none, none, np.zeros(len(days), dtype=bool))
 
 
 Writer = Callable[[pd.DatetimeIndex], pd.DatetimeIndex]
@@ -58,12 +49,11 @@ def read_dates(times: pd.DatetimeIndex, market: Market) -> tuple[pd.DatetimeInde
     wall = times.tz_localize(None)
     if (wall == wall.normalize()).all():
         return wall.normalize(), lambda days: _localize(days, times), None
+    clock = Clock(market.zone, market.zone)
     local = times.tz_convert(market.zone).tz_localize(None) if times.tz is not None else times
     dates = local.normalize()
     if (local == dates).all():
-        clock = Clock(market.zone, market.zone)
         return dates, lambda days: clock.from_utc(clock.to_utc(days), times), None
-    clock = Clock(market.zone, market.zone)
     nanos = clock.to_utc(times)
     if market.name != FX:
         sessions = market.sessions(dates[0], dates[-1])
@@ -75,9 +65,7 @@ def read_dates(times: pd.DatetimeIndex, market: Market) -> tuple[pd.DatetimeInde
 
 
 def _localize(days: pd.DatetimeIndex, like: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    if like.tz is None:
-        return days
-    return days.tz_localize(like.tz, ambiguous=np.ones(len(days), dtype=bool), nonexistent="shift_forward")
+    return days if like.tz is None else localize(days, like.tz)
 
 
 def _edge_writer(market: Market, clock: Clock, times: pd.DatetimeIndex, stamp: str) -> Writer:
@@ -106,9 +94,9 @@ def _weekly(days: pd.DatetimeIndex, dates: pd.DatetimeIndex, count: int) -> list
     monday = days - pd.to_timedelta(days.day_of_week, unit="D")
     if count > 1:  # every so many weeks, counted from the last label
         anchor = dates[-1] - pd.Timedelta(days=int(dates[-1].weekday()))
-        monday = monday[((monday - anchor).days // 7 % count) == 0]
-    by_week = pd.Series(days[np.isin(days - pd.to_timedelta(days.day_of_week, unit="D"), monday)])
-    groups = by_week.groupby(monday)
+        kept = (monday - anchor).days // 7 % count == 0
+        days, monday = days[kept], monday[kept]
+    groups = pd.Series(days).groupby(monday)
     weeks = pd.DatetimeIndex(monday.unique())
     fixed = weeks + pd.Timedelta(days=int(dates[-1].weekday()))
     return [pd.DatetimeIndex(groups.max()), fixed, pd.DatetimeIndex(groups.min())]

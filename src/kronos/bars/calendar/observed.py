@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.frequency import BarSize
+from kronos.bars.calendar.frequency import BarSize
+from kronos.bars.calendar.markets import localize
 from kronos.errors import CalendarError
 
 _MINUTE = 60 * 10**9
@@ -31,9 +32,7 @@ def regular_step(times: pd.DatetimeIndex, horizon: int, size: BarSize) -> pd.Dat
 
 
 def _like(wall: pd.DatetimeIndex, last: pd.Timestamp) -> pd.DatetimeIndex:
-    if last.tzinfo is None:
-        return wall
-    return wall.tz_localize(last.tzinfo, ambiguous=np.ones(len(wall), dtype=bool), nonexistent="shift_forward")
+    return wall if last.tzinfo is None else localize(wall, last.tzinfo)
 
 
 def observed_hours(times: pd.DatetimeIndex, horizon: int, size: BarSize) -> pd.DatetimeIndex:

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from kronos.bars.defects import Finding
-from kronos.bars.numbers import BLANKS, to_plain
+from kronos.bars.reading.defects import Finding
+from kronos.bars.reading.numbers import BLANKS, to_plain
+from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.sniff import Shape
 from kronos.bars.report import shown
-from kronos.bars.rows import RowNumbers
-from kronos.bars.sniff import Shape
 from kronos.errors import DataError
 
 _BLOCK: Final = 2**21  # bytes a thread parses at a time; also the longest row
