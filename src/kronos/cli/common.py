@@ -193,7 +193,7 @@ class Progress(Protocol):
 
 def emit_json(value: Any) -> None:
     """Print one JSON document on stdout; numpy, pandas and dates are converted, NaN becomes null."""
-    from kronos.inference.export import to_json
+    from kronos.files import to_json
 
     sys.stdout.write(json.dumps(to_json(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 

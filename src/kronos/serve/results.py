@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.evaluation import metrics
-from kronos.inference.export import to_json
+from kronos.files import to_json
 from kronos.inference.forecast import Forecast
 from kronos.serve.tables import columns, isoformat
 
