@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from kronos.cli.common import emit_json, note, output
+from kronos.cli.options import AsJson
 
 app = typer.Typer(help="The checkpoints at hand: list them, read a model card.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.command("list")
