@@ -130,7 +130,7 @@ def read_research(config: Path, overrides: list[str] | None) -> ResearchConfig:
     return ResearchConfig.from_dict(read_settings(config, overrides))
 
 
-def read_many(sources: list[str], symbol: str | None, on_defect: str) -> pd.DataFrame:
+def read_many(sources: list[str], symbol: str | None, on_defect: Defects) -> pd.DataFrame:
     """All bars of files, folders of files, samples and stores in one long table.
 
     Raises:

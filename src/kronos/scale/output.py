@@ -73,12 +73,13 @@ class UniverseReport:
     def __add__(self, other: UniverseReport) -> UniverseReport:
         """Both together; of the errors and notes the first."""
         return UniverseReport(
-            *(
-                getattr(self, name) + getattr(other, name)
-                for name in ("series", "failed", "noted", "partitions", "kept")
-            ),
-            trouble=self.trouble or other.trouble,
-            note=self.note or other.note,
+            self.series + other.series,
+            self.failed + other.failed,
+            self.noted + other.noted,
+            self.partitions + other.partitions,
+            self.kept + other.kept,
+            self.trouble or other.trouble,
+            self.note or other.note,
         )
 
 

@@ -133,7 +133,7 @@ def forecast_universe(
     )
     engine = engine or engines.LocalEngine()
     folder, out = Path(source).resolve(), Path(out).resolve()
-    sources = plan.list_sources(folder, spec.frequency)
+    sources = plan.list_sources(folder, settings.spec.frequency)
     device = device or engine.device()
     facts = (version("kronos-kline"), pair_digest(model, revision), device.partition(":")[0])
     partitions = plan.divide(sources, settings, *facts, partition_size)
