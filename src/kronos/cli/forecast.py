@@ -13,7 +13,7 @@ from rich.table import Table
 
 import kronos
 from kronos.cli.common import emit_json, note, output, progress, tell_report
-from kronos.cli.options import AsJson, Compute, Defects, Model, Reading, with_options
+from kronos.cli.options import MANY, AsJson, Compute, Defects, Model, Reading, with_options
 from kronos.errors import ConfigError
 from kronos.spec import ForecastSpec
 
@@ -23,38 +23,43 @@ if TYPE_CHECKING:
 PATHS_FOR_90 = 19  # fewer have no 5% and 95% quantile of their own: (S + 1) / 20 must reach one
 
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="BARS",
+        help="CSV, Parquet or Feather file of bars, or a packaged sample such as sample:sp500; or a bar store or a "
+        "folder of files, for all of their series.",
+    ),
+]
+Targets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="File to write: .html .png .csv .parquet or .json; may repeat. Of many series: a folder.",
+    ),
+]
+Levels = Annotated[str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")]
+Paths = Annotated[bool, typer.Option("--paths", help="Write every sample path instead of the summary.")]
+PartitionSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Series in a file of results. Default: 16.", rich_help_panel=MANY),
+]
+
+
 @with_options
 def forecast(
-    bars: Annotated[
-        str,
-        typer.Argument(
-            metavar="BARS",
-            help="CSV, Parquet or Feather file of bars, or a packaged sample such as sample:sp500; "
-            "or a bar store or a folder of files, for all of their series.",
-        ),
-    ],
+    bars: Source,
     spec: ForecastSpec,
     reading: Reading,
     compute: Compute,
     model: Model = "kronos-nano",
     revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None,
-    quantiles: Annotated[
-        str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")
-    ] = None,
-    paths: Annotated[bool, typer.Option("--paths", help="Write every sample path instead of the summary.")] = False,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write: .html .png .csv .parquet or .json; may repeat. Of many series: a folder.",
-        ),
-    ] = None,
+    quantiles: Levels = None,
+    paths: Paths = False,
+    out: Targets = None,
     on_defect: Defects = "strict",
-    partition: Annotated[
-        int | None,
-        typer.Option(min=1, help="Series in a file of results. Default: 16.", rich_help_panel="Many series"),
-    ] = None,
+    partition: PartitionSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast the next bars of a series as sample paths.
@@ -77,7 +82,7 @@ def forecast(
         **chosen,
     }
     if Path(bars).is_dir():
-        _forecast_folder(Path(bars), out or [], spec, words, compute, partition, as_json)
+        _forecast_folder(Path(bars), out or [], spec, compute, {**words, "partition_size": partition}, as_json)
         return
     if compute.chosen or partition is not None:
         raise ConfigError(
@@ -100,9 +105,8 @@ def _forecast_folder(
     folder: Path,
     targets: list[Path],
     spec: ForecastSpec,
-    words: dict[str, Any],
     compute: Compute,
-    partition: int | None,
+    words: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Forecast all series and say what became of them."""
@@ -112,9 +116,7 @@ def _forecast_folder(
         raise ConfigError(f"--symbol chooses a series within one file; {folder} is a folder. Name the file instead.")
     engine, out, began = compute.make(), targets[0], time.perf_counter()
     with progress("Forecasting files") as report:
-        result = kronos.forecast_universe(
-            folder, out, spec, engine=engine, partition_size=partition, progress=report, **words
-        )
+        result = kronos.forecast_universe(folder, out, spec, engine=engine, progress=report, **words)
     seconds = time.perf_counter() - began
     if as_json:
         emit_json({"output": out, **asdict(result), "seconds": round(seconds, 1)})

@@ -22,7 +22,8 @@ from kronos.spec import ForecastSpec, Setting, settings
 if TYPE_CHECKING:
     from kronos.protocol import WorkEngine
 
-_MANY = "Many series"
+MANY = "Many series"  # of the help, a panel of its own
+_many = functools.partial(typer.Option, rich_help_panel=MANY)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Defects = Annotated[Literal["strict", "drop"], typer.Option("--on-defect", help="Refuse defective rows, or drop them.")]
@@ -82,25 +83,13 @@ def _named_columns(pairs: list[str] | None) -> dict[str, str | int] | None:
 class Compute:
     """Where the work on many series is done; ``device`` None: a GPU if there is one."""
 
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Compute in this process, or on Ray.", rich_help_panel=_MANY)
-    ] = "local"
+    engine: Annotated[Literal["local", "ray"], _many(help="Compute in this process, or on Ray.")] = "local"
     address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="A running Ray cluster, or auto. Default: Ray on this machine.",
-            rich_help_panel=_MANY,
-        ),
+        str | None, _many(metavar="HOST:PORT", help="A running Ray cluster, or auto. Default: Ray on this machine.")
     ] = None
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Pieces at once. Default: one a core, or a GPU.", rich_help_panel=_MANY)
-    ] = None
+    workers: Annotated[int | None, _many(min=1, help="Pieces at once. Default: one a core, or a GPU.")] = None
     gpus: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Share of a GPU for each Ray worker. Default: 1 where there are any.", rich_help_panel=_MANY
-        ),
+        float | None, _many(min=0, help="Share of a GPU for each Ray worker. Default: 1 where there are any.")
     ] = None
     device: Device = None
 

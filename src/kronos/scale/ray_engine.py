@@ -27,7 +27,6 @@ R = TypeVar("R")
 RETRIES = 3  # of a piece whose worker died
 STARTS = 3  # attempts to start Ray on this machine
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # what matters is raised; the rest stays in Ray's own log files
@@ -207,50 +206,36 @@ def connected(address: str | None, workers: int | None) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        if address is not None:
-            stack.callback(ray.shutdown)
-            _join(address)
-        else:
+        where: dict[str, Any] = {"address": address}
+        if address is None:
             # Ray puts sockets there, whose paths may have 107 letters at most.
             folder = tempfile.mkdtemp(prefix="kronos-", dir="/tmp" if Path("/tmp").is_dir() else None)
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            stack.callback(ray.shutdown)
-            _start(folder, workers)
+            where = {"address": "local", "num_cpus": workers, "include_dashboard": False, "_temp_dir": folder}
+        stack.callback(ray.shutdown)
+        _begin(address, where)
         yield
 
 
-def _join(address: str) -> None:
+def _begin(address: str | None, where: dict[str, Any]) -> None:
+    """Join a cluster, or start Ray here: it allows itself 30 seconds, which a busy machine may need more than once."""
     import ray
 
-    try:
-        with _muted():
-            ray.init(address=address, **_SILENT)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise ConfigError(
-            f"No Ray cluster answers at '{address}' ({_first_line(error)}). Check the address."
-        ) from error
-
-
-def _start(folder: str, cpus: int | None) -> None:
-    """Ray on this machine. It allows itself 30 seconds, which a busy machine may need more than once."""
-    import ray
-
-    for attempt in range(STARTS):
+    for attempt in range(1, STARTS + 1):
         try:
             with _muted():
-                ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_SILENT)
+                ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
             return
         except Exception as error:  # Ray raises bare Exceptions here
             ray.shutdown()
-            if attempt + 1 == STARTS:
+            reason = str(error).partition("\n")[0][:160]
+            if address is not None:
+                raise ConfigError(f"No Ray cluster answers at '{address}' ({reason}). Check the address.") from error
+            if attempt == STARTS:
                 raise CapacityError(
-                    f"Ray did not start on this machine ({_first_line(error)}). Try again when it is less busy, or "
-                    "use the engine 'local'."
+                    f"Ray did not start on this machine ({reason}). Try again when it is less busy, or use the engine "
+                    "'local'."
                 ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:160]
 
 
 @contextmanager

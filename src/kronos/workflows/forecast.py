@@ -128,12 +128,10 @@ def forecast_universe(
     from kronos.inference.pair import pair_digest
     from kronos.scale import engines, output, plan, work
 
-    settings = plan.UniverseSettings(
-        spec or ForecastSpec(), model, revision, quantile_levels, paths, on_defect, reading or {}
-    )
-    engine = engine or engines.LocalEngine()
+    spec, engine = spec or ForecastSpec(), engine or engines.LocalEngine()
+    settings = plan.UniverseSettings(spec, model, revision, quantile_levels, paths, on_defect, reading or {})
     folder, out = Path(source).resolve(), Path(out).resolve()
-    sources = plan.list_sources(folder, settings.spec.frequency)
+    sources = plan.list_sources(folder, spec.frequency)
     device = device or engine.device()
     facts = (version("kronos-kline"), pair_digest(model, revision), device.partition(":")[0])
     partitions = plan.divide(sources, settings, *facts, partition_size)
