@@ -15,7 +15,7 @@ import pandas as pd
 
 from kronos.backtesting.config import ResearchConfig
 from kronos.backtesting.provider import Provider, Spans
-from kronos.bars.write import write_bars
+from kronos.bars.store import write_bars
 from kronos.errors import ConfigError, DataError, MissingExtraError
 from kronos.files import write_json, write_text
 

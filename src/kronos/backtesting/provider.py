@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from kronos.bars.read import read_bars
+from kronos.bars.reading import read_bars
 from kronos.bars.schema import FEATURES, PRICES
 from kronos.errors import ConfigError, DataError, MissingExtraError
 

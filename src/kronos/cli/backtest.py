@@ -8,26 +8,16 @@ from typing import Annotated, Any
 import typer
 
 import kronos
-from kronos.cli.common import (
-    Address,
-    Compute,
-    Device,
-    Engine,
-    EngineName,
-    Gpus,
-    Workers,
-    console,
-    emit_json,
-    note,
-    output,
-    progress,
-)
+from kronos.cli.common import console, emit_json, note, output, progress
+from kronos.cli.options import AsJson, Compute, with_options
 from kronos.cli.qlib import Config, Overrides, engine_of, say
 from kronos.errors import ConfigError
 
 
+@with_options
 def backtest(
     config: Config,
+    compute: Compute,
     overrides: Overrides = None,
     out: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of report.html, PNG charts, summary.json, daily.parquet.")
@@ -35,12 +25,7 @@ def backtest(
     signals: Annotated[
         Path | None, typer.Option(help="A panel of signals to use (Parquet: datetime, instrument, columns).")
     ] = None,
-    device: Device = None,
-    engine: EngineName = Engine.local,
-    address: Address = None,
-    workers: Workers = None,
-    gpus: Gpus = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Trade the signals of a research file, with costs, beside random and momentum signals.
 
@@ -48,14 +33,13 @@ def backtest(
     """
     from kronos.workflows.backtest import read_research
 
-    settings, compute = read_research(config, overrides), Compute(engine, address, workers, gpus, device)
-    if signals is not None and compute.asked:
+    if signals is not None and compute.chosen:
         raise ConfigError(
             "The panel of --signals is there already; leave --engine, --address, --workers and --gpus out."
         )
-    pool = engine_of(compute)
+    settings, engine = read_research(config, overrides), engine_of(compute)
     with progress("Backtest") as report:
-        done = kronos.backtest(settings, out, signals=signals, device=device, engine=pool, progress=report)
+        done = kronos.backtest(settings, out, signals=signals, device=compute.device, engine=engine, progress=report)
     if as_json:
         emit_json(done.summary)
         return

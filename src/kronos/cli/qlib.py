@@ -8,25 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kronos.cli.common import (
-    Address,
-    Compute,
-    Device,
-    Engine,
-    EngineName,
-    Gpus,
-    OnDefect,
-    Workers,
-    emit_json,
-    moment,
-    note,
-    output,
-    progress,
-)
+from kronos.cli.common import emit_json, moment, note, output, progress
+from kronos.cli.options import AsJson, Compute, Defects, with_options
 from kronos.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kronos.scale.engines import Engine as ScaleEngine
+    from kronos.protocol import WorkEngine
 
 app = typer.Typer(help="Qlib: export bars to a provider, prepare a data set from one.", no_args_is_help=True)
 
@@ -54,10 +41,8 @@ def export(
         bool, typer.Option("--adjusted/--raw", help="Whether the prices are already multiplied by the factors.")
     ] = False,
     symbol: Annotated[str | None, typer.Option(help="Name of a series that names none.")] = None,
-    on_defect: Annotated[OnDefect, typer.Option(help="Refuse defective bars, or drop and count them.")] = (
-        OnDefect.strict
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    on_defect: Defects = "strict",
+    as_json: AsJson = False,
 ) -> None:
     """Write daily bars as a Qlib provider: calendar, instruments with listing ranges, nine features."""
     from kronos.workflows.backtest import export_provider
@@ -69,7 +54,7 @@ def export(
         factors=factors,
         adjusted=adjusted,
         symbol=symbol,
-        on_defect=on_defect.value,
+        on_defect=on_defect,
         note=note,
     )
     if as_json:
@@ -87,7 +72,7 @@ def export(
 def prepare(
     config: Config,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Cut a provider's bars into train, val and test, no bar scored twice, and write the run file for training."""
     from kronos.workflows.backtest import prepare_data, read_research
@@ -110,21 +95,14 @@ def prepare(
 
 
 @app.command()
-def signals(
-    config: Config,
-    overrides: Overrides = None,
-    device: Device = None,
-    engine: EngineName = Engine.local,
-    address: Address = None,
-    workers: Workers = None,
-    gpus: Gpus = None,
-) -> None:
+@with_options
+def signals(config: Config, compute: Compute, overrides: Overrides = None) -> None:
     """Sample the signals of a research file; a run that was stopped goes on where it stopped."""
     from kronos.workflows.backtest import make_signals, read_research
 
-    settings, pool = read_research(config, overrides), engine_of(Compute(engine, address, workers, gpus, device))
+    settings, engine = read_research(config, overrides), engine_of(compute)
     with progress("Sampling signals") as report:
-        made = make_signals(settings, device=device, engine=pool, progress=report)
+        made = make_signals(settings, device=compute.device, engine=engine, progress=report)
     for line in made.notes.values():
         note(f"Warning: {line}.")
     dates = made.panel.index.get_level_values("datetime").unique()
@@ -134,7 +112,7 @@ def signals(
     )
 
 
-def engine_of(compute: Compute) -> ScaleEngine | None:
+def engine_of(compute: Compute) -> WorkEngine | None:
     """What samples the signals, where it is not this process.
 
     Raises:

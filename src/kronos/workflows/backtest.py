@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from platform import node
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -26,10 +26,11 @@ from kronos.backtesting.simulate import benchmark_returns, tradable_sessions
 from kronos.bars import BarStore, read_bars
 from kronos.errors import CheckpointError, ConfigError, DataError
 from kronos.files import bars_files
-from kronos.inference.predictor import KronosPredictor
-from kronos.protocol import Progress
-from kronos.scale.engines import Engine
+from kronos.protocol import Progress, WorkEngine
 from kronos.training.config import read_settings
+
+if TYPE_CHECKING:
+    from kronos.inference.predictor import KronosPredictor
 
 Research = str | Path | Mapping[str, Any] | ResearchConfig
 
@@ -104,7 +105,7 @@ def make_signals(
     config: Research,
     *,
     device: str | None = None,
-    engine: Engine | None = None,
+    engine: WorkEngine | None = None,
     progress: Progress | None = None,
 ) -> Signals:
     """Samples the signals of a research file; a run that was stopped goes on where it stopped.
@@ -145,7 +146,7 @@ def backtest(
     *,
     signals: str | Path | pd.DataFrame | None = None,
     device: str | None = None,
-    engine: Engine | None = None,
+    engine: WorkEngine | None = None,
     progress: Progress | None = None,
 ) -> Backtest:
     """Trades the signals of a research file with costs, beside random and momentum signals.
@@ -205,6 +206,8 @@ def _load_model(config: ResearchConfig, device: str | None) -> KronosPredictor:
             f"signals.model is {model}, which has no trained model yet; run kronos qlib prepare and kronos train "
             "first, or take one that is there: --set signals.model=kronos-nano"
         )
+    from kronos.inference.predictor import KronosPredictor  # torch, which export and data set do without
+
     return KronosPredictor.from_pretrained(config.signals.model, device=device)
 
 
