@@ -111,8 +111,7 @@ def forecast(
     --paths), and a table of the series that could not be forecast. Run again, it goes on where it was stopped. The
     exit status is 0 if any series was forecast, 1 if none.
     """
-    from kronos.inference.export import check_target, document
-    from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
+    from kronos.inference.export import DEFAULT_LEVELS, check_levels, check_target, document
 
     # What can be wrong is asked first; only then is torch imported, the model loaded and the work begun.
     levels = DEFAULT_LEVELS if quantiles is None else parse_levels(quantiles)

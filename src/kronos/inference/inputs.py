@@ -15,15 +15,12 @@ import pandas as pd
 from kronos.bars.calendar import future_times
 from kronos.bars.read import read_bars
 from kronos.bars.schema import to_table
-from kronos.bars.transform import BarTransform
 from kronos.bars.validate import as_bars
 from kronos.errors import DataError, KronosError
-from kronos.protocol import FEATURES, HIGH, LOW
+from kronos.protocol import FEATURES
 from kronos.spec import ForecastSpec
 
 CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
-_STILL = 2e-6  # no market moves as little as this a bar: the closes stand, or drift by the same step each time
-_STILL_SHARE = 0.05  # of a bar's own range: closes that move less than that say nothing about the risk
 
 
 @dataclass(frozen=True)
@@ -131,19 +128,6 @@ def as_times(given: Any, name: str) -> pd.DatetimeIndex:
         position = int(np.flatnonzero(times.isna())[0])
         raise DataError(f"{name} has no timestamp at position {position}")
     return times
-
-
-def still_notes(transform: BarTransform, values: npt.NDArray[np.float64], state: Any) -> list[str]:
-    """A warning where the closes of the context (T, 6) vary too little to measure the risk by."""
-    if not transform.takes_moves:
-        return []
-    sigma, reach = float(state.sigma), float(np.median(np.log(values[:, HIGH] / values[:, LOW])))
-    if sigma >= max(_STILL, _STILL_SHARE * reach):
-        return []
-    return [
-        f"the closes of the context hardly vary from bar to bar (by {sigma:.1g}, the bars' own range is {reach:.1g}), "
-        "so the paths are far too certain; do not read risk from them, and check the bars or give a longer context"
-    ]
 
 
 # -- many series ------------------------------------------------------------------------------------------------------

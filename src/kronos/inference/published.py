@@ -17,6 +17,7 @@ import pandas as pd
 
 from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
+from kronos.inference.assemble import make_request
 from kronos.inference.inputs import as_times
 from kronos.inference.settings import DecodeSettings, check_setting
 from kronos.protocol import FEATURES
@@ -71,7 +72,7 @@ def predict_batch(
     prepared = []
     for entry in inputs:
         values, times = _cut(predictor, entry)
-        prepared.append(predictor.request(values, times, entry.future_times, spec))
+        prepared.append(make_request(predictor, values, times, entry.future_times, spec))
     settings = DecodeSettings.resolve(spec, predictor.model.config, predictor.max_context)
     features = predictor.engine.run([request for request, _ in prepared], settings)
     return [

@@ -15,7 +15,7 @@ from typing import Any
 
 from kronos.bars.store import BarStore, bars_files
 from kronos.errors import ConfigError, DataError
-from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
+from kronos.inference.export import DEFAULT_LEVELS, check_levels
 
 PARTITION = 16  # series; enough for full batches, few enough for many workers
 MOST_NUMBERS = 32_000_000  # sampled numbers of one partition, which it holds in memory
