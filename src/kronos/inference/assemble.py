@@ -28,7 +28,7 @@ from kronos.bars.transform import BarTransform
 from kronos.errors import DataError
 from kronos.inference.engine import DecodeRequest
 from kronos.inference.forecast import Forecast
-from kronos.inference.inputs import FutureTimes, PastBars
+from kronos.inference.inputs import ForecastTimes, PastBars
 from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.model.config import check_width
@@ -120,7 +120,7 @@ def assemble_forecast(
     predictor: KronosPredictor,
     bars: Floats,
     past: PastBars,
-    future: FutureTimes,
+    future: ForecastTimes,
     spec: ForecastSpec,
     settings: DecodeSettings,
     state: Any,

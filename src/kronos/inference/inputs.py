@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar import future_times
-from kronos.bars.read import read_bars
+from kronos.bars.reading import as_bars, read_bars
 from kronos.bars.schema import to_table
-from kronos.bars.validate import as_bars
 from kronos.errors import DataError, KronosError
 from kronos.protocol import FEATURES
 from kronos.spec import ForecastSpec
@@ -49,7 +48,7 @@ class PastBars:
 
 
 @dataclass(frozen=True)
-class FutureTimes:
+class ForecastTimes:
     """The times of the bars to come."""
 
     times: pd.DatetimeIndex
@@ -88,7 +87,7 @@ def past_bars(table: Any, least: int, most: int | None = None, name: str | None 
     return PastBars(symbol, context, pd.DatetimeIndex(bars["timestamp"]))
 
 
-def future_of(past: PastBars, spec: ForecastSpec, given: Any = None) -> FutureTimes:
+def future_of(past: PastBars, spec: ForecastSpec, given: Any = None) -> ForecastTimes:
     """The next timestamps: those given, or the calendar's.
 
     Raises:
@@ -96,11 +95,11 @@ def future_of(past: PastBars, spec: ForecastSpec, given: Any = None) -> FutureTi
         CalendarError: unknown calendar, or one that the bars do not fit.
     """
     if given is not None:
-        return FutureTimes(_given_times(given, spec.horizon, past.times[-1]), "given")
+        return ForecastTimes(_given_times(given, spec.horizon, past.times[-1]), "given")
     known = past.times[-CALENDAR_BARS:]
     found = future_times(known, spec.horizon, spec.calendar, spec.frequency, spec.stamp, past.symbol)
     estimated = int(np.count_nonzero(found.estimated))
-    return FutureTimes(found.timestamps, found.calendar, found.frequency, estimated, tuple(found.notes))
+    return ForecastTimes(found.timestamps, found.calendar, found.frequency, estimated, tuple(found.notes))
 
 
 def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> pd.DatetimeIndex:

@@ -17,14 +17,14 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from kronos.bars.grid import Stamp
+from kronos.bars.calendar import Stamp
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, KronosError
 from kronos.inference import likelihood, published
 from kronos.inference.assemble import assemble_forecast, make_request
 from kronos.inference.engine import DecodeEngine, series_at_once
 from kronos.inference.forecast import Forecast
-from kronos.inference.inputs import FutureTimes, PastBars, future_of, futures_of, naming, past_bars, tables_of
+from kronos.inference.inputs import ForecastTimes, PastBars, future_of, futures_of, naming, past_bars, tables_of
 from kronos.inference.pair import check_pair, load_pair, pair_fingerprint, usable_device
 from kronos.inference.settings import DecodeSettings, check_setting, spec_of
 from kronos.inference.threads import Monitor
@@ -97,16 +97,8 @@ class KronosPredictor:
             ConfigError: a hub id whose tokenizer is unknown.
         """
         pair = load_pair(name, revision, tokenizer)
-        return cls(
-            pair.model,
-            pair.tokenizer,
-            device,
-            pair.max_context,
-            name=pair.name,
-            revision=revision,
-            dtype=dtype,
-            compiled=compiled,
-        )
+        options: dict[str, Any] = {"name": pair.name, "revision": revision, "dtype": dtype, "compiled": compiled}
+        return cls(pair.model, pair.tokenizer, device, pair.max_context, **options)
 
     # -- the published interface ------------------------------------------------------------------------------
 
@@ -277,7 +269,7 @@ class KronosPredictor:
         def computed() -> Iterator[tuple[str, Forecast]]:
             size = series_at_once(spec.num_samples, spec.horizon)
             for first in range(0, len(tables), size):
-                jobs: list[tuple[PastBars, FutureTimes]] = []
+                jobs: list[tuple[PastBars, ForecastTimes]] = []
                 for name, table in tables[first : first + size]:
                     try:
                         with naming(name):
@@ -384,7 +376,7 @@ class KronosPredictor:
 
     def _forecast(
         self,
-        jobs: Sequence[tuple[PastBars, FutureTimes]],
+        jobs: Sequence[tuple[PastBars, ForecastTimes]],
         spec: ForecastSpec,
         settings: DecodeSettings,
         monitor: Monitor,

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from kronos.errors import ConfigError
 from kronos.model.checkpoint import PretrainedMixin
 from kronos.model.config import DEPENDENCY_HEADS, TIME_FEATURES, KronosConfig
-from kronos.model.layers import Attention, RMSNorm, TransformerBlock, init_weights
+from kronos.model.layers import Attention, RMSNorm, TransformerBlock, init_weights, weighted_mean
 
 # Rows of each table, in the order of the stamp's last dimension. Days and months count from 1, so row 0 is unused.
 TIME_TABLES = dict(zip(TIME_FEATURES, (60, 24, 7, 32, 13)))
@@ -218,10 +218,9 @@ def token_loss(
     """
 
     def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-        if weights is None:
-            return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-        losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-        return (losses * weights.flatten()).sum() / (weights.sum() if total is None else total).clamp_min(1e-9)
+        reduction = "mean" if weights is None else "none"
+        losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction=reduction)
+        return losses if weights is None else weighted_mean(losses, weights.flatten(), total)
 
     parts = {"s1": cross_entropy(s1_logits, s1_targets), "s2": cross_entropy(s2_logits, s2_targets)}
     return (s1_weight * parts["s1"] + parts["s2"]) / 2, parts
