@@ -88,12 +88,7 @@ def past_bars(table: Any, least: int, most: int | None = None, name: str | None 
 
 
 def future_of(past: PastBars, spec: ForecastSpec, given: Any = None) -> ForecastTimes:
-    """The next timestamps: those given, or the calendar's.
-
-    Raises:
-        DataError: given times are too few or too many, unordered, or not after the last bar.
-        CalendarError: unknown calendar, or one that the bars do not fit.
-    """
+    """The next timestamps: those given, or the calendar's."""
     if given is not None:
         return ForecastTimes(_given_times(given, spec.horizon, past.times[-1]), "given")
     known = past.times[-CALENDAR_BARS:]
@@ -114,11 +109,7 @@ def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> pd.DatetimeI
 
 
 def as_times(given: Any, name: str) -> pd.DatetimeIndex:
-    """A Series, index, array or list of times as an index.
-
-    Raises:
-        DataError: something in it is no time, with its position.
-    """
+    """A Series, index, array or list of times as an index; what is no time is refused with its position."""
     try:
         times = pd.DatetimeIndex(pd.Series(given).to_numpy() if not isinstance(given, pd.Series | pd.Index) else given)
     except (TypeError, ValueError, pd.errors.ParserError) as error:
@@ -133,11 +124,7 @@ def as_times(given: Any, name: str) -> pd.DatetimeIndex:
 
 
 def tables_of(source: Any) -> list[tuple[str, Any]]:
-    """(name, table) of every series of a mapping or of a long table with a ``symbol`` column, in input order.
-
-    Raises:
-        DataError: neither of them, or empty.
-    """
+    """(name, table) of every series of a mapping or of a long table with a ``symbol`` column, in input order."""
     if isinstance(source, Mapping):
         found = [(str(name), table) for name, table in source.items()]
     else:
@@ -154,11 +141,7 @@ def tables_of(source: Any) -> list[tuple[str, Any]]:
 
 
 def futures_of(tables: list[tuple[str, Any]], given: Any) -> dict[str, Any]:
-    """The given future times by series name; empty where none are given.
-
-    Raises:
-        DataError: no mapping, or one with other names than the series have.
-    """
+    """The given future times by series name, which must be those of the tables; empty where none are given."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):

@@ -152,8 +152,8 @@ class KronosPredictor:
         seed: int = 0,
     ) -> list[pd.DataFrame]:
         """``predict`` for several series, of equal length or not; arguments and numbers are those of ``predict``."""
-        asked = {"pred_len": pred_len, "T": T, "top_k": top_k, "top_p": top_p, "sample_count": sample_count}
-        spec = published.published_spec(**asked, seed=seed)
+        settings = {"pred_len": pred_len, "T": T, "top_k": top_k, "top_p": top_p, "sample_count": sample_count}
+        spec = published.published_spec(**settings, seed=seed)
         return published.predict_batch(self, df_list, x_timestamp_list, y_timestamp_list, spec)
 
     # -- forecasts --------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class KronosPredictor:
             calendar: MIC code, ``24/7`` …, for the future timestamps. None: inferred from the bars.
             future: the timestamps themselves, one a bar, instead of a calendar.
             progress: called with (bars sampled, bars in all) after every bar.
-            cancel: asked before every bar; True stops.
+            cancel: called before every bar; True stops.
             context_length: last bars to read, at most ``max_context``; None reads as many as the model can.
             window_stride: bars to drop at once when the window is full; None: an eighth of ``max_context``.
             stamp: ``start`` or ``end``, the end of a bar that its timestamp names. None: inferred.

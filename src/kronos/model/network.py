@@ -2,8 +2,8 @@
 
 Notable:
 - a bar enters as the fusion of its two token embeddings plus the embedding of its time;
-- one hidden state predicts the next bar's coarse token; a dependency-aware layer, asked by the embedding of that
-  coarse token, predicts the fine one, so p(s1, s2) = p(s1) p(s2 | s1);
+- one hidden state predicts the next bar's coarse token; a dependency-aware layer, whose query is the embedding of
+  that coarse token, predicts the fine one, so p(s1, s2) = p(s1) p(s2 | s1);
 - every path is causal in train and in eval mode alike.
 
 Two behaviours, one code path: *consistent* checkpoints decode the function that they were trained on; *published*
@@ -99,8 +99,8 @@ class DependencyAwareLayer(nn.Module):
         rotate_positions: bool = True,
     ) -> Tensor:
         """(B, T, C) hidden, (B, Q, C) embeddings of the coarse tokens after the last Q of them -> (B, Q, C)."""
-        asked = self.cross_attn(s1_embedding, hidden, padding_mask, rotate_positions=rotate_positions)
-        return self.norm(hidden[:, -s1_embedding.shape[1] :] + asked)  # type: ignore[no-any-return]
+        answer = self.cross_attn(s1_embedding, hidden, padding_mask, rotate_positions=rotate_positions)
+        return self.norm(hidden[:, -s1_embedding.shape[1] :] + answer)  # type: ignore[no-any-return]
 
 
 class DualHead(nn.Module):
