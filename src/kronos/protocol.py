@@ -7,10 +7,10 @@ from a context but the *times* of the bars to come, which a trading calendar kno
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,19 @@ import pandas as pd
 from kronos.errors import ConfigError, DataError
 from kronos.spec import ForecastSpec
 
-__all__ = ["FEATURES", "Context", "ForecastSpec", "Forecaster", "Progress", "check_paths", "sample_in_batches"]
+__all__ = [
+    "FEATURES",
+    "Context",
+    "ForecastSpec",
+    "Forecaster",
+    "Progress",
+    "WorkEngine",
+    "check_paths",
+    "sample_in_batches",
+]
 
+P = TypeVar("P")
+R = TypeVar("R")
 FloatArray = npt.NDArray[np.float64]
 TimeArray = npt.NDArray[np.datetime64]
 
@@ -35,6 +46,28 @@ class Progress(Protocol):
     """Told how much of the work is done, and in a few words how it goes."""
 
     def __call__(self, done: int, total: int, detail: str = "") -> None: ...
+
+
+class WorkEngine(Protocol):
+    """Computes pieces of work somewhere: in this process, or on Ray (:mod:`kronos.scale`)."""
+
+    def device(self) -> str:
+        """What its workers compute on where no device is named: ``cuda`` or ``cpu``."""
+        ...
+
+    def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
+        """The results of all pieces as they are finished, in any order.
+
+        Args:
+            make: builds a worker; called once in each of them. It may be sent to another process, so it is a module's
+                class or function, or a ``functools.partial`` of one.
+            pieces: small descriptions of work, not the data itself.
+
+        Raises:
+            KronosError: whatever making or working raised.
+            CapacityError: workers died again and again over some pieces; all others were finished.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)

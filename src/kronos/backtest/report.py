@@ -15,8 +15,9 @@ from kronos.backtest.performance import monthly
 from kronos.backtest.run import BASELINES, Backtest
 from kronos.backtest.stills import save_stills
 from kronos.bars.write import whole_file
-from kronos.evaluation.report import PAGE, chart_html, clean
+from kronos.evaluation.report import PAGE, chart_html
 from kronos.evaluation.report_tables import number
+from kronos.files import to_json as clean
 
 _PERCENT: Final = {"annual_return", "annual_return_gross", "excess_annual", "max_drawdown", "turnover", "cost_annual"}
 _STRATEGY_COLUMNS: Final = {

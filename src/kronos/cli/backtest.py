@@ -54,7 +54,7 @@ def backtest(
     from kronos.backtest.report import write_report
     from kronos.backtest.run import run_backtest
     from kronos.cli.qlib import read_research
-    from kronos.evaluation.report import clean
+    from kronos.files import to_json as clean
 
     settings = read_research(config, overrides)
     provider = Provider(settings.provider)

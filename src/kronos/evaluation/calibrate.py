@@ -204,6 +204,14 @@ class Judgement:
     after: dict[float, Estimate]
     crps_ratio: Estimate
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        coverage = {
+            side: {f"{level:.0%}": found.as_dict() for level, found in levels.items()}
+            for side, levels in (("before", self.before), ("after", self.after))
+        }
+        return {"coverage": coverage, "crps_ratio": self.crps_ratio.as_dict()}
+
     @property
     def words(self) -> str:
         """The verdict in a sentence."""

@@ -14,16 +14,14 @@ import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.means import dates_interval, dates_test
-from kronos.evaluation.rolling import no_windows_message, rolling_windows
-from kronos.evaluation.statistics import MeanTest, verdict
+from kronos.evaluation.statistics import dates_interval, dates_test
 from kronos.evaluation.summary import SILENT, Comparison
-from kronos.evaluation.windows import Refusals, Series, Window
+from kronos.evaluation.windows import Refusals, Series, Window, no_windows_message, rolling_windows
 from kronos.protocol import CLOSE, Forecaster, sample_in_batches
 from kronos.spec import ForecastSpec
 
 LOOKBACK, HORIZON, EVERY = 90, 10, 5
-SESSIONS_A_YEAR = 252
+SESSIONS_A_YEAR, A_DAY = 252, pd.Timedelta(days=1)
 DAILY = np.timedelta64(20, "h")  # bars of this size and longer are sessions
 
 #: Bars of a market and signals by forecaster, each by (datetime, instrument) → by forecaster a table of sessions with
@@ -75,8 +73,8 @@ def signals_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: i
 
 def portfolio_figures(daily: pd.DataFrame) -> dict[str, Any]:
     """Excess over the benchmark with interval and t value, information ratio, return, drawdown and turnover a year."""
-    excess, span = daily["net"] - daily["bench"], pd.Timedelta(days=1)
-    interval, test = dates_interval(excess, span), dates_test(excess, span)
+    excess = daily["net"] - daily["bench"]
+    interval, test = dates_interval(excess, A_DAY), dates_test(excess, A_DAY)
     wealth = (1.0 + daily["net"]).cumprod()
     year = SESSIONS_A_YEAR
     spread = float(excess.std())
@@ -95,29 +93,12 @@ def compare_portfolios(
     daily: Mapping[str, pd.DataFrame], market: str, models: Sequence[str], baselines: Sequence[str]
 ) -> list[Comparison]:
     """Every model against every baseline that picks names: minus the net return of a session, ours less theirs."""
-    span, found = pd.Timedelta(days=1), []
-    for model in models:
-        for baseline in [name for name in baselines if name in daily]:
-            gap = -(daily[model]["net"] - daily[baseline]["net"])
-            interval, test = dates_interval(gap, span), dates_test(gap, span)
-            found.append(_comparison(market, model, baseline, interval, test))
-    return found
-
-
-def _comparison(market: str, model: str, baseline: str, interval: Any, test: MeanTest) -> Comparison:
-    return Comparison(
-        task="investment",
-        market=market,
-        model=model,
-        baseline=baseline,
-        difference=interval,
-        relative=float("nan"),
-        p=test.p,
-        adjusted_p=test.p,
-        n=test.n,
-        test="Diebold-Mariano",
-        words=verdict(baseline, interval, test.p),
-    )
+    return [
+        Comparison.by_date("investment", market, model, baseline, daily[baseline]["net"] - daily[model]["net"], A_DAY)
+        for model in models
+        for baseline in baselines
+        if baseline in daily
+    ]
 
 
 def invest(

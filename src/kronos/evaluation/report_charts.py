@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from kronos.evaluation.metrics import pit_histogram, sample_quantile
-from kronos.protocol import CLOSE
+from kronos.evaluation.windows import Window
+from kronos.protocol import CLOSE, FloatArray
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from kronos.evaluation.run import Example
-
 INK, GRID, TRUTH = "#7d8896", "rgba(128, 138, 150, 0.18)", "#e4572e"
 PALETTE = ("#2563eb", "#0d9488", "#9333ea", "#d97706", "#475569", "#db2777", "#65a30d", "#0891b2", "#b45309")
 BANDS = ((0.9, "rgba(37, 99, 235, 0.14)"), (0.8, "rgba(37, 99, 235, 0.16)"), (0.5, "rgba(37, 99, 235, 0.26)"))
+
+
+@dataclass(eq=False)
+class Example:
+    """A forecast worth looking at."""
+
+    model: str
+    kind: str  # best, median or worst by CRPS
+    crps: float
+    window: Window
+    paths: FloatArray
 
 
 def dress(chart: go.Figure, height: int, **layout: Any) -> go.Figure:
