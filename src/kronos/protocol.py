@@ -30,10 +30,10 @@ __all__ = [
     "sample_in_batches",
 ]
 
-P = TypeVar("P")
-R = TypeVar("R")
 FloatArray = npt.NDArray[np.float64]
 TimeArray = npt.NDArray[np.datetime64]
+P = TypeVar("P")
+R = TypeVar("R")
 
 FEATURES: Final = ("open", "high", "low", "close", "volume", "amount")
 """The six features of a bar, in the order that the model knows (model specification, section 1)."""
@@ -46,28 +46,6 @@ class Progress(Protocol):
     """Told how much of the work is done, and in a few words how it goes."""
 
     def __call__(self, done: int, total: int, detail: str = "") -> None: ...
-
-
-class WorkEngine(Protocol):
-    """Computes pieces of work somewhere: in this process, or on Ray (:mod:`kronos.scale`)."""
-
-    def device(self) -> str:
-        """What its workers compute on where no device is named: ``cuda`` or ``cpu``."""
-        ...
-
-    def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
-        """The results of all pieces as they are finished, in any order.
-
-        Args:
-            make: builds a worker; called once in each of them. It may be sent to another process, so it is a module's
-                class or function, or a ``functools.partial`` of one.
-            pieces: small descriptions of work, not the data itself.
-
-        Raises:
-            KronosError: whatever making or working raised.
-            CapacityError: workers died again and again over some pieces; all others were finished.
-        """
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +135,31 @@ class Forecaster(Protocol):
 
     def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[npt.NDArray[Any]]:
         """Sample paths, one array (num_samples, horizon, 6) per context, in their order."""
+        ...
+
+
+class WorkEngine(Protocol):
+    """Computes pieces of work, here or elsewhere; ``kronos.scale`` has two.
+
+    It knows nothing of forecasts: it is given a maker, called once a worker to load what the work needs, and pieces.
+    """
+
+    def device(self) -> str:
+        """What its workers compute on where nothing else is said: ``cuda`` or ``cpu``."""
+        ...
+
+    def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
+        """The results of all pieces, as they are finished, in any order.
+
+        Args:
+            make: builds a worker; called once in each of them. It may be shipped, so it is a module's class or
+                function, or a ``functools.partial`` of one.
+            pieces: small descriptions of work, not the data itself.
+
+        Raises:
+            KronosError: whatever making or working raised.
+            CapacityError: workers died again and again over some pieces; all others were finished.
+        """
         ...
 
 

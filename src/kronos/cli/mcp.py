@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import Device
+from kronos.cli.options import Device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,12 +177,9 @@ class Tools:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _read(self, bars: str, symbol: str | None) -> pd.DataFrame:
-        from kronos.bars import read_bars
-        from kronos.cli.forecast import check_one_series
+        from kronos.workflows.forecast import read_series
 
-        table = read_bars(self._locate(bars), symbol=symbol)
-        check_one_series(table)
-        return table
+        return read_series(self._locate(bars), symbol=symbol)
 
     def _locate(self, bars: str) -> Path:
         """The file that an assistant names.
