@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor
     from kronos.model import Kronos, KronosTokenizer
     from kronos.spec import ForecastSpec
+    from kronos.workflows.calibrate import calibrate
+    from kronos.workflows.evaluate import evaluate
     from kronos.workflows.forecast import forecast_file, forecast_universe
 
     __version__: str
@@ -48,6 +50,8 @@ __all__ = [
     "KronosPredictor",
     "KronosTokenizer",
     "MissingExtraError",
+    "calibrate",
+    "evaluate",
     "forecast_file",
     "forecast_universe",
     "future_timestamps",
@@ -60,6 +64,8 @@ _HOMES = {
     "Kronos": "kronos.model",
     "KronosPredictor": "kronos.inference.predictor",
     "KronosTokenizer": "kronos.model",
+    "calibrate": "kronos.workflows.calibrate",
+    "evaluate": "kronos.workflows.evaluate",
     "forecast_file": "kronos.workflows.forecast",
     "forecast_universe": "kronos.workflows.forecast",
     "future_timestamps": "kronos.bars",

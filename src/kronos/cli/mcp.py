@@ -156,23 +156,27 @@ class Tools:
             num_samples: sampled paths for each forecast.
             seed: the same seed gives the same figures.
         """
-        from kronos.cli.evaluate import make_forecasters
+        import kronos
         from kronos.errors import ConfigError
-        from kronos.evaluation.report import clean
-        from kronos.evaluation.rolling import as_series
-        from kronos.evaluation.run import Plan
-        from kronos.evaluation.run import evaluate as run
+        from kronos.files import to_json
 
         if not 1 <= windows <= _MOST_WINDOWS:
             raise ConfigError(f"windows is {windows}; ask for 1 to {_MOST_WINDOWS}.")
         _check_size(_LONGEST_DEFAULT if horizon is None else horizon, num_samples)
-        plan = Plan(
-            tasks=("price",), context=context, horizon=horizon, n_windows=windows, num_samples=num_samples, seed=seed
+        result = kronos.evaluate(
+            self._read(bars, None),
+            self.model,
+            baselines="rw-resampled,ewma",
+            tasks="price",
+            context=context,
+            horizon=horizon,
+            windows=windows,
+            num_samples=num_samples,
+            seed=seed,
+            device=self.device,
         )
-        forecasters = make_forecasters([self.model], "rw-resampled,ewma", "own", {}, self.device)
-        result = run({"bars": as_series(self._read(bars, None))}, forecasters, plan)
         kept = ("markets", "tasks", "yardstick", "verdicts", "notes")
-        return dict(clean({key: result.summary[key] for key in kept}))
+        return dict(to_json({key: result.summary[key] for key in kept}))
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
