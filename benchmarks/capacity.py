@@ -28,16 +28,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.decode import SETTINGS as SAMPLING
 from benchmarks.decode import Case, make_requests
 from benchmarks.workers import SETTINGS as PIECES
 from benchmarks.workers import make_store, measure, run
 from torch import nn
 
 from kronos.bars import sample_bars
-from kronos.bars.write import write_parquet
-from kronos.inference.batches import Engine
+from kronos.bars.store import write_parquet
+from kronos.inference.engine import DecodeEngine
 from kronos.inference.pair import load_pair
+from kronos.inference.settings import DecodeSettings
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer
 from kronos.scale.engines import LocalEngine
 from kronos.scale.plan import UniverseSettings
@@ -117,14 +117,14 @@ def pair(name: str) -> tuple[Kronos, KronosTokenizer]:
 def costs(name: str, repeats: int = 3) -> Costs:
     """Unit costs of one size, from two contexts and two numbers of paths, and the check."""
     model, tokenizer = pair(name)
-    engine, most = Engine(model, tokenizer), max(512, model.config.max_context)
+    engine, most = DecodeEngine(model, tokenizer), max(512, model.config.max_context)
 
     def seconds(context: int, horizon: int, paths: int, series: int) -> float:
         requests = make_requests(Case("mini", context, horizon, paths, series))
         taken = []
         for _ in range(repeats):
             began = time.process_time()
-            engine.run(requests, SAMPLING, max_context=most, window_stride=most // 8)
+            engine.run(requests, DecodeSettings(1.0, 0, 0.9, most, most // 8))
             taken.append((time.process_time() - began) / series)
         return min(taken)  # what others take from the caches only adds
 
@@ -159,10 +159,10 @@ def overhead() -> dict[str, float]:
         store = make_store(folder / "store", 32, 4200)
         pieces = run(LocalEngine(1), store, folder / "few", UniverseSettings(spec), 16)
         model, tokenizer = pair("nano")
-        engine, requests = Engine(model, tokenizer), make_requests(Case("mini", 32, 10, 1, 16))
-        engine.run(requests, SAMPLING, max_context=512)
+        engine, requests = DecodeEngine(model, tokenizer), make_requests(Case("mini", 32, 10, 1, 16))
+        engine.run(requests, DecodeSettings(1.0, 0, 0.9))
         began = time.process_time()
-        engine.run(requests, SAMPLING, max_context=512)
+        engine.run(requests, DecodeSettings(1.0, 0, 0.9))
         alone = (time.process_time() - began) / 16
         found["seconds"] = max(0.0, pieces[-1].processor / 16 - alone)
         for kind, paths in (("quantiles", False), ("paths", True)):

@@ -23,7 +23,7 @@ from typing import Any
 
 from kronos.bars import BarStore, sample_bars
 from kronos.bars.schema import FEATURES
-from kronos.bars.write import write_parquet
+from kronos.bars.store import write_parquet
 from kronos.inference.pair import pair_digest
 from kronos.protocol import WorkEngine
 from kronos.scale.plan import Partition, UniverseSettings, divide, list_sources

@@ -39,7 +39,7 @@ OWNERS = {
     "typer": {"cli"},
     "rich": {"cli"},
     "fastapi": {"serve"},
-    "mcp": {"cli"},
+    "mcp": {"serve"},
 }
 SERIALISERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 NUMPY_STREAMS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox", "BitGenerator"}

@@ -263,7 +263,7 @@ def calendars(as_json: AsJson = False) -> None:
     from rich.table import Table
 
     from kronos.bars import calendar_names
-    from kronos.bars.markets import resolve_calendar
+    from kronos.bars.calendar import resolve_calendar
 
     others: dict[str, list[str]] = {}
     for name in calendar_names():

@@ -11,9 +11,9 @@ import pandas as pd
 from kronos.bars import read_bars
 from kronos.bars.store import read_last
 from kronos.errors import CheckpointError, KronosError
+from kronos.inference.inputs import CALENDAR_BARS
 from kronos.inference.pair import pair_digest
 from kronos.inference.predictor import KronosPredictor
-from kronos.inference.series import CALENDAR_BARS
 from kronos.scale.output import Trouble, UniverseReport, rows_of, write
 from kronos.scale.plan import Partition, Source, UniverseSettings
 
