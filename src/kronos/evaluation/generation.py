@@ -177,19 +177,7 @@ def _tame(sequences: FloatArray) -> FloatArray:
 
 
 def _train(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
-    """A small LSTM on one thread: its steps are too short to be shared."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _trained(x, y, purpose, seed, steps)
-    finally:
-        torch.set_num_threads(before)
-
-
-def _trained(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
-    """Adam on random batches, drawn and initialised from a generator of its own."""
+    """A small LSTM on one thread (its steps are too short to be shared), from a random stream of its own."""
     import torch
     from torch import nn
 
@@ -209,20 +197,23 @@ def _trained(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
 
     generator = torch.Generator().manual_seed(seed)
     network = Reader(x.shape[-1])
-    with torch.no_grad():  # own stream: the global one is left alone
+    with torch.no_grad():
         for parameter in network.parameters():
             parameter.uniform_(-0.17, 0.17, generator=generator)
     optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
     loss_of = nn.BCEWithLogitsLoss() if purpose == "classify" else nn.L1Loss()
-    done = 0
-    while done < steps:
-        order = torch.randperm(len(x), generator=generator)
-        for batch in torch.split(order, 64)[: steps - done]:
-            optimiser.zero_grad()
-            loss = loss_of(network(x[batch]), y[batch])
-            loss.backward()
-            optimiser.step()
-            done += 1
+    done, threads = 0, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        while done < steps:
+            order = torch.randperm(len(x), generator=generator)
+            for batch in torch.split(order, 64)[: steps - done]:
+                optimiser.zero_grad()
+                loss_of(network(x[batch]), y[batch]).backward()
+                optimiser.step()
+                done += 1
+    finally:
+        torch.set_num_threads(threads)
     return network.eval()
 
 

@@ -41,23 +41,6 @@ def daily_markets(markets: Mapping[str, Mapping[str, Series]]) -> list[str]:
     return found
 
 
-def signal_windows(
-    series: Mapping[str, Series], n_windows: int, after: np.datetime64[Any] | None, market: str
-) -> list[Window]:
-    """Windows at ``n_windows`` cutoffs, ``EVERY`` sessions apart, counted back from the end.
-
-    Raises:
-        DataError: none fits.
-    """
-    refused = Refusals()
-    found = rolling_windows(
-        dict(series), LOOKBACK, HORIZON, n_windows=n_windows, step=EVERY, after=after, group=market, refused=refused
-    )
-    if not found:
-        raise DataError(f"market {market!r}: " + no_windows_message(LOOKBACK, HORIZON, refused))
-    return found
-
-
 def signals_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: int, seed: int) -> pd.Series:
     """Mean predicted close over the horizon and the paths against the last close, by (datetime, instrument)."""
     contexts = [window.context for window in windows]
@@ -116,12 +99,26 @@ def invest(
     """``{market: {forecaster: figures}}`` of the daily markets, and the comparisons, not corrected for their number.
 
     A flat forecast picks no names, so those baselines are left out.
+
+    Args:
+        n_windows: signals, ``EVERY`` sessions apart, counted back from the end.
     """
     tables: dict[str, dict[str, Any]] = {}
     comparisons: list[Comparison] = []
     choosing = [one for one in forecasters if one.name not in SILENT[:1]]
     for market in daily_markets(markets):
-        windows = signal_windows(markets[market], n_windows, after(market), market)
+        windows = rolling_windows(
+            markets[market],
+            LOOKBACK,
+            HORIZON,
+            n_windows=n_windows,
+            step=EVERY,
+            after=after(market),
+            group=market,
+            refused=(refused := Refusals()),
+        )
+        if not windows:
+            raise DataError(f"market {market!r}: " + no_windows_message(LOOKBACK, HORIZON, refused))
         signals = {one.name: signals_of(one, windows, num_samples, seed) for one in choosing}
         daily = trade(markets[market], signals)
         tables[market] = {name: {"windows": len(windows), **portfolio_figures(table)} for name, table in daily.items()}
