@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from kronos.errors import CheckpointError, ConfigError, MissingExtraError
-from kronos.evaluation.shapes import BarShapes, build_bars, context_rng
+from kronos.evaluation.shapes import BarShapes, bars_of_line, build_bars, context_rng
 from kronos.protocol import CLOSE, Context, FloatArray, Forecaster
 from kronos.spec import ForecastSpec
 
@@ -150,15 +150,11 @@ class PointForecaster:
 
     def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """One path (1, horizon, 6) for each context; each bar opens at the close before it and has no shadows."""
-        horizon = spec.horizon
         out = []
         for context in contexts:
-            found = self._model(context.values[:, CLOSE].copy(), horizon)
-            closes = as_prices(self.name, found, (horizon,), context.last_close)
-            opens = np.concatenate([[context.last_close], closes[:-1]])
-            prices = np.stack([opens, np.maximum(opens, closes), np.minimum(opens, closes), closes], axis=-1)
-            traded = np.broadcast_to(context.values[-1, CLOSE + 1 :], (horizon, 2))
-            out.append(np.concatenate([prices, traded], axis=-1)[None])
+            found = self._model(context.values[:, CLOSE].copy(), spec.horizon)
+            closes = as_prices(self.name, found, (spec.horizon,), context.last_close)
+            out.append(bars_of_line(context, closes))
         return out
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from kronos.errors import ConfigError, MissingExtraError
-from kronos.evaluation.shapes import BarShapes, build_bars, context_rng
-from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray, Forecaster
+from kronos.evaluation.shapes import BarShapes, bars_of_line, build_bars, context_rng
+from kronos.protocol import Context, FloatArray, Forecaster
 from kronos.spec import ForecastSpec
 
 Order = tuple[int, int]
@@ -48,10 +48,8 @@ class LastClose(Baseline):
     name = "last-close"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(1, horizon, 6); volume and amount are those of the last bar."""
-        bar = np.full(6, context.last_close)
-        bar[[VOLUME, AMOUNT]] = context.values[-1, [VOLUME, AMOUNT]]
-        return np.broadcast_to(bar, (1, horizon, 6)).copy()
+        """(1, horizon, 6)."""
+        return bars_of_line(context, np.full(horizon, context.last_close))
 
 
 class Drift(Baseline):
@@ -60,15 +58,9 @@ class Drift(Baseline):
     name = "drift"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(1, horizon, 6) of bars that open at the previous close."""
+        """(1, horizon, 6)."""
         slope = float(context.log_returns().mean())
-        line = context.last_close * np.exp(slope * np.arange(horizon + 1))
-        bars = np.empty((1, horizon, 6))
-        bars[0, :, OPEN], bars[0, :, CLOSE] = line[:-1], line[1:]
-        bars[0, :, HIGH] = np.maximum(line[:-1], line[1:])
-        bars[0, :, LOW] = np.minimum(line[:-1], line[1:])
-        bars[0, :, [VOLUME, AMOUNT]] = context.values[-1, [VOLUME, AMOUNT]][:, None]
-        return bars
+        return bars_of_line(context, context.last_close * np.exp(slope * np.arange(1, horizon + 1)))
 
 
 def season_length(context: Context) -> int:

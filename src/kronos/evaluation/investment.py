@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kronos.errors import ConfigError, DataError
+from kronos.errors import ConfigError
 from kronos.evaluation.statistics import dates_interval, dates_test
 from kronos.evaluation.summary import SILENT, Comparison
-from kronos.evaluation.windows import Refusals, Series, Window, no_windows_message, rolling_windows
+from kronos.evaluation.windows import Series, Window, required_windows
 from kronos.protocol import CLOSE, Forecaster, sample_in_batches
 from kronos.spec import ForecastSpec
 
@@ -107,18 +107,9 @@ def invest(
     comparisons: list[Comparison] = []
     choosing = [one for one in forecasters if one.name not in SILENT[:1]]
     for market in daily_markets(markets):
-        windows = rolling_windows(
-            markets[market],
-            LOOKBACK,
-            HORIZON,
-            n_windows=n_windows,
-            step=EVERY,
-            after=after(market),
-            group=market,
-            refused=(refused := Refusals()),
+        windows, _ = required_windows(
+            markets[market], LOOKBACK, HORIZON, n_windows=n_windows, step=EVERY, after=after(market), group=market
         )
-        if not windows:
-            raise DataError(f"market {market!r}: " + no_windows_message(LOOKBACK, HORIZON, refused))
         signals = {one.name: signals_of(one, windows, num_samples, seed) for one in choosing}
         daily = trade(markets[market], signals)
         tables[market] = {name: {"windows": len(windows), **portfolio_figures(table)} for name, table in daily.items()}

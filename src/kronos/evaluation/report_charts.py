@@ -32,6 +32,12 @@ class Example:
     paths: FloatArray
 
 
+def _axes(chart: go.Figure, x: str, y: str, title: str) -> go.Figure:
+    chart.update_xaxes(title=x)
+    chart.update_yaxes(title=y)
+    return dress(chart, 430, title=title)
+
+
 def dress(chart: go.Figure, height: int, **layout: Any) -> go.Figure:
     """The house style: no background of its own, a legend below."""
     chart.update_layout(
@@ -76,9 +82,7 @@ def calibration_chart(table: pd.DataFrame, styles: dict[str, dict[str, Any]]) ->
         if pit.size:
             below = [float((pit <= level).mean()) for level in levels]
             chart.add_scatter(x=levels, y=below, mode="lines", name=name, line=style)
-    chart.update_xaxes(title="quantile that was forecast")
-    chart.update_yaxes(title="share of truths below it")
-    return dress(chart, 430, title="Calibration of the close")
+    return _axes(chart, "quantile that was forecast", "share of truths below it", "Calibration of the close")
 
 
 def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[str, Any]]) -> go.Figure:
@@ -94,9 +98,8 @@ def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[
             steps = np.append(height, height[-1])
             chart.add_scatter(x=edges, y=steps, mode="lines", line={**styles[name], "shape": "hv"}, name=name)
     chart.add_hline(y=1.0, line={"color": INK, "width": 1})
-    chart.update_xaxes(title="rank of the truth among the paths")
-    chart.update_yaxes(title="density", rangemode="tozero")
-    return dress(chart, 430, title="PIT")
+    chart.update_yaxes(rangemode="tozero")
+    return _axes(chart, "rank of the truth among the paths", "density", "PIT")
 
 
 def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[str, Any]], market: str) -> go.Figure:
@@ -114,9 +117,7 @@ def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[st
         if name != yardstick and spread.get(name, False):
             ratio = means[name] / means[yardstick]
             chart.add_scatter(x=ratio.index, y=ratio, mode="lines", name=name, line=style)
-    chart.update_xaxes(title="bars ahead")
-    chart.update_yaxes(title=f"CRPS / {yardstick}")
-    return dress(chart, 430, title=f"CRPS by horizon, {market}")
+    return _axes(chart, "bars ahead", f"CRPS / {yardstick}", f"CRPS by horizon, {market}")
 
 
 def ratio_chart(rows: dict[str, dict[str, Any]], yardstick: str, models: Sequence[str]) -> go.Figure:

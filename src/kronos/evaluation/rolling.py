@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kronos.errors import ConfigError, DataError
+from kronos.errors import ConfigError
 from kronos.evaluation.jobs import ResultStore, ScoringJob, identity, jobs_of, run_jobs, window_id
 from kronos.evaluation.windows import (
     NO_TIME,
     BarsInput,
-    Refusals,
     Window,
     as_series,
     common_cutoffs,
-    no_windows_message,
+    required_windows,
     rolling_windows,
 )
 from kronos.protocol import Forecaster, Progress, WorkEngine
@@ -173,19 +172,8 @@ def cross_validate(
         >>> table = cross_validate(bars, make_baselines(["ewma", "garch"]), 24, n_windows=20)
         >>> table.groupby("forecaster")["crps"].mean()
     """
-    refused = Refusals()
-    windows = rolling_windows(
-        bars,
-        context,
-        horizon,
-        n_windows=n_windows,
-        cutoffs=cutoffs,
-        step=step,
-        after=after,
-        embargo=embargo,
-        refused=refused,
+    windows, _ = required_windows(
+        bars, context, horizon, n_windows=n_windows, cutoffs=cutoffs, step=step, after=after, embargo=embargo
     )
-    if not windows:
-        raise DataError(no_windows_message(context, horizon, refused))
     warn_of_leaks(forecasters, windows)
     return score_windows(windows, forecasters, num_samples, seed, workers=workers, progress=progress)

@@ -24,7 +24,7 @@ from kronos.evaluation.report_charts import Example
 from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
 from kronos.evaluation.summary import Comparison, compare, corrected, in_words, per_window, task_tables
 from kronos.evaluation.tasks import TASKS, check_tasks, paper_window
-from kronos.evaluation.windows import Refusals, Series, Window, no_windows_message, rolling_windows
+from kronos.evaluation.windows import Series, Window, required_windows
 from kronos.protocol import Forecaster, Progress, WorkEngine
 from kronos.spec import ForecastSpec
 
@@ -97,8 +97,7 @@ def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, 
             raise DataError(f"market {market!r} has no series of two bars or more")
         context, horizon = paper_window(np.median(np.array(steps).astype(np.int64)).astype("timedelta64[ns]"))
         context, horizon = plan.context or context, plan.horizon or horizon
-        refused = Refusals()
-        found = rolling_windows(
+        found, refused = required_windows(
             kept,
             context,
             horizon,
@@ -106,10 +105,7 @@ def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, 
             step=plan.step,
             after=plan.after_in(market),
             group=market,
-            refused=refused,
         )
-        if not found:
-            raise DataError(f"market {market!r}: " + no_windows_message(context, horizon, refused))
         windows += found
         cutoffs = [window.context.cutoff for window in found]
         facts[market] = {
@@ -119,7 +115,7 @@ def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, 
             "windows": len(found),
             "first_cutoff": str(min(cutoffs)),
             "last_cutoff": str(max(cutoffs)),
-            "refused": refused.counts,
+            "refused": refused,
         }
     return windows, facts
 

@@ -70,3 +70,11 @@ def build_bars(
     volume = shapes.volume[picked]
     amount = volume * prices.mean(axis=-1) * shapes.price_factor[picked]
     return np.concatenate([prices, volume[..., None], amount[..., None]], axis=-1)
+
+
+def bars_of_line(context: Context, closes: FloatArray) -> FloatArray:
+    """One path (1, H, 6) of closes (H,): bars without shadows that open at the last close and trade as before."""
+    opens = np.concatenate([[context.last_close], closes[:-1]])
+    prices = np.stack([opens, np.maximum(opens, closes), np.minimum(opens, closes), closes], axis=-1)
+    traded = np.broadcast_to(context.values[-1, CLOSE + 1 :], (len(closes), 2))
+    return np.concatenate([prices, traded], axis=-1)[None]

@@ -296,6 +296,22 @@ def rolling_windows(
     return [window for _, _, window in found]
 
 
+def required_windows(
+    bars: BarsInput, context: int, horizon: int, *, group: str = "", **how: Any
+) -> tuple[list[Window], dict[str, int]]:
+    """:func:`rolling_windows`, and what was refused.
+
+    Raises:
+        DataError: no window fits; the message says why candidates were refused.
+    """
+    refused = Refusals()
+    found = rolling_windows(bars, context, horizon, group=group, refused=refused, **how)
+    if not found:
+        market = f"market {group!r}: " if group else ""
+        raise DataError(market + no_windows_message(context, horizon, refused))
+    return found, refused.counts
+
+
 def no_windows_message(context: int, horizon: int, refused: Refusals) -> str:
     """Why there is nothing to evaluate, and what to do."""
     reasons = ", ".join(f"{reason} ({count})" for reason, count in refused.counts.items() if count)
