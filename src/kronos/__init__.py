@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor
     from kronos.model import Kronos, KronosTokenizer
     from kronos.spec import ForecastSpec
-    from kronos.workflows.backtest import backtest
+    from kronos.workflows.calibrate import calibrate
+    from kronos.workflows.evaluate import evaluate
     from kronos.workflows.forecast import forecast_file, forecast_universe
 
     __version__: str
@@ -50,6 +51,8 @@ __all__ = [
     "KronosTokenizer",
     "MissingExtraError",
     "backtest",
+    "calibrate",
+    "evaluate",
     "forecast_file",
     "forecast_universe",
     "future_timestamps",
@@ -63,6 +66,8 @@ _HOMES = {
     "KronosPredictor": "kronos.inference.predictor",
     "KronosTokenizer": "kronos.model",
     "backtest": "kronos.workflows.backtest",
+    "calibrate": "kronos.workflows.calibrate",
+    "evaluate": "kronos.workflows.evaluate",
     "forecast_file": "kronos.workflows.forecast",
     "forecast_universe": "kronos.workflows.forecast",
     "future_timestamps": "kronos.bars",

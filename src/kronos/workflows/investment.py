@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
-    from kronos.evaluation.investment import Trade
-    from kronos.evaluation.windows import Series
+from kronos.bars import FEATURES
+from kronos.errors import MissingExtraError
+from kronos.evaluation.investment import Trade
+from kronos.evaluation.windows import Series
 
 HELD, DROPPED, HOLD, COST = 50, 5, 5, 0.0015  # the paper's, for an index of 300 names
 SHARE = 5  # of fewer names at most every fifth is held
@@ -24,8 +24,6 @@ def trader() -> Trade:
     Raises:
         MissingExtraError: Qlib is not installed.
     """
-    from kronos.errors import MissingExtraError
-
     if find_spec("qlib") is None:
         raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
     return trade
@@ -33,8 +31,6 @@ def trader() -> Trade:
 
 def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dict[str, pd.DataFrame]:
     """By forecaster a table of sessions, as ``Trade`` has it; a signal is traded on the session after it."""
-    import pandas as pd
-
     from kronos.backtesting.config import UNIVERSE, BacktestSettings
     from kronos.backtesting.export import write_provider
     from kronos.backtesting.provider import Provider
@@ -43,15 +39,12 @@ def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dic
     names = sorted({str(name) for signal in signals.values() for name in signal.index.get_level_values("instrument")})
     topk = max(1, min(HELD, len(names) // SHARE))
     settings = BacktestSettings(
-        topk=topk,
-        n_drop=max(1, topk * DROPPED // HELD),
-        hold_thresh=HOLD,
-        open_cost=COST,
-        close_cost=COST,
+        topk=topk, n_drop=max(1, topk * DROPPED // HELD), hold_thresh=HOLD, open_cost=COST, close_cost=COST
     )
     out = {}
     with TemporaryDirectory() as folder:
-        written = write_provider(_bars(series, names), Path(folder) / "provider")
+        bars = pd.concat([_table(series[name]).assign(symbol=name) for name in names], ignore_index=True)
+        written = write_provider(bars, Path(folder) / "provider")
         provider = Provider(written.folder)
         dates = pd.DatetimeIndex(next(iter(signals.values())).index.get_level_values("datetime"))
         calendar = provider.calendar()
@@ -63,19 +56,11 @@ def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dic
     return out
 
 
-def _bars(series: Mapping[str, Series], names: list[str]) -> pd.DataFrame:
-    """One table of the named symbols, timestamps on the exchange's clock without a zone."""
-    import pandas as pd
-
-    from kronos.bars import FEATURES
-
-    tables = []
-    for name in names:
-        one = series[name]
-        times = pd.DatetimeIndex(one.timestamps)
-        if one.zone is not None:
-            times = times.tz_localize("UTC").tz_convert(one.zone).tz_localize(None)
-        table = pd.DataFrame(one.values, columns=list(FEATURES))
-        table.insert(0, "timestamp", times)
-        tables.append(table.assign(symbol=name))
-    return pd.concat(tables, ignore_index=True)
+def _table(series: Series) -> pd.DataFrame:
+    """The bars of one symbol, timestamps on the exchange's clock without a zone."""
+    times = pd.DatetimeIndex(series.timestamps)
+    if series.zone is not None:
+        times = times.tz_localize("UTC").tz_convert(series.zone).tz_localize(None)
+    table = pd.DataFrame(series.values, columns=list(FEATURES))
+    table.insert(0, "timestamp", times)
+    return table
