@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
     from kronos.inference.predictor import KronosPredictor
     from kronos.model import Kronos, KronosTokenizer
+    from kronos.workflows.finetune import finetune, train, train_recipe
 
     __version__: str
 
@@ -45,8 +46,11 @@ __all__ = [
     "KronosPredictor",
     "KronosTokenizer",
     "MissingExtraError",
+    "finetune",
     "future_timestamps",
     "read_bars",
+    "train",
+    "train_recipe",
 ]
 
 _HOMES = {
@@ -54,8 +58,11 @@ _HOMES = {
     "Kronos": "kronos.model",
     "KronosPredictor": "kronos.inference.predictor",
     "KronosTokenizer": "kronos.model",
+    "finetune": "kronos.workflows.finetune",
     "future_timestamps": "kronos.bars",
     "read_bars": "kronos.bars",
+    "train": "kronos.workflows.finetune",
+    "train_recipe": "kronos.workflows.finetune",
 }
 
 
