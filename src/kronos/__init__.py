@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
     from kronos.inference.predictor import KronosPredictor
     from kronos.model import Kronos, KronosTokenizer
+    from kronos.spec import ForecastSpec
     from kronos.workflows.finetune import finetune, train, train_recipe
+    from kronos.workflows.forecast import forecast_file, forecast_universe
 
     __version__: str
 
@@ -41,12 +43,15 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Forecast",
+    "ForecastSpec",
     "Kronos",
     "KronosError",
     "KronosPredictor",
     "KronosTokenizer",
     "MissingExtraError",
     "finetune",
+    "forecast_file",
+    "forecast_universe",
     "future_timestamps",
     "read_bars",
     "train",
@@ -55,10 +60,13 @@ __all__ = [
 
 _HOMES = {
     "Forecast": "kronos.inference.forecast",
+    "ForecastSpec": "kronos.spec",
     "Kronos": "kronos.model",
     "KronosPredictor": "kronos.inference.predictor",
     "KronosTokenizer": "kronos.model",
     "finetune": "kronos.workflows.finetune",
+    "forecast_file": "kronos.workflows.forecast",
+    "forecast_universe": "kronos.workflows.forecast",
     "future_timestamps": "kronos.bars",
     "read_bars": "kronos.bars",
     "train": "kronos.workflows.finetune",

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 import kronos
-from kronos.cli.common import Device, OnDefect, emit_json, note, output, progress
+from kronos.cli.common import emit_json, note, output, progress
+from kronos.cli.options import AsJson, Defects, Device
 
 
 def finetune(
@@ -28,16 +29,14 @@ def finetune(
     lora: Annotated[
         int | None, typer.Option(metavar="RANK", help="Train low-rank adapters of the model, such as 8, not all of it.")
     ] = None,
-    on_defect: Annotated[
-        OnDefect, typer.Option("--on-defect", help="Refuse files with defective rows, or drop the rows.")
-    ] = OnDefect.strict,
+    on_defect: Defects = "strict",
     unseen_symbols: Annotated[
         bool, typer.Option("--unseen-symbols", help="Keep some symbols out of training, and judge on those.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the windows, and of the paths that are judged.")] = 0,
     device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fine-tune a checkpoint on your own bars, and say whether it became better.
 
@@ -53,7 +52,7 @@ def finetune(
         skip_tokenizer=skip_tokenizer,
         skip_model=skip_model,
         lora=lora,
-        on_defect=on_defect.value,
+        on_defect=on_defect,
         unseen_symbols=unseen_symbols,
         seed=seed,
         device=device,
