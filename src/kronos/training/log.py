@@ -101,16 +101,15 @@ def _start(name: str, config: RunConfig, stage: str, start: int) -> Any:
     from accelerate import tracking
 
     folder, run = config.out / "tracking", f"{config.out.name}-{stage}"
+    make: dict[str, Callable[[], Any]] = {
+        "tensorboard": lambda: tracking.TensorBoardTracker(stage, folder, purge_step=start + 1 if start else None),
+        "mlflow": lambda: tracking.MLflowTracker("kronos", run_name=run),
+        "wandb": lambda: tracking.WandBTracker("kronos", name=run, dir=str(folder)),
+        "comet": lambda: tracking.CometMLTracker("kronos"),
+    }
     try:
-        if name == "tensorboard":
-            tracker: Any = tracking.TensorBoardTracker(stage, folder, purge_step=start + 1 if start else None)
-        elif name == "mlflow":
-            tracker = tracking.MLflowTracker("kronos", run_name=run)
-        elif name == "wandb":
-            folder.mkdir(parents=True, exist_ok=True)
-            tracker = tracking.WandBTracker("kronos", name=run, dir=str(folder))
-        else:
-            tracker = tracking.CometMLTracker("kronos")
+        folder.mkdir(parents=True, exist_ok=True)
+        tracker = make[name]()
         tracker.start()
         if name != "tensorboard":  # which would make a run of its own of them
             tracker.store_init_configuration(_flat(config.model_dump(mode="json")))

@@ -146,10 +146,8 @@ def finetune(
 
     Args:
         bars: files of bars, folders of them, ``sample:NAME``.
-        out: the folder of the run.
         model: where to start: a name, a folder or a hub id.
-        config: settings that differ, a run file or a mapping; also ``epochs``. See docs/training.md.
-        overrides: ``section.name=value``, as after ``--set``.
+        config, overrides: settings that differ (docs/training.md), as for :func:`train`; also ``epochs``.
         preset: "daily" or "intraday"; None: as the bars are.
         skip_tokenizer, skip_model: leave that stage as it is.
         lora: rank of low-rank adapters to train in place of all the model's weights.
@@ -158,25 +156,17 @@ def finetune(
         seed: of the windows, and of the paths that are judged.
         device: where to compute; None: a GPU if there is one.
         resume: go on with the run in ``out``.
-        note, progress: who watches, see above.
 
     Returns:
-        The report, as in ``finetune.json``: ``verdict``, ``chosen``, ``stages``, ``settings`` …; empty in processes
-        other than the first.
+        The report, as in ``finetune.json``: ``verdict``, ``chosen``, ``stages`` …; empty but in the first process.
 
     Raises:
-        ConfigError: a setting does not hold, or ``out`` holds a run already.
-        DataError: the bars cannot be read, or are too few.
-        MissingExtraError: accelerate or scipy is not installed.
-        CheckpointError, CapacityError: the start cannot be read; the disk is full.
+        ConfigError, DataError, CheckpointError: a setting, the bars or the start will not do, or ``out`` is taken.
+        CapacityError, MissingExtraError: the disk is full; accelerate or scipy is not installed.
     """
     out, resume = Path(out), resume or restarted()
-    if find_spec("scipy") is None:  # better now than after hours of training
-        raise MissingExtraError("scipy", "eval", "The verdict at the end of fine-tuning")
-    if skip_tokenizer and skip_model:
-        raise ConfigError("--skip-tokenizer and --skip-model together leave nothing to do")
-    if is_main():
-        _refuse_another_run(out, resume)
+    skipped = [stage for stage, skip in zip(STAGE_NAMES, (skip_tokenizer, skip_model), strict=True) if skip]
+    _check(out, skipped, resume)
     sources = [str(place) for place in ([bars] if isinstance(bars, str | Path) else bars)]
     flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect}}
     flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
@@ -185,12 +175,30 @@ def finetune(
         plan = plan_finetune(
             sources, model, out, preset=preset, unseen_symbols=unseen_symbols, given=given, write=is_main()
         )
+    return _carry_out(plan, sources, skipped, resume, note, progress)
+
+
+def _check(out: Path, skipped: Sequence[str], resume: bool) -> None:
+    """What can be refused before hours of training; an earlier run in the folder is left alone."""
+    if find_spec("scipy") is None:
+        raise MissingExtraError("scipy", "eval", "The verdict at the end of fine-tuning")
+    if len(skipped) == len(STAGE_NAMES):
+        raise ConfigError("--skip-tokenizer and --skip-model together leave nothing to do")
+    if is_main() and (out / REPORT).exists():
+        raise ConfigError(f"{out} holds a finished run (see {out / REPORT}); name another --out")
+    if is_main() and not resume and any((out / name).exists() for name in (*STAGE_NAMES, ASIDE)):
+        raise ConfigError(f"{out} holds a run already; go on with --resume, or name another --out")
+
+
+def _carry_out(
+    plan: FinetunePlan, sources: list[str], skipped: Sequence[str], resume: bool, note: Note, progress: Bar
+) -> dict[str, Any]:
+    """Trains, judges and chooses; returns the report."""
     windows, choice = verdict.draw_windows(plan), verdict.draw_windows(plan, validation=True)
     if not choice:  # too short a period for forecasts: the token loss has to do
         plan = replace(plan, config=plan.config.model_copy(update={"choose_by": "loss"}))
     if is_main():
         _tell_plan(plan, len(windows), len(choice), note)
-    skipped = [stage for stage, skip in zip(STAGE_NAMES, (skip_tokenizer, skip_model), strict=True) if skip]
     judge = verdict.ForecastJudge.of(plan.config, choice) if choice else None
     results = _stages(plan, skipped, resume, judge, note, progress)
     leave()
@@ -230,14 +238,6 @@ def _by_main(work: Callable[..., None], *arguments: Any) -> None:
     with main_first():
         if is_main():
             work(*arguments)
-
-
-def _refuse_another_run(out: Path, resume: bool) -> None:
-    """Leaves an earlier run in the folder alone: a finished one, and one that nobody wants to go on with."""
-    if (out / REPORT).exists():
-        raise ConfigError(f"{out} holds a finished run (see {out / REPORT}); name another --out")
-    if not resume and any((out / name).exists() for name in (*STAGE_NAMES, ASIDE)):
-        raise ConfigError(f"{out} holds a run already; go on with --resume, or name another --out")
 
 
 def _tell_plan(plan: FinetunePlan, judged: int, choosing: int, note: Note) -> None:
