@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from kronos.errors import ConfigError, MissingExtraError
 
@@ -32,6 +32,10 @@ ALIASES = {
 _PAIRED = ("lookback_window", "predict_window", "adam_beta1", "adam_beta2")
 
 
+Tracker = Literal["tensorboard", "mlflow", "wandb", "comet"]
+_ONE_OR_MANY = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,7 +44,9 @@ class DataSettings(_Section):
     """Which bars, and how windows are cut from them."""
 
     arrays: Path | None = None  # a folder written by kronos.bars.write_arrays, or else …
-    bars: tuple[str, ...] = ()  # … files of bars, folders of them, packaged samples (sample:sp500)
+    bars: Annotated[
+        tuple[str, ...], _ONE_OR_MANY
+    ] = ()  # … files of bars, folders, packaged samples (sample:sp500)
     on_defect: Literal["strict", "drop"] = "strict"  # refuse a file with defective rows, or leave the rows out
     window: int = Field(257, ge=16, le=100_000)  # bars
     boundary: tuple[int, int] = (48, 192)  # shortest and longest context in a window, bars
@@ -51,11 +57,6 @@ class DataSettings(_Section):
     hold_out: Literal["symbols", "dates"] = "symbols"  # validate on later dates of symbols held apart, or of all
     later_share: float = Field(0.15, gt=0, lt=1)  # share of each group's bars, the last ones, for validation
     embargo: int | None = Field(None, ge=0)  # bars unused between training and validation; None: one window
-
-    @field_validator("bars", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @property
     def embargo_bars(self) -> int:
@@ -149,7 +150,7 @@ class RunConfig(_Section):
     compile: bool = False
     parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: each holds all weights, or a shard of them
     checkpoint_activations: bool = False  # compute activations again instead of keeping them
-    tracking: tuple[Literal["tensorboard", "mlflow", "wandb", "comet"], ...] | None = None  # None: TensorBoard, if any
+    tracking: Annotated[tuple[Tracker, ...] | None, _ONE_OR_MANY] = None  # None: TensorBoard, if it is installed
     workers: int = Field(1, ge=1)  # threads that prepare windows
     threads: int = Field(0, ge=0)  # of torch; 0 leaves them as they are
     save_every: int = Field(500, ge=1)  # steps
@@ -157,11 +158,6 @@ class RunConfig(_Section):
     validation_batches: int = Field(16, ge=1)
     validate_first: bool = False  # also before the first step: a start that is never beaten is what is kept
     patience: int | None = Field(None, ge=1)  # validations without a better one before the run ends early
-
-    @field_validator("tracking", mode="before")
-    @classmethod
-    def _one_or_many_trackers(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _holds_together(self) -> RunConfig:

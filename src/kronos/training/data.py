@@ -117,7 +117,7 @@ def units(files: Sequence[Path]) -> list[list[Path]]:
     return [
         part
         for unit in found
-        for part in ([unit] if len(unit) > 1 and all(map(_names_symbols, unit)) else [[path] for path in unit])
+        for part in ([unit] if len(unit) > 1 and all(_look(path)[1] for path in unit) else [[path] for path in unit])
     ]
 
 
@@ -125,8 +125,8 @@ def is_sharded(unit: Sequence[Path], rows_at_once: int = ROWS_AT_ONCE) -> bool:
     """Whether a unit is read in pieces: shards, or one large Parquet file of many symbols."""
     if len(unit) > 1:
         return True
-    parquet = unit[0].suffix.lower() == ".parquet"
-    return parquet and _rows(unit[0]) > rows_at_once and _names_symbols(unit[0])
+    rows, symbols = _look(unit[0]) if unit[0].suffix.lower() == ".parquet" else (0, False)
+    return symbols and rows > rows_at_once
 
 
 def read_shards(unit: Sequence[Path], rows_at_once: int = ROWS_AT_ONCE) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -173,22 +173,15 @@ def _batches(counts: Counter[str], rows_at_once: int) -> Iterator[list[str]]:
         yield names
 
 
-def _rows(path: Path) -> int:
+def _look(path: Path) -> tuple[int, bool]:
+    """How many rows a Parquet file has, and whether it names symbols; none where it cannot be read."""
     import pyarrow.parquet as pq
 
     try:
-        return int(pq.read_metadata(path).num_rows)
+        metadata = pq.read_metadata(path)
     except Exception:  # whatever is wrong with it, the reader will say
-        return 0
-
-
-def _names_symbols(path: Path) -> bool:
-    import pyarrow.parquet as pq
-
-    try:
-        return _SYMBOL in pq.read_schema(path).names
-    except Exception:
-        return False
+        return 0, False
+    return int(metadata.num_rows), _SYMBOL in metadata.schema.to_arrow_schema().names
 
 
 def samplers(

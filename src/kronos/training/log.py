@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
+import pandas as pd
+
 from kronos.errors import CapacityError, ConfigError, MissingExtraError
 from kronos.files import write_text
 from kronos.training.config import RunConfig
@@ -112,18 +114,10 @@ def _start(name: str, config: RunConfig, stage: str, start: int) -> Any:
         tracker = make[name]()
         tracker.start()
         if name != "tensorboard":  # which would make a run of its own of them
-            tracker.store_init_configuration(_flat(config.model_dump(mode="json")))
+            flat = pd.json_normalize(config.model_dump(mode="json")).to_dict("records")[0]  # "optim.lr", …
+            plain = {key: value if isinstance(value, int | float) else str(value) for key, value in flat.items()}
+            tracker.store_init_configuration(plain)
     except Exception as error:  # each tracker has errors of its own: no key, no server, no project
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"tracking by {name} does not start: {reason}") from error
     return tracker
-
-
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{before}{key}.")
-        else:
-            flat[before + key] = value if isinstance(value, int | float | bool) else str(value)
-    return flat

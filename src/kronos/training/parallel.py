@@ -100,9 +100,9 @@ class Processes:
         self.accelerator = _accelerator(config)
         self.accelerator.gradient_accumulation_steps = accumulation  # not what the launcher's environment says
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self.sharded = config.parallel == "fsdp" and self.ranks > 1  # the weights are divided among the processes
         try:
             self.device = self._device()
-            self._check()
         except ConfigError:
             self.close()
             raise
@@ -120,12 +120,6 @@ class Processes:
         self.accelerator.free_memory()
         AcceleratorState._reset_state(reset_partial_state=self.ranks == 1)
 
-    def _check(self) -> None:
-        if self.config.dtype == "float16" and (self.device.type == "cpu" or self.config.parallel == "fsdp"):
-            raise ConfigError("dtype float16 needs a GPU and, with parallel: fsdp, is not supported; take bfloat16")
-        if self.config.parallel == "fsdp" and self.config.compile:
-            raise ConfigError("compile and parallel: fsdp do not go together here; leave one of them out")
-
     def _device(self) -> torch.device:
         name, found = self.config.device, self.accelerator.device
         try:
@@ -136,17 +130,12 @@ class Processes:
             raise ConfigError(f"device is '{name}', but torch finds no such device here; write auto or cpu")
         if self.ranks > 1 and wanted.index is not None and wanted != found:
             raise ConfigError(f"device is '{name}', but each of {self.ranks} processes takes its own; write auto")
+        fsdp = self.config.parallel == "fsdp"
+        if self.config.dtype == "float16" and (wanted.type == "cpu" or fsdp):
+            raise ConfigError("dtype float16 needs a GPU and, with parallel: fsdp, is not supported; take bfloat16")
+        if fsdp and self.config.compile:
+            raise ConfigError("compile and parallel: fsdp do not go together here; leave one of them out")
         return found if self.ranks > 1 or wanted.type == "cpu" else wanted
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that writes and reports."""
-        return bool(self.rank == 0)
-
-    @property
-    def sharded(self) -> bool:
-        """Whether the weights are divided among the processes."""
-        return self.config.parallel == "fsdp" and self.ranks > 1
 
     def prepare(self, stage: Stage) -> nn.Module:
         """Moves a stage to the device; returns its loss as a module whose gradients are those of all processes."""

@@ -32,7 +32,7 @@ from kronos.training.config import RunConfig
 from kronos.training.data import open_arrays, samplers
 from kronos.training.gain import measured_gain
 from kronos.training.log import Log
-from kronos.training.parallel import Processes, main_first, restarted
+from kronos.training.parallel import Processes, is_main, main_first, restarted
 from kronos.training.schedule import build_optimizer, learning_rate
 from kronos.training.stages import STAGES, ModelStage, Stage, TokenizerStage, TrainingBatch
 from kronos.training.state import (
@@ -114,7 +114,7 @@ def train(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with Processes(config, config.optim_of(stage_name).accumulation) as processes:
-        if processes.is_main:
+        if is_main():
             clear_leftovers(folder)
         stage = STAGES[stage_name](config)
         with main_first():
@@ -164,7 +164,7 @@ class _Run:
             2 * workers + 2,
         )
         with (
-            Log(self.folder, self.config, start, progress, self.processes.is_main) as self.log,
+            Log(self.folder, self.config, start, progress, is_main()) as self.log,
             contextlib.closing(batches),
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         ):
@@ -181,7 +181,7 @@ class _Run:
                 step = self.optim.steps
                 if start == step and self.best == math.inf:
                     self._validate(step)  # what it had kept is lost
-        if self.processes.is_main:
+        if is_main():
             self._finish()
         self.processes.accelerator.wait_for_everyone()  # whoever goes on reads what the first process has written
         return RunResult(self.folder, step, self.best, self.chosen_by)
@@ -245,7 +245,7 @@ class _Run:
         if better:
             self.best = scores[self.chosen_by]
             state = state or whole_state(self.stage.module)
-            if self.processes.is_main:
+            if is_main():
                 self.stage.checkpoint(state).save_pretrained(self.folder)
                 self.kept = digest_of_file(self.folder / WEIGHTS_FILE)
         self.log({"step": done, **{f"val_{k}": v for k, v in scores.items()}, "kept": better})
@@ -254,7 +254,7 @@ class _Run:
         """What the judge says of the weights; the first process asks, all hear."""
         assert isinstance(self.stage, ModelStage)
         found = ForecastScores(math.inf, math.inf, math.nan, math.nan)
-        if self.processes.is_main:
+        if is_main():
             found = judge(self.stage.checkpoint(state), copy.deepcopy(self.stage.tokenizer).cpu().eval())
         scores = asdict(found)
         return dict(zip(scores, self.processes.from_main(tuple(scores.values())), strict=True))
@@ -263,7 +263,7 @@ class _Run:
         extra = {"best": self.best, "since_best": self.since, "kept": self.kept, **self.identity}
         if (scaler := self.processes.accelerator.scaler) is not None:  # float16's, of the gradients
             extra["scaler"] = scaler.state_dict()
-        save_state(self.folder, done, self.stage.module, self.optimizer, extra, write=self.processes.is_main)
+        save_state(self.folder, done, self.stage.module, self.optimizer, extra, write=is_main())
 
     def _restore(self) -> int:
         found = load_state(self.folder, self.stage.module, self.optimizer, self.identity)
