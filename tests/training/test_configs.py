@@ -32,7 +32,7 @@ def test_pre_training_of_the_family() -> None:
 
 
 def test_the_recipe_has_the_shape_of_the_packaged_checkpoint() -> None:
-    """Whatever a part changes is in the checkpoint: its weights are those of the last tokenizer and the last network."""
+    """Whatever a part changes is in the checkpoint, whose pair is that of the last tokenizer and the last network."""
     parts = {part.name: part for part in read_recipe(ROOT / "configs" / "kronos-nano.yaml")}
     assert list(parts) == ["scratch", "anneal", "flips", "codes", "running"]
     scratch, codes = parts["scratch"].config, parts["codes"].config

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import MODEL, TOKENIZER, train_model, train_tokenizer
 
+import kronos
 from kronos.errors import CapacityError, CheckpointError, ConfigError
 from kronos.files import LEFTOVERS
 from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
@@ -263,6 +264,19 @@ def test_accumulated_batches_are_one_large_batch(make_config, tmp_path: Path) ->
 def test_a_loss_that_explodes_is_told(make_config) -> None:
     with pytest.raises(ConfigError, match=r"loss is nan.*optim\.lr"):
         train_tokenizer(make_config(optim={"lr": 1e30, "clip_norm": 1e30, "steps": 8}))
+
+
+def test_a_stage_from_python(make_config) -> None:
+    """As a notebook calls it: settings in a mapping, nobody who watches."""
+    notes: list[str] = []
+    settings = make_config().model_dump(mode="json")
+    result = kronos.train("tokenizer", settings, overrides=["optim.steps=2"], note=notes.append)
+    assert (result.steps, result.folder.name) == (2, "tokenizer")
+    assert notes[0].startswith("4 windows a step")
+    assert notes[-1].startswith("tokenizer, step 2: validation loss")
+    assert kronos.train("tokenizer", settings, overrides=["optim.steps=3"], resume=True).steps == 3
+    with pytest.raises(ConfigError, match="choose of tokenizer, model"):
+        kronos.train("both", settings)
 
 
 # --- saved states --------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def set_aside(out: Path) -> None:
     """
     half = out / f"{ASIDE}.tmp"
     shutil.rmtree(half, ignore_errors=True)
-    _copy_pair(out, half)
+    take_over(str(out), half)
     shutil.rmtree(out / ASIDE, ignore_errors=True)  # of an earlier run; the new pair is still in ``out``
     half.replace(out / ASIDE)
 
@@ -144,7 +144,7 @@ def set_aside(out: Path) -> None:
 def put_back(out: Path) -> None:
     """Undoes what a run that was stopped at its very end has put in the place of its new pair."""
     if (out / ASIDE).is_dir():
-        _copy_pair(out / ASIDE, out)
+        take_over(str(out / ASIDE), out)
         half = out / f"{ASIDE}.tmp"
         shutil.rmtree(half, ignore_errors=True)
         (out / ASIDE).replace(half)
@@ -164,11 +164,6 @@ def tokenizer_of(start: str) -> str:
     """The tokenizer that belongs to a checkpoint: a folder's own, or the family's."""
     member = None if Path(start).is_dir() else family_member(start)
     return member.tokenizer if member else start
-
-
-def _copy_pair(source: Path, target: Path) -> None:
-    for kind in STAGE_NAMES:
-        _copy(source / kind, target / kind)
 
 
 def _copy(source: Path, target: Path) -> None:

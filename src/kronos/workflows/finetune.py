@@ -77,7 +77,8 @@ def train(
     run = config if isinstance(config, RunConfig) else RunConfig.from_dict(_settings(config, overrides))
     if is_main():
         note(effective_batch(run, stage))
-    return _train(stage, run, resume, verdict.judge_of_run(run), note, progress)
+    judge = verdict.ForecastJudge(run) if run.forecasts.windows else None
+    return _train(stage, run, resume, judge, note, progress)
 
 
 def train_recipe(
@@ -199,7 +200,7 @@ def _carry_out(
         plan = replace(plan, config=plan.config.model_copy(update={"choose_by": "loss"}))
     if is_main():
         _tell_plan(plan, len(windows), len(choice), note)
-    judge = verdict.ForecastJudge.of(plan.config, choice) if choice else None
+    judge = verdict.ForecastJudge(plan.config, choice) if choice else None
     results = _stages(plan, skipped, resume, judge, note, progress)
     leave()
     if not is_main():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ from kronos.spec import ForecastSpec
 from kronos.training.config import RunConfig
 from kronos.training.data import open_arrays, split_of
 from kronos.training.finetune import FinetunePlan
-from kronos.training.run import ForecastScores, Judge
+from kronos.training.run import ForecastScores
 from kronos.workflows.forecasters import load_forecaster
 
 WINDOWS = 96  # forecasts of each model for the verdict, about
@@ -54,35 +54,23 @@ class PathsOnly:
         return self.inner.sample_paths(contexts, spec)
 
 
-@dataclass
 class ForecastJudge:
     """Scores candidates during training, always on the same windows with the same seed, so that they can be compared.
 
-    Attributes:
-        windows: of the validation period.
-        samples: paths of each forecast.
-        seed: of the paths.
-        device: where forecasts are computed.
+    Args:
+        config: of the run.
+        windows: of the validation period; None: drawn from the run's bars when the first candidate comes.
     """
 
-    windows: list[Window]
-    samples: int
-    seed: int
-    device: str | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, config: RunConfig, windows: list[Window] | None = None) -> None:
+        self.config, self.windows = config, windows
         self._yardsticks: dict[str, float] = {}
-
-    @classmethod
-    def of(cls, config: RunConfig, windows: list[Window]) -> Self:
-        """The judge of a run on these windows."""
-        return cls(windows, config.forecasts.samples, config.seed, _device(config))
 
     def __call__(self, model: Kronos, tokenizer: KronosTokenizer) -> ForecastScores:
         if not self._yardsticks:
             found = self._rows(make_baselines([YARDSTICK, LAST_CLOSE])).groupby("forecaster")["crps"].mean()
             self._yardsticks = {str(name): float(value) for name, value in found.items()}
-        rows = self._rows([PathsOnly(TUNED, KronosPredictor(model, tokenizer, device=self.device))])
+        rows = self._rows([PathsOnly(TUNED, KronosPredictor(model, tokenizer, device=_device(self.config)))])
         crps = float(rows["crps"].mean())
         return ForecastScores(
             crps=crps / self._yardsticks[YARDSTICK],
@@ -92,21 +80,9 @@ class ForecastJudge:
         )
 
     def _rows(self, forecasters: Sequence[Forecaster]) -> pd.DataFrame:
-        return per_window(score_windows(self.windows, forecasters, self.samples, self.seed))
-
-
-def judge_of_run(config: RunConfig) -> Judge | None:
-    """The judge that a run file asks for in ``forecasts``; it opens the run's bars when it is first asked."""
-    if not config.forecasts.windows:
-        return None
-    ready: list[ForecastJudge] = []
-
-    def judge(model: Kronos, tokenizer: KronosTokenizer) -> ForecastScores:
-        if not ready:
-            ready.append(ForecastJudge.of(config, validation_windows(config)))
-        return ready[0](model, tokenizer)
-
-    return judge
+        if self.windows is None:
+            self.windows = validation_windows(self.config)
+        return per_window(score_windows(self.windows, forecasters, self.config.forecasts.samples, self.config.seed))
 
 
 def _device(config: RunConfig) -> str | None:
