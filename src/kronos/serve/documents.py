@@ -6,8 +6,8 @@ Runs in the reader and in the worker, never in the server itself.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +32,22 @@ _MOST_SYMBOLS = 10_000
 # -- bars -------------------------------------------------------------------------------------------------------------
 
 
-class TableCache:
-    """The tables read last, so that paging through candles does not read a file again and again.
+def read_table(path: Path, symbol: str | None = None) -> pd.DataFrame:
+    """The bars of a file, of one symbol where one is named; the tables read last are kept.
 
-    Args:
-        most: tables to keep.
+    Raises:
+        DataError: the file cannot be read as bars, or lacks the symbol.
     """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path.name} is no longer there.") from error
+    return _read_table(path, symbol, stat.st_mtime_ns, stat.st_size)
 
-    def __init__(self, most: int = 4) -> None:
-        self._most = most
-        self._kept: OrderedDict[tuple[str, int, int, str | None], pd.DataFrame] = OrderedDict()
 
-    def read(self, path: Path, symbol: str | None = None) -> pd.DataFrame:
-        """The bars of a file, of one symbol where one is named.
-
-        Raises:
-            DataError: the file cannot be read as bars, or lacks the symbol.
-        """
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise DataError(f"{path.name} is no longer there.") from error
-        key = (str(path), stat.st_mtime_ns, stat.st_size, symbol)
-        if key not in self._kept:
-            self._kept[key] = read_bars(path, symbol=symbol)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+@lru_cache(maxsize=4)
+def _read_table(path: Path, symbol: str | None, *version: int) -> pd.DataFrame:
+    return read_bars(path, symbol=symbol)
 
 
 def one_series(bars: pd.DataFrame) -> pd.DataFrame:
