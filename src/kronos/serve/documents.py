@@ -33,11 +33,7 @@ _MOST_SYMBOLS = 10_000
 
 
 def read_table(path: Path, symbol: str | None = None) -> pd.DataFrame:
-    """The bars of a file, of one symbol where one is named; the tables read last are kept.
-
-    Raises:
-        DataError: the file cannot be read as bars, or lacks the symbol.
-    """
+    """The bars of a file, of one symbol where one is named; the tables read last are kept."""
     try:
         stat = path.stat()
     except OSError as error:
@@ -51,11 +47,7 @@ def _read_table(path: Path, symbol: str | None, *version: int) -> pd.DataFrame:
 
 
 def one_series(bars: pd.DataFrame) -> pd.DataFrame:
-    """The table, if it holds one symbol.
-
-    Raises:
-        DataError: it holds several.
-    """
+    """The table, if it holds one symbol."""
     symbols = bars.attrs["report"].symbols
     if len(symbols) > 1:
         some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "")
@@ -64,11 +56,7 @@ def one_series(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def description(bars: pd.DataFrame) -> dict[str, Any]:
-    """The report on a table, with its calendar, symbols, and first and last rows.
-
-    Raises:
-        CapacityError: there are more symbols than anybody could choose from.
-    """
+    """The report on a table, with its calendar, symbols, and first and last rows."""
     symbols = bars.attrs["report"].symbols
     if len(symbols) > _MOST_SYMBOLS:
         raise CapacityError(f"The table names {len(symbols):,} symbols; at most {_MOST_SYMBOLS:,} are shown here.")
@@ -98,11 +86,7 @@ def columns(bars: pd.DataFrame) -> dict[str, Any]:
 
 
 def as_written(text: str, bars: pd.DataFrame) -> pd.Timestamp:
-    """A time in the clock of the bars: one without a zone is theirs, one with a zone is converted.
-
-    Raises:
-        DataError: it is no time.
-    """
+    """A time in the clock of the bars: one without a zone is theirs, one with a zone is converted."""
     try:
         moment = pd.Timestamp(text)
     except (ValueError, OverflowError, pd.errors.OutOfBoundsDatetime) as error:

@@ -89,11 +89,7 @@ class Models:
         return list(self._models.values())
 
     async def get(self, id: str) -> Model:
-        """One model.
-
-        Raises:
-            ApiError: there is none of that id.
-        """
+        """One model."""
         if id not in self._models:
             await self.list()
         if id not in self._models:
@@ -117,19 +113,11 @@ class Models:
             self._models[id].used = asyncio.get_running_loop().time()
 
     async def load(self, id: str, device: str | None = None) -> None:
-        """As ``begin_load``; return when it is done.
-
-        Raises:
-            ApiError: as there, or it cannot be loaded.
-        """
+        """As ``begin_load``; return when it is done."""
         await self.begin_load(await self.get(id), device)
 
     def begin_load(self, model: Model, device: str | None = None) -> asyncio.Task[None]:
-        """Begin to load a model, or to move it to another device.
-
-        Raises:
-            ApiError: the device does not exist, or the model does not fit in the budget.
-        """
+        """Begin to load a model, or to move it to another device."""
         if device is not None and device not in self.devices:
             raise ApiError(422, "device", f"There is no device '{device[:20]}' here; choose {', '.join(self.devices)}.")
         if model.state == "loading":

@@ -105,11 +105,7 @@ class Reader:
 
 
 def refuse_by_header(path: Path) -> None:
-    """Refuse a Parquet or Arrow file that promises absurd numbers, before any of it is read.
-
-    Raises:
-        CapacityError, DataError: too many rows or bytes, or a damaged footer.
-    """
+    """Refuse a Parquet or Arrow file that promises absurd numbers, before any of it is read."""
     with path.open("rb") as file:
         start = file.read(6)
     count = {b"PAR1": _parquet_rows, b"ARRO": _arrow_rows}.get(start[:4])

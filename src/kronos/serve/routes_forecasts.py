@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -183,22 +184,20 @@ async def _hung_up(request: Request) -> None:
 
 async def _events(job: Job | None, last: dict[str, Any], here: Services) -> AsyncIterator[bytes]:
     with here.metrics.stream():
-        if job is not None:
-            changes = job.watch()
-            pending: asyncio.Future[None] | None = None
-            while True:
-                pending = pending or asyncio.ensure_future(anext(changes))
-                done, _ = await asyncio.wait([pending], timeout=_HEARTBEAT)
-                if not done:
-                    yield b": still here\n\n"
-                    continue
-                finished, pending = pending, None
-                if isinstance(finished.exception(), StopAsyncIteration):
-                    break
-                shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
-                yield _event("progress", shown | {"queue_position": here.queue.place(job)})
-            last = here.queue.detail(job)
+        while job is not None and not job.over:
+            changed = job.changed  # taken before the event is sent, so that no change is missed meanwhile
+            shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
+            yield _event("progress", shown | {"queue_position": here.queue.place(job)})
+            while not await _happens(changed, _HEARTBEAT):
+                yield b": still here\n\n"
+        last = here.queue.detail(job) if job is not None else last
         yield _event(last["status"], last)
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

@@ -61,11 +61,7 @@ def annotated(one: Setting) -> Any:
 
 
 def check_work(horizon: int, num_samples: int) -> None:
-    """Refuse what would keep the machine for too long.
-
-    Raises:
-        ConfigError: says what is allowed.
-    """
+    """Refuse what would keep the machine for too long."""
     most = int(CAPS["horizon"])
     if not 1 <= horizon <= most or not 1 <= num_samples <= MOST_PATH_BARS // horizon:
         raise ConfigError(
