@@ -70,7 +70,7 @@ bench: setup ## every benchmark, results in benchmarks/results, the table in doc
 soak: setup ## the tests that take minutes each (about half an hour)
 	$(THREADS) $(BIN)/python -m pytest -m soak
 
-# One module: make mutants MODULE=kronos.bars.grid
+# One module: make mutants MODULE=kronos.bars.calendar.grid
 MODULE ?= kronos
 mutants: setup ## change the code in small ways and list the changes that no test notices (about an hour)
 	$(THREADS) $(BIN)/mutmut run --max-children $(WORKERS) '$(MODULE).*'

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import calendar_names, future_times, future_timestamps, infer_calendar, infer_frequency, sample_bars
-from kronos.bars.guess import symbol_hint
+from kronos.bars.calendar.guess import symbol_hint
 from kronos.errors import CalendarError, ConfigError
 
 
@@ -209,7 +209,7 @@ class TestStamp:
         assert found.estimated.tolist() == [False, False]
 
     def test_wrong_word(self) -> None:
-        with pytest.raises(ConfigError, match="stamp must be"):
+        with pytest.raises(ConfigError, match="stamp is"):
             future_timestamps("2024-06-20", 1, stamp="middle")  # type: ignore[arg-type]
 
 

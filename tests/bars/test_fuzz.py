@@ -17,7 +17,7 @@ from mutate import Tally, assert_valid, check, mutated
 from soak_readers import shortened
 
 from kronos.bars import FEATURES, clean_bars, future_times, infer_frequency, validate_bars
-from kronos.bars.defects import _longest_rising
+from kronos.bars.reading.defects import _longest_rising
 from kronos.errors import KronosError
 
 FILES = 80  # a layout; make soak breaks 100,000 of each

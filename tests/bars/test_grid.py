@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos.bars.frequency import parse_frequency
-from kronos.bars.grid import Anchor, Grid, Stamp, intraday_stamps
-from kronos.bars.markets import NO_BREAK, Sessions
+from kronos.bars.calendar.frequency import parse_frequency
+from kronos.bars.calendar.grid import Anchor, Grid, Stamp, intraday_stamps
+from kronos.bars.calendar.markets import NO_BREAK, Sessions
 
 ZONE = "Asia/Kolkata"  # half an hour off, so that its full hours are not those of UTC
 

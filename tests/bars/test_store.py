@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kronos.bars import BarStore, import_bars, read_bars, sample_bars, sample_path, write_bars
-from kronos.bars.store import read_last
-from kronos.bars.write import write_parquet
+from kronos.bars.store.folder import read_last
+from kronos.bars.store.write import write_parquet
 from kronos.errors import ConfigError, DataError
 
 
@@ -142,7 +142,7 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a file"):
         BarStore(tmp_path / "store" / "catalogue.json")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no CSV"):
+    with pytest.raises(DataError, match="no files of bars"):
         import_bars(store, [tmp_path / "empty"])
 
 
@@ -169,7 +169,7 @@ def test_written_bars_read_back_equal(ending: str, tmp_path: Path) -> None:
 def test_writing_refuses_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ending"):
         write_bars(sample_bars("sp500"), tmp_path / "x.xlsx")
-    with pytest.raises(DataError, match="Check the folder"):
+    with pytest.raises(ConfigError, match="no folder"):
         write_bars(sample_bars("sp500"), tmp_path / "none" / "x.csv")
     assert list(tmp_path.iterdir()) == []
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import FEATURES, BarsReport, read_bars, sample_bars, validate_bars
-from kronos.bars.validate import as_bars
+from kronos.bars.reading.validate import as_bars
 from kronos.errors import CapacityError, ConfigError, DataError
 
 SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "data" / "samples"

@@ -106,7 +106,7 @@ import resource, sys
 from pathlib import Path
 from kronos.training.config import RunConfig
 from kronos.training import data, shards
-import pandas, pyarrow.dataset, kronos.bars.read
+import pandas, pyarrow.dataset, kronos.bars.reading
 shards.read_shards.__defaults__ = (60_000,)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 arrays = data.open_arrays(RunConfig.from_yaml(sys.argv[1]))

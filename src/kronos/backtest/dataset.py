@@ -18,7 +18,7 @@ import pandas as pd
 
 from kronos.backtest.config import ResearchConfig
 from kronos.backtest.provider import Provider
-from kronos.bars.write import whole_file, write_parquet
+from kronos.bars.store import whole_file, write_parquet
 from kronos.errors import ConfigError, DataError
 
 SPLITS: Final = ("train", "val", "test")

@@ -141,7 +141,7 @@ class Provider:
             DataError: defective days, or no bars at all.
             ConfigError: there is no such set or symbol.
         """
-        from kronos.bars.read import read_bars
+        from kronos.bars.reading import read_bars
 
         fields = [*FEATURES, "factor"] if prices == "raw" else list(FEATURES)
         found = self.features(list(self.members(instrument)), fields, start, end).reset_index()

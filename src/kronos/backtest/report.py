@@ -14,7 +14,7 @@ from kronos.backtest import charts
 from kronos.backtest.performance import monthly
 from kronos.backtest.run import BASELINES, Backtest
 from kronos.backtest.stills import save_stills
-from kronos.bars.write import whole_file
+from kronos.bars.store import whole_file
 from kronos.evaluation.report import PAGE, chart_html, clean
 from kronos.evaluation.report_tables import number
 

@@ -26,7 +26,7 @@ from kronos.backtest.config import SIGNALS
 from kronos.backtest.provider import Spans, member_mask
 from kronos.bars.calendar import future_timestamps
 from kronos.bars.schema import FEATURES
-from kronos.bars.write import whole_file
+from kronos.bars.store import whole_file
 from kronos.errors import ConfigError, DataError
 
 FloatArray = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ from kronos.backtest.charts import OPACITY, growth
 from kronos.backtest.performance import drawdown
 from kronos.backtest.simulate import Simulation
 from kronos.backtest.study import Study
-from kronos.bars.write import whole_file
+from kronos.bars.store import whole_file
 from kronos.errors import MissingExtraError
 
 INK, GRID = "#1b2430", "#e8ecf0"

@@ -9,21 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kronos.bars.calendar import FutureTimes, future_times, future_timestamps, infer_calendar
+    from kronos.bars.calendar import (
+        BarSize,
+        FutureTimes,
+        calendar_names,
+        future_times,
+        future_timestamps,
+        infer_calendar,
+        infer_frequency,
+        parse_frequency,
+    )
     from kronos.bars.clean import CLEANING, CleanedBars, CleaningRule, clean_bars
-    from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
-    from kronos.bars.inspect import describe, inspect_bars
-    from kronos.bars.markets import calendar_names
-    from kronos.bars.read import read_bars
+    from kronos.bars.reading import describe, inspect_bars, read_bars, validate_bars
     from kronos.bars.report import BarsReport, Defect
     from kronos.bars.resample import resample_bars
     from kronos.bars.samples import SAMPLES, sample_bars, sample_path
     from kronos.bars.schema import FEATURES, PRICES, TIME_FEATURES, to_table
-    from kronos.bars.sources import fetch_bars
     from kronos.bars.splits import SplitSuspect, adjust_bars, split_suspects
-    from kronos.bars.store import BarStore, import_bars
-    from kronos.bars.validate import validate_bars
-    from kronos.bars.write import write_bars
+    from kronos.bars.store import BarStore, fetch_bars, import_bars, write_bars
 
 _WHERE = {
     "CLEANING": "clean",
@@ -31,7 +34,7 @@ _WHERE = {
     "PRICES": "schema",
     "SAMPLES": "samples",
     "TIME_FEATURES": "schema",
-    "BarSize": "frequency",
+    "BarSize": "calendar",
     "BarStore": "store",
     "BarsReport": "report",
     "CleanedBars": "clean",
@@ -40,25 +43,25 @@ _WHERE = {
     "FutureTimes": "calendar",
     "SplitSuspect": "splits",
     "adjust_bars": "splits",
-    "calendar_names": "markets",
+    "calendar_names": "calendar",
     "clean_bars": "clean",
-    "describe": "inspect",
-    "fetch_bars": "sources",
+    "describe": "reading",
+    "fetch_bars": "store",
     "future_times": "calendar",
     "future_timestamps": "calendar",
     "import_bars": "store",
     "infer_calendar": "calendar",
-    "infer_frequency": "frequency",
-    "inspect_bars": "inspect",
-    "parse_frequency": "frequency",
-    "read_bars": "read",
+    "infer_frequency": "calendar",
+    "inspect_bars": "reading",
+    "parse_frequency": "calendar",
+    "read_bars": "reading",
     "resample_bars": "resample",
     "sample_bars": "samples",
     "sample_path": "samples",
     "split_suspects": "splits",
     "to_table": "schema",
-    "validate_bars": "validate",
-    "write_bars": "write",
+    "validate_bars": "reading",
+    "write_bars": "store",
 }
 
 __all__ = [

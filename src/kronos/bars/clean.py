@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.frequency import parse_frequency
+from kronos.bars.calendar.frequency import parse_frequency
 from kronos.bars.schema import PRICES
 from kronos.errors import ConfigError, DataError
 

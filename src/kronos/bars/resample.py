@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.clocks import Clock
-from kronos.bars.frequency import BarSize, infer_frequency, parse_frequency
-from kronos.bars.grid import Grid, Stamp, intraday_stamps
-from kronos.bars.guess import Fit, fit_intraday, guess_calendar, symbol_hint
-from kronos.bars.labels import days_of
-from kronos.bars.markets import ALWAYS, FX, OBSERVED, STEP, market, resolve_calendar
+from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
+from kronos.bars.calendar.grid import Clock, Grid, Stamp, intraday_stamps
+from kronos.bars.calendar.guess import Fit, fit_intraday, guess_calendar, symbol_hint
+from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, STEP, market, resolve_calendar
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import FEATURES
 from kronos.errors import ConfigError, DataError
@@ -147,13 +145,12 @@ def _intraday_labels(
     """The new timestamp of each row (NaT outside the sessions), and whether the last bar is over."""
     if not isinstance(guess, Fit):
         starts = _starts(times, size, stamp)
-        wall = starts.tz_localize(None) if starts.tz is not None else starts
+        wall = starts.tz_localize(None)
         floors = starts - (wall - wall.normalize()) % target.delta  # counted from each midnight
         over = bool(starts[-1] + size.delta >= floors[-1] + target.delta)
         return (floors + target.delta if stamp == "end" else floors), over
     nanos = guess.clock.to_utc(times)
-    first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
-    sessions = guess.market.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=7), rest=False)
+    sessions = guess.market.sessions_around(nanos, rest=False)
     zone, anchor = guess.market.zone, guess.grid.anchor
     begin, _ = intraday_stamps(sessions, target, Grid(anchor, "start"), zone)
     end, _ = intraday_stamps(sessions, target, Grid(anchor, "end"), zone)
@@ -173,13 +170,13 @@ def _day_labels(
     times: pd.DatetimeIndex, size: BarSize, target: BarSize, guess: Fit | str | None, stamp: Stamp | None
 ) -> tuple[pd.DatetimeIndex, bool]:
     if not size.intraday:
-        wall = times.tz_localize(None) if times.tz is not None else times
+        wall = times.tz_localize(None)
         return _periods(times, wall, target, stamp), _period_over(wall[-1], target, guess)
     if isinstance(guess, Fit):
         days, over = _session_days(times, size, guess)
     else:
         starts = _starts(times, size, stamp)
-        wall = starts.tz_localize(None) if starts.tz is not None else starts
+        wall = starts.tz_localize(None)
         days = wall.normalize()
         over = bool(wall[-1] + size.delta >= days[-1] + pd.Timedelta(days=1))
     dated = days if times.tz is None else days.tz_localize(times.tz, ambiguous=True, nonexistent="shift_forward")
@@ -197,11 +194,10 @@ def _session_days(times: pd.DatetimeIndex, size: BarSize, guess: Fit) -> tuple[p
     length = size.delta.value
     inner = nanos if guess.grid.stamp == "start" else nanos - 1
     if guess.market.name == FX:
-        ahead: pd.DatetimeIndex = Clock("", guess.market.zone, _FX_DAY).from_utc(inner, times.tz_localize(None))
+        ahead = Clock("", guess.market.zone, _FX_DAY).from_utc(inner, times.tz_localize(None))
         finish = ahead[-1] + pd.Timedelta(length if guess.grid.stamp == "start" else 1)
         return ahead.normalize(), bool(finish >= ahead[-1].normalize() + pd.Timedelta(days=1))
-    first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
-    sessions = guess.market.sessions(first - pd.Timedelta(days=7), last + pd.Timedelta(days=7))
+    sessions = guess.market.sessions_around(nanos)
     place = np.maximum(np.searchsorted(sessions.opens, inner, side="right") - 1, 0)
     outside = (inner < sessions.opens[place]) | (inner >= sessions.closes[place])
     days = pd.DatetimeIndex(pd.DatetimeIndex(sessions.dates[place].view("datetime64[ns]")).where(~outside))
@@ -217,7 +213,7 @@ def _period_over(last: pd.Timestamp, target: BarSize, guess: Fit | str | None) -
     elif name is None or name in (OBSERVED, STEP):
         following = last + pd.offsets.BusinessDay(1)
     else:
-        days = days_of(market(name), last + pd.Timedelta(days=1), last + pd.Timedelta(days=20)).dates
+        days = market(name).days(last + pd.Timedelta(days=1), last + pd.Timedelta(days=20)).dates
         following = pd.Timestamp(int(days[0]))
     keys = _period_keys(pd.DatetimeIndex([last, following]), target)
     return bool(keys[0] != keys[1])

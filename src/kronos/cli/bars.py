@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kronos.cli.common import (
-    Columns,
-    Dayfirst,
-    DecimalMark,
-    Encoding,
-    EpochUnit,
-    Frequency,
-    Newest,
-    OnDefect,
-    StampEnd,
-    Timezone,
-    console,
-    emit_json,
-    named_columns,
-    note,
-    output,
-    progress,
-    reading_options,
-)
+from kronos.cli.common import console, emit_json, note, output, progress
+from kronos.cli.options import AsJson, Defects, Frequency, Reading, with_options
 from kronos.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,31 +22,22 @@ app = typer.Typer(help="Look over, convert, clean, resample, fetch and store bar
 File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet or Feather, or sample:sp500.")]
 Files = Annotated[list[str], typer.Argument(metavar="FILES", help="Files, or folders of them.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help=".parquet, .csv, .csv.gz or .feather.")]
-Symbol = Annotated[str | None, typer.Option(help="Take this symbol; or, where the file names none, call it so.")]
-Defects = Annotated[OnDefect, typer.Option(help="Refuse defective rows, or drop and report them.")]
 Calendar = Annotated[str | None, typer.Option(help="MIC code such as XNYS or XSHG, 24/7, FX or observed.")]
+Stamp = Annotated[Literal["start", "end"] | None, typer.Option(help="Which end of a bar its timestamp names.")]
 Store = Annotated[Path, typer.Option(help="Folder of the bar store.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
+@with_options
 def inspect(
     file: File,
-    symbol: Symbol = None,
-    column: Columns = None,
-    timezone: Timezone = None,
-    dayfirst: Dayfirst = None,
-    decimal: DecimalMark = None,
-    epoch: EpochUnit = None,
-    encoding: Encoding = None,
-    newest_first: Newest = None,
-    as_json: Json = False,
+    reading: Reading,
+    as_json: AsJson = False,
 ) -> None:
     """Name layout, symbol, bar size, time zone, calendar, rows and every defect of a file."""
     from kronos.bars import inspect_bars
 
-    options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
-    report = inspect_bars(file, **options)
+    report = inspect_bars(file, **reading.keywords())
     if as_json:
         emit_json(report.to_dict())
     else:
@@ -121,25 +95,18 @@ def _show_defects(title: str, defects: tuple[Any, ...]) -> None:
 
 
 @app.command()
+@with_options
 def convert(
     file: File,
     target: Output,
-    symbol: Symbol = None,
-    column: Columns = None,
-    timezone: Timezone = None,
-    on_defect: Defects = OnDefect.strict,
-    dayfirst: Dayfirst = None,
-    decimal: DecimalMark = None,
-    epoch: EpochUnit = None,
-    encoding: Encoding = None,
-    newest_first: Newest = None,
-    as_json: Json = False,
+    reading: Reading,
+    on_defect: Defects = "strict",
+    as_json: AsJson = False,
 ) -> None:
     """Read any layout and write a plain table of bars."""
     from kronos.bars import read_bars, write_bars
 
-    options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
-    bars = read_bars(file, on_defect=on_defect.value, **options)
+    bars = read_bars(file, on_defect=on_defect, **reading.keywords())
     write_bars(bars, target)
     _tell(bars, target, as_json)
 
@@ -156,18 +123,19 @@ def _tell(bars: pd.DataFrame, target: Path, as_json: bool) -> None:
 
 
 @app.command()
+@with_options
 def clean(
     file: File,
+    reading: Reading,
     target: Annotated[Path | None, typer.Option("--output", "-o", help="Write the pieces here.")] = None,
-    symbol: Symbol = None,
     frequency: Frequency = None,
-    on_defect: Defects = OnDefect.strict,
-    as_json: Json = False,
+    on_defect: Defects = "strict",
+    as_json: AsJson = False,
 ) -> None:
     """Cut series for training where they jump, stop trading or stand still, by the published thresholds."""
     from kronos.bars import clean_bars, read_bars, write_bars
 
-    cleaned = clean_bars(read_bars(file, symbol=symbol, on_defect=on_defect.value), frequency=frequency)
+    cleaned = clean_bars(read_bars(file, on_defect=on_defect, **reading.keywords()), frequency=frequency)
     summary = cleaned.to_dict()
     if target is not None:
         write_bars(cleaned.to_frame(), target)
@@ -185,22 +153,22 @@ def clean(
 
 
 @app.command()
+@with_options
 def resample(
     file: File,
     to: Annotated[str, typer.Option(help="The larger bar size: 15m, 1h, 1d, 1w, 1mo.")],
     target: Output,
-    symbol: Symbol = None,
+    reading: Reading,
     calendar: Calendar = None,
-    stamp: StampEnd = None,
-    timezone: Timezone = None,
+    stamp: Stamp = None,
     keep_forming: Annotated[bool, typer.Option(help="Keep a last bar that is not over in the data.")] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make larger bars, within sessions: none spans a lunch break, a night or a weekend."""
     from kronos.bars import read_bars, resample_bars, write_bars
 
-    bars = read_bars(file, symbol=symbol, timezone=timezone)
-    larger = resample_bars(bars, to, calendar=calendar, stamp=stamp.value if stamp else None, keep_forming=keep_forming)
+    bars = read_bars(file, **reading.keywords())
+    larger = resample_bars(bars, to, calendar=calendar, stamp=stamp, keep_forming=keep_forming)
     write_bars(larger, target)
     _tell(larger, target, as_json)
 
@@ -214,7 +182,7 @@ def fetch(
     timeframe: Annotated[str, typer.Option(help="Bar size.")] = "1d",
     since: Annotated[str | None, typer.Option(help="First date; one year back by default.")] = None,
     until: Annotated[str | None, typer.Option(help="End date, not included.")] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Download bars; a broken download is resumed by the same command."""
     from kronos.bars import fetch_bars
@@ -232,16 +200,15 @@ def fetch(
 
 
 @app.command("import")
+@with_options
 def import_files(
     files: Files,
     store: Store,
-    symbol: Symbol = None,
+    reading: Reading,
     frequency: Frequency = None,
-    column: Columns = None,
-    timezone: Timezone = None,
-    on_defect: Defects = OnDefect.strict,
+    on_defect: Defects = "strict",
     replace: Annotated[bool, typer.Option(help="Let new values win over stored ones.")] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put files into a bar store, by bar size and symbol; doing it twice changes nothing."""
     from kronos.bars import BarStore, import_bars
@@ -252,13 +219,11 @@ def import_files(
         done = import_bars(
             BarStore(store),
             paths,
-            symbol=symbol,
             frequency=frequency,
             replace=replace,
             progress=report,
-            columns=named_columns(column),
-            timezone=timezone,
-            on_defect=on_defect.value,
+            on_defect=on_defect,
+            **reading.keywords(),
         )
     if as_json:
         emit_json([vars(item) for item in done])
@@ -268,7 +233,7 @@ def import_files(
 
 
 @app.command("list")
-def list_store(store: Store, frequency: Frequency = None, as_json: Json = False) -> None:
+def list_store(store: Store, frequency: Frequency = None, as_json: AsJson = False) -> None:
     """List what a bar store holds."""
     from rich.table import Table
 
@@ -293,12 +258,12 @@ def list_store(store: Store, frequency: Frequency = None, as_json: Json = False)
 
 
 @app.command()
-def calendars(as_json: Json = False) -> None:
+def calendars(as_json: AsJson = False) -> None:
     """List the names that --calendar takes, with their other names."""
     from rich.table import Table
 
     from kronos.bars import calendar_names
-    from kronos.bars.markets import resolve_calendar
+    from kronos.bars.calendar import resolve_calendar
 
     others: dict[str, list[str]] = {}
     for name in calendar_names():

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kronos.cli.common import Device
+from kronos.cli.options import Device
 from kronos.errors import MissingExtraError
 
 

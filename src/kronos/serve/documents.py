@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars import read_bars
-from kronos.bars.inspect import describe
+from kronos.bars.reading import describe
 from kronos.errors import CapacityError, DataError
 from kronos.evaluation import metrics
 from kronos.files import json_text, replacing, to_json, write_text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, Segment, write_arrays
-from kronos.bars.validate import OnDefect
+from kronos.bars.reading import OnDefect
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
 from kronos.training.config import RunConfig
@@ -80,7 +80,7 @@ def read_tables(files: Sequence[Path], on_defect: OnDefect = "strict") -> Iterat
 
     Parquet shards and large Parquet files are read a few symbols at a time.
     """
-    from kronos.bars.read import read_bars
+    from kronos.bars.reading import read_bars
 
     for unit in units(files):
         if is_sharded(unit):

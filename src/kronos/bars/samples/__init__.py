@@ -43,6 +43,6 @@ def locate(source: str | os.PathLike[str]) -> Path:
 
 def sample_bars(name: str) -> pd.DataFrame:
     """A packaged sample as a bars table, with its report in ``attrs["report"]``."""
-    from kronos.bars.read import read_bars
+    from kronos.bars.reading.read import read_bars
 
     return read_bars(sample_path(name))

@@ -30,8 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from kronos.bars.transform.base import BarTransform
-from kronos.bars.transform.common import DEFAULT_CLIP
+from kronos.bars.transform.base import DEFAULT_CLIP, BarTransform
 from kronos.bars.transform.returns import Returns
 from kronos.bars.transform.running import RunningReturns
 from kronos.bars.transform.zscore import ZScore

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kronos.bars.transform.common import (
+from kronos.bars.transform.base import (
     DEFAULT_CLIP,
-    QUIETEST,
     ZERO_BELOW,
     Array,
     finite_exp,
+    join_features,
     leading,
     log_moves,
     log_ratio,
     masked_moments,
     prices_after,
+    traded_features,
 )
 
 _SIGMA_FLOOR = 1e-6  # a context whose close never moves
@@ -56,15 +57,10 @@ class Returns:
 
     def encode(self, values: Array, state: ReturnsState) -> NDArray[np.float32]:
         moves = np.arcsinh(log_moves(values) / state.sigma[..., None, None])
-        traded = self._encode_traded(values[..., 1:, 4:], state)
-        return np.concatenate((np.clip(moves, -state.clip, state.clip), traded), axis=-1).astype(np.float32)
-
-    def _encode_traded(self, traded: Array, state: ReturnsState) -> Array:
         mean, std = state.log_mean[..., None, :], state.log_std[..., None, :]
-        positive = traded > 0
-        z = (np.log(np.where(positive, traded, 1.0)) - mean) / np.where(std > 0, std, 1.0)
-        z = np.where(positive, np.clip(z, QUIETEST * state.clip, state.clip), -state.clip)
-        return np.where(std > 0, z, 0.0)  # a context without volume knows none later either
+        known = std > 0  # a context without volume knows none later either
+        traded = traded_features(values[..., 1:, 4:], mean, np.where(known, std, 1.0), known, state.clip)
+        return join_features(moves, traded, state.clip)
 
     def decode(self, features: Array, state: ReturnsState) -> NDArray[np.float64]:
         f = np.clip(np.asarray(features, dtype=np.float64), -state.clip, state.clip)

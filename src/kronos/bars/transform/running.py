@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kronos.bars.transform.common import (
+from kronos.bars.transform.base import (
     DEFAULT_CLIP,
     LOG_LARGEST,
-    QUIETEST,
     ZERO_BELOW,
     Array,
+    join_features,
     log_moves,
     log_ratio,
     prices_after,
+    traded_features,
 )
 
 DECAY = 0.94
@@ -100,12 +101,8 @@ class RunningReturns:
         before = _sums(values).at((*(slice(None),) * (values.ndim - 2), slice(None, -1)))
         x = values.astype(np.float64)
         moves = np.arcsinh(log_moves(x) / before.sigma()[..., None])
-        mean, spread = before.volume()
-        traded = x[..., 1:, 4:]
-        positive = traded > 0
-        z = np.clip((np.log(np.where(positive, traded, 1.0)) - mean) / spread, QUIETEST * state.clip, state.clip)
-        z = np.where(before.known > _SEEN, np.where(positive, z, -state.clip), 0.0)
-        return np.concatenate((np.clip(moves, -state.clip, state.clip), z), axis=-1).astype(np.float32)
+        traded = traded_features(x[..., 1:, 4:], *before.volume(), before.known > _SEEN, state.clip)
+        return join_features(moves, traded, state.clip)
 
     def decode(self, features: Array, state: RunningState) -> NDArray[np.float64]:
         f = np.clip(np.asarray(features, dtype=np.float64), -state.clip, state.clip)

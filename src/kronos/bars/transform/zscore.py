@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kronos.bars.transform.common import DEFAULT_CLIP, Array, leading, masked_moments
+from kronos.bars.transform.base import DEFAULT_CLIP, Array, leading, masked_moments
 
 _EPSILON = 1e-5  # the published guard against a constant column
 

@@ -1,0 +1,1 @@
+s/\bkronos\.bars\.transform\.common\b/kronos.bars.transform.base/g

@@ -1,0 +1,8 @@
+"""From files and tables of any layout to validated bars: bytes → cells → columns → times → checked table."""
+
+from kronos.bars.reading.inspect import describe, inspect_bars
+from kronos.bars.reading.read import read_bars
+from kronos.bars.reading.validate import OnDefect, as_bars, validate_bars
+from kronos.bars.report import shown
+
+__all__ = ["OnDefect", "as_bars", "describe", "inspect_bars", "read_bars", "shown", "validate_bars"]

@@ -1,0 +1,327 @@
+"""Finds defects in columns: each finder returns the rows concerned, none changes anything."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.times import TimeColumn
+from kronos.bars.report import Defect, name_columns, shown
+from kronos.bars.schema import PRICES
+from kronos.errors import DataError
+
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+TOLERANCE: Final = 1e-6
+"""Relative slack of the comparisons between prices: eight steps of a 32-bit float, so that bars which
+passed through float32, or were printed with seven digits, are not refused."""
+
+_MEND: Final = {
+    "unparsable_time": "Correct the timestamps, or name the right column with " + name_columns(timestamp="NAME"),
+    "text_in_number": "Correct the cells, or say how decimals are written: decimal=',' (--decimal ,)",
+    "newest_first": "Say that they do with newest_first=True (--newest-first), or sort them oldest first",
+    "unsorted_time": "Sort the rows oldest first",
+    "duplicate_time": "Keep one row a timestamp; where many symbols share the table, name theirs with "
+    + name_columns(symbol="NAME"),
+    "nonpositive_price": "Correct the rows",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of defect, with every row concerned.
+
+    Attributes:
+        kind: a key of ``DEFECT_WORDS``.
+        where: 0-based positions of the rows in the table.
+        column: the column, where one can be named.
+        values: what the first of the rows hold.
+        rows_gone: row numbers that the reader could not put into the table at all.
+    """
+
+    kind: str
+    where: npt.NDArray[np.int64]
+    column: str | None = None
+    example: str | None = None
+    rows_gone: tuple[int, ...] = field(default=())
+
+    @property
+    def count(self) -> int:
+        """Rows concerned."""
+        return len(self.where) + len(self.rows_gone)
+
+    def defect(self, rows: RowNumbers) -> Defect:
+        """The finding as an entry of the report; ``rows`` are the row numbers of the whole table."""
+        first = self.rows_gone[:10] if self.rows_gone else tuple(int(row) for row in rows[self.where[:10]])
+        return Defect(self.kind, self.count, first, self.column, self.example)
+
+
+def refuse(findings: list[Finding], rows: RowNumbers, where: str) -> NoReturn:
+    """Raise the DataError of strict mode: the first defective row in full, the other kinds counted."""
+    defects = [(finding.defect(rows), finding) for finding in findings]
+    defects.sort(key=lambda pair: pair[0].rows[0])
+    first, _ = defects[0]
+    column = f", column {first.column}" if first.column else ""
+    example = f" ({first.example})" if first.example else ""
+    more = f" and {first.count - 1} more rows" if first.count > 1 else ""
+    others = ", ".join(f"{other.kind} {other.count}×" for other, _ in defects[1:5])
+    mend = _MEND.get(first.kind, "Correct the rows")
+    if first.kind == "newest_first":
+        raise DataError(f"{where}, from row {first.rows[0]}, column timestamp: {first.text}.\n{mend}.")
+    raise DataError(
+        f"{where}, row {first.rows[0]}{column}: {first.text}{example}{more}"
+        f"{f'; also {others}' if others else ''}.\n"
+        f"{mend}, or drop defective rows with on_defect='drop' (--on-defect drop)."
+    )
+
+
+def _at(kind: str, mask: Mask, column: str | None = None, values: Any = None) -> list[Finding]:
+    """A finding when the mask has any row."""
+    positions = np.flatnonzero(mask)
+    if len(positions) == 0:
+        return []
+    example = None
+    if values is not None:
+        found = values[positions[0]]
+        example = f"{found:.10g}" if isinstance(found, float) else shown(found)
+    return [Finding(kind, positions, column, example)]
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what overflows is found and named
+def value_findings(frame: pd.DataFrame) -> tuple[dict[str, Floats], list[Finding], list[str]]:
+    """The six features as float64, their defects, and notes on what was filled in."""
+    values: dict[str, Floats] = {}
+    findings: list[Finding] = []
+    notes: list[str] = []
+    for name in PRICES:
+        values[name], text = _floats(frame[name])
+        findings += _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
+        findings += _price_findings(name, values[name], text)
+    findings = _by_kind(findings)
+    findings += _shape_findings(values, findings)
+    for name in ("volume", "amount"):
+        values[name], more = _traded(name, frame, values, notes)
+        findings = _by_kind([*findings, *more])
+    _note_units(frame, values, notes)
+    return values, findings, notes
+
+
+def _mean_price(values: dict[str, Floats]) -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
+
+
+def _note_units(frame: pd.DataFrame, values: dict[str, Floats], notes: list[str]) -> None:
+    """Volume in lots or amount in thousands is common; it is said, never changed."""
+    if "volume" not in frame.columns or "amount" not in frame.columns:
+        return
+    stride = len(frame) // 10_000 + 1  # a sample from the whole table is enough for a note
+    sample = {name: column[::stride] for name, column in values.items()}
+    with np.errstate(over="ignore", invalid="ignore"):
+        worth = sample["volume"] * _mean_price(sample)
+        traded = (worth > 0) & (sample["amount"] > 0) & np.isfinite(worth) & np.isfinite(sample["amount"])
+        if not traded.any():
+            return
+        ratio = float(np.median(sample["amount"][traded] / worth[traded]))
+    if 50 < ratio < 200:
+        notes.append("volume is in lots: amount is about 100 × volume × price")
+    elif not 0.5 < ratio < 2:
+        notes.append(f"amount is about {ratio:.2g} × volume × price: their units differ")
+
+
+def _by_kind(findings: list[Finding]) -> list[Finding]:
+    """One finding a kind: a row with four missing prices is one defect, not four."""
+    merged: dict[str, Finding] = {}
+    for finding in findings:
+        before = merged.get(finding.kind)
+        if before is None:
+            merged[finding.kind] = finding
+            continue
+        earlier = before if before.where[0] <= finding.where[0] else finding
+        rows = np.union1d(before.where, finding.where)
+        column = f"{before.column}, {finding.column}"
+        merged[finding.kind] = Finding(finding.kind, rows, column, earlier.example)
+    return list(merged.values())
+
+
+def _floats(series: pd.Series[Any]) -> tuple[Floats, Mask]:
+    """A column as float64 and the rows that hold text instead of a number."""
+    if series.dtype.kind in "iuf" and isinstance(series.dtype, np.dtype):
+        return series.to_numpy(dtype=np.float64), np.zeros(len(series), dtype=bool)
+    if series.dtype.kind == "b":
+        return np.full(len(series), np.nan), np.ones(len(series), dtype=bool)
+    numbers = pd.to_numeric(series, errors="coerce")
+    values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    blank = series.isna().to_numpy(dtype=bool)
+    missing = np.isnan(values) & ~blank
+    if missing.any():  # words that mean "nothing here" are a missing value, not text
+        words = series[missing].astype(str).str.strip().str.lower()
+        missing[missing] = ~words.isin({"", "nan", "na", "n/a", "null", "none", "-", "--"}).to_numpy()
+    return values, missing
+
+
+def _price_findings(name: str, price: Floats, text: Mask) -> list[Finding]:
+    if price.size and np.isfinite(price.sum()) and price.min() > 1e-37 and price.max() < 3e38:
+        return []  # the usual case, in one pass
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = price.astype(np.float32)
+    missing = np.isnan(price)
+    return [
+        *_at("missing_price", missing & ~text, name),
+        *_at("infinite_price", np.isinf(single), name, price),
+        *_at("nonpositive_price", ~missing & (single <= 0), name, price),
+    ]
+
+
+def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[Finding]:
+    """Bars whose prices are sound one by one but contradict each other."""
+    top = np.maximum(values["open"], values["close"])
+    bottom = np.minimum(values["open"], values["close"])
+    high, low = values["high"], values["low"]
+    if (high >= top).all() and (low <= bottom).all():
+        return []  # the usual case
+    sound = np.ones(len(high), dtype=bool)
+    for finding in earlier:
+        sound[finding.where] = False
+    with np.errstate(invalid="ignore", over="ignore"):
+        slack = TOLERANCE * np.abs(high)
+        crossed = (high < low - slack) & sound
+        short = (high < top - slack) & ~crossed & sound
+        long = (low > bottom + slack) & ~crossed & sound
+    found = []
+    for kind, mask, column, other in (
+        ("high_below_low", crossed, "high", low),
+        ("high_below_body", short, "high", top),
+        ("low_above_body", long, "low", bottom),
+    ):
+        if mask.any():
+            row = int(mask.argmax())
+            example = f"{values[column][row]:.10g} against {other[row]:.10g}"
+            found.append(Finding(kind, np.flatnonzero(mask), column, example))
+    return found
+
+
+def _traded(
+    name: str, frame: pd.DataFrame, values: dict[str, Floats], notes: list[str]
+) -> tuple[Floats, list[Finding]]:
+    """Volume or amount; absent ones follow the table contract."""
+    if name not in frame.columns or (name == "amount" and "volume" not in frame.columns):
+        if name in frame.columns:
+            notes.append("amount without volume: both read as 0")
+        elif name == "volume":
+            notes.append("no volume: volume and amount are 0")
+        elif "volume" in frame.columns:
+            notes.append("no amount: volume × mean price")
+        return _absent(name, frame, values), []
+    column, text = _floats(frame[name])
+    findings = _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
+    if column.size and np.isfinite(column.sum()) and column.min() >= 0 and column.max() < 3e38:
+        return column, findings
+    missing = np.isnan(column)
+    if missing.all() and not text.any():
+        notes.append("no volume: volume and amount are 0" if name == "volume" else "no amount: volume × mean price")
+        return _absent(name, frame, values), findings
+    if missing.any() and not text.all():
+        filled = int((missing & ~text).sum())
+        if filled:
+            notes.append(
+                f"{name} is missing in {filled} rows: read as {'0' if name == 'volume' else 'volume × mean price'}"
+            )
+    with np.errstate(invalid="ignore", over="ignore"):
+        findings += _at(f"negative_{name}", column < 0, name, column)
+        findings += _at(f"infinite_{name}", np.isinf(column.astype(np.float32)), name, column)
+    return np.where(missing, _absent(name, frame, values), column), findings
+
+
+def _absent(name: str, frame: pd.DataFrame, values: dict[str, Floats]) -> Floats:
+    """What stands for an absent volume (0) or amount (volume times the mean price)."""
+    if name == "volume" or "volume" not in frame.columns:
+        return np.zeros(len(frame))
+    with np.errstate(over="ignore", invalid="ignore"):
+        worth = values["volume"] * _mean_price(values)
+    if np.isfinite(worth.sum()):
+        return worth
+    return np.where(np.isfinite(worth), worth, 0.0)
+
+
+def time_findings(times: TimeColumn, codes: npt.NDArray[np.intp] | None) -> list[Finding]:
+    """Unparsable, mixed, duplicate and unsorted timestamps; order is judged within each symbol."""
+    stamps = times.index.asi8
+    bad = np.asarray(times.index.isna(), dtype=bool)
+    found = _at("unparsable_time", bad, "timestamp")
+    if found and times.examples:
+        found = [replace(found[0], example=times.examples[0])]
+    if codes is None:
+        duplicates, unsorted = _order(np.flatnonzero(~bad), stamps)
+    else:
+        order = np.argsort(codes, kind="stable")
+        order = order[~bad[order]]
+        parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+        pairs = [_order(part, stamps) for part in parts]
+        duplicates = np.sort(np.concatenate([pair[0] for pair in pairs]))
+        unsorted = np.sort(np.concatenate([pair[1] for pair in pairs]))
+    falling = np.diff(stamps[~bad])
+    if len(unsorted) and (falling <= 0).mean() > 0.95:
+        found.append(Finding("newest_first", unsorted, "timestamp", None))
+        unsorted = unsorted[:0]
+    for kind, rows in (("duplicate_time", duplicates), ("unsorted_time", unsorted)):
+        if len(rows):
+            found.append(Finding(kind, rows, "timestamp", str(times.index[rows[0]])))
+    return found
+
+
+def _order(positions: npt.NDArray[np.int64], stamps: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Positions whose stamp appeared before, and the fewest others that must go for the rest to be sorted."""
+    empty = np.empty(0, dtype=np.int64)
+    series = stamps[positions]
+    if len(series) < 2 or (np.diff(series) > 0).all():
+        return empty, empty
+    again = pd.Series(series).duplicated().to_numpy()
+    kept, series = positions[~again], series[~again]
+    ahead = np.maximum.accumulate(series)
+    behind = np.minimum.accumulate(series[::-1])[::-1]
+    # A row is in place when nothing before it is later and nothing after it is earlier.
+    out = (series < ahead) | (series > behind)
+    disturbed = np.flatnonzero(out)
+    stay = _longest_rising(series[disturbed])
+    return positions[again], kept[np.delete(disturbed, stay)]
+
+
+def _longest_rising(series: npt.NDArray[np.int64]) -> list[int]:
+    """Positions of a longest strictly rising subsequence (patience sorting)."""
+    tails: list[int] = []
+    ends: list[int] = []
+    before = [-1] * len(series)
+    for position, value in enumerate(series.tolist()):
+        slot = bisect.bisect_left(tails, value)
+        if slot:
+            before[position] = ends[slot - 1]
+        if slot == len(tails):
+            tails.append(value)
+            ends.append(position)
+        else:
+            tails[slot], ends[slot] = value, position
+    chain: list[int] = []
+    position = ends[-1] if ends else -1
+    while position >= 0:
+        chain.append(position)
+        position = before[position]
+    return chain[::-1]
+
+
+def warnings_in(bars: pd.DataFrame, rows: RowNumbers) -> list[Defect]:
+    """What is accepted but worth knowing: places where regular bars are missing, bars without volume."""
+    found: list[Defect] = []
+    volume = bars["volume"].to_numpy()
+    empty = volume == 0
+    if empty.any() and not empty.all():
+        positions = np.flatnonzero(empty)
+        found.append(Defect("zero_volume", len(positions), tuple(int(r) for r in rows[positions[:10]]), "volume"))
+    return found

@@ -1,0 +1,247 @@
+"""The one validator: a table enters as bars here, or is refused with file, row and column.
+
+Rows count from 1. For text files they are the file's own line numbers (header included); for Parquet,
+Feather and tables in memory they count the data rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars.calendar.frequency import infer_frequency
+from kronos.bars.reading.defects import Finding, refuse, time_findings, value_findings, warnings_in
+from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.times import TimeColumn, parse_times
+from kronos.bars.report import BarsReport, listing, name_columns
+from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
+from kronos.errors import ConfigError, DataError
+
+OnDefect = Literal["strict", "drop"]
+_MOST_DROPPED: Final = 0.5
+
+
+def validate_bars(
+    table: Any,
+    *,
+    on_defect: OnDefect = "strict",
+    source: str | None = None,
+    min_rows: int = 1,
+    timezone: str | None = None,
+) -> pd.DataFrame:
+    """Check a table whose columns already carry the names of a bars table.
+
+    Args:
+        table: ``timestamp`` (a column or the index), optionally ``symbol``, ``open, high, low, close``,
+            optionally ``volume`` and ``amount``. Volume absent: both are 0. Only amount absent:
+            volume times the mean price. Other columns are left out and named in the report.
+        on_defect: ``strict`` refuses any defect; ``drop`` drops the defective rows and lists them in the
+            report. Nothing else is changed in silence.
+        source: what to call the table in errors.
+        min_rows: refuse fewer rows, after dropping.
+        timezone: as in ``read_bars``.
+
+    Returns:
+        DataFrame with the columns of ``COLUMNS``, sorted by (symbol,) timestamp, a RangeIndex, float64
+        features, and ``attrs["report"]``.
+
+    Raises:
+        DataError: a defect in strict mode; in either mode a missing column, too few rows, mixed time zones,
+            or so many defects that dropping them would leave less than half.
+    """
+    where = source or "The table"
+    frame, left_out = _named_columns(to_table(table), where)
+    if len(frame) == 0:
+        raise DataError(f"{where}: there are no rows. Bars need at least {max(min_rows, 1)}.")
+    times = parse_times(frame["timestamp"], timezone=timezone, where=where)
+    report = BarsReport(source=source or "table", left_out=left_out)
+    rows = RowNumbers.counted(len(frame))
+    return build_bars(frame, times, rows, report, where=where, on_defect=on_defect, min_rows=min_rows)[0]
+
+
+def build_bars(
+    frame: pd.DataFrame,
+    times: TimeColumn,
+    rows: RowNumbers,
+    report: BarsReport,
+    *,
+    where: str,
+    on_defect: OnDefect = "strict",
+    min_rows: int = 1,
+    earlier: tuple[Finding, ...] = (),
+) -> tuple[pd.DataFrame, RowNumbers]:
+    """The validator's second half, for readers that have parsed the timestamps themselves.
+
+    Returns the bars and, for each, the number of its row.
+
+    Args:
+        frame: feature columns and perhaps ``symbol``.
+        times: one entry a row of ``frame``.
+        rows: the number of each row in its file.
+        report: what the reader recognised.
+        where: what to call the source in errors.
+        on_defect, min_rows: as in ``validate_bars``.
+        earlier: defects that the reader found before the table could be built.
+    """
+    if on_defect not in ("strict", "drop"):
+        raise ConfigError(f"on_defect must be 'strict' or 'drop', not '{on_defect}'.")
+    if len(frame) == 0 and not earlier:
+        raise DataError(f"{where}: there are no rows. Bars need at least {max(min_rows, 1)}.")
+    refuse_mixed_zones(times, rows, where)
+    codes, names = _symbols(frame, rows, where)
+    values, findings, notes = value_findings(frame)
+    findings = [*earlier, *findings, *time_findings(times, codes)]
+    keep = _judge(findings, rows, len(frame), on_defect, where)
+
+    columns: dict[str, Any] = {"timestamp": times.index}
+    if codes is not None and names is not None:
+        columns["symbol"] = names.take(codes)
+    bars = pd.DataFrame({**columns, **{name: values[name] for name in FEATURES}}, copy=False)
+    rows_read = len(bars) + sum(len(finding.rows_gone) for finding in findings)
+    defects = tuple(finding.defect(rows) for finding in findings)
+    if keep is not None:
+        bars, rows = bars[keep], rows.picked(keep)
+        codes = codes[keep] if codes is not None else None
+    if codes is not None and (np.diff(codes) < 0).any():
+        order = np.argsort(codes, kind="stable")
+        bars, rows, codes = bars.iloc[order], rows.picked(order), codes[order]
+    bars = bars.reset_index(drop=True)
+    if len(bars) < min_rows:
+        raise DataError(f"{where}: there are {len(bars)} usable bars, at least {min_rows} are needed.")
+    bars.attrs["report"] = replace(
+        _summary(bars, report, codes, names),
+        rows_read=rows_read,
+        dropped=rows_read - len(bars),
+        defects=defects,
+        warnings=(*report.warnings, *warnings_in(bars, rows)),
+        notes=(*report.notes, *times.notes, *notes),
+    )
+    return bars, rows
+
+
+def as_bars(table: Any) -> pd.DataFrame | None:
+    """The bars of a table that is a bars table of one symbol already, judged as any other but without a report.
+
+    A universe's contexts come as slices of tables that were read before; to recognise each one's layout again would
+    take as long as to forecast it. None: not such a table, or one with defects; ``read_bars`` says what is wrong.
+    """
+    if not isinstance(table, pd.DataFrame) or len(table) == 0:
+        return None
+    names = tuple(table.columns)
+    types = dict(zip(names, table.dtypes, strict=True))
+    plain = names == COLUMNS or names == ("timestamp", *FEATURES)
+    if not plain or types["timestamp"].kind != "M" or any(types[name] != np.float64 for name in FEATURES):
+        return None
+    times = pd.DatetimeIndex(table["timestamp"])
+    columns: dict[str, Any] = {"timestamp": times}
+    if "symbol" in types:
+        symbol = table["symbol"].iloc[0]
+        if not isinstance(symbol, str) or not (table["symbol"] == symbol).all():
+            return None
+        columns["symbol"] = symbol
+    values, findings, _ = value_findings(table)
+    if findings or time_findings(TimeColumn(times), None):
+        return None
+    columns |= {name: values[name] for name in FEATURES}
+    return pd.DataFrame(columns)  # a copy: the caller may change theirs
+
+
+def refuse_mixed_zones(times: TimeColumn, rows: RowNumbers, where: str) -> None:
+    """Raise DataError where rows carry different zones: no row can be said to be the wrong one."""
+    if times.zone_breaks:
+        raise DataError(
+            f"{where}, row {rows[times.zone_breaks[0]]}, column timestamp: the time zone differs from the rows "
+            "before.\nGive timezone= (--timezone, such as America/New_York) to read all as instants, or write one zone."
+        )
+
+
+def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    if "timestamp" not in frame.columns:
+        index = frame.index
+        if isinstance(index, pd.MultiIndex) and "timestamp" in index.names:
+            frame = frame.reset_index()
+        elif isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
+            stamps = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+            frame = frame.assign(timestamp=stamps)
+    missing = [name for name in ("timestamp", *PRICES) if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{where}: no column for {', '.join(missing)} among {listing(frame.columns)}. "
+            f"Name them with {name_columns(**{missing[0]: 'NAME'})}."
+        )
+    twice = [str(name) for name in COLUMNS if list(frame.columns).count(name) > 1]
+    if twice:
+        raise DataError(f"{where}: the column {twice[0]} appears twice. Keep one of them.")
+    left_out = tuple(str(name) for name in frame.columns if name not in COLUMNS)
+    return frame[[name for name in COLUMNS if name in frame.columns]], left_out
+
+
+def _symbols(
+    frame: pd.DataFrame, rows: RowNumbers, where: str
+) -> tuple[npt.NDArray[np.intp], pd.Index[Any]] | tuple[None, None]:
+    """A number for the symbol of each row, in the order of the names, and the names."""
+    if "symbol" not in frame.columns:
+        return None, None
+    missing = np.flatnonzero(frame["symbol"].isna())
+    if len(missing):
+        raise DataError(
+            f"{where}, row {rows[missing[0]]}, column symbol: no symbol, as in {len(missing)} rows. "
+            "Fill them, or leave those rows out."
+        )
+    codes, names = pd.factorize(frame["symbol"].astype(str), sort=True)
+    return codes, pd.Index(names)
+
+
+def _judge(
+    findings: list[Finding], rows: RowNumbers, total: int, on_defect: str, where: str
+) -> npt.NDArray[np.bool_] | None:
+    """The rows to keep (None: all), or a refusal."""
+    if not findings:
+        return None
+    if on_defect == "strict":
+        refuse(findings, rows, where)
+    bad = np.zeros(total, dtype=bool)
+    for finding in findings:
+        bad[finding.where] = True
+    if bad.mean() > _MOST_DROPPED:
+        worst = max(findings, key=lambda finding: finding.count)
+        raise DataError(
+            f"{where}: {int(bad.sum())} of {total} rows are defective, mostly because {worst.defect(rows).text}; "
+            "too many to drop. Check the columns and the order of the rows."
+        )
+    return ~bad
+
+
+def _summary(
+    bars: pd.DataFrame, report: BarsReport, codes: npt.NDArray[np.intp] | None, names: pd.Index[Any] | None
+) -> BarsReport:
+    times = pd.DatetimeIndex(bars["timestamp"])
+    if len(times) == 0:
+        return replace(report, rows=0)
+    symbols, first, last = report.symbols, times[0], times[-1]
+    if codes is not None and names is not None:
+        counts = np.bincount(codes, minlength=len(names))
+        symbols = tuple(str(name) for name in names[counts > 0])
+        first, last = times.min(), times.max()
+        # The longest series shows the bar size best.
+        start = int(np.searchsorted(codes, counts.argmax()))
+        times = times[start : start + int(counts.max())]
+    size = infer_frequency(times)
+    return replace(
+        report,
+        symbols=symbols,
+        rows=len(bars),
+        first=first,
+        last=last,
+        frequency=str(size) if size else None,
+        timezone=zone_name(times),
+    )
+
+
+def zone_name(times: pd.DatetimeIndex) -> str | None:
+    """The zone of aware timestamps, such as ``UTC`` or ``America/New_York``; None for wall time."""
+    return None if times.tz is None else str(times.tz)

@@ -1,0 +1,278 @@
+"""Bars from where they are published: crypto exchanges (ccxt), Yahoo (yfinance), China (akshare).
+
+The three packages belong to the extra ``sources`` and are imported when they are used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from kronos.bars.calendar.frequency import BarSize, parse_frequency
+from kronos.bars.calendar.guess import symbol_hint
+from kronos.bars.calendar.markets import market
+from kronos.bars.reading.read import read_bars
+from kronos.bars.report import BarsReport
+from kronos.bars.store.download import Download, TemporaryFailure, without_forming
+from kronos.bars.store.write import write_bars
+from kronos.errors import ConfigError, DataError, MissingExtraError
+
+_YEAR: Final = 365 * 86_400_000
+_PAGE: Final = 1000
+_YAHOO: Final = {"1m": "1m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "60m", "1d": "1d", "1w": "1wk", "1mo": "1mo"}
+_FORMING: Final = "the last bar was still forming: left out"
+_CHINA: Final = {"1d": "daily", "1w": "weekly", "1mo": "monthly"}
+
+Progress = Callable[[int, float], None]
+
+
+def fetch_bars(
+    source: str,
+    *,
+    timeframe: str = "1d",
+    since: str | None = None,
+    until: str | None = None,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    options: Mapping[str, Any] | None = None,
+    now: int | None = None,
+) -> pd.DataFrame:
+    """Download bars, validated, without the bar that is still forming.
+
+    Args:
+        source: ``binance:BTC/USDT`` (any exchange of ccxt), ``yfinance:AAPL``, ``akshare:600519``.
+        timeframe: bar size.
+        since, until: ISO dates, UTC for crypto; ``until`` is not included. Without ``since`` one year.
+        output: file to write (.parquet, .csv, .feather). A broken download is kept beside it as
+            ``NAME.partial`` and resumed by the same call.
+        progress: told (bars so far, share of the time span).
+        options: settings for the ccxt exchange, such as ``{"urls": …}`` or ``{"timeout": 5000}``.
+        now: epoch milliseconds that decide which bar is forming; None: the clock.
+
+    Returns:
+        A bars table with its report.
+
+    Raises:
+        ConfigError: an unknown source or bar size.
+        DataError: an unknown symbol, no bars, or a source that keeps failing.
+        MissingExtraError: the package is not installed.
+    """
+    name, symbol = _split(source)
+    size = parse_frequency(timeframe)
+    now = int(time.time() * 1000) if now is None else now
+    end = min(_millis(until, "until"), now) if until else now
+    begin = _millis(since, "since") if since else end - _YEAR
+    if begin >= end:
+        raise ConfigError(
+            f"since ({pd.Timestamp(begin, unit='ms')}) must be earlier than until ({pd.Timestamp(end, unit='ms')})."
+        )
+    target = Path(output) if output is not None else None
+    if name == "yfinance":
+        bars = _yahoo(symbol, size, begin, end, now)
+    elif name == "akshare":
+        bars = _china(symbol, size, begin, end, now)
+    else:
+        bars = _crypto(name, symbol, size, begin, end, target, progress, options or {}, now)
+    if target is not None:
+        write_bars(bars, target)
+        _partial(target).unlink(missing_ok=True)
+    return bars
+
+
+def _split(source: str) -> tuple[str, str]:
+    name, colon, symbol = source.partition(":")
+    if not colon or not name or not symbol:
+        raise ConfigError(
+            f"'{source}' names no source. Write SOURCE:SYMBOL, such as binance:BTC/USDT or yfinance:AAPL."
+        )
+    return name.lower(), symbol
+
+
+def _millis(text: str, what: str) -> int:
+    try:
+        moment = pd.Timestamp(text)
+    except ValueError as error:
+        raise ConfigError(f"{what} must be a date such as 2024-01-01, not '{text}'.") from error
+    moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment
+    return int(moment.timestamp() * 1000)
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(name, "sources", f"Fetching bars through {name}") from error
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(target.name + ".partial")
+
+
+# --- ccxt -----------------------------------------------------------------------------------------------
+
+
+class _CcxtPages:
+    """Candles of one market of a ccxt exchange."""
+
+    def __init__(self, ccxt: Any, exchange: Any, symbol: str, timeframe: str, step: int) -> None:
+        self.step = step
+        self._ccxt, self._exchange, self._symbol, self._timeframe = ccxt, exchange, symbol, timeframe
+
+    def page(self, since: int) -> list[list[float]]:
+        try:
+            rows: list[list[float]] = self._exchange.fetch_ohlcv(
+                self._symbol, self._timeframe, since=since, limit=_PAGE
+            )
+        except self._ccxt.BadSymbol as error:
+            raise DataError(_unknown_symbol(self._exchange, self._symbol)) from error
+        except self._ccxt.NetworkError as error:  # rate limits, time-outs, broken lines
+            raise TemporaryFailure(_short(error)) from error
+        except self._ccxt.BaseError as error:
+            raise DataError(f"{self._exchange.id}: {_short(error)}") from error
+        return rows
+
+
+def _crypto(
+    name: str,
+    symbol: str,
+    size: BarSize,
+    begin: int,
+    end: int,
+    target: Path | None,
+    progress: Progress | None,
+    options: Mapping[str, Any],
+    now: int,
+) -> pd.DataFrame:
+    ccxt = _package("ccxt")
+    if name not in ccxt.exchanges:
+        near = difflib.get_close_matches(name, ccxt.exchanges, n=4, cutoff=0.5)
+        hint = f"Near names: {', '.join(near)}. " if near else ""
+        raise ConfigError(f"Unknown source '{name}'. {hint}Sources are yfinance, akshare and the exchanges of ccxt.")
+    exchange = getattr(ccxt, name)({"enableRateLimit": True, **options})
+    timeframe = _timeframe(exchange, size)
+    if size.unit == "mo":
+        raise ConfigError("Monthly candles have no fixed length: fetch 1d and resample to 1mo.")
+    pages = _CcxtPages(ccxt, exchange, symbol, timeframe, int(size.delta.total_seconds() * 1000))
+    download = Download(
+        pages,
+        {"source": name, "symbol": symbol, "timeframe": timeframe, "since": begin},
+        begin,
+        end,
+        _partial(target) if target is not None else None,
+        progress,
+    )
+    candles, forming = without_forming(download.run(), pages.step, now)
+    if len(candles) == 0:
+        raise DataError(f"{name} has no finished {size} bars of {symbol} from {pd.Timestamp(begin, unit='ms')} on.")
+    frame = pd.DataFrame(candles, columns=["timestamp", "open", "high", "low", "close", "volume"])
+    frame["timestamp"] = pd.to_datetime(frame["timestamp"].astype("int64"), unit="ms", utc=True)
+    return _named(read_bars(frame, symbol=symbol), f"ccxt {name}", [*download.notes, *([_FORMING] if forming else [])])
+
+
+def _timeframe(exchange: Any, size: BarSize) -> str:
+    """The exchange's own name of a bar size."""
+    names = exchange.timeframes or {}
+    wanted = f"{size.count}M" if size.unit == "mo" else str(size)
+    if names and wanted not in names:
+        raise ConfigError(f"{exchange.id} has no bars of {size}; it has {', '.join(names)}.")
+    return wanted
+
+
+def _unknown_symbol(exchange: Any, symbol: str) -> str:
+    near = difflib.get_close_matches(symbol.upper(), list(exchange.symbols or []), n=4, cutoff=0.5)
+    hint = f" Near names: {', '.join(near)}." if near else " Write it as BASE/QUOTE, such as BTC/USDT."
+    return f"{exchange.id} has no market '{symbol}'.{hint}"
+
+
+def _short(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text[:160]
+
+
+def _named(bars: pd.DataFrame, layout: str, notes: list[str]) -> pd.DataFrame:
+    report: BarsReport = bars.attrs["report"]
+    bars.attrs["report"] = replace(report, layout=layout, source=layout, notes=(*report.notes, *notes))
+    return bars
+
+
+# --- Yahoo and akshare ----------------------------------------------------------------------------------
+
+
+def _yahoo(symbol: str, size: BarSize, begin: int, end: int, now: int) -> pd.DataFrame:
+    if str(size) not in _YAHOO:
+        raise ConfigError(f"Yahoo has no bars of {size}; it has {', '.join(_YAHOO)}.")
+    yfinance = _package("yfinance")
+    frame = yfinance.download(
+        symbol,
+        start=pd.Timestamp(begin, unit="ms").strftime("%Y-%m-%d"),
+        end=pd.Timestamp(end, unit="ms").strftime("%Y-%m-%d"),
+        interval=_YAHOO[str(size)],
+        auto_adjust=False,
+        progress=False,
+    )
+    return _from_frame(frame, symbol, size, now, "yfinance")
+
+
+def _china(symbol: str, size: BarSize, begin: int, end: int, now: int) -> pd.DataFrame:
+    akshare = _package("akshare")
+    start, stop = (pd.Timestamp(edge, unit="ms") for edge in (begin, end))
+    if str(size) in _CHINA:
+        frame = akshare.stock_zh_a_hist(
+            symbol=symbol,
+            period=_CHINA[str(size)],
+            start_date=start.strftime("%Y%m%d"),
+            end_date=stop.strftime("%Y%m%d"),
+            adjust="",
+        )
+    elif size.unit in "mh" and size.delta.total_seconds() / 60 in (1, 5, 15, 30, 60):
+        frame = akshare.stock_zh_a_hist_min_em(
+            symbol=symbol,
+            period=str(int(size.delta.total_seconds() // 60)),
+            start_date=start.strftime("%Y-%m-%d %H:%M:%S"),
+            end_date=stop.strftime("%Y-%m-%d %H:%M:%S"),
+            adjust="",
+        )
+    else:
+        raise ConfigError(f"akshare has no bars of {size}; it has 1m, 5m, 15m, 30m, 1h, 1d, 1w, 1mo.")
+    return _from_frame(frame, symbol, size, now, "akshare")
+
+
+def _from_frame(frame: Any, symbol: str, size: BarSize, now: int, layout: str) -> pd.DataFrame:
+    if frame is None or len(frame) == 0:
+        raise DataError(f"{layout} has no {size} bars of {symbol} in that time. Check the symbol and the dates.")
+    bars = read_bars(frame, symbol=None if "symbol" in frame.columns else symbol)
+    bars = bars.assign(symbol=symbol) if "symbol" in bars.columns else bars
+    exchange = "XSHG" if layout == "akshare" else symbol_hint(symbol) or "XNYS"
+    if _is_over(pd.Timestamp(bars["timestamp"].iloc[-1]), size, exchange, now, ends=layout == "akshare"):
+        return _named(bars, layout, [])
+    if len(bars) == 1:
+        raise DataError(f"{layout} has only the forming {size} bar of {symbol}. Ask for an earlier since.")
+    report = bars.attrs["report"]
+    bars = bars.iloc[:-1].reset_index(drop=True)
+    bars.attrs["report"] = replace(report, rows=len(bars), last=bars["timestamp"].iloc[-1])
+    return _named(bars, layout, [_FORMING])
+
+
+def _is_over(stamp: pd.Timestamp, size: BarSize, exchange: str, now: int, *, ends: bool) -> bool:
+    """True when the bar with this timestamp is finished at ``now``."""
+    moment = pd.Timestamp(now, unit="ms", tz="UTC")
+    where = market(exchange)
+    local = stamp.tz_convert(where.zone) if stamp.tzinfo is not None else stamp.tz_localize(where.zone)
+    if size.intraday:
+        return bool((local if ends else local + size.delta) <= moment)
+    day = local.tz_localize(None).normalize()
+    if size.unit != "d":
+        if ends:
+            return bool(day.tz_localize(where.zone) < moment)
+        following = day + (pd.Timedelta(days=7) if size.unit == "w" else pd.DateOffset(months=1))
+        return bool(following.tz_localize(where.zone) <= moment)
+    sessions = where.days(day, day)
+    midnight = (day + pd.Timedelta(days=1)).tz_localize(where.zone)
+    return bool((int(sessions.closes[0]) if len(sessions) else midnight.value) <= moment.value)
