@@ -196,10 +196,12 @@ def times_ahead(
     came = pd.DatetimeIndex([] if truth is None else truth["timestamp"])
     times = pd.DatetimeIndex(past["timestamp"])
     if len(came):
-        times = times.append(came)
+        times = pd.DatetimeIndex(times.append(came))
     lacking = horizon - len(came)
     found = future_times(times[-CALENDAR_BARS:], max(1, lacking), symbol=symbol, **settings)
     if not len(came):
         return found
     estimated = np.concatenate([np.zeros(len(came), dtype=bool), found.estimated[:lacking]])
-    return dataclasses.replace(found, timestamps=came.append(found.timestamps[:lacking]), estimated=estimated)
+    return dataclasses.replace(
+        found, timestamps=pd.DatetimeIndex(came.append(found.timestamps[:lacking])), estimated=estimated
+    )

@@ -90,7 +90,7 @@ def from_error(error: Exception, hide: Sequence[tuple[Path, str]] = ()) -> ApiEr
         return error
     if isinstance(error, KronosError):
         text = without_paths(as_options(str(error)), hide)
-        status, code = next((found for kind, *found in _CODES if isinstance(error, kind)), (422, "refused"))
+        status, code = next((found[1:] for found in _CODES if isinstance(error, found[0])), (422, "refused"))
         return ApiError(status, code, text)
     if isinstance(error, MemoryError):
         return ApiError(413, "too_large", "There is not enough memory. Ask for fewer paths, or unload a model.")

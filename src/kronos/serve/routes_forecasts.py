@@ -150,7 +150,8 @@ async def _accept(asked: ForecastRequest, here: Services) -> Job:
     bars = await here.library.get(asked.bars)
     model = await here.models.get(asked.model)
     symbol = await here.library.choose(bars, asked.symbol)
-    if asked.context_length is not None and model.context is not None and asked.context_length > model.context:
+    length = asked.spec.context_length
+    if length is not None and model.context is not None and length > model.context:
         raise ApiError(422, "context", f"{model.id} reads {model.context:,} bars at most; ask for no more context.")
     parameters = asked.parameters() | {"symbol": symbol}
     deadline = asked.deadline or here.settings.limits.deadline
