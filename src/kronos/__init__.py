@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor
     from kronos.model import Kronos, KronosTokenizer
     from kronos.spec import ForecastSpec
+    from kronos.workflows.backtest import backtest
+    from kronos.workflows.calibrate import calibrate
+    from kronos.workflows.evaluate import evaluate
     from kronos.workflows.finetune import finetune, train, train_recipe
     from kronos.workflows.forecast import forecast_file, forecast_universe
 
