@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from kronos.backtesting.config import SIGNALS, BacktestSettings, ResearchConfig, SignalSettings
+from kronos import spec
+from kronos.backtesting.config import ELSEWHERE, SIGNALS, BacktestSettings, ResearchConfig, SignalSettings
 from kronos.backtesting.performance import DEFINITIONS
+from kronos.errors import ConfigError
 from kronos.training.config import RunConfig, read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -47,3 +49,15 @@ def test_every_signal_is_documented_and_every_figure_defined() -> None:
     assert {"annual_return", "information_ratio", "sharpe", "max_drawdown", "turnover", "rank_ic_adjusted_p"} <= set(
         DEFINITIONS
     )
+
+
+def test_sampling_is_asked_as_everywhere() -> None:
+    """Every setting of a forecast is one of the signals too, but for those that a research file says elsewhere."""
+    known = {setting.name: setting.default for setting in spec.settings() if setting.name not in ELSEWHERE}
+    assert {name: SignalSettings.model_fields[name].default for name in known} == {**known, "num_samples": 5}
+    config = ResearchConfig.from_dict(read_settings(ROOT / "configs" / "qlib_cn.yaml"))
+    asked = config.forecast_spec
+    assert (asked.horizon, asked.context_length, asked.calendar) == (10, 90, "XSHG")
+    assert (asked.temperature, asked.top_p, asked.num_samples) == (0.6, 0.9, 5)
+    with pytest.raises(ConfigError, match=r"top_p is 1\.5; it must be a number above 0 and at most 1"):
+        ResearchConfig.from_dict({**config.model_dump(mode="json"), "signals": {"top_p": 1.5}})

@@ -13,6 +13,7 @@ import yaml
 from tests.backtesting.conftest import Result
 from tests.backtesting.market import market_bars, panel_of, random_table
 
+import kronos
 from kronos.backtesting.provider import Provider
 from kronos.backtesting.signals import read_panel
 from kronos.bars import sample_bars, write_bars
@@ -151,6 +152,23 @@ def test_a_given_panel_is_backtested(folder: Path, provider: Provider, run: Run,
     summary = json.loads(done.stdout)
     assert summary["benchmark"] == "SP12"
     assert list(summary["strategies"]) == ["mine", "momentum", "random"]
+
+
+def test_a_backtest_is_a_function(folder: Path, provider: Provider, tmp_path: Path) -> None:
+    """From Python: settings as a mapping, a panel as a table; nothing is written where no folder is named."""
+    sessions = provider.sessions(pd.Timestamp("2018-10-01"), pd.Timestamp("2018-12-28"))
+    panel = panel_of(random_table(sessions, sorted(provider.members("some")), 0), "mine").to_frame()
+    config = {
+        **settings(folder),
+        "provider": provider.folder,
+        "backtest": {"signals": ["mine"], "topk": 8, "n_drop": 3},
+    }
+    before = sorted(tmp_path.iterdir())
+    done = kronos.backtest(config, signals=panel)
+    assert list(done.simulations) == ["mine", "momentum", "random"]
+    assert done.summary["benchmark"] == "universe"
+    assert sorted(tmp_path.iterdir()) == before
+    assert callable(kronos.backtest)  # the room that it stands on has another name, kronos.backtesting
 
 
 @pytest.mark.parametrize(

@@ -95,18 +95,13 @@ def prepare_data(config: Research) -> Prepared:
     """Cuts a provider's bars into train, val and test, no bar scored twice, and writes a run file for training.
 
     Raises:
-        DataError: no provider, or defective bars.
-        ConfigError: no such instrument set, dates outside the calendar, ranges that do not hold.
+        DataError, ConfigError: as :func:`kronos.backtesting.dataset.prepare`.
     """
     return prepare(read_research(config))
 
 
 def make_signals(
-    config: Research,
-    *,
-    device: str | None = None,
-    engine: WorkEngine | None = None,
-    progress: Progress | None = None,
+    config: Research, *, device: str | None = None, engine: WorkEngine | None = None, progress: Progress | None = None
 ) -> Signals:
     """Samples the signals of a research file; a run that was stopped goes on where it stopped.
 
@@ -169,12 +164,12 @@ def backtest(
     sessions = tradable_sessions(provider, scored_sessions(config, provider))
     benchmark_returns(provider, config.backtest.benchmark, provider.members(config.instrument), sessions)
     notes: dict[str, str] = {}
+    if isinstance(signals, str | Path):
+        signals = read_panel(signals)
     if signals is None:
         made = make_signals(config, device=device, engine=engine, progress=progress)
-        panel, notes = made.panel, made.notes
-    else:
-        panel = signals if isinstance(signals, pd.DataFrame) else read_panel(signals)
-    done = run_backtest(config, provider, panel, notes=notes, progress=progress)
+        signals, notes = made.panel, made.notes
+    done = run_backtest(config, provider, signals, notes=notes, progress=progress)
     if out is not None:
         write_report(done, Path(out))
     return done
@@ -183,12 +178,8 @@ def backtest(
 def date_worker(config: ResearchConfig, device: str, fingerprint: str) -> DateSignals:
     """What a worker of an engine needs: a loaded checkpoint and all bars, which give the signals of any date.
 
-    Args:
-        config: with absolute paths; the provider lies under the same one on every node.
-        fingerprint: of the model in the process that started the worker.
-
     Raises:
-        CheckpointError: the checkpoint here has other weights.
+        CheckpointError: the weights here have another fingerprint than those of the process that started the worker.
     """
     model = _load_model(config, device)
     if model.fingerprint != fingerprint:
