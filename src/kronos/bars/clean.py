@@ -108,6 +108,17 @@ class CleanedBars:
         table.attrs = {}
         return table
 
+    @property
+    def summary(self) -> str:
+        """The counts in two sentences."""
+        kept = sum(len(piece) for piece in self.pieces)
+        return (
+            f"Kept {kept:,} of {len(self.bars):,} bars in {len(self.pieces):,} pieces; a piece has at least "
+            f"{self.rule.min_length} bars.\n"
+            f"Cut: {self.jumps:,} jumps above {self.rule.jump:.0%}, {self.idle_bars:,} bars without volume, "
+            f"{self.flat_bars:,} at an unchanged close, {self.short_bars:,} in pieces that are too short."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Counts in plain types."""
         return {

@@ -105,6 +105,15 @@ def calendar_names() -> list[str]:
     return sorted({*RULES, *_SAME_SESSIONS, *xc.get_calendar_names()})
 
 
+def calendar_aliases() -> dict[str, list[str]]:
+    """The canonical names of all calendars, and the other names of each."""
+    aliases: dict[str, list[str]] = {}
+    for name in calendar_names():
+        code = resolve_calendar(name)
+        aliases.setdefault(code, []).extend([name] if name != code else [])
+    return aliases
+
+
 def resolve_calendar(name: str) -> str:
     """The canonical name of a calendar.
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.options import Reading
 from kronos.bars.reading.times import TimeColumn
-from kronos.bars.report import Defect, name_columns, shown
+from kronos.bars.report import Defect, RowNumbers, name_columns, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
 
@@ -50,7 +50,7 @@ class Finding:
     where: npt.NDArray[np.int64]
     column: str | None = None
     example: str | None = None
-    rows_gone: tuple[int, ...] = field(default=())
+    rows_gone: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -59,7 +59,7 @@ class Finding:
 
     def defect(self, rows: RowNumbers) -> Defect:
         """The finding as an entry of the report; ``rows`` are the row numbers of the whole table."""
-        first = self.rows_gone[:10] if self.rows_gone else tuple(int(row) for row in rows[self.where[:10]])
+        first = self.rows_gone[:10] or rows.first(self.where)
         return Defect(self.kind, self.count, first, self.column, self.example)
 
 
@@ -95,11 +95,10 @@ def _at(kind: str, mask: Mask, column: str | None = None, values: Any = None) ->
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what overflows is found and named
-def value_findings(frame: pd.DataFrame) -> tuple[dict[str, Floats], list[Finding], list[str]]:
-    """The six features as float64, their defects, and notes on what was filled in."""
+def value_findings(frame: pd.DataFrame, reading: Reading) -> tuple[dict[str, Floats], list[Finding]]:
+    """The six features as float64, and their defects; what is filled in is noted."""
     values: dict[str, Floats] = {}
     findings: list[Finding] = []
-    notes: list[str] = []
     for name in PRICES:
         values[name], text = _floats(frame[name])
         findings += _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
@@ -107,10 +106,10 @@ def value_findings(frame: pd.DataFrame) -> tuple[dict[str, Floats], list[Finding
     findings = _by_kind(findings)
     findings += _shape_findings(values, findings)
     for name in ("volume", "amount"):
-        values[name], more = _traded(name, frame, values, notes)
+        values[name], more = _traded(name, frame, values, reading)
         findings = _by_kind([*findings, *more])
-    _note_units(frame, values, notes)
-    return values, findings, notes
+    _note_units(frame, values, reading)
+    return values, findings
 
 
 def _mean_price(values: dict[str, Floats]) -> Floats:
@@ -118,7 +117,7 @@ def _mean_price(values: dict[str, Floats]) -> Floats:
         return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
 
 
-def _note_units(frame: pd.DataFrame, values: dict[str, Floats], notes: list[str]) -> None:
+def _note_units(frame: pd.DataFrame, values: dict[str, Floats], reading: Reading) -> None:
     """Volume in lots or amount in thousands is common; it is said, never changed."""
     if "volume" not in frame.columns or "amount" not in frame.columns:
         return
@@ -131,9 +130,9 @@ def _note_units(frame: pd.DataFrame, values: dict[str, Floats], notes: list[str]
             return
         ratio = float(np.median(sample["amount"][traded] / worth[traded]))
     if 50 < ratio < 200:
-        notes.append("volume is in lots: amount is about 100 × volume × price")
+        reading.note("volume is in lots: amount is about 100 × volume × price")
     elif not 0.5 < ratio < 2:
-        notes.append(f"amount is about {ratio:.2g} × volume × price: their units differ")
+        reading.note(f"amount is about {ratio:.2g} × volume × price: their units differ")
 
 
 def _by_kind(findings: list[Finding]) -> list[Finding]:
@@ -209,16 +208,16 @@ def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[F
 
 
 def _traded(
-    name: str, frame: pd.DataFrame, values: dict[str, Floats], notes: list[str]
+    name: str, frame: pd.DataFrame, values: dict[str, Floats], reading: Reading
 ) -> tuple[Floats, list[Finding]]:
     """Volume or amount; absent ones follow the table contract."""
     if name not in frame.columns or (name == "amount" and "volume" not in frame.columns):
         if name in frame.columns:
-            notes.append("amount without volume: both read as 0")
+            reading.note("amount without volume: both read as 0")
         elif name == "volume":
-            notes.append("no volume: volume and amount are 0")
+            reading.note("no volume: volume and amount are 0")
         elif "volume" in frame.columns:
-            notes.append("no amount: volume × mean price")
+            reading.note("no amount: volume × mean price")
         return _absent(name, frame, values), []
     column, text = _floats(frame[name])
     findings = _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
@@ -226,12 +225,12 @@ def _traded(
         return column, findings
     missing = np.isnan(column)
     if missing.all() and not text.any():
-        notes.append("no volume: volume and amount are 0" if name == "volume" else "no amount: volume × mean price")
+        reading.note("no volume: volume and amount are 0" if name == "volume" else "no amount: volume × mean price")
         return _absent(name, frame, values), findings
     if missing.any() and not text.all():
         filled = int((missing & ~text).sum())
         if filled:
-            notes.append(
+            reading.note(
                 f"{name} is missing in {filled} rows: read as {'0' if name == 'volume' else 'volume × mean price'}"
             )
     with np.errstate(invalid="ignore", over="ignore"):
@@ -256,8 +255,8 @@ def time_findings(times: TimeColumn, codes: npt.NDArray[np.intp] | None) -> list
     stamps = times.index.asi8
     bad = np.asarray(times.index.isna(), dtype=bool)
     found = _at("unparsable_time", bad, "timestamp")
-    if found and times.examples:
-        found = [replace(found[0], example=times.examples[0])]
+    if found:
+        found = [replace(found[0], example=times.example)]
     if codes is None:
         duplicates, unsorted = _order(np.flatnonzero(~bad), stamps)
     else:
@@ -314,14 +313,3 @@ def _longest_rising(series: npt.NDArray[np.int64]) -> list[int]:
         chain.append(position)
         position = before[position]
     return chain[::-1]
-
-
-def warnings_in(bars: pd.DataFrame, rows: RowNumbers) -> list[Defect]:
-    """What is accepted but worth knowing: places where regular bars are missing, bars without volume."""
-    found: list[Defect] = []
-    volume = bars["volume"].to_numpy()
-    empty = volume == 0
-    if empty.any() and not empty.all():
-        positions = np.flatnonzero(empty)
-        found.append(Defect("zero_volume", len(positions), tuple(int(r) for r in rows[positions[:10]]), "volume"))
-    return found

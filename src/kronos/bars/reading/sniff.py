@@ -6,10 +6,12 @@ import csv
 import io
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from kronos.bars.reading.layouts import has_header, normal
+from kronos.bars.reading.options import Reading
 from kronos.errors import DataError
 
 HEAD: Final = 256 * 1024
@@ -35,47 +37,52 @@ class Shape:
     tickers: tuple[str, ...] = ()
 
 
-def decode(data: bytes, encoding: str | None, where: str) -> tuple[bytes, str]:
-    """The file as UTF-8 without a byte order mark, and the encoding that it had.
+def decode(data: bytes, reading: Reading) -> bytes:
+    """The file as UTF-8 without a byte order mark.
 
     Raises:
         DataError: binary content, or an encoding that does not fit.
     """
-    if encoding is not None:
+    if reading.encoding is not None:
         try:
-            return data.decode(encoding).lstrip("\ufeff").encode(), encoding
+            text = data.decode(reading.encoding)
         except (LookupError, UnicodeError) as error:
             raise DataError(
-                f"{where}: the text is not {encoding}. Leave encoding (--encoding) out, or name the right one."
+                f"{reading.where}: the text is not {reading.encoding}. Leave encoding (--encoding) out, or name the "
+                "right one."
             ) from error
+        return _noted(text, reading.encoding, reading)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return _reencode(data, "utf-16", where), "utf-16"
+        return _utf16(data, "utf-16", reading)
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\x00" in data[:HEAD]:
         for name in ("utf-16-le", "utf-16-be"):
             half = data[0:400:2] if name == "utf-16-be" else data[1:400:2]
             if half.count(0) > 0.8 * len(half):
-                return _reencode(data, name, where), name
-        raise DataError(f"{where}: this is a binary file, not a table. Give CSV text, Parquet or Feather.")
+                return _utf16(data, name, reading)
+        raise DataError(f"{reading.where}: this is a binary file, not a table. Give CSV text, Parquet or Feather.")
     if data.isascii():
-        return data, "ascii"
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    else:
-        return data, "utf-8"
-    try:
-        return data.decode("gb18030").encode(), "gb18030"
-    except UnicodeDecodeError:
-        return data.decode("latin-1").encode(), "latin-1"
+        return data
+    for name in ("utf-8", "gb18030"):
+        with suppress(UnicodeDecodeError):
+            text = data.decode(name)
+            return data if name == "utf-8" else _noted(text, name, reading)
+    return _noted(data.decode("latin-1"), "latin-1", reading)
 
 
-def _reencode(data: bytes, name: str, where: str) -> bytes:
+def _utf16(data: bytes, name: str, reading: Reading) -> bytes:
     try:
-        return data.decode(name).lstrip("\ufeff").encode()
+        return _noted(data.decode(name), name, reading)
     except UnicodeError as error:
-        raise DataError(f"{where}: the text is cut or damaged (it starts as {name}). Export it again.") from error
+        raise DataError(
+            f"{reading.where}: the text is cut or damaged (it starts as {name}). Export it again."
+        ) from error
+
+
+def _noted(text: str, encoding: str, reading: Reading) -> bytes:
+    if encoding not in ("ascii", "utf-8"):
+        reading.note(f"encoding {encoding}")
+    return text.lstrip("\ufeff").encode()
 
 
 def shape_of(data: bytes, where: str) -> Shape:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -14,16 +13,16 @@ import pyarrow.csv as pacsv
 
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.numbers import BLANKS, to_plain
-from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.options import Reading
 from kronos.bars.reading.sniff import Shape
-from kronos.bars.report import shown
+from kronos.bars.report import RowNumbers, shown
 from kronos.errors import DataError
 
 _BLOCK: Final = 2**21  # bytes a thread parses at a time; also the longest row
 _TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Columns:
     """Source columns by role, with the line number of each row.
 
@@ -31,43 +30,36 @@ class Columns:
         data: role → Arrow array.
         rows: line numbers, 1-based.
         ragged: rows that could not be cut into cells.
-        notes: readings that were chosen.
     """
 
     data: dict[str, Any]
     rows: RowNumbers
     ragged: tuple[Finding, ...] = ()
-    notes: list[str] = field(default_factory=list)
 
 
-def read_text(data: bytes, shape: Shape, at: dict[str, int], decimal: str | None, where: str) -> Columns:
+def read_text(data: bytes, shape: Shape, at: dict[str, int], reading: Reading) -> Columns:
     """Parse the columns that play a part.
 
     Raises:
         DataError: rows that cannot be cut into cells at all.
     """
-    if shape.delimiter == " ":
-        data, shape = re.sub(rb"[ \t]+", b"\t", data), Shape("\t", shape.header_lines, shape.names, shape.width)
     roles = {f"c{position}": role for role, position in at.items()}
     quick = {name: pa.string() if role in _TEXT_ROLES else pa.float64() for name, role in roles.items()}
-    columns = Columns({}, RowNumbers.counted(0))
+    found: dict[str, Any] = {}
     try:
         table, bad = _parse(data, shape, quick)
     except pa.ArrowInvalid:
-        table, bad = _parse_as_text(data, shape, dict.fromkeys(roles, pa.string()), where)
+        table, bad = _parse_as_text(data, shape, dict.fromkeys(roles, pa.string()), reading.where)
         text = {roles[name]: table.column(name).combine_chunks() for name in roles if roles[name] not in _TEXT_ROLES}
-        columns.data = to_plain(text, decimal, columns.notes, where)
+        found = to_plain(text, reading)
     for name, role in roles.items():
-        if role not in columns.data:
+        if role not in found:
             column = table.column(name)
-            columns.data[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
+            found[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
     count = table.num_rows
-    columns.rows = RowNumbers(lambda: line_numbers(data, shape.header_lines, count, bad))
-    if bad:
-        columns.ragged = (
-            Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {shape.width} cells", tuple(bad)),
-        )
-    return columns
+    rows = RowNumbers(lambda: line_numbers(data, shape.header_lines, count, bad))
+    ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {shape.width} cells", tuple(bad))
+    return Columns(found, rows, (ragged,) if bad else ())
 
 
 def _parse_as_text(data: bytes, shape: Shape, types: dict[str, Any], where: str) -> tuple[Any, list[int]]:
@@ -119,12 +111,10 @@ def _arrow(data: bytes, shape: Shape, types: dict[str, Any], handler: Any, *, th
     )
 
 
-def read_every_column(data: bytes, shape: Shape, where: str) -> list[Any]:
+def read_every_column(data: bytes, shape: Shape, reading: Reading) -> list[Any]:
     """All columns with the types that their cells suggest, for tables without a header."""
-    if shape.delimiter == " ":
-        data, shape = re.sub(rb"[ \t]+", b"\t", data), Shape("\t", shape.header_lines, shape.names, shape.width)
     names = [f"c{k}" for k in range(shape.width)]
-    table, _ = _parse_as_text(data, shape, dict.fromkeys(names, pa.string()), where)
+    table, _ = _parse_as_text(data, shape, dict.fromkeys(names, pa.string()), reading.where)
     columns: list[Any] = []
     for name in names:
         text = table.column(name).combine_chunks()
@@ -134,7 +124,7 @@ def read_every_column(data: bytes, shape: Shape, where: str) -> list[Any]:
         try:
             columns.append(pc.cast(text, pa.float64()))
         except pa.ArrowInvalid:
-            columns.append(to_plain({name: text}, None, [], where)[name])
+            columns.append(to_plain({name: text}, Reading(where=reading.where))[name])
     return columns
 
 

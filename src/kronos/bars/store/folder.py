@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ import pandas as pd
 from kronos.bars.calendar.frequency import infer_frequency, parse_frequency
 from kronos.bars.reading.read import read_bars
 from kronos.bars.report import BarsReport
+from kronos.bars.samples import locate
 from kronos.bars.schema import FEATURES
 from kronos.bars.store.write import write_parquet
 from kronos.errors import ConfigError, DataError
@@ -84,12 +85,20 @@ class BarStore:
 
     Args:
         folder: the store; made when the first bars are written.
+        create: False refuses a folder that is not there.
+
+    Raises:
+        ConfigError: no folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, create: bool = True) -> None:
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigError(f"{self.folder} is a file; a bar store is a folder.")
+        if not create and not self.folder.is_dir():
+            raise ConfigError(
+                f"{self.folder} is not a bar store. Make one with kronos bars import FILES --store {self.folder}."
+            )
 
     def write(
         self, bars: pd.DataFrame, *, symbol: str | None = None, frequency: str | None = None, replace: bool = False
@@ -309,7 +318,7 @@ def read_last(path: Path, rows: int) -> pd.DataFrame:
 
 def import_bars(
     store: BarStore,
-    paths: list[str | Path],
+    paths: Iterable[str | Path],
     *,
     symbol: str | None = None,
     frequency: str | None = None,
@@ -325,7 +334,7 @@ def import_bars(
 
     Args:
         store: where to.
-        paths: files and folders; folders are searched for CSV, Parquet and Feather files.
+        paths: files, folders of them (see :func:`kronos.files.bars_files`), and samples such as ``sample:sp500``.
         symbol, frequency, replace: as in ``BarStore.write``.
         progress: told (files read, files in all).
         options: as for ``read_bars``.
@@ -333,7 +342,7 @@ def import_bars(
     Raises:
         DataError: files that cannot be read, or one that contradicts the store.
     """
-    files = bars_files(paths)
+    files = bars_files(map(locate, paths))
     tables: list[tuple[pd.DataFrame, str | None]] = []
     refused: list[DataError] = []
     for count, path in enumerate(files, start=1):
