@@ -12,6 +12,10 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 WORKERS ?= 2
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+# pip is either silent or speaks in a thousand lines; this tells how far it is.
+TELL   := $(BIN)/python scripts/pip_progress.py $(shell grep -c == constraints.txt)
+SHELL  := /bin/bash
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-pandas2 check docs wheel bench soak mutants lock clean
 
@@ -23,8 +27,9 @@ setup: $(STAMP) ## make .venv and install the tested versions into it
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later was found. Install one, or run: make PYTHON=/path/to/python"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@echo "Installing the tested versions into $(VENV): about four minutes and 4 GB, once."
+	@set -o pipefail; $(BIN)/python -m pip install --progress-bar off "$(TORCH)" | $(TELL)
+	@set -o pipefail; $(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[dev]' | $(TELL)
 	@touch $@
 
 demo: setup ## forecast real bars with the packaged checkpoint: a table here, charts in demo/

@@ -28,18 +28,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.decode import SETTINGS as SAMPLING
 from benchmarks.decode import Case, make_requests
+from benchmarks.workers import SETTINGS as PIECES
 from benchmarks.workers import make_store, measure, run
 from torch import nn
 
 from kronos.bars import sample_bars
 from kronos.bars.store import write_parquet
-from kronos.inference.batches import Engine
+from kronos.inference.engine import DecodeEngine
 from kronos.inference.pair import load_pair
+from kronos.inference.settings import DecodeSettings
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer
 from kronos.scale.engines import LocalEngine
-from kronos.scale.plan import Settings
+from kronos.scale.plan import UniverseSettings
+from kronos.spec import ForecastSpec
 
 PRE_TRAINING_BARS = 12e9
 ARRAY_BYTES = 6 * 4 + 5 + 8  # a bar in kronos.bars.arrays
@@ -115,14 +117,14 @@ def pair(name: str) -> tuple[Kronos, KronosTokenizer]:
 def costs(name: str, repeats: int = 3) -> Costs:
     """Unit costs of one size, from two contexts and two numbers of paths, and the check."""
     model, tokenizer = pair(name)
-    engine, most = Engine(model, tokenizer), max(512, model.config.max_context)
+    engine, most = DecodeEngine(model, tokenizer), max(512, model.config.max_context)
 
     def seconds(context: int, horizon: int, paths: int, series: int) -> float:
         requests = make_requests(Case("mini", context, horizon, paths, series))
         taken = []
         for _ in range(repeats):
             began = time.process_time()
-            engine.run(requests, SAMPLING, max_context=most, window_stride=most // 8)
+            engine.run(requests, DecodeSettings(1.0, 0, 0.9, most, most // 8))
             taken.append((time.process_time() - began) / series)
         return min(taken)  # what others take from the caches only adds
 
@@ -148,23 +150,24 @@ def unit_macs(model: Kronos, tokenizer: KronosTokenizer, context: int) -> tuple[
     return network + coder / 2 + attention * context / 2, network + coder / 2 + attention * context
 
 
-def overhead(settings: Settings) -> dict[str, float]:
+def overhead() -> dict[str, float]:
     """Of one series: processor seconds besides the engine's, bytes of its quantiles and of its paths."""
-    tiny = replace(settings, context_length=32, horizon=10, num_samples=1)
+    spec = ForecastSpec(context_length=32, horizon=10, num_samples=1)
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = make_store(folder / "store", 32, 4200)
-        pieces = run(LocalEngine(1), store, folder / "few", tiny, 16)
+        pieces = run(LocalEngine(1), store, folder / "few", UniverseSettings(spec), 16)
         model, tokenizer = pair("nano")
-        engine, requests = Engine(model, tokenizer), make_requests(Case("mini", 32, 10, 1, 16))
-        engine.run(requests, SAMPLING, max_context=512)
+        engine, requests = DecodeEngine(model, tokenizer), make_requests(Case("mini", 32, 10, 1, 16))
+        engine.run(requests, DecodeSettings(1.0, 0, 0.9))
         began = time.process_time()
-        engine.run(requests, SAMPLING, max_context=512)
+        engine.run(requests, DecodeSettings(1.0, 0, 0.9))
         alone = (time.process_time() - began) / 16
         found["seconds"] = max(0.0, pieces[-1].processor / 16 - alone)
         for kind, paths in (("quantiles", False), ("paths", True)):
-            run(LocalEngine(1), store, folder / kind, replace(tiny, num_samples=100, paths=paths), 16)
+            many = UniverseSettings(spec.replace(num_samples=100), paths=paths)
+            run(LocalEngine(1), store, folder / kind, many, 16)
             size = sum(path.stat().st_size for path in (folder / kind / "forecasts").iterdir())
             found[f"{kind}_bytes_per_bar"] = size / 32 / 10
         bars = sample_bars("eurusd")
@@ -215,15 +218,14 @@ def storage(sizes: dict[str, float], question: Question, row_group: int = 8192) 
 
 def workers_check(cost: Costs, extra: float, series: int, repeats: int) -> dict[str, Any]:
     """The model against one and two Ray workers with kronos-nano at 256 bars, 10 ahead, 30 paths."""
-    settings = Settings(horizon=10, num_samples=30, context_length=256)
-    found = measure(settings, series, 4, repeats)
+    found = measure(PIECES, series, 4, repeats)
     return {"predicted_seconds_per_series": extra + cost.seconds(256, 10, 30), **found}
 
 
 def report(presets: Sequence[str], question: Question, machine: Machine, check: int) -> dict[str, Any]:
     """Everything, as one document."""
     torch.set_num_threads(1)
-    sizes = overhead(Settings())
+    sizes = overhead()
     measured = {name: costs(name) for name in presets}
     workers = workers_check(measured[CHECKED], sizes["seconds"], check, 3) if check and CHECKED in measured else None
     start = workers["two"]["start_seconds"] if workers else 10.0

@@ -24,7 +24,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,18 +32,17 @@ import torch
 from benchmarks.results import keep
 
 from kronos.bars import sample_bars
+from kronos.bars.arrays import time_features
 from kronos.bars.schema import FEATURES
 from kronos.bars.transform import get_transform
-from kronos.inference.batches import DTYPES, WIDEST_COMPILED, Engine, Request
+from kronos.inference.engine import DTYPES, WIDEST_COMPILED, DecodeEngine, DecodeRequest
 from kronos.inference.oracle import recompute_everything
-from kronos.inference.rng import uniforms
-from kronos.inference.sampling import SamplingSettings
-from kronos.inference.series import stamp_features
+from kronos.inference.sampling import uniforms
+from kronos.inference.settings import DecodeSettings
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer
 
 _LEAST_STEPS = 3  # of the oracle; with fewer a busy moment outweighs what is measured
 _clock = "wall"
-SETTINGS = SamplingSettings(1.0, 0, 0.9)
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,10 @@ CASES = {
 }
 
 
-def make_requests(case: Case) -> list[Request]:
+def make_requests(case: Case) -> list[DecodeRequest]:
     """Windows of the packaged sample, one a series."""
     bars = sample_bars("sp500")
-    values, stamps = bars[list(FEATURES)].to_numpy(float), stamp_features(bars["timestamp"].dt)
+    values, stamps = bars[list(FEATURES)].to_numpy(float), time_features(bars["timestamp"].dt)
     transform = get_transform("zscore")
     length, requests = case.context + case.horizon, []
     for i in range(case.series):
@@ -79,7 +78,7 @@ def make_requests(case: Case) -> list[Request]:
         window = values[first : first + case.context]
         features = transform.encode(window, transform.fit(window))
         draws = uniforms(0, [i.to_bytes(4, "little")], case.samples, case.horizon)[0]
-        requests.append(Request(features, stamps[first : first + length], draws))
+        requests.append(DecodeRequest(features, stamps[first : first + length], draws))
     return requests
 
 
@@ -90,21 +89,19 @@ class Bench:
         """``compiled`` None: as a process that forecasts again and again would choose."""
         self.case = case
         config = MODEL_PRESETS[case.preset]
-        self.max_context = config.max_context
         self.model = Kronos.init(config).eval()
         name = "2k" if case.preset == "mini" else "base"
         self.tokenizer = KronosTokenizer.init(TOKENIZER_PRESETS[name], seed=1).eval()
-        self.engine = Engine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
+        self.engine = DecodeEngine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
         if self.engine.compiled is None:
             self.engine.compiled = self.engine.weights()[0].weights_per_step <= WIDEST_COMPILED
         self.requests = make_requests(case)
-        self.stride = max(1, self.max_context // 8)
+        most = config.max_context
+        self.settings = DecodeSettings(1.0, 0, 0.9, max_context=most, window_stride=max(1, most // 8))
 
     def run_engine(self) -> float:
         """Seconds for all series and paths, encoding and decoding included."""
-        return seconds(
-            lambda: self.engine.run(self.requests, SETTINGS, max_context=self.max_context, window_stride=self.stride)
-        )
+        return seconds(lambda: self.engine.run(self.requests, self.settings))
 
     def run_oracle(self, steps: list[int] | None) -> float:
         """Seconds for ``oracle_series`` series, sampling only the given steps (None: all)."""
@@ -120,8 +117,7 @@ class Bench:
                 tensor("features"),
                 tensor("stamps"),
                 tensor("uniforms"),
-                SETTINGS,
-                max_context=self.max_context,
+                replace(self.settings, window_stride=1),
                 published_sampler=True,
                 steps=steps,
             )

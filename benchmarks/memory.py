@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from benchmarks.results import keep
 
-from kronos.inference.batches import Engine, Request
-from kronos.inference.cache import cache_bytes
-from kronos.inference.rng import uniforms
-from kronos.inference.sampling import SamplingSettings
+from kronos.inference.attention import cache_bytes
+from kronos.inference.engine import DecodeEngine, DecodeRequest
+from kronos.inference.sampling import uniforms
+from kronos.inference.settings import DecodeSettings
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer
 
 PATHS, CONTEXT, HORIZON = 100, 2000, 48
@@ -38,9 +38,9 @@ def run(model: Kronos, tokenizer: KronosTokenizer, context: int, paths: int, com
     draw = np.random.default_rng(0)
     features = draw.normal(size=(context, 6)).astype(np.float32)
     stamps = np.ones((context + HORIZON, 5), dtype=np.int64)
-    request = Request(features, stamps, uniforms(0, [b"series"], paths, HORIZON)[0])
-    engine = Engine(model, tokenizer, compiled=compiled)
-    engine.run([request], SamplingSettings(), max_context=2048, window_stride=256)
+    request = DecodeRequest(features, stamps, uniforms(0, [b"series"], paths, HORIZON)[0])
+    engine = DecodeEngine(model, tokenizer, compiled=compiled)
+    engine.run([request], DecodeSettings(max_context=2048, window_stride=256))
 
 
 def measure(compiled: bool) -> dict[str, float]:

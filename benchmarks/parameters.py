@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from benchmarks.calibration import raw_forecaster
 from benchmarks.quality import cluster_labels, say
 from benchmarks.quality_data import DATA, real_windows
 
@@ -31,8 +30,9 @@ from kronos.evaluation import metrics
 from kronos.evaluation.calibrate import relative_closes
 from kronos.evaluation.statistics import cluster_bootstrap, first_mean, ratio_of_means
 from kronos.evaluation.windows import Window
-from kronos.protocol import Context
+from kronos.protocol import Context, Forecaster
 from kronos.spec import ForecastSpec
+from kronos.workflows.forecasters import load_forecaster
 
 LONGEST = 480  # every window has this much past, so that all context lengths see the same windows
 BATCH = 8
@@ -101,6 +101,11 @@ def scores(window: Window, paths: np.ndarray) -> dict[str, float]:
         out[f"covered_{level:.0%}"] = metrics.covered(truth, samples, level).mean()
         out[f"width_{level:.0%}"] = metrics.interval_width(samples, level).mean()
     return {name: float(value) for name, value in out.items()}
+
+
+def raw_forecaster(model: str, device: str | None, temperature: float, top_p: float) -> Forecaster:
+    """The checkpoint with its own calibration switched off, all tokens allowed."""
+    return load_forecaster(model, device, calibrated=False, temperature=temperature, top_k=0, top_p=top_p)
 
 
 def rows_of(setting: Setting, windows: Sequence[Window], model: str, device: str | None, seed: int) -> Iterator[Any]:

@@ -22,24 +22,24 @@ from benchmarks.results import keep
 
 from kronos import KronosPredictor
 from kronos.bars import sample_bars
+from kronos.bars.arrays import time_features
 from kronos.bars.schema import FEATURES
 from kronos.evaluation.metrics import crps
-from kronos.inference.batches import DTYPES, Request, make_batch
-from kronos.inference.engine import continue_batch
-from kronos.inference.rng import uniforms
-from kronos.inference.sampling import SamplingSettings
-from kronos.inference.series import stamp_features
+from kronos.inference.decode import continue_batch
+from kronos.inference.engine import DTYPES, DecodeRequest, make_batch
+from kronos.inference.sampling import uniforms
+from kronos.inference.settings import DecodeSettings
 
 CONTEXT, HORIZON, PATHS = 256, 24, 50
 SPEED = {"mini": Case(), "small": Case("small")}
 
 
-def windows(predictor: KronosPredictor, count: int) -> tuple[list[Request], list[Any], np.ndarray[Any, Any]]:
+def windows(predictor: KronosPredictor, count: int) -> tuple[list[DecodeRequest], list[Any], np.ndarray[Any, Any]]:
     """Requests, the scales of their contexts, and the closes that came, (W, H) as log distance in context moves."""
     requests, states, truth = [], [], []
     for name in ("sp500", "eurusd"):
         bars = sample_bars(name)
-        values, stamps = bars[list(FEATURES)].to_numpy(float), stamp_features(bars["timestamp"].dt)
+        values, stamps = bars[list(FEATURES)].to_numpy(float), time_features(bars["timestamp"].dt)
         lost = predictor.transform.lost
         for first in np.linspace(0, len(values) - CONTEXT - HORIZON - lost, count // 2).astype(int):
             cut = first + CONTEXT + lost
@@ -47,22 +47,22 @@ def windows(predictor: KronosPredictor, count: int) -> tuple[list[Request], list
             state = predictor.transform.fit(past, clip=predictor.clip)
             draws = uniforms(0, [bytes(name, "ascii") + int(first).to_bytes(4, "little")], PATHS, HORIZON)[0]
             features = predictor.transform.encode(past, state)
-            requests.append(Request(features, stamps[first + lost : cut + HORIZON], draws))
+            requests.append(DecodeRequest(features, stamps[first + lost : cut + HORIZON], draws))
             states.append((state, past[-1, 3], np.diff(np.log(past[:, 3])).std()))
             truth.append(np.log(ahead / past[-1, 3]) / states[-1][2])
     return requests, states, np.array(truth)
 
 
-def judged(predictor: KronosPredictor, requests: list[Request], states: list[Any], truth: Any) -> dict[str, Any]:
+def judged(predictor: KronosPredictor, requests: list[DecodeRequest], states: list[Any], truth: Any) -> dict[str, Any]:
     """First pairs, greedy and drawn, and the mean CRPS of each window."""
-    engine, settings = predictor.engine, SamplingSettings()
+    engine, settings = predictor.engine, DecodeSettings()
     pairs = []
     batch = make_batch(requests, slice(0, 1), engine.device)
     batch = type(batch)(batch.features, batch.lengths, batch.stamps, batch.future[:, :1], batch.uniforms[:, :, :1])
-    for chosen in (SamplingSettings(0), settings):
-        found = continue_batch(*engine.weights(), batch, chosen, max_context=512, make_steps=engine.steps(requests))
+    for chosen in (DecodeSettings(0), settings):
+        found = continue_batch(*engine.weights(), batch, chosen, compiled=engine.compiled_model(requests))
         pairs.append(torch.stack((found.s1, found.s2)).flatten(1).numpy())
-    sampled = engine.run(requests, settings, max_context=512)
+    sampled = engine.run(requests, settings)
     closes = []
     for features, (state, last, move) in zip(sampled, states, strict=True):
         closes.append(np.log(predictor.transform.decode(features, state)[..., 3] / last) / move)

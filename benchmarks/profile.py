@@ -23,9 +23,9 @@ from unittest.mock import patch
 import torch
 from benchmarks.decode import CASES, Bench
 
-from kronos.inference import batches, engine
+from kronos.inference import decode, engine
 from kronos.inference.compiled import CompiledSteps
-from kronos.inference.steps import Steps, TorchSteps
+from kronos.inference.decode import TorchSteps
 
 PHASES = ("encode", "prefill", "step", "sample", "decode")
 Clocks = tuple[float, float]
@@ -69,10 +69,10 @@ class Ledger:
 def watched(ledger: Ledger) -> Iterator[None]:
     """The engine with a clock at every phase."""
     places: list[tuple[Any, str, str]] = [
-        (batches, "continue_batch", "whole"),
-        (engine, "encode", "encode"),
-        (engine, "_decode_horizon", "decode"),
-        (Steps, "prefill", "prefill"),
+        (engine, "continue_batch", "whole"),
+        (decode, "encode", "encode"),
+        (decode, "decode_horizon", "decode"),
+        (decode, "prefill", "prefill"),
     ]
     places += [(kind, name, name) for kind in (TorchSteps, CompiledSteps) for name in ("step", "sample")]
     patches = [patch.object(place, name, ledger.timed(phase, getattr(place, name))) for place, name, phase in places]

@@ -137,6 +137,14 @@ def breakdown(table: pd.DataFrame, yardstick: pd.DataFrame) -> list[dict[str, An
     return rows
 
 
+def against(table: pd.DataFrame, others: dict[str, pd.DataFrame], clusters: np.ndarray) -> dict[str, Any]:
+    """CRPS of one forecaster over that of each other one on the same windows, with its interval."""
+    return {
+        name: cluster_bootstrap(clusters, np.column_stack([table["crps"], other["crps"]]), ratio_of_means).as_dict()
+        for name, other in others.items()
+    }
+
+
 def walk_figures(forecaster: Forecaster, walks: list[Window], samples: int, seed: int) -> dict[str, float]:
     """Mean reversion or momentum that is not there: the slope on synthetic random walks (truth 0)."""
     table = scored(forecaster, walks, samples, seed)
@@ -159,7 +167,7 @@ def tokenizer_figures(forecaster: Forecaster, windows: list[Window]) -> dict[str
     share of codes seen at least once, and the perplexity (the number of equally used codes of the same entropy) as a
     share. Both shares depend on how many bars were read, which is given beside them.
     """
-    predictor = getattr(forecaster, "predictor", None)
+    predictor = getattr(forecaster, "inner", None)
     if predictor is None:
         return None
     import torch
@@ -215,6 +223,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         result = figures(table, tables[YARDSTICK], clusters)
         result["random_walks"] = walk_figures(forecaster, walks, args.samples, args.seed)
         result["by_file"] = breakdown(table, tables[YARDSTICK])
+        if forecaster is forecasters[-1]:
+            result["against"] = against(table, {n: t for n, t in tables.items() if n != forecaster.name}, clusters)
         result["fallbacks"] = fallbacks[forecaster.name]
         tokens = tokenizer_figures(forecaster, windows)
         results[forecaster.name] = result | ({"tokenizer": tokens} if tokens else {})

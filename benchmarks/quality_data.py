@@ -23,6 +23,7 @@ WANTED: dict[str, Callable[[str], bool]] = {
     "held-apart-before": held_apart,
     "later": lambda _: True,
     "later-seen": lambda symbol: not held_apart(symbol),
+    "all": lambda _: True,
 }
 
 
@@ -49,8 +50,9 @@ def real_windows(
         folder: where the parquet files lie.
         total: windows wanted; a file that cannot give its share leaves the rest to the others.
         scope: "held-apart" (later dates of symbols that training never saw), "held-apart-before" (their dates up to
-            the cutoff, for fitting a calibration), "later" (later dates of all symbols), or "later-seen" (later dates
-            of the symbols that training saw, for choosing settings without spending the held-apart ones).
+            the cutoff, for fitting a calibration), "later" (later dates of all symbols), "later-seen" (later dates of
+            the symbols that training saw, for choosing settings without spending the held-apart ones), or "all"
+            (every date of every symbol, for bars that no training saw).
 
     Returns:
         The windows and a record of what was refused and which files gave none.
@@ -58,7 +60,7 @@ def real_windows(
     refused, available = Refusals(), {}
     for path in sorted(folder.glob("*.parquet")):
         series = read_series(path, WANTED[scope])
-        border = split_cutoff(path)
+        border = None if scope == "all" else split_cutoff(path)
         before, after = (border, None) if scope == "held-apart-before" else (None, border)
         available[path.stem] = draw_windows(
             series, context, horizon, total, seed, before=before, after=after, group=path.stem, refused=refused

@@ -24,12 +24,13 @@ from benchmarks import decode
 
 from kronos.backtest.signals import SignalPlan, make_signals, signal_dates
 from kronos.bars import sample_bars
+from kronos.bars.arrays import time_features
 from kronos.bars.schema import FEATURES
 from kronos.bars.transform import get_transform
 from kronos.inference.oracle import recompute_everything
-from kronos.inference.plan import calibrated_settings
-from kronos.inference.rng import uniforms
-from kronos.inference.series import stamp_features
+from kronos.inference.sampling import uniforms
+from kronos.inference.settings import DecodeSettings
+from kronos.spec import ForecastSpec
 from kronos.workflows.forecasters import load_forecaster
 from kronos.workflows.signals import PredictorSampler
 
@@ -60,11 +61,12 @@ def oracle_seconds(predictor: Any, bars: pd.DataFrame, paths: int, series: int, 
     for _, table in list(bars.groupby("symbol"))[:series]:
         values = table[list(FEATURES)].to_numpy(float)[: LOOKBACK + transform.lost]
         features.append(transform.encode(values, transform.fit(values, clip=predictor.clip)))
-        whole = stamp_features(pd.DatetimeIndex(table["timestamp"]))
+        whole = time_features(pd.DatetimeIndex(table["timestamp"]))
         stamps.append(whole[transform.lost : LOOKBACK + HORIZON + transform.lost])
     draws = uniforms(0, [number.to_bytes(4, "little") for number in range(series)], paths, HORIZON)
     x, times, drawn = (torch.from_numpy(np.stack(part)) for part in (features, stamps, list(draws)))
-    settings = calibrated_settings(predictor.model.config, None, None, None)
+    asked = ForecastSpec(window_stride=1)
+    settings = DecodeSettings.resolve(asked, predictor.model.config, predictor.max_context)
 
     def timed(chosen: list[int]) -> float:
         return decode.seconds(
@@ -75,7 +77,6 @@ def oracle_seconds(predictor: Any, bars: pd.DataFrame, paths: int, series: int, 
                 times,
                 drawn,
                 settings,
-                max_context=predictor.max_context,
                 published_sampler=True,
                 steps=chosen,
             )

@@ -11,7 +11,6 @@ by sharing memory and caches, and can be trusted on a machine that others use as
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -26,11 +25,12 @@ from kronos.bars import BarStore, sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.bars.store import write_parquet
 from kronos.inference.pair import pair_digest
-from kronos.scale.engines import Engine
-from kronos.scale.plan import Partition, Settings, divide, list_sources
+from kronos.protocol import WorkEngine
+from kronos.scale.plan import Partition, UniverseSettings, divide, list_sources
 from kronos.scale.work import ForecastWork
+from kronos.spec import ForecastSpec
 
-SETTINGS = Settings(horizon=10, num_samples=30, context_length=256)
+SETTINGS = UniverseSettings(ForecastSpec(horizon=10, num_samples=30, context_length=256))
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class TimedWork(ForecastWork):
 
     def __call__(self, partition: Partition) -> Piece:  # type: ignore[override]
         began, before = time.time(), time.thread_time()
-        outcome = super().__call__(partition)
-        return Piece(os.getpid(), outcome.forecast, began, time.time(), time.thread_time() - before)
+        _, report = super().__call__(partition)
+        return Piece(os.getpid(), report.series, began, time.time(), time.thread_time() - before)
 
 
 def make_store(folder: Path, series: int, bars: int) -> Path:
@@ -68,10 +68,10 @@ def make_store(folder: Path, series: int, bars: int) -> Path:
     return folder
 
 
-def run(engine: Engine, folder: Path, out: Path, settings: Settings, size: int) -> list[Piece]:
+def run(engine: WorkEngine, folder: Path, out: Path, settings: UniverseSettings, size: int) -> list[Piece]:
     """Every partition of the store."""
     checkpoint = pair_digest(settings.model)
-    partitions = divide(list_sources(folder), settings, checkpoint, "0", "cpu", size)
+    partitions = divide(list_sources(folder), settings, "0", checkpoint, "cpu", size)
     return list(engine.map(partial(TimedWork, settings, folder, out, checkpoint, "cpu"), partitions))
 
 
@@ -97,13 +97,13 @@ def figures(pieces: list[Piece], began: float) -> dict[str, float]:
     }
 
 
-def measure(settings: Settings, series: int, size: int, repeats: int) -> dict[str, Any]:
+def measure(settings: UniverseSettings, series: int, size: int, repeats: int) -> dict[str, Any]:
     """One and two workers in turn, in one Ray session of two CPUs; medians."""
     from kronos.scale.ray_engine import RayEngine, connected
 
     rounds: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder, connected(None, 2):
-        store = make_store(Path(folder) / "store", series, (settings.context_length or 512) + 64)
+        store = make_store(Path(folder) / "store", series, (settings.spec.context_length or 512) + 64)
         for number in range(repeats):
             for workers in (1, 2):
                 began = time.time()
@@ -116,7 +116,7 @@ def measure(settings: Settings, series: int, size: int, repeats: int) -> dict[st
     one, two = middle[1], middle[2]
     gains = [b["series_per_second"] / a["series_per_second"] for a, b in zip(rounds[1], rounds[2], strict=True)]
     return {
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.to_dict(),
         "series": series,
         "partition": size,
         "one": one,
@@ -136,7 +136,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    settings = Settings(model=args.model, horizon=args.horizon, num_samples=args.samples, context_length=args.context)
+    spec = ForecastSpec(horizon=args.horizon, num_samples=args.samples, context_length=args.context)
+    settings = UniverseSettings(spec, args.model)
     report = measure(settings, args.series, args.partition, args.repeats)
     if args.json:
         print(json.dumps(report, indent=2))

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 
 from kronos import KronosPredictor
 from kronos.bars import sample_bars
+from kronos.bars.arrays import time_features
 from kronos.bars.schema import FEATURES
-from kronos.inference.series import stamp_features
 
 INK, UP, DOWN, SOFT = "#1f2937", "#0f9d7a", "#d1495b", "#9ca3af"
 SHOWN = 20  # bars in the picture of tokens
@@ -126,7 +126,7 @@ def main(folder: Path) -> None:
     predictor = KronosPredictor.from_pretrained("kronos-nano", device="cpu")
     bars = sample_bars("sp500")
     values = bars[list(FEATURES)].to_numpy(float)[-CONTEXT:]
-    times = stamp_features(bars["timestamp"].dt)[-CONTEXT:]  # type: ignore[arg-type]
+    times = time_features(bars["timestamp"].dt)[-CONTEXT:]  # type: ignore[arg-type]
     draw_tokens(predictor, values, folder / "tokens.png")
     draw_dependency(predictor, values, times, folder / "dependency.png")
     draw_paths(predictor, folder / "paths.png")

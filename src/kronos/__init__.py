@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
     from kronos.inference.predictor import KronosPredictor
     from kronos.model import Kronos, KronosTokenizer
+    from kronos.spec import ForecastSpec
+    from kronos.workflows.forecast import forecast_file, forecast_universe
 
     __version__: str
 
@@ -40,20 +42,26 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Forecast",
+    "ForecastSpec",
     "Kronos",
     "KronosError",
     "KronosPredictor",
     "KronosTokenizer",
     "MissingExtraError",
+    "forecast_file",
+    "forecast_universe",
     "future_timestamps",
     "read_bars",
 ]
 
 _HOMES = {
     "Forecast": "kronos.inference.forecast",
+    "ForecastSpec": "kronos.spec",
     "Kronos": "kronos.model",
     "KronosPredictor": "kronos.inference.predictor",
     "KronosTokenizer": "kronos.model",
+    "forecast_file": "kronos.workflows.forecast",
+    "forecast_universe": "kronos.workflows.forecast",
     "future_timestamps": "kronos.bars",
     "read_bars": "kronos.bars",
 }

@@ -7,10 +7,10 @@ from a context but the *times* of the bars to come, which a trading calendar kno
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,21 @@ import pandas as pd
 from kronos.errors import ConfigError, DataError
 from kronos.spec import ForecastSpec
 
-__all__ = ["FEATURES", "Context", "ForecastSpec", "Forecaster", "Progress", "check_paths", "sample_in_batches"]
+__all__ = [
+    "FEATURES",
+    "Context",
+    "ForecastSpec",
+    "Forecaster",
+    "Progress",
+    "WorkEngine",
+    "check_paths",
+    "sample_in_batches",
+]
 
 FloatArray = npt.NDArray[np.float64]
 TimeArray = npt.NDArray[np.datetime64]
+P = TypeVar("P")
+R = TypeVar("R")
 
 FEATURES: Final = ("open", "high", "low", "close", "volume", "amount")
 """The six features of a bar, in the order that the model knows (model specification, section 1)."""
@@ -124,6 +135,31 @@ class Forecaster(Protocol):
 
     def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[npt.NDArray[Any]]:
         """Sample paths, one array (num_samples, horizon, 6) per context, in their order."""
+        ...
+
+
+class WorkEngine(Protocol):
+    """Computes pieces of work, here or elsewhere; ``kronos.scale`` has two.
+
+    It knows nothing of forecasts: it is given a maker, called once a worker to load what the work needs, and pieces.
+    """
+
+    def device(self) -> str:
+        """What its workers compute on where nothing else is said: ``cuda`` or ``cpu``."""
+        ...
+
+    def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
+        """The results of all pieces, as they are finished, in any order.
+
+        Args:
+            make: builds a worker; called once in each of them. It may be shipped, so it is a module's class or
+                function, or a ``functools.partial`` of one.
+            pieces: small descriptions of work, not the data itself.
+
+        Raises:
+            KronosError: whatever making or working raised.
+            CapacityError: workers died again and again over some pieces; all others were finished.
+        """
         ...
 
 

@@ -78,7 +78,7 @@ def test_errors_become_a_line_and_a_status(run, monkeypatch, error: BaseExceptio
     def load(*_: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("kronos.cli.forecast.load_bars", load)
+    monkeypatch.setattr("kronos.workflows.forecast.read_bars", load)
     result = run("forecast", "bars.csv")
     assert result.status == status
     assert words in result.stderr
@@ -92,7 +92,7 @@ def test_an_error_of_ours_keeps_its_traceback(run, monkeypatch) -> None:
     def load(*_: object, **options: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("kronos.cli.forecast.load_bars", load)
+    monkeypatch.setattr("kronos.workflows.forecast.read_bars", load)
     with pytest.raises(ZeroDivisionError):
         run("forecast", "bars.csv")
 

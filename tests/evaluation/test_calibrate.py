@@ -52,7 +52,7 @@ def test_temperature_is_chosen_by_crps() -> None:
 
 
 def test_curve_is_the_one_that_the_checkpoint_applies() -> None:
-    width = pytest.importorskip("kronos.inference.width")
+    width = pytest.importorskip("kronos.inference.assemble")
     curve = WidthCurve((1, 4, 20), (1.2, 1.0, 0.8))
     assert width.width_factors(curve.as_dict(), 30) == pytest.approx(curve.at(30))
     prices = 100 * np.exp(np.random.default_rng(0).normal(0, 0.02, size=(3, 30, 6)))

@@ -6,8 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from kronos.inference.attention import attend, attend_plainly, causal_attention, shared_attention
-from kronos.inference.cache import Cache, Visible, cache_bytes
+from kronos.inference.attention import (
+    KeyValueCache,
+    Visible,
+    attend,
+    attend_plainly,
+    cache_bytes,
+    causal_attention,
+    shared_attention,
+)
 
 LAYERS, N, D, B, P = 2, 2, 4, 2, 5
 
@@ -16,8 +23,8 @@ def made(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def empty(paths: int, suffix: int) -> Cache:
-    return Cache(LAYERS, N, D, B, paths, P + 1, suffix, torch.float64, torch.device("cpu"))
+def empty(paths: int, suffix: int) -> KeyValueCache:
+    return KeyValueCache(LAYERS, N, D, B, paths, P + 1, suffix, torch.float64, torch.device("cpu"))
 
 
 def as_kept(kv: Tensor) -> Tensor:
@@ -96,7 +103,7 @@ def test_what_a_shorter_series_does_not_have_is_hidden() -> None:
 def test_everything_lies_on_the_device_that_is_asked_for() -> None:
     meta = torch.device("meta")
     for paths in (1, 3):
-        cache = Cache(LAYERS, N, D, B, paths, P, 4, torch.float16, meta)
+        cache = KeyValueCache(LAYERS, N, D, B, paths, P, 4, torch.float16, meta)
         cache.reset(P, torch.tensor([P, 2], device=meta))
         found = cache.append(0, torch.empty(B, paths, 2, 2, N, D, device=meta))
         assert {part.device for part in found} == {meta}

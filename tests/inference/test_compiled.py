@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
 import torch
 
 from kronos.errors import ConfigError, MissingExtraError
-from kronos.inference import batches, kernels
-from kronos.inference.batches import Engine, Request
-from kronos.inference.engine import Batch
+from kronos.inference import engine as engines
+from kronos.inference import kernels
+from kronos.inference.decode import DecodeBatch
+from kronos.inference.engine import DecodeEngine, DecodeRequest
 from kronos.inference.groups import Draw
-from kronos.inference.rng import uniforms
-from kronos.inference.sampling import SamplingSettings, sample_token
+from kronos.inference.sampling import sample_token, uniforms
+from kronos.inference.settings import DecodeSettings
 
 
 @pytest.mark.parametrize("settings", [tiny.GREEDY, tiny.PLAIN, tiny.NUCLEUS], ids=["greedy", "plain", "nucleus"])
 @pytest.mark.parametrize("case", tiny.CASES)
 @pytest.mark.parametrize("pair", tiny.PAIRS)
-def test_same_tokens_as_the_oracle(pair: str, case: str, settings: SamplingSettings) -> None:
+def test_same_tokens_as_the_oracle(pair: str, case: str, settings: DecodeSettings) -> None:
     series, context, horizon, paths, max_context, stride = tiny.CASES[case]
     batch = tiny.batch(series, context, horizon, paths)
     window = {"max_context": max_context, "window_stride": stride}
@@ -39,7 +42,7 @@ def test_ragged_equals_alone(pair: str, paths: int) -> None:
     for row, length in enumerate(lengths):
         one = slice(row, row + 1)
         past = batch.features[one, :length], [length], batch.stamps[one, :length]
-        alone = Batch(*past, batch.future[one], batch.uniforms[one])
+        alone = DecodeBatch(*past, batch.future[one], batch.uniforms[one])
         for compiled in (True, False):
             single = tiny.run(tiny.PAIRS[pair](), alone, tiny.PLAIN, compiled=compiled, max_context=64)
             assert torch.equal(together.s1[one], single.s1)
@@ -55,8 +58,8 @@ def test_draws_equal_those_of_torch(settings: tuple[float, int, float]) -> None:
     logits = (3 * draw.normal(size=(200, 1024))).astype(np.float32)
     logits[::3] = np.round(logits[::3])  # many equal ones
     numbers = uniforms(0, [b"draws"], 100, 1).reshape(200)
-    theirs = sample_token(torch.from_numpy(logits), torch.from_numpy(numbers), SamplingSettings(*settings))
-    greedy = SamplingSettings(*settings).greedy
+    theirs = sample_token(torch.from_numpy(logits), torch.from_numpy(numbers), DecodeSettings(*settings))
+    greedy = DecodeSettings(*settings).greedy
     ask = Draw(0.0 if greedy else float(settings[0]), settings[1], float(settings[2]))
     ours = [kernels.draw_token(row.copy(), number, ask) for row, number in zip(logits, numbers, strict=True)]
     np.testing.assert_array_equal(ours, theirs.numpy())
@@ -69,16 +72,18 @@ def test_exponentials() -> None:
     assert 0 <= kernels.exponential(np.float32(-np.inf)) < 1e-37
 
 
-def request(paths: int, horizon: int = 6) -> Request:
+def request(paths: int, horizon: int = 6) -> DecodeRequest:
     batch = tiny.batch(1, 40, horizon, paths)
     stamps = torch.cat((batch.stamps, batch.future), dim=1)[0].numpy()
-    return Request(batch.features[0].numpy(), stamps, batch.uniforms[0].numpy())
+    return DecodeRequest(batch.features[0].numpy(), stamps, batch.uniforms[0].numpy())
 
 
 def test_the_engine_gives_the_same_paths_either_way() -> None:
     asked = [request(1), request(3), request(40)]
     fast, plain = (
-        Engine(*tiny.consistent(), compiled=compiled).run(asked, tiny.NUCLEUS, max_context=44, window_stride=4)
+        DecodeEngine(*tiny.consistent(), compiled=compiled).run(
+            asked, replace(tiny.NUCLEUS, max_context=44, window_stride=4)
+        )
         for compiled in (True, False)
     )
     for ours, other in zip(fast, plain, strict=True):
@@ -86,30 +91,30 @@ def test_the_engine_gives_the_same_paths_either_way() -> None:
 
 
 def test_the_size_of_the_request_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(*tiny.consistent())
+    engine = DecodeEngine(*tiny.consistent())
     assert engine.compiles([request(3)]) is False
-    monkeypatch.setattr(batches, "WORTH_COMPILING", 1)
+    monkeypatch.setattr(engines, "WORTH_COMPILING", 1)
     assert engine.compiles([request(3)]) is True
-    assert Engine(*tiny.consistent(), compiled=False).compiles([request(3)]) is False
-    assert Engine(*tiny.consistent(), dtype="bfloat16").compiles([request(3)]) is False
+    assert DecodeEngine(*tiny.consistent(), compiled=False).compiles([request(3)]) is False
+    assert DecodeEngine(*tiny.consistent(), dtype="bfloat16").compiles([request(3)]) is False
 
 
 def test_int8_stays_close() -> None:
     asked = [request(40, horizon=1)]
-    exact = Engine(*tiny.consistent()).run(asked, tiny.PLAIN, max_context=64)[0]
-    rough = Engine(*tiny.consistent(), dtype="int8").run(asked, tiny.PLAIN, max_context=64)[0]
+    exact = DecodeEngine(*tiny.consistent()).run(asked, replace(tiny.PLAIN, max_context=64))[0]
+    rough = DecodeEngine(*tiny.consistent(), dtype="int8").run(asked, replace(tiny.PLAIN, max_context=64))[0]
     same = np.isclose(rough, exact, rtol=1e-4, atol=1e-4).all(axis=(1, 2))
     assert same.mean() >= 0.8  # the others drew another token
 
 
 def test_what_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="float32 or int8"):
-        Engine(*tiny.consistent(), dtype="bfloat16", compiled=True)
+        DecodeEngine(*tiny.consistent(), dtype="bfloat16", compiled=True)
     with pytest.raises(ConfigError, match="int8"):
-        Engine(*tiny.consistent(), dtype="int8", compiled=False)
-    monkeypatch.setattr(batches, "find_spec", lambda name: None)
+        DecodeEngine(*tiny.consistent(), dtype="int8", compiled=False)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"kronos-kline\[fast\]"):
-        Engine(*tiny.consistent(), compiled=True)
+        DecodeEngine(*tiny.consistent(), compiled=True)
     with pytest.raises(MissingExtraError, match="numba"):
-        Engine(*tiny.consistent(), dtype="int8")
-    assert Engine(*tiny.consistent()).compiled is False
+        DecodeEngine(*tiny.consistent(), dtype="int8")
+    assert DecodeEngine(*tiny.consistent()).compiled is False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -10,16 +11,14 @@ import tiny
 import torch
 
 from kronos.errors import Cancelled, CapacityError, ConfigError
-from kronos.inference import batches
-from kronos.inference.attention import attend, attend_plainly, shared_attention
-from kronos.inference.batches import Engine, Request
-from kronos.inference.cache import Visible
-from kronos.inference.engine import Batch, Hooks, continue_batch
+from kronos.inference import engine as engines
+from kronos.inference.attention import Visible, attend, attend_plainly, shared_attention
+from kronos.inference.decode import DecodeBatch, TorchSteps, continue_batch, prefill
+from kronos.inference.engine import DecodeEngine, DecodeRequest
 from kronos.inference.fused import FusedModel, FusedTokenizer
-from kronos.inference.rng import uniforms
-from kronos.inference.sampling import SamplingSettings
-from kronos.inference.steps import TorchSteps
-from kronos.inference.threads import run_tasks, thread_count
+from kronos.inference.sampling import uniforms
+from kronos.inference.settings import DecodeSettings
+from kronos.inference.threads import Monitor, run_tasks, thread_count
 from kronos.model import Kronos
 
 GREEDY, PLAIN, NUCLEUS = tiny.GREEDY, tiny.PLAIN, tiny.NUCLEUS
@@ -29,7 +28,7 @@ PAIRS, CASES, run, judge = tiny.PAIRS, tiny.CASES, tiny.run, tiny.judge
 @pytest.mark.parametrize("settings", [GREEDY, PLAIN, NUCLEUS], ids=["greedy", "plain", "nucleus"])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("pair", PAIRS)
-def test_same_tokens_as_the_oracle(pair: str, case: str, settings: SamplingSettings) -> None:
+def test_same_tokens_as_the_oracle(pair: str, case: str, settings: DecodeSettings) -> None:
     series, context, horizon, paths, max_context, stride = CASES[case]
     batch = tiny.batch(series, context, horizon, paths)
     window = {"max_context": max_context, "window_stride": stride}
@@ -50,7 +49,7 @@ def test_ragged_equals_alone(pair: str, paths: int) -> None:
     together = run(PAIRS[pair](), batch, PLAIN, max_context=64)
     for row, length in enumerate(lengths):
         one = slice(row, row + 1)
-        alone = Batch(
+        alone = DecodeBatch(
             batch.features[one, :length],
             [length],
             batch.stamps[one, :length],
@@ -80,7 +79,7 @@ def test_logits_equal_those_of_the_whole_window(pair: str) -> None:
         t[:, :, :20] = t[:, :1, :20]
     steps = TorchSteps(net, 2, 3, 20, 10)
     steps.reset(torch.tensor([20]), 20)
-    hidden = steps.prefill(common).expand(2, 3, -1)
+    hidden = prefill(steps, common).expand(2, 3, -1)
     for known in range(20, 30):
         if known > 20:
             hidden = steps.step(own[:, :, known - 21 : known - 20])
@@ -99,7 +98,7 @@ def test_bfloat16_stays_close() -> None:
     exact = run((model, tokenizer), batch, GREEDY, max_context=64)
     with torch.no_grad():
         fused = FusedModel(model, torch.bfloat16), FusedTokenizer(tokenizer, torch.bfloat16)
-    rough = continue_batch(*fused, batch, GREEDY, max_context=64)
+    rough = continue_batch(*fused, batch, GREEDY)
     assert rough.features.dtype == torch.float32
     assert torch.isfinite(rough.features).all()
     same = (rough.s1 == exact.s1) & (rough.s2 == exact.s2)
@@ -143,74 +142,74 @@ def test_the_kernel_equals_plain_products() -> None:
             torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
 
 
-def requests(lengths: list[int], horizon: int = 5, paths: int = 3) -> list[Request]:
+def requests(lengths: list[int], horizon: int = 5, paths: int = 3) -> list[DecodeRequest]:
     out = []
     for i, length in enumerate(lengths):
         batch = tiny.batch(1, length, horizon, paths)
         stamps = torch.cat((batch.stamps, batch.future), dim=1)[0].numpy()
         draws = uniforms(1, [bytes([i])], paths, horizon)[0]
-        out.append(Request(batch.features[0].numpy(), stamps, draws))
+        out.append(DecodeRequest(batch.features[0].numpy(), stamps, draws))
     return out
 
 
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(*tiny.consistent())
+    engine = DecodeEngine(*tiny.consistent())
     asked = requests([30, 12, 64, 29, 70, 30, 61, 31])
-    plenty = engine.run(asked, PLAIN, max_context=64, window_stride=8)
-    groups = list(engine.plan(asked, 64))
+    plenty = engine.run(asked, replace(PLAIN, max_context=64, window_stride=8))
+    groups = list(engine.batches(asked, 64))
     assert sorted(i for group in groups for i in group) == list(range(8))
     assert max(len(group) for group in groups) > 1
-    monkeypatch.setattr(batches, "BATCH_BYTES", 1)
-    monkeypatch.setattr(batches, "PATHS_BYTES", 1)
-    assert all(len(group) == 1 for group in engine.plan(asked, 64))
-    scarce = engine.run(asked, PLAIN, max_context=64, window_stride=8)
+    monkeypatch.setattr(engines, "BATCH_BYTES", 1)
+    monkeypatch.setattr(engines, "PATHS_BYTES", 1)
+    assert all(len(group) == 1 for group in engine.batches(asked, 64))
+    scarce = engine.run(asked, replace(PLAIN, max_context=64, window_stride=8))
     for ours, other in zip(plenty, scarce, strict=True):
         assert ours.shape == (3, 5, 6)
         np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-5)
 
 
 def test_a_request_larger_than_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "_memory_limit", lambda: 100_000)
+    monkeypatch.setattr(engines, "_memory_limit", lambda: 100_000)
     with pytest.raises(CapacityError, match=r"3 paths x 5 bars .* fewer"):
-        Engine(*tiny.consistent()).run(requests([30]), PLAIN, max_context=64)
+        DecodeEngine(*tiny.consistent()).run(requests([30]), replace(PLAIN, max_context=64))
 
 
 def test_new_weights_are_noticed() -> None:
     model = Kronos.init(tiny.consistent()[0].config, seed=5)
-    engine = Engine(model, tiny.consistent()[1])
+    engine = DecodeEngine(model, tiny.consistent()[1])
     first = engine.weights()
     assert engine.weights()[0] is first[0]
     with torch.no_grad():
         model.head.proj_s1.weight.mul_(2)
-    assert torch.equal(engine.weights()[0].head_s1.by_input, model.head.proj_s1.weight)
+    assert torch.equal(engine.weights()[0].head_s1.weight, model.head.proj_s1.weight)
 
 
 def test_an_unknown_dtype() -> None:
     with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
-        Engine(*tiny.consistent(), dtype="float8")
+        DecodeEngine(*tiny.consistent(), dtype="float8")
 
 
 def test_progress_and_cancel() -> None:
     heard: list[tuple[int, int]] = []
-    hooks = Hooks.counting(lambda done, total: heard.append((done, total)), lambda: len(heard) >= 3, 15)
+    monitor = Monitor(lambda done, total: heard.append((done, total)), lambda: len(heard) >= 3, 15)
     with pytest.raises(Cancelled):
-        Engine(*tiny.consistent()).run(requests([30]), PLAIN, max_context=64, hooks=hooks)
+        DecodeEngine(*tiny.consistent()).run(requests([30]), replace(PLAIN, max_context=64), monitor=monitor)
     assert heard == [(3, 15), (6, 15), (9, 15)]
 
 
 def test_workers_share_the_paths_and_change_nothing() -> None:
-    engine = Engine(*tiny.consistent())
+    engine = DecodeEngine(*tiny.consistent())
     asked = requests([30], horizon=5, paths=40)
     with thread_count(1):
-        alone = engine.run(asked, PLAIN, max_context=64)
+        alone = engine.run(asked, replace(PLAIN, max_context=64))
     heard: list[tuple[int, int]] = []
     with thread_count(2):
-        assert len(engine._tasks(asked, 64)) == 2
-        hooks = Hooks.counting(lambda done, total: heard.append((done, total)), None, 200)
-        together = engine.run(asked, PLAIN, max_context=64, hooks=hooks)
+        assert len(engine.tasks(asked, 64)) == 2
+        monitor = Monitor(lambda done, total: heard.append((done, total)), None, 200)
+        together = engine.run(asked, replace(PLAIN, max_context=64), monitor=monitor)
         assert torch.get_num_threads() == 2
         with pytest.raises(Cancelled):
-            engine.run(asked, PLAIN, max_context=64, hooks=Hooks(cancel=lambda: True))
+            engine.run(asked, replace(PLAIN, max_context=64), monitor=Monitor(cancel=lambda: True))
         assert torch.get_num_threads() == 2
     np.testing.assert_allclose(together[0], alone[0], rtol=1e-5, atol=1e-5)
     assert sorted(heard) == heard

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kronos.errors import ConfigError, KronosError, MissingExtraError
+from kronos.files import replacing, to_json
 from kronos.inference import export
 from kronos.inference.forecast import Forecast
 
@@ -255,7 +256,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(make_forecast, tm
         forecast.save(target)
 
     def half() -> None:
-        with export.replacing(target) as temporary:
+        with replacing(target) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
@@ -283,7 +284,7 @@ def test_to_json_knows_what_metadata_may_hold() -> None:
         "nested": [{"x": (1, None)}],
         "frame": pd.DataFrame({"a": [1.5]}),
     }
-    assert json.loads(json.dumps(export.to_json(value), allow_nan=False)) == {
+    assert json.loads(json.dumps(to_json(value), allow_nan=False)) == {
         "time": "2024-01-02T00:00:00+00:00",
         "none": None,
         "inf": None,

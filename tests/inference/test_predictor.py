@@ -13,12 +13,11 @@ import tiny
 from kronos.bars import sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.errors import CalendarError, Cancelled, CapacityError, CheckpointError, ConfigError, DataError
-from kronos.inference import batches
+from kronos.inference import engine as engines
+from kronos.inference.assemble import repair_bars, widen, width_factors
 from kronos.inference.forecast import Forecast
 from kronos.inference.pair import bars_read
 from kronos.inference.predictor import KronosPredictor
-from kronos.inference.repair import repair_bars
-from kronos.inference.width import widen, width_factors
 from kronos.model import MODEL_PRESETS, Kronos, KronosConfig
 from kronos.model.checkpoint import family_member
 
@@ -393,11 +392,11 @@ def test_many_series_need_bounded_memory(
     ours: KronosPredictor, bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = dict.fromkeys("ABCDE", bars)
-    monkeypatch.setattr(batches, "_memory_limit", lambda: 4 * 2 * batches.outcome_bytes(1000, 3000))
-    assert batches.series_at_once(1000, 3000) == 2
-    assert batches.series_at_once(1000, 30_000) == 1
-    assert batches.series_at_once(1, 1) == 512
-    monkeypatch.setattr(batches, "_memory_limit", lambda: 0)
+    monkeypatch.setattr(engines, "_memory_limit", lambda: 4 * 2 * engines.outcome_bytes(1000, 3000))
+    assert engines.series_at_once(1000, 3000) == 2
+    assert engines.series_at_once(1000, 30_000) == 1
+    assert engines.series_at_once(1, 1) == 512
+    monkeypatch.setattr(engines, "_memory_limit", lambda: 0)
     with pytest.raises(CapacityError, match="series 'A': a forecast of 2 paths"):
         next(ours.forecast_many(tables, 2, 2))
 
@@ -406,7 +405,7 @@ def test_many_series_come_one_part_after_the_other(
     ours: KronosPredictor, bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[int] = []
-    monkeypatch.setattr(batches, "_MOST_SERIES", 2)
+    monkeypatch.setattr(engines, "_MOST_SERIES", 2)
     found = ours.forecast_many(dict.fromkeys("ABC", bars), 3, 2, progress=lambda done, total: heard.append(done))
     next(found)
     assert heard[-1] == 12  # of 18: the third series waits

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kronos.errors import ConfigError
-from kronos.inference.rng import series_key, uniforms
+from kronos.inference.sampling import series_key, uniforms
+from kronos.spec import ForecastSpec
 
 KEYS = [b"one", b"two"]
 
@@ -60,4 +61,4 @@ def test_a_seed_means_the_same_numbers_on_every_machine_and_in_every_version() -
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "0", None, True])
 def test_what_is_no_seed(seed: object) -> None:
     with pytest.raises(ConfigError, match="seed"):
-        uniforms(seed, KEYS, 1, 1)  # type: ignore[arg-type]
+        ForecastSpec(seed=seed)  # type: ignore[arg-type]

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from kronos.errors import ConfigError
 from kronos.inference.oracle import sort_and_draw
-from kronos.inference.sampling import SamplingSettings, sample_token
+from kronos.inference.sampling import sample_token
+from kronos.inference.settings import DecodeSettings
+from kronos.spec import ForecastSpec
 
 
-def obvious(logits: np.ndarray, uniform: float, settings: SamplingSettings) -> int:
+def obvious(logits: np.ndarray, uniform: float, settings: DecodeSettings) -> int:
     """The definition, token by token, in float64."""
     if settings.greedy:
         return int(np.argmax(logits))
@@ -43,21 +45,21 @@ def obvious(logits: np.ndarray, uniform: float, settings: SamplingSettings) -> i
 )
 def test_equals_the_definition(seed: int, size: int, temperature: float, top_k: int, top_p: float, tick: int) -> None:
     logits = np.random.default_rng(seed).normal(0, 3, size).astype(np.float32)
-    settings = SamplingSettings(temperature, top_k, top_p)
+    settings = DecodeSettings(temperature, top_k, top_p)
     uniform = tick / 2**24
     found = int(sample_token(torch.from_numpy(logits)[None], torch.tensor([uniform]), settings))
     wanted = obvious(logits.astype(np.float64), uniform, settings)
     if found != wanted:  # only where rounding decides: the uniform or the nucleus at the very edge of a token
         for nudge in (-1e-5, 1e-5):
-            near = SamplingSettings(temperature, top_k, min(1.0, top_p * (1 + nudge)))
+            near = DecodeSettings(temperature, top_k, min(1.0, top_p * (1 + nudge)))
             both = {obvious(logits.astype(np.float64), min(max(uniform + n, 0), 1 - 1e-9), near) for n in (-1e-5, 1e-5)}
             if found in both:
                 return
         raise AssertionError((found, wanted))
 
 
-@pytest.mark.parametrize("settings", [SamplingSettings(0), SamplingSettings(0.0, 5, 0.5), SamplingSettings(2, 1)])
-def test_greedy_takes_the_most_probable(settings: SamplingSettings) -> None:
+@pytest.mark.parametrize("settings", [DecodeSettings(0), DecodeSettings(0.0, 5, 0.5), DecodeSettings(2, 1)])
+def test_greedy_takes_the_most_probable(settings: DecodeSettings) -> None:
     logits = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(sample_token(logits, torch.full((20,), 0.999), settings), logits.argmax(-1))
 
@@ -65,26 +67,26 @@ def test_greedy_takes_the_most_probable(settings: SamplingSettings) -> None:
 def test_both_limits_apply() -> None:
     logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().expand(2**12, -1)
     ticks = torch.arange(2**12) / 2**12
-    assert sample_token(logits, ticks, SamplingSettings(1, 3, 1.0)).unique().tolist() == [0, 1, 2]
-    assert sample_token(logits, ticks, SamplingSettings(1, 0, 0.6)).unique().tolist() == [0, 1]
+    assert sample_token(logits, ticks, DecodeSettings(1, 3, 1.0)).unique().tolist() == [0, 1, 2]
+    assert sample_token(logits, ticks, DecodeSettings(1, 0, 0.6)).unique().tolist() == [0, 1]
     # Of the three that top_k keeps, 0.4/0.9 < 0.5 <= 0.7/0.9 hold half.
-    assert sample_token(logits, ticks, SamplingSettings(1, 3, 0.5)).unique().tolist() == [0, 1]
-    assert sample_token(logits, ticks, SamplingSettings(1, 1, 0.99)).unique().tolist() == [0]
+    assert sample_token(logits, ticks, DecodeSettings(1, 3, 0.5)).unique().tolist() == [0, 1]
+    assert sample_token(logits, ticks, DecodeSettings(1, 1, 0.99)).unique().tolist() == [0]
 
 
 def test_tokens_as_probable_as_the_last_one_kept_are_kept() -> None:
     logits = torch.tensor([0.3, 0.2, 0.2, 0.1, 0.2]).log().expand(2**12, -1)
     ticks = torch.arange(2**12) / 2**12
-    for settings in (SamplingSettings(1, 2), SamplingSettings(1, 0, 0.5)):
+    for settings in (DecodeSettings(1, 2), DecodeSettings(1, 0, 0.5)):
         assert sample_token(logits, ticks, settings).unique().tolist() == [0, 1, 2, 4]
-    assert len(sample_token(logits, ticks, SamplingSettings(1, 5)).unique()) == 5  # as many as there are
-    assert len(sample_token(logits, ticks, SamplingSettings(1, 4)).unique()) == 4
+    assert len(sample_token(logits, ticks, DecodeSettings(1, 5)).unique()) == 5  # as many as there are
+    assert len(sample_token(logits, ticks, DecodeSettings(1, 4)).unique()) == 4
 
 
 def test_leading_axes_are_rows_and_half_precision_is_read_in_single() -> None:
     logits = torch.randn(3, 4, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
     uniform = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
-    for settings in (SamplingSettings(0), SamplingSettings(0.7, 20, 0.8)):
+    for settings in (DecodeSettings(0), DecodeSettings(0.7, 20, 0.8)):
         tokens = sample_token(logits, uniform, settings)
         alone = [int(sample_token(row, u, settings)) for row, u in zip(logits.view(12, 50), uniform.view(12))]
         assert (tokens.shape, tokens.dtype) == ((3, 4), torch.int64)
@@ -97,47 +99,47 @@ def test_a_row_does_not_feel_the_scale_of_another() -> None:
         [[0.0], [300.0]]
     )
     for uniform in (0.1, 0.5, 0.9):
-        first, second = sample_token(logits, torch.full((2,), uniform), SamplingSettings(1, 20, 0.8)).tolist()
+        first, second = sample_token(logits, torch.full((2,), uniform), DecodeSettings(1, 20, 0.8)).tolist()
         assert first == second
 
 
 def test_the_smallest_nucleus_is_the_most_probable_token() -> None:
     logits = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
-    tokens = sample_token(logits, torch.full((20,), 0.999), SamplingSettings(1, 0, 1e-9))
+    tokens = sample_token(logits, torch.full((20,), 0.999), DecodeSettings(1, 0, 1e-9))
     assert torch.equal(tokens, logits.argmax(-1))
 
 
 def test_another_device_needs_no_numpy() -> None:
     logits, uniform = torch.empty(3, 4, 50, device="meta"), torch.empty(3, 4, device="meta")
-    tokens = sample_token(logits, uniform, SamplingSettings(0.7, 20, 0.8))
+    tokens = sample_token(logits, uniform, DecodeSettings(0.7, 20, 0.8))
     assert (tokens.device.type, tokens.shape, tokens.dtype) == ("meta", (3, 4), torch.int64)
 
 
 def test_the_temperature_flattens() -> None:
     logits, ticks = torch.tensor([0.8, 0.2]).log().expand(2**12, -1), torch.arange(2**12) / 2**12
     for temperature, share in ((1, 0.2), (2, 1 / 3), (0.5, 1 / 17)):
-        assert sample_token(logits, ticks, SamplingSettings(temperature)).double().mean() == pytest.approx(
+        assert sample_token(logits, ticks, DecodeSettings(temperature)).double().mean() == pytest.approx(
             share, abs=1e-3
         )
 
 
 def test_settings_at_the_ends_of_their_ranges() -> None:
-    assert SamplingSettings() == SamplingSettings(1.0, 0, 1.0)
-    for settings in (SamplingSettings(100, 1, 1), SamplingSettings(np.float32(0), np.int64(3), np.float32(0.5))):
+    assert DecodeSettings() == DecodeSettings(1.0, 0, 1.0)
+    for settings in (DecodeSettings(100, 1, 1), DecodeSettings(np.float32(0), np.int64(3), np.float32(0.5))):
         assert settings.greedy
-    assert not SamplingSettings(100, 2, 1e-9).greedy
+    assert not DecodeSettings(100, 2, 1e-9).greedy
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2.0**-24])
 def test_the_ends_of_the_unit_interval(uniform: float) -> None:
     logits = torch.full((1000, 37), -30.0)
     logits[:, 5:9] = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
-    tokens = sample_token(logits, torch.full((1000,), uniform), SamplingSettings(1.0, 4))
+    tokens = sample_token(logits, torch.full((1000,), uniform), DecodeSettings(1.0, 4))
     assert tokens.unique().tolist() == [5 if uniform == 0 else 8]
 
 
 def test_the_same_distribution_as_the_published_sampler() -> None:
-    settings = SamplingSettings(0.8, 0, 0.9)
+    settings = DecodeSettings(0.8, 0, 0.9)
     logits = torch.randn(16, generator=torch.Generator().manual_seed(1)).expand(40_000, -1)
     uniform = torch.rand(40_000, generator=torch.Generator().manual_seed(2))
     ours = sample_token(logits, (uniform * 2**24).floor() / 2**24, settings).bincount(minlength=16).double()
@@ -170,4 +172,4 @@ def test_the_same_distribution_as_the_published_sampler() -> None:
 )
 def test_settings_out_of_range(arguments: tuple[object, ...], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        SamplingSettings(*arguments)  # type: ignore[arg-type]
+        ForecastSpec(**dict(zip(("temperature", "top_k", "top_p"), arguments, strict=False)))

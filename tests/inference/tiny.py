@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from kronos.inference.compiled import CompiledModel, CompiledSteps
-from kronos.inference.engine import Batch, Continuation, continue_batch
+from kronos.inference.compiled import CompiledModel
+from kronos.inference.decode import Continuation, DecodeBatch, continue_batch
 from kronos.inference.fused import FusedModel, FusedTokenizer
 from kronos.inference.oracle import recompute_everything
 from kronos.inference.predictor import KronosPredictor
-from kronos.inference.rng import uniforms
-from kronos.inference.sampling import SamplingSettings
+from kronos.inference.sampling import uniforms
+from kronos.inference.settings import DecodeSettings
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_tiny"
@@ -55,7 +55,7 @@ def predictor(pair: tuple[Kronos, KronosTokenizer], max_context: int = 64, **opt
     return KronosPredictor(*pair, device="cpu", max_context=max_context, **options)  # type: ignore[arg-type]
 
 
-def batch(series: int, context: int, horizon: int, paths: int, lengths: list[int] | None = None) -> Batch:
+def batch(series: int, context: int, horizon: int, paths: int, lengths: list[int] | None = None) -> DecodeBatch:
     """Random walks with random stamps."""
     draw = torch.Generator().manual_seed(context)
     features = (torch.randn(series, context, 6, generator=draw).cumsum(1) * 0.3).clamp(-5, 5)
@@ -63,11 +63,11 @@ def batch(series: int, context: int, horizon: int, paths: int, lengths: list[int
     stamps = torch.stack([torch.randint(n, (series, context + horizon), generator=draw) for n in rows], -1)
     draws = torch.from_numpy(uniforms(3, [bytes([i]) for i in range(series)], paths, horizon))
     real = lengths or [context] * series
-    return Batch(features, real, stamps[:, :context], stamps[:, context:], draws)
+    return DecodeBatch(features, real, stamps[:, :context], stamps[:, context:], draws)
 
 
 PAIRS = {"published": published, "consistent": consistent, "odd": odd_pair}
-GREEDY, PLAIN, NUCLEUS = SamplingSettings(0), SamplingSettings(), SamplingSettings(0.8, 20, 0.9)
+GREEDY, PLAIN, NUCLEUS = DecodeSettings(0), DecodeSettings(), DecodeSettings(0.8, 20, 0.9)
 # series, context, horizon, paths, max_context, stride
 CASES = {
     "one path": (1, 40, 12, 1, 128, 1),
@@ -83,8 +83,8 @@ CASES = {
 
 def run(
     pair: tuple[Kronos, KronosTokenizer],
-    batch: Batch,
-    settings: SamplingSettings,
+    batch: DecodeBatch,
+    settings: DecodeSettings,
     *,
     compiled: bool = False,
     **window: int,
@@ -92,12 +92,12 @@ def run(
     model, tokenizer = pair
     with torch.no_grad():
         net, tok = FusedModel(model, torch.float32), FusedTokenizer(tokenizer, torch.float32)
-        make = partial(CompiledSteps, net, CompiledModel(net)) if compiled else None
-    return continue_batch(net, tok, batch, settings, make_steps=make, **window)
+        machine_code = CompiledModel(net) if compiled else None
+    return continue_batch(net, tok, batch, dataclasses.replace(settings, **window), compiled=machine_code)
 
 
 def judge(
-    pair: tuple[Kronos, KronosTokenizer], batch: Batch, settings: SamplingSettings, **window: int
+    pair: tuple[Kronos, KronosTokenizer], batch: DecodeBatch, settings: DecodeSettings, **window: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     stamps = torch.cat((batch.stamps, batch.future), dim=1)
-    return recompute_everything(*pair, batch.features, stamps, batch.uniforms, settings, **window)
+    return recompute_everything(*pair, batch.features, stamps, batch.uniforms, dataclasses.replace(settings, **window))

@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from universes import QUICK, make_folder, make_store
+from universes import QUICK, SPEC, make_folder, make_store
 
 from kronos.bars import BarStore, resample_bars, sample_bars
 from kronos.errors import ConfigError, DataError
-from kronos.scale.plan import Partition, Settings, divide, list_sources
+from kronos.scale.plan import Partition, UniverseSettings, divide, list_sources
+from kronos.spec import ForecastSpec
 
 
 def keys(partitions: list[Partition]) -> list[str]:
@@ -41,36 +42,36 @@ def test_a_store_of_several_bar_sizes_asks_for_one(tmp_path: Path) -> None:
 def test_nothing_to_forecast_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder"):
         list_sources(tmp_path / "missing")
-    with pytest.raises(DataError, match="holds no CSV"):
+    with pytest.raises(DataError, match="holds no files of bars"):
         list_sources(tmp_path)
 
 
 def test_a_key_follows_from_settings_weights_version_device_and_bars(tmp_path: Path) -> None:
     sources = list_sources(make_folder(tmp_path, 4))
-    plain = keys(divide(sources, QUICK, "weights", "1", "cpu", 2))
-    assert plain == keys(divide(sources, QUICK, "weights", "1", "cpu", 2))
+    plain = keys(divide(sources, QUICK, "1", "weights", "cpu", 2))
+    assert plain == keys(divide(sources, QUICK, "1", "weights", "cpu", 2))
     assert len(set(plain)) == 2
     others = [
-        divide(sources, dataclasses.replace(QUICK, seed=1), "weights", "1", "cpu", 2),
-        divide(sources, dataclasses.replace(QUICK, quantile_levels=(0.5,)), "weights", "1", "cpu", 2),
-        divide(sources, QUICK, "other", "1", "cpu", 2),
-        divide(sources, QUICK, "weights", "2", "cpu", 2),
-        divide(sources, QUICK, "weights", "1", "cuda", 2),
+        divide(sources, dataclasses.replace(QUICK, spec=SPEC.replace(seed=1)), "1", "weights", "cpu", 2),
+        divide(sources, dataclasses.replace(QUICK, quantile_levels=(0.5,)), "1", "weights", "cpu", 2),
+        divide(sources, QUICK, "1", "other", "cpu", 2),
+        divide(sources, QUICK, "2", "weights", "cpu", 2),
+        divide(sources, QUICK, "1", "weights", "cuda", 2),
     ]
     for other in others:
         assert not set(keys(other)) & set(plain)
     touched = [dataclasses.replace(sources[0], modified=1), *sources[1:]]
-    changed = keys(divide(touched, QUICK, "weights", "1", "cpu", 2))
+    changed = keys(divide(touched, QUICK, "1", "weights", "cpu", 2))
     assert changed[0] != plain[0]
     assert changed[1] == plain[1]
 
 
 def test_partitions_hold_few_series_of_many_paths(tmp_path: Path) -> None:
     sources = list_sources(make_folder(tmp_path, 20))
-    assert [len(p.sources) for p in divide(sources, Settings(), "w", "1", "cpu")] == [16, 4]
-    many = Settings(horizon=1000, num_samples=1000)
-    assert [len(p.sources) for p in divide(sources, many, "w", "1", "cpu")] == [5, 5, 5, 5]
-    huge = Settings(horizon=100_000, num_samples=1000)
-    assert len(divide(sources, huge, "w", "1", "cpu")) == 20
+    assert [len(p.sources) for p in divide(sources, UniverseSettings(), "1", "w", "cpu")] == [16, 4]
+    many = UniverseSettings(ForecastSpec(horizon=1000, num_samples=1000))
+    assert [len(p.sources) for p in divide(sources, many, "1", "w", "cpu")] == [5, 5, 5, 5]
+    huge = UniverseSettings(ForecastSpec(horizon=100_000, num_samples=1000))
+    assert len(divide(sources, huge, "1", "w", "cpu")) == 20
     with pytest.raises(ConfigError, match="at least one"):
-        divide(sources, QUICK, "w", "1", "cpu", 0)
+        divide(sources, QUICK, "1", "w", "cpu", 0)

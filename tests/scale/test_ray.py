@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from universes import CHECKPOINT, QUICK, contents, make_symbols
+from universes import CHECKPOINT, QUICK, SPEC, contents, make_symbols
 
+from kronos import forecast_universe
 from kronos.errors import CapacityError, CheckpointError, ConfigError, DataError
 from kronos.scale.engines import LocalEngine, make_engine
-from kronos.scale.forecast import forecast_universe
 from kronos.scale.ray_engine import RayEngine
 
 pytest.importorskip("ray")
@@ -51,7 +51,8 @@ def ray_workers() -> list[int]:
 
 def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     folder = make_symbols(tmp_path / "universe", 200)
-    local = forecast_universe(folder, tmp_path / "local", QUICK, LocalEngine(1), partition_size=8)
+    forecast = partial(forecast_universe, spec=SPEC, model=str(CHECKPOINT), partition_size=8)
+    local = forecast(folder, tmp_path / "local", engine=LocalEngine(1))
     killed: list[int] = []
 
     def kill_one_halfway(done: int, total: int) -> None:
@@ -62,7 +63,7 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
             os.kill(workers[0], signal.SIGKILL)
 
     engine = make_engine("ray", workers=2)
-    report = forecast_universe(folder, tmp_path / "ray", QUICK, engine, partition_size=8, progress=kill_one_halfway)
+    report = forecast(folder, tmp_path / "ray", engine=engine, progress=kill_one_halfway)
     assert killed
     assert (report.series, report.failed, report.partitions, report.kept) == (200, 0, 25, 0)
     assert dataclasses.astuple(report)[:4] == dataclasses.astuple(local)[:4]

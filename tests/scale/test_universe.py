@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,17 +12,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from universes import CHECKPOINT, QUICK, contents, make_folder, make_store, series
+from universes import CHECKPOINT, QUICK, SPEC, contents, make_folder, make_store, series
 
-from kronos import KronosPredictor, read_bars
+from kronos import KronosPredictor, forecast_universe, read_bars
 from kronos.bars import write_bars
 from kronos.errors import CheckpointError, ConfigError, DataError
 from kronos.inference.export import summary
 from kronos.scale.engines import LocalEngine
-from kronos.scale.forecast import Report, forecast_universe
+from kronos.scale.output import UniverseReport
 from kronos.scale.work import ForecastWork
+from kronos.spec import ForecastSpec
 
 ONE = LocalEngine(1)
+
+
+def forecast(folder: Path, out: Path, engine: Any, spec: ForecastSpec = SPEC, **options: Any) -> UniverseReport:
+    return forecast_universe(folder, out, spec, model=str(CHECKPOINT), engine=engine, **options)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The forecasts of the folder, four series a file."""
     out = tmp_path_factory.mktemp("results")
-    report = forecast_universe(folder, out, QUICK, ONE, partition_size=4)
+    report = forecast(folder, out, ONE, partition_size=4)
     assert (report.series, report.failed, report.partitions, report.kept) == (12, 0, 3, 0)
     return out
 
@@ -65,7 +69,7 @@ def forecasts(out: Path) -> pd.DataFrame:
 def test_same_files_whatever_the_workers_and_the_order(
     engine: Any, folder: Path, results: Path, tmp_path: Path
 ) -> None:
-    forecast_universe(folder, tmp_path, QUICK, engine, partition_size=4)
+    forecast(folder, tmp_path, engine, partition_size=4)
     assert contents(tmp_path) == contents(results)
 
 
@@ -75,7 +79,7 @@ def test_the_numbers_are_those_of_the_predictor(folder: Path, results: Path) -> 
     assert table["symbol"].nunique() == 12
     for path in sorted(folder.iterdir())[::5]:
         alone = predictor.forecast(
-            read_bars(path), QUICK.horizon, QUICK.num_samples, seed=0, context_length=QUICK.context_length
+            read_bars(path), SPEC.horizon, SPEC.num_samples, seed=0, context_length=SPEC.context_length
         )
         mine = table[table["symbol"] == path.stem].reset_index(drop=True)
         theirs = summary(alone, QUICK.quantile_levels)
@@ -89,9 +93,9 @@ def test_the_numbers_are_those_of_the_predictor(folder: Path, results: Path) -> 
 
 
 def test_all_paths_can_be_had(folder: Path, results: Path, tmp_path: Path) -> None:
-    forecast_universe(folder, tmp_path, dataclasses.replace(QUICK, paths=True), ONE, partition_size=4)
+    forecast(folder, tmp_path, ONE, partition_size=4, paths=True)
     table = forecasts(tmp_path)
-    assert len(table) == 12 * QUICK.num_samples * QUICK.horizon
+    assert len(table) == 12 * SPEC.num_samples * SPEC.horizon
     median = table.groupby(["symbol", "timestamp"])["close"].median()
     short = forecasts(results).set_index(["symbol", "timestamp"])["close_q0.5"]
     np.testing.assert_allclose(median.to_numpy(), short.loc[median.index].to_numpy(), rtol=1e-6)
@@ -99,7 +103,7 @@ def test_all_paths_can_be_had(folder: Path, results: Path, tmp_path: Path) -> No
 
 def test_a_store_is_read_by_its_symbols(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", 5)
-    report = forecast_universe(store, tmp_path / "out", QUICK, ONE)
+    report = forecast(store, tmp_path / "out", ONE)
     table = forecasts(tmp_path / "out")
     assert report.series == 5
     assert list(table["symbol"].unique()) == sorted(f"{('sp500', 'nasdaq')[i % 2]}-{i:04d}" for i in range(5))
@@ -120,7 +124,7 @@ def test_series_that_cannot_be_forecast_are_reported_and_leave_the_others_alone(
 ) -> None:
     mixed = make_folder(tmp_path / "mixed", 12)
     spoil(mixed)
-    report = forecast_universe(mixed, tmp_path / "out", QUICK, ONE, partition_size=16)
+    report = forecast(mixed, tmp_path / "out", ONE, partition_size=16)
     assert (report.series, report.failed) == (12, 3)
     assert report.trouble is not None
     errors = pd.read_parquet(tmp_path / "out" / "errors").set_index("source")
@@ -138,7 +142,7 @@ def test_a_run_in_which_all_fail_fails(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     spoil(tmp_path / "bad")
     with pytest.raises(DataError, match=r"None of the 3 series .* could be forecast; for instance broken.csv"):
-        forecast_universe(tmp_path / "bad", tmp_path / "out", QUICK, ONE)
+        forecast(tmp_path / "bad", tmp_path / "out", ONE)
     assert not (tmp_path / "out" / "summary.json").exists()
     assert len(pd.read_parquet(tmp_path / "out" / "errors")) == 3
     assert len(pd.read_parquet(tmp_path / "out" / "forecasts")) == 0
@@ -146,15 +150,13 @@ def test_a_run_in_which_all_fail_fails(tmp_path: Path) -> None:
 
 def test_a_stopped_run_goes_on(folder: Path, results: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        forecast_universe(folder, tmp_path, QUICK, Backwards(stop_after=2), partition_size=4)
+        forecast(folder, tmp_path, Backwards(stop_after=2), partition_size=4)
     assert not (tmp_path / "summary.json").exists()
     first = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "forecasts").iterdir()}
     assert sorted(first) == ["part-00001.parquet", "part-00002.parquet"]
     (tmp_path / "forecasts" / ".part-00000.parquet.x.part").write_bytes(b"half")  # as a killed worker leaves it
     told: list[tuple[int, int]] = []
-    report = forecast_universe(
-        folder, tmp_path, QUICK, ONE, partition_size=4, progress=lambda *counts: told.append(counts)
-    )
+    report = forecast(folder, tmp_path, ONE, partition_size=4, progress=lambda *counts: told.append(counts))
     assert (report.kept, report.partitions, report.series) == (2, 3, 12)
     assert told == [(12, 12)]
     assert all((tmp_path / "forecasts" / name).stat().st_mtime_ns == time for name, time in first.items())
@@ -172,14 +174,14 @@ class Untouched:
         return iter(())
 
 
-def again(folder: Path, out: Path, **changes: Any) -> Report:
-    return forecast_universe(folder, out, dataclasses.replace(QUICK, **changes), ONE, partition_size=4)
+def again(folder: Path, out: Path, **changes: Any) -> UniverseReport:
+    return forecast(folder, out, ONE, partition_size=4, **changes)
 
 
 def test_only_what_has_changed_is_computed_again(tmp_path: Path) -> None:
     folder, out = make_folder(tmp_path / "folder", 12), tmp_path / "out"
     assert again(folder, out).kept == 0
-    forecast_universe(folder, out, QUICK, Untouched(), partition_size=4)
+    forecast(folder, out, Untouched(), partition_size=4)
     before = contents(out)
     changed = sorted(folder.iterdir())[5]
     write_bars(read_bars(changed).iloc[:-1], changed)
@@ -187,7 +189,7 @@ def test_only_what_has_changed_is_computed_again(tmp_path: Path) -> None:
     assert {name for name, content in contents(out).items() if before[name] != content} == {
         "forecasts/part-00001.parquet"
     }
-    assert again(folder, out, seed=1).kept == 0
+    assert again(folder, out, spec=SPEC.replace(seed=1)).kept == 0
     assert json.loads((out / "summary.json").read_text())["settings"]["seed"] == 1
 
 
@@ -218,7 +220,7 @@ def test_files_of_several_symbols_and_symbols_of_several_files(tmp_path: Path) -
     long = pd.concat([series(i, ("sp500",))[1].assign(symbol=name) for i, name in enumerate("ABC")])
     write_bars(long, folder / "long.parquet")
     write_bars(series(7, ("nasdaq",))[1].assign(symbol="B"), folder / "more.parquet")
-    report = forecast_universe(folder, tmp_path / "out", QUICK, ONE)
+    report = forecast(folder, tmp_path / "out", ONE)
     table = forecasts(tmp_path / "out")
     assert report.series == 4
     found = {tuple(row) for row in table[["symbol", "source"]].itertuples(index=False)}
@@ -237,7 +239,7 @@ def test_defective_rows_may_be_dropped(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="is a file"):
-        forecast_universe(folder, tmp_path / "file", QUICK, ONE)
+        forecast(folder, tmp_path / "file", ONE)
     assert os.listdir(tmp_path) == ["file"]
 
 

@@ -28,12 +28,11 @@ def test_a_second_pinned_worker_brings_seven_tenths_or_more() -> None:
 PEAK = """
 import resource, sys
 from pathlib import Path
+from kronos import ForecastSpec, forecast_universe
 from kronos.scale.engines import make_engine
-from kronos.scale.forecast import forecast_universe
-from kronos.scale.plan import Settings
 folder, out, engine, checkpoint = sys.argv[1:]
-settings = Settings(model=checkpoint, horizon=3, num_samples=4, context_length=48)
-forecast_universe(folder, out, settings, make_engine(engine, workers=2))
+spec = ForecastSpec(horizon=3, num_samples=4, context_length=48)
+forecast_universe(folder, out, spec, model=checkpoint, engine=make_engine(engine, workers=2))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

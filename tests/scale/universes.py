@@ -8,12 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from kronos.bars import BarStore, read_bars, sample_bars, write_bars
-from kronos.scale.plan import Settings
+from kronos.scale.plan import UniverseSettings
+from kronos.spec import ForecastSpec
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "reference_tiny"
 STOCKS = Path(__file__).parents[2] / ".." / "shared" / "data" / "us_equity_1d.parquet"
 SAMPLES = ("sp500", "nasdaq", "eurusd")  # two of days without a zone, one of hours in UTC
-QUICK = Settings(model=str(CHECKPOINT), horizon=3, num_samples=4, context_length=48)
+SPEC = ForecastSpec(horizon=3, num_samples=4, context_length=48)
+QUICK = UniverseSettings(SPEC, model=str(CHECKPOINT))
 
 
 def series(number: int, samples: Sequence[str] = SAMPLES, bars: int = 90) -> tuple[str, pd.DataFrame]:

@@ -15,12 +15,12 @@ from kronos.bars.samples import sample_path
 from kronos.errors import DataError
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
-from kronos.serve.compute import Batch, Task
+from kronos.serve.batch import ForecastBatch, Order
+from kronos.serve.documents import TableCache
 from kronos.serve.errors import ApiError
-from kronos.serve.jobs import COMMON
 from kronos.serve.schemas import ForecastRequest
 from kronos.serve.security import Bounded
-from kronos.serve.tables import Tables
+from kronos.spec import ForecastSpec
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,11 @@ class Run:
         self.unwanted: set[str] = set()
         self.stop_after: dict[int, str] = {}  # bars sampled → which forecast is then no longer wanted
         parameters = [ForecastRequest(**{**QUICK, **one}).parameters() for one in asked]
-        tasks = [
-            Task(str(number), sample_path("sp500"), "sp500", None, folder / f"{number}.json", one)
+        orders = [
+            Order(str(number), str(sample_path("sp500")), "sp500", str(folder / f"{number}.json"), one)
             for number, one in enumerate(parameters)
         ]
-        settings = {name: parameters[0][name] for name in COMMON}
-        self.batch = Batch(tasks, settings, Tables(), self.unwanted.__contains__, self.tell)
+        self.batch = ForecastBatch(orders, TableCache(), self.unwanted.__contains__, self.tell)
 
     def tell(self, event: dict[str, Any]) -> None:
         self.events.append(event)
@@ -94,9 +93,9 @@ class Flawed:
         self.max_context = predictor.max_context
         self.computed: list[int] = []
 
-    def forecast_many(self, series: dict[str, Any], **words: Any) -> Iterator[tuple[str, Forecast]]:
+    def answer_many(self, series: dict[str, Any], spec: ForecastSpec, **words: Any) -> Iterator[tuple[str, Forecast]]:
         self.computed.append(len(series))
-        for number, made in enumerate(self.predictor.forecast_many(series, **words)):
+        for number, made in enumerate(self.predictor.answer_many(series, spec, **words)):
             if number:
                 raise self.error
             yield made

@@ -78,7 +78,7 @@ def test_a_forecaster_that_dies_is_replaced(sturdy: Live) -> None:
     sturdy.result()
     job = sturdy.submit(**LONG)
     eventually(lambda: sturdy.get(f"/api/forecasts/{job['id']}")["progress"])
-    next(process for process in sturdy.family() if "kronos.serve.forecaster" in process.cmdline()).kill()
+    next(process for process in sturdy.family() if "kronos.serve.worker" in process.cmdline()).kill()
     end = sturdy.end(job["id"])
     assert (end["status"], end["error"]["code"]) == ("failed", "worker_lost")
     sturdy.ready()

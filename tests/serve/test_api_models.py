@@ -13,7 +13,7 @@ from serving import Live, eventually
 
 from kronos.model.checkpoint import EMBEDDED
 from kronos.serve.child import Channel
-from kronos.serve.forecaster import Forecaster
+from kronos.serve.worker import Worker
 
 
 def state(live: Live, id: str) -> str:
@@ -85,9 +85,7 @@ def test_a_refused_model_is_named_as_callers_know_it(tmp_path: Path) -> None:
     source = tmp_path / "my models" / "one"
     source.mkdir(parents=True)
     said = io.BytesIO()
-    Forecaster(Channel(said)).hear(
-        {"call": 1, "op": "load", "model": "local-one", "source": str(source), "device": "cpu"}
-    )
+    Worker(Channel(said)).hear({"call": 1, "op": "load", "model": "local-one", "source": str(source), "device": "cpu"})
     eventually(said.getvalue)
     message = json.loads(said.getvalue())["error"]["message"]
     assert "local-one" in message

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,3 +104,53 @@ def test_the_document_names_every_limit(live: Live) -> None:
     operations = [one for path in schema["paths"].values() for one in path.values()]
     assert all(one["summary"] and one.get("description") for one in operations)
     assert all("4XX" in one["responses"] for one in operations)
+
+
+def test_the_settings_are_those_of_the_document(live: Live) -> None:
+    asked = live.get("/api/openapi.json")["components"]["schemas"]["ForecastRequest"]["properties"]
+    found = live.get("/api/settings")
+    assert (found["most_path_bars"], found["most_upload_bytes"]) == (100_000, 20 * 2**20)
+    for setting in found["settings"]:
+        field = asked[setting["name"]]
+        assert field.get("default") == setting["default"]
+        kinds = field.get("anyOf", [field])
+        assert (len(kinds) == 2) == setting["optional"]
+        limits = [kinds[0].get(name) for name in ("minimum", "maximum", "exclusiveMinimum")]
+        assert limits == [setting[name] for name in ("low", "high", "above")]
+
+
+NEW_SETTING = """
+import asyncio, json, sys, dataclasses
+import kronos.spec
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wider(kronos.spec.ForecastSpec):
+    patience: int = dataclasses.field(default=3, metadata={"help": "How long to wait.", "low": 1, "high": 9})
+
+kronos.spec.ForecastSpec = Wider
+if sys.argv[1] == "mcp":
+    from pathlib import Path
+    from kronos.serve.mcp import Tools, build
+    tools = asyncio.run(build(Tools(Path("."), "kronos-nano", None)).list_tools())
+    schema = next(tool for tool in tools if tool.name == "forecast").input_schema
+else:
+    from fastapi import FastAPI
+    from kronos.serve import routes, routes_forecasts
+    from kronos.serve.schemas import ForecastRequest, offered, spec_of
+    assert offered()[-1].name == "patience"
+    assert spec_of(ForecastRequest(bars="x", patience=7).parameters()).patience == 7
+    app = FastAPI()
+    app.include_router(routes_forecasts.router)
+    schema = app.openapi()["components"]["schemas"]["ForecastRequest"]
+print(json.dumps(schema["properties"]["patience"]))
+"""
+
+
+@pytest.mark.parametrize("surface", ["rest", "mcp"])
+def test_a_new_field_of_the_spec_appears_by_itself(surface: str) -> None:
+    pytest.importorskip("mcp")
+    run = subprocess.run([sys.executable, "-c", NEW_SETTING, surface], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    field = json.loads(run.stdout)
+    shown = {name: field[name] for name in ("type", "default", "minimum", "maximum", "description")}
+    assert shown == {"type": "integer", "default": 3, "minimum": 1, "maximum": 9, "description": "How long to wait."}

@@ -13,7 +13,7 @@ from serving import QUICK, Live
 from kronos.cli import main
 from kronos.errors import ConfigError
 from kronos.serve.errors import without_paths
-from kronos.serve.settings import Settings, is_loopback
+from kronos.serve.settings import ServerSettings, is_loopback
 
 TOKEN = "correct horse battery staple"
 
@@ -152,9 +152,9 @@ def test_another_address_needs_a_token(tmp_path: Path, capsys: pytest.CaptureFix
     for host in ("0.0.0.0", "192.168.1.5", "::", "example.org"):
         assert main(["serve", "--host", host, "--data-dir", str(tmp_path)]) == 1
         assert "--token" in capsys.readouterr().err
-        Settings(tmp_path, host=host, token=TOKEN)
+        ServerSettings(tmp_path, host=host, token=TOKEN)
     with pytest.raises(ConfigError, match="16"):
-        Settings(tmp_path, token="short")
+        ServerSettings(tmp_path, token="short")
     assert is_loopback("127.8.8.8")
     assert is_loopback("::1")
 

@@ -7,20 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import (
-    Address,
-    Compute,
-    Device,
-    Engine,
-    EngineName,
-    Gpus,
-    Workers,
-    console,
-    emit_json,
-    note,
-    output,
-    progress,
-)
+from kronos.cli.common import console, emit_json, note, output, progress
+from kronos.cli.options import AsJson, Compute, with_options
 from kronos.cli.qlib import Config, Overrides
 
 if TYPE_CHECKING:
@@ -30,8 +18,10 @@ if TYPE_CHECKING:
     from kronos.backtest.provider import Provider
 
 
+@with_options
 def backtest(
     config: Config,
+    compute: Compute,
     overrides: Overrides = None,
     out: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of report.html, PNG charts, summary.json, daily.parquet.")
@@ -39,12 +29,7 @@ def backtest(
     signals: Annotated[
         Path | None, typer.Option(help="A panel of signals to use (Parquet: datetime, instrument, columns).")
     ] = None,
-    device: Device = None,
-    engine: EngineName = Engine.local,
-    address: Address = None,
-    workers: Workers = None,
-    gpus: Gpus = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Trade the signals of a research file, with costs, beside random and momentum signals.
 
@@ -59,7 +44,7 @@ def backtest(
     settings = read_research(config, overrides)
     provider = Provider(settings.provider)
     check(settings, provider)
-    panel, notes = load_panel(settings, provider, signals, Compute(engine, address, workers, gpus, device))
+    panel, notes = load_panel(settings, provider, signals, compute)
     with progress("Trading") as report:
         done = run_backtest(settings, provider, panel, notes=notes, progress=report)
     written = write_report(done, out)
@@ -89,7 +74,7 @@ def load_panel(
     from kronos.workflows.signals import make_panel, overlap_note
 
     if given is not None:
-        if compute.asked:
+        if compute.chosen:
             raise ConfigError(
                 "The panel of --signals is there already; leave --engine, --address, --workers and --gpus out."
             )

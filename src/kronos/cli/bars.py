@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from kronos import bars as kb
-from kronos.cli import common
-from kronos.cli.common import OnDefect, console, emit_json, named_columns, note, output, progress, reading_options
+from kronos import bars as kb  # loads nothing until a name of it is used
+from kronos.cli.common import console, emit_json, note, output, progress
+from kronos.cli.options import AsJson, Defects, Frequency, Reading, with_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,15 +23,13 @@ app = typer.Typer(help="Look over, convert, clean, resample, fetch and store bar
 File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet or Feather, or sample:sp500.")]
 Files = Annotated[list[str], typer.Argument(metavar="FILES", help="Files, or folders of them.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help=".parquet, .csv, .csv.gz or .feather.")]
-Symbol = Annotated[str | None, typer.Option(help="Take this symbol; or, where the file names none, call it so.")]
-Defects = Annotated[OnDefect, typer.Option(help="Refuse defective rows, or drop and report them.")]
 Calendar = Annotated[str | None, typer.Option(help="MIC code such as XNYS or XSHG, 24/7, FX or observed.")]
+Stamp = Annotated[Literal["start", "end"] | None, typer.Option(help="Which end of a bar its timestamp names.")]
 Store = Annotated[Path, typer.Option(help="Folder of the bar store.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def _print_table(headings: Iterable[str], rows: Iterable[Iterable[Any]], **style: Any) -> None:
-    """A table of plain text on stdout; numbers to the right."""
+    """A table of plain text on stdout, with counts to the right."""
     table = Table(title_justify="left", **style)
     for heading in headings:
         table.add_column(heading, justify="right" if heading in ("rows", "bars") else "left")
@@ -53,21 +51,10 @@ def _tell(bars: pd.DataFrame, target: Path, as_json: bool) -> None:
 
 
 @app.command()
-def inspect(
-    file: File,
-    symbol: Symbol = None,
-    column: common.Columns = None,
-    timezone: common.Timezone = None,
-    dayfirst: common.Dayfirst = None,
-    decimal: common.DecimalMark = None,
-    epoch: common.EpochUnit = None,
-    encoding: common.Encoding = None,
-    newest_first: common.Newest = None,
-    as_json: Json = False,
-) -> None:
+@with_options
+def inspect(file: File, reading: Reading, as_json: AsJson = False) -> None:
     """Name layout, symbol, bar size, time zone, calendar, rows and every defect of a file."""
-    options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
-    report = kb.inspect_bars(file, **options)
+    report = kb.inspect_bars(file, **reading.keywords())
     if as_json:
         emit_json(report.to_dict())
         return
@@ -85,38 +72,28 @@ def inspect(
 
 
 @app.command()
+@with_options
 def convert(
-    file: File,
-    target: Output,
-    symbol: Symbol = None,
-    column: common.Columns = None,
-    timezone: common.Timezone = None,
-    on_defect: Defects = OnDefect.strict,
-    dayfirst: common.Dayfirst = None,
-    decimal: common.DecimalMark = None,
-    epoch: common.EpochUnit = None,
-    encoding: common.Encoding = None,
-    newest_first: common.Newest = None,
-    as_json: Json = False,
+    file: File, target: Output, reading: Reading, on_defect: Defects = "strict", as_json: AsJson = False
 ) -> None:
     """Read any layout and write a plain table of bars."""
-    options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
-    bars = kb.read_bars(file, on_defect=on_defect.value, **options)
+    bars = kb.read_bars(file, on_defect=on_defect, **reading.keywords())
     kb.write_bars(bars, target)
     _tell(bars, target, as_json)
 
 
 @app.command()
+@with_options
 def clean(
     file: File,
+    reading: Reading,
     target: Annotated[Path | None, typer.Option("--output", "-o", help="Write the pieces here.")] = None,
-    symbol: Symbol = None,
-    frequency: common.Frequency = None,
-    on_defect: Defects = OnDefect.strict,
-    as_json: Json = False,
+    frequency: Frequency = None,
+    on_defect: Defects = "strict",
+    as_json: AsJson = False,
 ) -> None:
     """Cut series for training where they jump, stop trading or stand still, by the published thresholds."""
-    bars = kb.read_bars(file, symbol=symbol, on_defect=on_defect.value)
+    bars = kb.read_bars(file, on_defect=on_defect, **reading.keywords())
     cleaned = kb.clean_bars(bars, frequency=frequency)
     if target is not None:
         kb.write_bars(cleaned.to_frame(), target)
@@ -129,21 +106,20 @@ def clean(
 
 
 @app.command()
+@with_options
 def resample(
     file: File,
     to: Annotated[str, typer.Option(help="The larger bar size: 15m, 1h, 1d, 1w, 1mo.")],
     target: Output,
-    symbol: Symbol = None,
+    reading: Reading,
     calendar: Calendar = None,
-    stamp: common.StampEnd = None,
-    timezone: common.Timezone = None,
+    stamp: Stamp = None,
     keep_forming: Annotated[bool, typer.Option(help="Keep a last bar that is not over in the data.")] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make larger bars, within sessions: none spans a lunch break, a night or a weekend."""
-    end = stamp.value if stamp else None
-    bars = kb.read_bars(file, symbol=symbol, timezone=timezone)
-    larger = kb.resample_bars(bars, to, calendar=calendar, stamp=end, keep_forming=keep_forming)
+    bars = kb.read_bars(file, **reading.keywords())
+    larger = kb.resample_bars(bars, to, calendar=calendar, stamp=stamp, keep_forming=keep_forming)
     kb.write_bars(larger, target)
     _tell(larger, target, as_json)
 
@@ -157,7 +133,7 @@ def fetch(
     timeframe: Annotated[str, typer.Option(help="Bar size.")] = "1d",
     since: Annotated[str | None, typer.Option(help="First date; one year back by default.")] = None,
     until: Annotated[str | None, typer.Option(help="End date, not included.")] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Download bars; a broken download is resumed by the same command."""
     with progress(f"Fetching {source}") as report:
@@ -170,23 +146,20 @@ def fetch(
 
 
 @app.command("import")
+@with_options
 def import_files(
     files: Files,
     store: Store,
-    symbol: Symbol = None,
-    frequency: common.Frequency = None,
-    column: common.Columns = None,
-    timezone: common.Timezone = None,
-    on_defect: Defects = OnDefect.strict,
+    reading: Reading,
+    frequency: Frequency = None,
+    on_defect: Defects = "strict",
     replace: Annotated[bool, typer.Option(help="Let new values win over stored ones.")] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put files into a bar store, by bar size and symbol; doing it twice changes nothing."""
-    reading = {"columns": named_columns(column), "timezone": timezone, "on_defect": on_defect.value}
+    options = {"frequency": frequency, "replace": replace, "on_defect": on_defect, **reading.keywords()}
     with progress("Importing") as report:
-        done = kb.import_bars(
-            kb.BarStore(store), files, symbol=symbol, frequency=frequency, replace=replace, progress=report, **reading
-        )
+        done = kb.import_bars(kb.BarStore(store), files, progress=report, **options)
     if as_json:
         emit_json([vars(item) for item in done])
     else:
@@ -194,7 +167,7 @@ def import_files(
 
 
 @app.command("list")
-def list_store(store: Store, frequency: common.Frequency = None, as_json: Json = False) -> None:
+def list_store(store: Store, frequency: Frequency = None, as_json: AsJson = False) -> None:
     """List what a bar store holds."""
     entries = kb.BarStore(store, create=False).entries(frequency)
     if as_json:
@@ -207,7 +180,7 @@ def list_store(store: Store, frequency: common.Frequency = None, as_json: Json =
 
 
 @app.command()
-def calendars(as_json: Json = False) -> None:
+def calendars(as_json: AsJson = False) -> None:
     """List the names that --calendar takes, with their other names."""
     names = kb.calendar_aliases()
     if as_json:

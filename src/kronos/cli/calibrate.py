@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import Device, OnDefect, Progress, emit_json, note, output, progress
+from kronos.cli.common import emit_json, note, output, progress
+from kronos.cli.options import AsJson, Defects, Device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from kronos.evaluation.calibrate import Judgement, WidthCurve
     from kronos.evaluation.windows import Series, Window
+    from kronos.protocol import Progress
     from kronos.workflows.forecasters import Configured
 
 REPORT = "calibration.json"
@@ -39,8 +41,8 @@ def calibrate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the windows and of the paths.")] = 0,
     device: Device = None,
-    on_defect: Annotated[OnDefect, typer.Option(help="Defective bars: refuse, or drop and report.")] = OnDefect.strict,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    on_defect: Defects = "strict",
+    as_json: AsJson = False,
 ) -> None:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
 
@@ -56,7 +58,7 @@ def calibrate(
     if (out / "model").exists():
         raise ConfigError(f"{out} holds a checkpoint already; name another --out")
     grid = read_temperatures(temperatures)
-    markets, hashes = load_markets(find_bars(bars), on_defect.value)
+    markets, hashes = load_markets(find_bars(bars), on_defect)
     fitting, judging = draw(markets, context, horizon, windows, read_date(after), seed)
     own = load_forecaster(model, device)
     notes = leaks(warn_of_leaks, own, fitting)

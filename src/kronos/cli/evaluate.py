@@ -9,19 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from kronos.cli.common import (
-    Address,
-    Compute,
-    Device,
-    Engine,
-    EngineName,
-    Gpus,
-    console,
-    emit_json,
-    note,
-    output,
-    progress,
-)
+from kronos.cli.common import console, emit_json, note, output, progress
+from kronos.cli.options import AsJson, Compute, Defects, with_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +75,7 @@ def ends_of_training(forecasters: Sequence[Forecaster], markets: list[str]) -> d
     return found
 
 
+@with_options
 def evaluate(
     bars: Annotated[
         list[str],
@@ -94,6 +84,7 @@ def evaluate(
             help="Files of bars (each a market, of one or many symbols), folders of such, stores, or samples.",
         ),
     ],
+    compute: Compute,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -125,18 +116,11 @@ def evaluate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes of one thread. Default: the cores.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
-    device: Device = None,
-    engine: EngineName = Engine.local,
-    address: Address = None,
-    gpus: Gpus = None,
-    on_defect: Annotated[
-        Literal["strict", "drop"], typer.Option(help="What to do with defective bars: refuse, or drop and report.")
-    ] = "strict",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
+    on_defect: Defects = "strict",
+    as_json: AsJson = False,
 ) -> None:
     """Judge checkpoints on bars against honest baselines.
 
@@ -144,7 +128,6 @@ def evaluate(
     metrics.parquet, summary.json and report.html.
     """
     import os
-    from contextlib import redirect_stdout
     from dataclasses import replace
 
     from kronos.cli.investment import trader
@@ -168,17 +151,16 @@ def evaluate(
         num_samples=samples or (10 if settings == "paper" else 50),
         seed=seed,
         after=None if after == UNSEEN else read_date(after),
-        workers=workers or os.cpu_count() or 1,
+        workers=compute.workers or os.cpu_count() or 1,
     )
-    elsewhere = Compute(engine, address, workers, gpus, device).away()  # here, there are processes of one thread
+    elsewhere = compute.away()  # here, there are processes of one thread
     sources = find_bars(bars)
-    there = None if elsewhere is None else device or elsewhere.device()
-    forecasters = make_forecasters(models, baselines, settings, sampling, device, there)
+    there = None if elsewhere is None else compute.device or elsewhere.device()
+    forecasters = make_forecasters(models, baselines, settings, sampling, compute.device, there)
     if after == UNSEEN:
         plan = replace(plan, after=ends_of_training(forecasters(chosen[0]), list(sources)))
     markets, hashes = load_markets(sources, on_defect)
-    # Ray writes about dead workers to stdout, which belongs to results.
-    with redirect_stdout(sys.stderr), progress("Evaluating") as report:
+    with progress("Evaluating") as report:
         result = run(
             markets,
             forecasters,

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import Device, OnDefect, Progress, emit_json, note, output, progress
+from kronos.cli.common import emit_json, note, output, progress
+from kronos.cli.options import AsJson, Defects, Device
 
 if TYPE_CHECKING:
     from kronos.evaluation.windows import Window
+    from kronos.protocol import Progress
     from kronos.training.finetune import Layout
     from kronos.training.run import RunResult
 
@@ -38,16 +40,14 @@ def finetune(
     lora: Annotated[
         int | None, typer.Option(metavar="RANK", help="Train low-rank adapters of the model, such as 8, not all of it.")
     ] = None,
-    on_defect: Annotated[
-        OnDefect, typer.Option("--on-defect", help="Refuse files with defective rows, or drop the rows.")
-    ] = OnDefect.strict,
+    on_defect: Defects = "strict",
     unseen_symbols: Annotated[
         bool, typer.Option("--unseen-symbols", help="Keep some symbols out of training, and judge on those.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the windows, and of the paths that are judged.")] = 0,
     device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fine-tune a checkpoint on your own bars, and say whether it became better.
 
@@ -66,7 +66,7 @@ def finetune(
     resume = resume or restarted()
     if is_main():
         refuse_finished(out, resume)
-    flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect.value}}
+    flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect}}
     flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
     given = merge(flags, read_settings(config, overrides))
     with main_first(cpu=given.get("device") == "cpu"):

@@ -1,107 +1,66 @@
-"""``kronos forecast``: the next bars of one series, as a table, a file or a chart."""
+"""``kronos forecast``: the next bars of one series, as a table, a file or a chart; or of all series of a folder."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
-from kronos.cli.common import (
-    Address,
-    Columns,
-    Compute,
-    Dayfirst,
-    DecimalMark,
-    Device,
-    Encoding,
-    Engine,
-    EngineName,
-    EpochUnit,
-    Frequency,
-    Gpus,
-    Newest,
-    OnDefect,
-    PartitionSize,
-    StampEnd,
-    Timezone,
-    Workers,
-    emit_json,
-    load_bars,
-    note,
-    output,
-    progress,
-    reading_options,
-    tell_report,
-)
+import kronos
+from kronos.cli.common import emit_json, note, output, progress, tell_report
+from kronos.cli.options import MANY, AsJson, Compute, Defects, Model, Reading, with_options
+from kronos.errors import ConfigError
+from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
-
     from kronos.inference.forecast import Forecast
 
 PATHS_FOR_90 = 19  # fewer have no 5% and 95% quantile of their own: (S + 1) / 20 must reach one
 
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="BARS",
+        help="CSV, Parquet or Feather file of bars, or a packaged sample such as sample:sp500; or a bar store or a "
+        "folder of files, for all of their series.",
+    ),
+]
+Targets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="File to write: .html .png .csv .parquet or .json; may repeat. Of many series: a folder.",
+    ),
+]
+Levels = Annotated[str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")]
+Paths = Annotated[bool, typer.Option("--paths", help="Write every sample path instead of the summary.")]
+PartitionSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Series in a file of results. Default: 16.", rich_help_panel=MANY),
+]
+
+
+@with_options
 def forecast(
-    bars: Annotated[
-        str,
-        typer.Argument(
-            metavar="BARS",
-            help="CSV, Parquet or Feather file of bars, or a packaged sample such as sample:sp500; "
-            "or a bar store or a folder of files, for all of their series.",
-        ),
-    ],
-    horizon: Annotated[int, typer.Option(help="Bars ahead.")] = 24,
-    model: Annotated[
-        str, typer.Option(help="A name (see 'kronos models list'), a folder or a hub id.")
-    ] = "kronos-nano",
-    samples: Annotated[int, typer.Option(help="Sample paths: 30 for a look, 100 or more to steady the tails.")] = 30,
-    calendar: Annotated[
-        str | None,
-        typer.Option(help="Exchange by MIC code (XNYS, XSHG), or 24/7. Without it, inferred from the bars."),
-    ] = None,
-    quantiles: Annotated[
-        str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same paths.")] = 0,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write: .html .png .csv .parquet or .json; may repeat. Of many series: a folder.",
-        ),
-    ] = None,
-    paths: Annotated[bool, typer.Option("--paths", help="Write every sample path instead of the summary.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
-    symbol: Annotated[str | None, typer.Option(help="Which series, where the file holds several.")] = None,
-    on_defect: Annotated[OnDefect, typer.Option(help="Refuse defective rows, or drop them.")] = OnDefect.strict,
-    temperature: Annotated[
-        float | None, typer.Option(help="Spread of the sampling; 0 is greedy. Default: the model's own.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens; 0 is off.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest tokens of this total chance.")] = None,
-    context: Annotated[
-        int | None, typer.Option(min=1, help="Last bars to read. Default: as many as the model can.")
-    ] = None,
-    frequency: Frequency = None,
-    stamp: StampEnd = None,
-    column: Columns = None,
-    timezone: Timezone = None,
-    dayfirst: Dayfirst = None,
-    decimal: DecimalMark = None,
-    epoch: EpochUnit = None,
-    encoding: Encoding = None,
-    newest_first: Newest = None,
-    device: Device = None,
+    bars: Source,
+    spec: ForecastSpec,
+    reading: Reading,
+    compute: Compute,
+    model: Model = "kronos-nano",
     revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None,
-    engine: EngineName = Engine.local,
-    address: Address = None,
-    workers: Workers = None,
-    gpus: Gpus = None,
+    quantiles: Levels = None,
+    paths: Paths = False,
+    out: Targets = None,
+    on_defect: Defects = "strict",
     partition: PartitionSize = None,
+    as_json: AsJson = False,
 ) -> None:
     """Forecast the next bars of a series as sample paths.
 
@@ -111,67 +70,66 @@ def forecast(
     --paths), and a table of the series that could not be forecast. Run again, it goes on where it was stopped. The
     exit status is 0 if any series was forecast, 1 if none.
     """
-    from kronos.inference.export import check_target, document
-    from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
-
-    # What can be wrong is asked first; only then is torch imported, the model loaded and the work begun.
-    levels = DEFAULT_LEVELS if quantiles is None else parse_levels(quantiles)
-    check_levels(levels)
-    options = reading_options(symbol, column, timezone, dayfirst, decimal, epoch, encoding, newest_first)
+    levels = None if quantiles is None else parse_levels(quantiles)
+    chosen: dict[str, Any] = {} if levels is None else {"quantile_levels": levels}
+    words: dict[str, Any] = {
+        "model": model,
+        "revision": revision,
+        "device": compute.device,
+        "paths": paths,
+        "on_defect": on_defect,
+        "reading": reading.keywords(),
+        **chosen,
+    }
     if Path(bars).is_dir():
-        from kronos.cli.universe import forecast_folder
-
-        asked: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "horizon": horizon,
-            "num_samples": samples,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-            "seed": seed,
-            "calendar": calendar,
-            "context_length": context,
-            "stamp": stamp.value if stamp else None,
-            "frequency": frequency,
-            "quantile_levels": levels,
-            "paths": paths,
-            "on_defect": on_defect.value,
-        }
-        compute = Compute(engine, address, workers, gpus, device)
-        forecast_folder(Path(bars), out, asked, options, compute, partition=partition, as_json=as_json)
+        _forecast_folder(Path(bars), out or [], spec, compute, {**words, "partition_size": partition}, as_json)
         return
-    refuse_engine(engine, address, workers, gpus, partition)
-    targets = [check_target(target) for target in out or []]
-    table = load_bars(bars, on_defect=on_defect, **options)
-    check_one_series(table)
-    if not as_json:
-        tell_report(table)
-    from kronos.inference.predictor import KronosPredictor
-
-    predictor = KronosPredictor.from_pretrained(model, device=device, revision=revision)
-    with progress(f"Forecasting {horizon} bars") as report:
-        result = predictor.forecast(
-            table,
-            horizon=horizon,
-            num_samples=samples,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-            calendar=calendar,
-            progress=report,
-            context_length=context,
-            stamp=stamp.value if stamp else None,
-            frequency=frequency,
+    if compute.chosen or partition is not None:
+        raise ConfigError(
+            "--engine, --address, --workers, --gpus and --partition are for many series: name a bar store or a folder."
         )
-    written = [result.save(target, quantile_levels=levels, paths=paths) for target in targets]
+    told = None if as_json else tell_report
+    with progress(f"Forecasting {spec.horizon} bars") as report:
+        result = kronos.forecast_file(bars, spec, targets=out or (), on_read=told, progress=report, **words)
     if as_json:
-        emit_json(document(result, levels, paths=paths))
+        from kronos.inference.export import document
+
+        emit_json(document(result, paths=paths, **chosen))
         return
-    show(result, None if quantiles is None else levels)
-    for path in written:
+    show(result, levels)
+    for path in out or ():
         tell_written(path)
+
+
+def _forecast_folder(
+    folder: Path,
+    targets: list[Path],
+    spec: ForecastSpec,
+    compute: Compute,
+    words: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Forecast all series and say what became of them."""
+    if len(targets) != 1:
+        raise ConfigError(f"{folder} is a folder, so -o must name one folder for the forecasts of all its series.")
+    if "symbol" in words["reading"]:
+        raise ConfigError(f"--symbol chooses a series within one file; {folder} is a folder. Name the file instead.")
+    engine, out, began = compute.make(), targets[0], time.perf_counter()
+    with progress("Forecasting files") as report:
+        result = kronos.forecast_universe(folder, out, spec, engine=engine, progress=report, **words)
+    seconds = time.perf_counter() - began
+    if as_json:
+        emit_json({"output": out, **asdict(result), "seconds": round(seconds, 1)})
+        return
+    note(f"Forecast {result.series:,} series, {spec.horizon} bars ahead, in {seconds:.0f} s.")
+    if result.kept:
+        note(f"{result.kept:,} of {result.partitions:,} files were there already.")
+    if result.failed:
+        note(f"{result.failed:,} series could not be forecast, for instance {result.trouble}")
+        note(f"All of them are in {out / 'errors'}")
+    if result.noted:
+        note(f"{result.noted:,} forecasts carry notes (column 'notes'), for instance {result.note}")
+    note(f"Wrote {out}")
 
 
 def show(result: Forecast, levels: tuple[float, ...] | None) -> None:
@@ -193,34 +151,6 @@ def tell_written(path: Path) -> None:
     note(f"Wrote {path}{told}")
 
 
-def refuse_engine(engine: Engine, *options: object) -> None:
-    """One file needs no engine: refuse what would have no effect.
-
-    Raises:
-        ConfigError: says so.
-    """
-    from kronos.errors import ConfigError
-
-    if engine is not Engine.local or any(option is not None for option in options):
-        raise ConfigError(
-            "--engine, --address, --workers, --gpus and --partition are for many series: name a bar store or a folder."
-        )
-
-
-def check_one_series(table: pd.DataFrame) -> None:
-    """Refuse a table of several symbols.
-
-    Raises:
-        DataError: names the symbols and the option that chooses one.
-    """
-    from kronos.errors import DataError
-
-    report = table.attrs["report"]
-    if len(report.symbols) > 1:
-        some = ", ".join(report.symbols[:6]) + (" …" if len(report.symbols) > 6 else "")
-        raise DataError(f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with --symbol.")
-
-
 def parse_levels(text: str) -> tuple[float, ...]:
     """'.1,.5,.9' as numbers.
 
@@ -237,9 +167,6 @@ def parse_levels(text: str) -> tuple[float, ...]:
 
 def next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
     """A table of the closes ahead: median and intervals, or the quantiles asked for, and the chance of a rise."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from kronos.inference.charts.scene import price_decimals, series_title
 
     decimals = price_decimals(result.history["close"]) if result.history is not None else 2
@@ -268,8 +195,6 @@ def next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
 
 def headline(result: Forecast) -> Table:
     """The few numbers that sum the forecast up, each under its name."""
-    from rich.table import Table
-
     from kronos.inference.charts.scene import facts
 
     table = Table(box=None, header_style="dim", padding=(0, 4, 0, 0))

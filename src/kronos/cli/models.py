@@ -6,28 +6,25 @@ import re
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
 
 from kronos.cli.common import emit_json, note, output
+from kronos.cli.options import AsJson
 
 app = typer.Typer(help="The checkpoints at hand: list them, read a model card.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the checkpoints: shipped in the package, in the local cache, and published."""
-    from dataclasses import asdict
-
     from kronos.model.catalogue import list_models
 
     models = list_models()
     if as_json:
-        emit_json([asdict(model) for model in models])
+        emit_json(models)
         return
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     table = Table(box=SIMPLE_HEAD)
     for name in ("Name", "Where"):
         table.add_column(name, no_wrap=True)
@@ -54,8 +51,6 @@ def info_(
         emit_json({**facts, "card": card})
         return
     from rich.markdown import Markdown
-    from rich.markup import escape
-    from rich.table import Table
 
     front, text = split_card(card)
     table = Table.grid(padding=(0, 2))
@@ -121,12 +116,8 @@ def in_words(facts: dict[str, Any], front: dict[str, str], *, every_date: bool =
 
 def split_card(card: str) -> tuple[dict[str, str], str]:
     """The fields above a model card, and its text."""
-    lines = card.splitlines()
-    if not lines or lines[0].strip() != "---" or "---" not in lines[1:]:
-        return {}, card
-    end = lines.index("---", 1)
-    pairs = (line.partition(":") for line in lines[1:end])
-    return {key.strip(): value.strip() for key, _, value in pairs}, "\n".join(lines[end + 1 :])
+    found = re.match(r"---\n(.*?)^---\n(.*)", card, re.MULTILINE | re.DOTALL)
+    return (dict(re.findall(r"^([\w-]+): *(.*)$", found[1], re.MULTILINE)), found[2]) if found else ({}, card)
 
 
 def _calibration(calibration: dict[str, Any] | None) -> str:

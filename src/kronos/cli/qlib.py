@@ -7,20 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kronos.cli.common import (
-    Address,
-    Compute,
-    Device,
-    Engine,
-    EngineName,
-    Gpus,
-    OnDefect,
-    Workers,
-    emit_json,
-    moment,
-    note,
-    output,
-)
+from kronos.cli.common import emit_json, moment, note, output
+from kronos.cli.options import AsJson, Compute, Defects, with_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,10 +43,8 @@ def export(
         bool, typer.Option("--adjusted/--raw", help="Whether the prices are already multiplied by the factors.")
     ] = False,
     symbol: Annotated[str | None, typer.Option(help="Name of a series that names none.")] = None,
-    on_defect: Annotated[OnDefect, typer.Option(help="Refuse defective bars, or drop and count them.")] = (
-        OnDefect.strict
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    on_defect: Defects = "strict",
+    as_json: AsJson = False,
 ) -> None:
     """Write daily bars as a Qlib provider: calendar, instruments with listing ranges, nine features."""
     from dataclasses import asdict
@@ -84,7 +70,7 @@ def export(
 def prepare(
     config: Config,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Cut a provider's bars into train, val and test, no bar scored twice, and write the run file for training."""
     import yaml
@@ -113,21 +99,14 @@ def prepare(
 
 
 @app.command()
-def signals(
-    config: Config,
-    overrides: Overrides = None,
-    device: Device = None,
-    engine: EngineName = Engine.local,
-    address: Address = None,
-    workers: Workers = None,
-    gpus: Gpus = None,
-) -> None:
+@with_options
+def signals(config: Config, compute: Compute, overrides: Overrides = None) -> None:
     """Sample the signals of a research file; a run that was stopped goes on where it stopped."""
     from kronos.backtest.provider import Provider
     from kronos.workflows.signals import make_panel, overlap_note, signal_folder
 
     settings = read_research(config, overrides)
-    panel, cutoff = make_panel(settings, Provider(settings.provider), Compute(engine, address, workers, gpus, device))
+    panel, cutoff = make_panel(settings, Provider(settings.provider), compute)
     for line in overlap_note(panel, cutoff).values():
         note(f"Warning: {line}.")
     dates = panel.index.get_level_values("datetime").unique()
@@ -151,7 +130,7 @@ def read_research(config: Path, overrides: list[str] | None) -> ResearchConfig:
     return ResearchConfig.from_dict(read_settings(config, overrides))
 
 
-def read_many(sources: list[str], symbol: str | None, on_defect: OnDefect) -> pd.DataFrame:
+def read_many(sources: list[str], symbol: str | None, on_defect: Defects) -> pd.DataFrame:
     """All bars of files, folders of files, samples and stores in one long table.
 
     Raises:
@@ -178,7 +157,7 @@ def read_many(sources: list[str], symbol: str | None, on_defect: OnDefect) -> pd
                 raise DataError(f"{source} is a bar store without daily bars; see kronos bars list --store {source}")
             tables += [store.read(name, "1d") for name in names]
     for file in files:
-        table = read_bars(file, symbol=symbol, on_defect=on_defect.value)
+        table = read_bars(file, symbol=symbol, on_defect=on_defect)
         if dropped := table.attrs["report"].dropped:
             note(f"Dropped {dropped:,} defective rows of {file}.")
         if "symbol" not in table.columns:

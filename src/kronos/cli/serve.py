@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kronos.cli.common import note, output
+from kronos.errors import MissingExtraError
 
 
 def serve(
@@ -34,15 +35,13 @@ def serve(
 
     Prints the address and opens nothing. Running forecasts are finished before it stops.
     """
-    from kronos.errors import MissingExtraError
-
     for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         if find_spec(package) is None:
             raise MissingExtraError(package.replace("_", "-"), "serve", "The server")
-    from kronos.serve.run import run
-    from kronos.serve.settings import Settings
+    from kronos.serve.app import serve as run
+    from kronos.serve.settings import ServerSettings
 
-    settings = Settings(
+    settings = ServerSettings(
         data_dir=data_dir.expanduser().resolve(),
         host=host,
         port=port,

@@ -1,19 +1,119 @@
-"""Attention of many paths that share one past.
+"""Attention of many paths that share one past, and the keys and values that it looks at.
 
 The S paths of a series differ only in what they sampled. Their queries are the rows of *one* product against the
-common keys; each path then adds its own few keys. The two answers are merged exactly: with l the log-sum-exp of the
+common keys; each path then adds its few own keys. The two answers are merged exactly: with l the log-sum-exp of the
 scores of each part, the weight of the common part is sigmoid(l_common - l_own).
 
-Queries arrive scaled. Shapes: B series, S paths, L queries a path, N heads, D head width, P common keys, T own keys.
+The cache's memory is taken once and written in place. With a single path a series the common and the path's part lie
+end to end, so that one product covers both.
+
+Queries arrive scaled. Shapes: B series, S paths, L queries a path, N heads, D head width, P common, T own positions.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kronos.inference.cache import Visible
+
+class Visible(NamedTuple):
+    """What a query may look at, as ``shared_attention`` takes it."""
+
+    common: Tensor | None  # (2, B, N, P, D) keys and values
+    own: Tensor | None  # (2, B·S, N, T, D)
+    mask: Tensor | None  # (B, 1, 1, P), 0 or -inf
+
+
+class KeyValueCache:
+    """Preallocated keys and values.
+
+    Args:
+        layers: how many attention layers.
+        heads, head_dim: N and D.
+        series, paths: B and S.
+        prefix, suffix: room for common and for own positions. Without room for own ones they are looked at and
+            forgotten, which is all that a single reading needs.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        heads: int,
+        head_dim: int,
+        series: int,
+        paths: int,
+        prefix: int,
+        suffix: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.joined = paths == 1 and suffix > 0
+        self._room = suffix
+        self.prefix = 0  # common positions in use
+        self.length = 0  # own positions in use
+        self._mask: Tensor | None = None
+
+        def room(rows: int, positions: int) -> list[Tensor]:
+            shape = (2, rows, heads, positions, head_dim)
+            return [torch.empty(shape, dtype=dtype, device=device) for _ in range(layers)]
+
+        self._common = room(series, prefix + suffix if self.joined else prefix)
+        self._own = self._common if self.joined else room(series * paths, suffix) if suffix else []
+
+    def reset(self, prefix: int, lengths: Tensor | None = None) -> None:
+        """Forgets everything; the next past has ``prefix`` positions.
+
+        Args:
+            lengths: (B,) how many of them are real, for series of unequal length; the others are hidden.
+        """
+        self.prefix, self.length, self._mask = prefix, 0, None
+        if lengths is not None:
+            room = self._common[0].shape[-2]
+            place = torch.arange(room, device=lengths.device)
+            hidden = (place >= lengths[:, None]) & (place < prefix)
+            mask = torch.zeros(hidden.shape, dtype=self._common[0].dtype, device=lengths.device)
+            self._mask = mask.masked_fill_(hidden, float("-inf"))[:, None, None]
+
+    def write_prefix(self, layer: int, kv: Tensor) -> None:
+        """Keeps the keys and values (B, P, 2, N, D) of the common past."""
+        self._common[layer][:, :, :, : self.prefix] = kv.permute(2, 0, 3, 1, 4)
+
+    def append(self, layer: int, kv: Tensor) -> Visible:
+        """Writes (B, S, L, 2, N, D) behind the own positions; returns what their L queries may look at."""
+        new = kv.flatten(0, 1).permute(2, 0, 3, 1, 4)
+        if not self._room:
+            return self.visible(layer, 0)._replace(own=new)
+        start, count = self.length, kv.shape[2]
+        offset = self.prefix if self.joined else 0
+        self._own[layer][:, :, :, offset + start : offset + start + count] = new
+        return self.visible(layer, start + count, split=count > 1)
+
+    def visible(self, layer: int, length: int, *, split: bool = False) -> Visible:
+        """The common and the first ``length`` own positions.
+
+        Args:
+            split: keep the parts apart also where they lie end to end (several queries a path need a causal mask).
+        """
+        prefix = self.prefix
+        if self.joined and not split:
+            end = prefix + length
+            mask = None if self._mask is None else self._mask[..., :end]
+            return Visible(self._common[layer][:, :, :, :end], None, mask)
+        offset = prefix if self.joined else 0
+        common = self._common[layer][:, :, :, :prefix] if prefix else None
+        own = self._own[layer][:, :, :, offset : offset + length] if length else None
+        return Visible(common, own, None if self._mask is None else self._mask[..., :prefix])
+
+
+def cache_bytes(layers: int, width: int, paths: int, prefix: int, suffix: int, itemsize: int) -> int:
+    """Memory that a cache takes for one series."""
+    return 2 * layers * width * itemsize * (prefix + paths * suffix)
+
+
+# -- attention ---------------------------------------------------------------------------------------------------------
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -68,19 +168,28 @@ def attend(
     Returns:
         (B, N, R, D) and (B, N, R) float32.
     """
-    if q.device.type == "cpu":
-        # Torch's fused kernel for the CPU; the public function computes the log-sum-exp too but does not return it.
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, k, v, 0.0, causal, attn_mask=mask, scale=1.0
-        )
-        return out, lse
-    return attend_plainly(q, k, v, mask=mask, causal=causal)
+    attention = attend_flash if q.device.type == "cpu" else attend_plainly
+    return attention(q, k, v, mask=mask, causal=causal)
+
+
+def attend_flash(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False
+) -> tuple[Tensor, Tensor]:
+    """:func:`attend` by torch's fused kernel for the CPU.
+
+    The operator is private: the public function computes the log-sum-exp too but does not return it. Plain products
+    take 1.6 times as long for 30 queries of 4 heads against 400 keys, 2.5 times for one against 60 (one thread).
+    """
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, causal, attn_mask=mask, scale=1.0
+    )
+    return out, lse
 
 
 def attend_plainly(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The same in plain products, for devices without such a kernel (and as its judge)."""
+    """:func:`attend` in plain products, for devices without such a kernel (and as its judge)."""
     scores = torch.matmul(q, k.transpose(-1, -2)).float()
     if mask is not None:
         scores = scores + mask

@@ -1,7 +1,7 @@
-"""The steps of a batch through compiled kernels; see :mod:`kronos.inference.kernels`.
+"""Sampling in machine code; see :mod:`kronos.inference.kernels`.
 
-Torch reads the context, where its products are at their best. Its keys and values go into the kernels' own arrays,
-and from then on a bar is two calls: one reads, one draws.
+Torch reads the context, where its products are at their best. Its keys and values go into the kernels' arrays, and
+from then on a bar is two calls: one reads, one draws.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from kronos.inference import kernels
-from kronos.inference.fused import FusedModel, FusedStack
-from kronos.inference.groups import Array, Draw, Ending, Matrix, Past, Rows, Scratch, Stack
-from kronos.inference.linear import Linear
-from kronos.inference.sampling import SamplingSettings
-from kronos.inference.steps import Steps
+from kronos.inference.fused import FusedModel, Linear
+from kronos.inference.groups import Array, Draw, Heads, KeysValues, Matrix, Rows, Scratch, Stack
+from kronos.inference.settings import DecodeSettings
 
 _LINE = 16  # float32 numbers in a cache line
 
@@ -30,9 +28,10 @@ class CompiledModel:
     """
 
     def __init__(self, net: FusedModel, *, int8: bool = False) -> None:
-        dep = net.dependency
-        self.stack = compiled_stack(net.stack, int8)
-        self.ending = Ending(
+        dep, blocks = net.dependency, net.stack.blocks
+        self.net = net
+        self.stack = Stack(*(_matrix([getattr(block, name) for block in blocks], int8) for name in Stack._fields))
+        self.heads = Heads(
             norm=_aligned(net.norm),
             head_s1=_matrix([net.head_s1], int8),
             queries=_aligned(dep.queries.flatten(1)),
@@ -41,15 +40,14 @@ class CompiledModel:
             head_s2=_matrix([dep.head_s2], int8),
         )
 
-
-def compiled_stack(stack: FusedStack, int8: bool = False) -> Stack:
-    """The maps of a stack of blocks."""
-    return Stack(*(_matrix([getattr(block, name) for block in stack.blocks], int8) for name in Stack._fields))
+    def steps(self, series: int, paths: int, prefix: int, suffix: int) -> CompiledSteps:
+        """The state of one batch; arguments as for :class:`~kronos.inference.decode.TorchSteps`."""
+        return CompiledSteps(self, series, paths, prefix, suffix)
 
 
 def _matrix(layers: Sequence[Linear], int8: bool) -> Matrix:
-    weight = torch.stack([layer.weight.T for layer in layers]).float()
-    bias = torch.stack([torch.zeros(layer.outputs) if layer.bias is None else layer.bias.float() for layer in layers])
+    weight = torch.stack([layer.weight.T for layer in layers])
+    bias = torch.stack([torch.zeros(layer.outputs) if layer.bias is None else layer.bias for layer in layers])
     scale = torch.ones_like(bias)
     if int8:
         scale = weight.abs().amax(1).clamp_min(1e-30) / 127
@@ -62,22 +60,22 @@ def _aligned(x: Tensor) -> Array:
     return x.detach().clone(memory_format=torch.contiguous_format).numpy()
 
 
-class CompiledPast:
+class CompiledCache:
     """Keys and values in the kernels' layout; torch writes those of the context."""
 
     def __init__(
-        self, layers: int, heads: int, dim: int, series: int, paths: int, prefix: int, suffix: int, turns: Tensor
+        self, layers: int, heads: int, dim: int, series: int, paths: int, prefix: int, suffix: int, rotary: Tensor
     ) -> None:
         common = -(-prefix // _LINE) * _LINE  # so that all rows begin at cache lines
         shared, single = (series, layers, heads, dim, common), (series * paths, layers, heads, suffix, dim)
         self._keys, self._values = torch.empty(shared), torch.empty(shared)
-        self.arrays = Past(
+        self.arrays = KeysValues(
             common_keys=self._keys.numpy(),
             common_values=self._values.numpy(),
-            own_keys=torch.empty(single).numpy(),
-            own_values=torch.empty(single).numpy(),
+            path_keys=torch.empty(single).numpy(),
+            path_values=torch.empty(single).numpy(),
             lengths=np.zeros(series, np.int64),
-            turns=_aligned(torch.view_as_real(turns)),
+            rotary=_aligned(torch.view_as_real(rotary)),
         )
 
     def write_prefix(self, layer: int, kv: Tensor) -> None:
@@ -86,24 +84,24 @@ class CompiledPast:
             kept[:, layer, :, :, : kv.shape[1]] = kv[:, :, part].permute(0, 2, 3, 1)
 
 
-class CompiledSteps(Steps):
-    """Steps whose bars are read and drawn in machine code, on the CPU in float32."""
+class CompiledSteps:
+    """:class:`~kronos.inference.decode.TorchSteps` in machine code, on the CPU in float32."""
 
-    trunk: CompiledPast
-    dependency: CompiledPast
-
-    def __init__(
-        self, net: FusedModel, weights: CompiledModel, series: int, paths: int, prefix: int, suffix: int
-    ) -> None:
-        super().__init__(net, prefix + suffix)
-        stack, dep, c, sizes = net.stack, net.dependency, net.config, (series, paths, prefix, suffix)
-        self.weights, self.series, self.paths = weights, series, paths
-        self.trunk = CompiledPast(len(stack.blocks), stack.n_heads, stack.head_dim, *sizes, self.turns)
-        asked = self.dep_turns if dep.rotated else torch.ones_like(self.dep_turns)
-        self.dependency = CompiledPast(1, dep.n_heads, dep.head_dim, *sizes, asked)
+    def __init__(self, model: CompiledModel, series: int, paths: int, prefix: int, suffix: int) -> None:
+        net, sizes = model.net, (series, paths, prefix, suffix)
+        stack, dep, c = net.stack, net.dependency, net.config
+        self.model, self.net, self.series, self.paths = model, net, series, paths
+        self.rotary, self.dep_rotary = net.rotary_tables(prefix + suffix)
+        self.trunk = CompiledCache(len(stack.blocks), stack.n_heads, stack.head_dim, *sizes, self.rotary)
+        rotary = self.dep_rotary if dep.rotated else torch.ones_like(self.dep_rotary)
+        self.dependency = CompiledCache(1, dep.n_heads, dep.head_dim, *sizes, rotary)
         self.rows = make_rows(series, paths, 0, 1)
-        self.scratch = make_scratch(c.d_model, c.ff_dim, self.trunk, 2**c.s1_bits, 2**c.s2_bits)
-        self.length = 0  # own positions in use
+        past = self.trunk.arrays
+        positions = past.common_keys.shape[-1] + past.path_keys.shape[-2]
+        width, ff = c.d_model, c.ff_dim
+        columns = (width, width, 3 * width, 2 * width, ff, ff, positions, 2**c.s1_bits, 2**c.s2_bits)
+        self.scratch = Scratch(*(torch.empty(kernels.ROWS_AT_ONCE, n).numpy() for n in columns))
+        self.length = 0  # sampled positions in use
 
     def reset(self, lengths: Tensor, prefix: int) -> None:
         self.last, self.length = lengths - 1, 0
@@ -113,17 +111,17 @@ class CompiledSteps(Steps):
         count, width = x.shape[2:]
         hidden = x.reshape(-1, width).numpy()
         rows = self._at(self.length) if count == 1 else make_rows(self.series, self.paths, self.length, count)
-        past, coarse, weights = self.trunk.arrays, self.dependency.arrays, self.weights
-        kernels.read(weights.stack, weights.ending, past, coarse, rows, hidden, self.scratch)
+        model, past, dependency = self.model, self.trunk.arrays, self.dependency.arrays
+        kernels.read_rows(model.stack, model.heads, past, dependency, rows, hidden, self.scratch)
         self.length += count
         return torch.from_numpy(hidden).view(x.shape)[:, :, -1]
 
-    def sample(self, hidden: Tensor, uniforms: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
+    def sample(self, hidden: Tensor, uniforms: Tensor, settings: DecodeSettings) -> tuple[Tensor, Tensor]:
         states, numbers = (x.reshape(-1, x.shape[-1]).contiguous().numpy() for x in (hidden, uniforms))
         tokens = torch.empty((len(states), 2), dtype=torch.long)
         draw = Draw(0.0 if settings.greedy else float(settings.temperature), int(settings.top_k), float(settings.top_p))
-        rows, ending = self._at(self.length - 1), self.weights.ending
-        kernels.draw_bars(ending, self.dependency.arrays, rows, states, numbers, draw, self.scratch, tokens.numpy())
+        rows, past = self._at(self.length - 1), self.dependency.arrays
+        kernels.draw_tokens(self.model.heads, past, rows, states, numbers, draw, self.scratch, tokens.numpy())
         both = tokens.view(self.series, self.paths, 2)
         return both[..., 0], both[..., 1]
 
@@ -134,13 +132,6 @@ class CompiledSteps(Steps):
 
 
 def make_rows(series: int, paths: int, first: int, count: int) -> Rows:
-    """Own positions ``first`` to ``first + count - 1`` of every path."""
+    """Sampled positions ``first`` to ``first + count - 1`` of every path."""
     path = np.repeat(np.arange(series * paths), count)
     return Rows(path // paths, path, np.tile(np.arange(first, first + count), series * paths))
-
-
-def make_scratch(width: int, ff: int, past: CompiledPast, *vocabularies: int) -> Scratch:
-    """Intermediate results; ``vocabularies`` are the sizes of s1 and s2."""
-    positions = past.arrays.common_keys.shape[-1] + past.arrays.own_keys.shape[-2]
-    columns = (width, width, 3 * width, 2 * width, ff, ff, positions, *vocabularies)
-    return Scratch(*(torch.empty(kernels.ROWS_AT_ONCE, n).numpy() for n in columns))

@@ -1,218 +1,261 @@
-"""The decode engine: read a series once, then continue all of its paths bar by bar.
-
-    tokens = encode(features)                    once a series
-    for each bar of the horizon:
-        hidden = prefill(window)                 when the window is new: once a series, whatever the paths
-              or step(last sampled tokens)       else: one position a path against the caches
-        s1, s2 = sample(hidden, uniforms)        the coarse token, then the fine token given the coarse one
-    features = decode(tokens)                    bars of the horizon only, again sharing the context
-
-It computes what :mod:`kronos.inference.oracle` computes, token for token. Series of unequal length are padded on the
-right: with causal attention nothing real ever sees the padding, and the caches hide it from later bars.
-
-Shapes: B series, S paths, P bars of context in the window, L positions at once, H horizon, C width, F features.
-"""
+"""Many series through the decode loop: batches that fit in memory, results in the order of the requests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from threading import Lock
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kronos.errors import Cancelled
-from kronos.inference.cache import Cache
-from kronos.inference.fused import FusedModel, FusedTokenizer, turn_table
-from kronos.inference.sampling import SamplingSettings
-from kronos.inference.steps import MakeSteps, TorchSteps, read_prefix, read_suffix
-from kronos.inference.threads import thread_count, threads_for
-from kronos.inference.window import Window
+from kronos.errors import CapacityError, ConfigError, MissingExtraError
+from kronos.inference.attention import cache_bytes
+from kronos.inference.decode import DecodeBatch, continue_batch
+from kronos.inference.fused import FusedModel, FusedTokenizer
+from kronos.inference.settings import DecodeSettings
+from kronos.inference.threads import ROWS_A_WORKER, Monitor, run_tasks
+from kronos.model import Kronos, KronosTokenizer
+from kronos.protocol import FEATURES
 
-_DECODE_ROWS = 1024  # sampled tokens decoded at once: enough for full speed, little enough to stay in the cache
+if TYPE_CHECKING:
+    from kronos.inference.compiled import CompiledModel
 
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the caller wants to hear and to say while bars are sampled."""
-
-    progress: Callable[[int], None] | None = None  # told how many more bars have been sampled
-    cancel: Callable[[], bool] | None = None  # asked before every bar
-
-    @classmethod
-    def counting(
-        cls, progress: Callable[[int, int], None] | None, cancel: Callable[[], bool] | None, total: int
-    ) -> Hooks:
-        """Hooks for a caller who wants to hear (bars sampled so far, bars in all)."""
-        if progress is None:
-            return cls(None, cancel)
-        done, lock = 0, Lock()
-
-        def more(bars: int) -> None:
-            nonlocal done
-            with lock:  # workers report at the same time
-                done += bars
-                progress(done, total)
-
-        return cls(more, cancel)
-
-    def stopping(self, also: Callable[[], bool]) -> Hooks:
-        """The same hooks with one more reason to stop."""
-        cancel = self.cancel
-        return Hooks(self.progress, also if cancel is None else lambda: also() or cancel())
-
-    def check(self) -> None:
-        """Raises Cancelled when the caller asks to stop."""
-        if self.cancel is not None and self.cancel():
-            raise Cancelled("stopped on request before the forecast was complete")
-
-    def done(self, bars: int) -> None:
-        if self.progress is not None:
-            self.progress(bars)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # what is computed in
+WIDEST_COMPILED = 50_000_000  # multiply-adds a row; wider networks are torch's, whose products use every core
+WORTH_COMPILING = 50_000_000_000  # multiply-adds of sampled bars; fewer are done before compiled code is loaded
+BATCH_BYTES = 64 << 20  # a batch grows to about this; larger ones leave the caches
+PATHS_BYTES = 1 << 30  # beyond this the paths of one series are computed in parts
+_BYTES_A_NUMBER = 24  # a float32 feature, its float64 in a transform and while it is repaired, the float32 sample
+_MOST_SERIES = 512  # held together; more make no larger batches
+_SIMILAR = 0.8  # series of one batch differ in length by at most this ratio, so that little padding is computed
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Series to be continued together.
+class DecodeRequest:
+    """One series to be continued.
 
     Attributes:
-        features: (B, T, F) float32, padded on the right.
-        lengths: bars of context of each series.
-        stamps: (B, T, 5) of the context, padded alike.
-        future: (B, H, 5) stamps of the horizon.
-        uniforms: (B, S, H, 2).
+        features: (T, F) float32.
+        stamps: (T + H, 5) integers, of context and horizon.
+        uniforms: (S, H, 2) float32.
+        name: the series, for errors about one of many.
     """
 
-    features: Tensor
-    lengths: list[int]
-    stamps: Tensor
-    future: Tensor
-    uniforms: Tensor
+    features: npt.NDArray[np.float32]
+    stamps: npt.NDArray[np.int64]
+    uniforms: npt.NDArray[np.float32]
+    name: str | None = None
 
     @property
-    def ragged(self) -> bool:
-        return min(self.lengths) < self.features.shape[1]
+    def context(self) -> int:
+        return int(self.features.shape[0])
+
+    @property
+    def horizon(self) -> int:
+        return int(self.uniforms.shape[1])
+
+    @property
+    def paths(self) -> int:
+        return int(self.uniforms.shape[0])
 
 
-def encode(tok: FusedTokenizer, features: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, T, F) -> s1 and s2 ids, each (B, T)."""
-    turns = turn_table(features.shape[1], tok.encoder.head_dim, features.device)
-    return tok.to_ids(read_prefix(tok.encoder, tok.embed(features), turns, None))
-
-
-def decode(
-    tok: FusedTokenizer, context: tuple[Tensor, Tensor], lengths: Tensor, sampled: tuple[Tensor, Tensor]
-) -> Tensor:
-    """Features (B, S, L, F) of sampled tokens (B, S, L) that follow the context's (B, P), float32.
-
-    Args:
-        lengths: (B,) or (1,) how many of the P are real.
-    """
-    n_series, n_paths, n_bars = sampled[0].shape
-    prefix = context[0].shape[1]
-    stack, device = tok.decoder, sampled[0].device
-    at_once = max(1, min(n_paths, _DECODE_ROWS // (n_bars * n_series)))
-    turns = turn_table(prefix + n_bars, stack.head_dim, device)
-    cache = Cache(len(stack.blocks), stack.n_heads, stack.head_dim, n_series, at_once, prefix, 0, tok.dtype, device)
-    cache.reset(prefix, lengths if lengths.numel() > 1 else None)
-    if prefix:
-        read_prefix(stack, tok.embed_ids(*context), turns, cache, keys_only=True)
-    own_turns = turns[lengths[:, None] + torch.arange(n_bars, device=device)][:, None, :, None, None]
-    out = torch.empty(n_series, n_paths, n_bars, tok.config.d_in, device=device)
-    for first in range(0, n_paths, at_once):
-        paths = slice(first, min(first + at_once, n_paths))
-        x = tok.embed_ids(sampled[0][:, paths], sampled[1][:, paths])
-        out[:, paths] = tok.to_features(read_suffix(stack, x, own_turns, cache))
-    return out
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """What was sampled: s1 and s2 ids, each (B, S, H), and their features (B, S, H, F) float32."""
-
-    s1: Tensor
-    s2: Tensor
-    features: Tensor
-
-
-@torch.inference_mode()
-def continue_batch(
-    net: FusedModel,
-    tok: FusedTokenizer,
-    batch: Batch,
-    settings: SamplingSettings,
-    *,
-    max_context: int,
-    window_stride: int = 1,
-    hooks: Hooks | None = None,
-    make_steps: MakeSteps | None = None,
-) -> Continuation:
-    """Samples the horizon of every path of a batch.
+class DecodeEngine:
+    """A model and its tokenizer, ready to continue bars.
 
     Args:
-        max_context: bars that the network reads at most. Series of unequal length must fit with their horizon.
-        window_stride: bars dropped at once when the window is full.
-        make_steps: None: :class:`~kronos.inference.steps.TorchSteps`.
+        dtype: ``float32``; ``bfloat16`` for half the memory traffic at a loss of accuracy; ``int8`` for weights of the
+            network, though not of the tokenizer, in a quarter of the memory.
+        compiled: sample by machine code that numba makes (once a machine, some twenty seconds) and loads (about a
+            second a process). None: where numba is installed and the work is worth it, by the request alone, so that
+            the same request always goes the same way.
 
     Raises:
-        Cancelled: the caller's hook asked to stop.
+        ConfigError: an unknown dtype, or compiled code for what it cannot do.
+        MissingExtraError: compiled code without numba.
     """
-    hooks = hooks or Hooks()
-    (n_series, n_context), (n_paths, horizon) = batch.features.shape[:2], batch.uniforms.shape[1:3]
-    window = Window(n_context, max_context, window_stride)
-    lengths = torch.tensor(batch.lengths if batch.ragged else [n_context], device=net.device)
-    weights = net.weights_per_step
-    reading, stepping = threads_for(n_series * n_context, weights), threads_for(n_series * n_paths, weights)
-    with thread_count(reading):
-        context = encode(tok, batch.features)
-    past_time, time = net.embed_time(batch.stamps), net.embed_time(batch.future)[:, None]
-    s1 = torch.empty((n_series, n_paths, horizon), dtype=torch.long, device=net.device)
-    s2 = torch.empty_like(s1)
-    room = min(n_context, max_context), min(horizon, max_context)
-    steps = (make_steps or partial(TorchSteps, net))(n_series, n_paths, *room)
 
-    def read_own(first: int, end: int) -> Tensor:
-        bars = slice(first, end)
-        return steps.step(net.embed(s1[:, :, bars], s2[:, :, bars], time[:, :, bars]))
+    def __init__(
+        self, model: Kronos, tokenizer: KronosTokenizer, *, dtype: str = "float32", compiled: bool | None = None
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype is {dtype!r}; choose {', '.join(DTYPES)}")
+        self.model, self.tokenizer, self.dtype = model, tokenizer, DTYPES[dtype]
+        self.int8 = dtype == "int8"
+        able = self.device.type == "cpu" and self.dtype == torch.float32
+        has_numba = find_spec("numba") is not None
+        if (compiled or self.int8) and not able:
+            raise ConfigError(f"compiled steps run on the CPU in float32 or int8, not on {self.device} in {dtype}")
+        if self.int8 and compiled is False:
+            raise ConfigError("dtype 'int8' needs compiled steps; leave compiled=False out")
+        if (compiled or self.int8) and not has_numba:
+            raise MissingExtraError("numba", "fast", "Sampling by compiled code")
+        self.compiled = True if self.int8 else compiled if able and has_numba else False
+        self._fused: tuple[object, FusedModel, FusedTokenizer] | None = None
+        self._compiled: CompiledModel | None = None
 
-    def open_window(start: int, sampled: int) -> Tensor:
-        prefix = max(0, n_context - start)
-        steps.reset(lengths - start if prefix else lengths.new_zeros(1), prefix)
-        hidden = None
-        if prefix:
-            bars = slice(start, n_context)
-            hidden = steps.prefill(net.embed(context[0][:, bars], context[1][:, bars], past_time[:, bars]))
-        own = max(0, start - n_context)
-        return read_own(own, sampled) if hidden is None or own < sampled else hidden
+    @property
+    def device(self) -> torch.device:
+        return self.model.norm.weight.device
 
-    opened = None
-    with thread_count(stepping):
-        for i in range(horizon):
-            hooks.check()
-            start = window.start(n_context + i)
-            if start == opened:
-                hidden = read_own(i - 1, i)
-            else:
-                with thread_count(reading):
-                    hidden = open_window(start, i)
-                opened = start
-            hidden = hidden.expand(-1, n_paths, -1)
-            s1[:, :, i], s2[:, :, i] = steps.sample(hidden, batch.uniforms[:, :, i], settings)
-            hooks.done(n_series * n_paths)
-    with thread_count(threads_for(n_series * (n_context + n_paths * horizon), weights)):
-        return Continuation(s1, s2, _decode_horizon(tok, context, lengths, (s1, s2), window))
+    def weights(self) -> tuple[FusedModel, FusedTokenizer]:
+        """The fused weights, made anew when the model's own have changed since."""
+        state = [*self.model.parameters(), *self.tokenizer.parameters()]
+        version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in state)
+        if self._fused is None or self._fused[0] != version:
+            with torch.no_grad():
+                self._fused = (
+                    version,
+                    FusedModel(self.model, self.dtype),
+                    FusedTokenizer(self.tokenizer, self.dtype),
+                )
+        return self._fused[1], self._fused[2]
+
+    def compiles(self, requests: Sequence[DecodeRequest]) -> bool:
+        """Whether these requests are sampled by compiled code."""
+        if self.compiled is not None:
+            return self.compiled
+        bars = sum(request.paths * request.horizon for request in requests)
+        weights = self.weights()[0].weights_per_step
+        return weights <= WIDEST_COMPILED and bars * weights >= WORTH_COMPILING
+
+    def compiled_model(self, requests: Sequence[DecodeRequest]) -> CompiledModel | None:
+        """The weights of compiled code, if these requests are sampled by it."""
+        if not self.compiles(requests):
+            return None
+        net, _ = self.weights()
+        if self._compiled is None or self._compiled.net is not net:
+            from kronos.inference.compiled import CompiledModel  # loads numba
+
+            self._compiled = CompiledModel(net, int8=self.int8)
+        return self._compiled
+
+    def run(
+        self, requests: Sequence[DecodeRequest], settings: DecodeSettings, monitor: Monitor | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """Continues every request: (S, H, F) features each, in the order of the requests.
+
+        Raises:
+            CapacityError: a single series does not fit into the machine's memory.
+            Cancelled: the caller asked to stop.
+        """
+        monitor = monitor or Monitor()
+        fused, compiled = self.weights(), self.compiled_model(requests)
+        tasks = self.tasks(requests, settings.max_context)
+        workers = min(len(tasks), torch.get_num_threads()) if self.device.type == "cpu" else 1
+
+        def work(task: tuple[list[int], slice]) -> npt.NDArray[np.float32]:
+            members, paths = task
+            batch = make_batch([requests[i] for i in members], paths, self.device)
+            result = continue_batch(*fused, batch, settings, compiled=compiled, monitor=monitor)
+            features: npt.NDArray[np.float32] = result.features.cpu().numpy()
+            return features
+
+        parts: list[list[Any]] = [[] for _ in requests]
+        for (members, _), features in zip(tasks, run_tasks(work, tasks, workers, monitor.failed), strict=True):
+            for row, i in enumerate(members):
+                parts[i].append(features[row])
+        return [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
+
+    # -- what is computed together ----------------------------------------------------------------------------
+
+    def tasks(self, requests: Sequence[DecodeRequest], max_context: int) -> list[tuple[list[int], slice]]:
+        """(requests, paths) computed at once: batches, divided by paths where one is too large or a worker idle."""
+        tasks, batches = [], list(self.batches(requests, max_context))
+        for members in batches:
+            first = requests[members[0]]
+            at_once = self._paths_at_once(first, max_context)
+            if self.device.type == "cpu":
+                rows = len(members) * first.paths
+                share = max(1, min(torch.get_num_threads() // len(batches), rows // ROWS_A_WORKER))
+                each = -(-first.paths // share)
+                if 2 * first.context <= each * first.horizon:  # every worker reads the context for itself
+                    at_once = min(at_once, each)
+            tasks += [(members, slice(p, p + at_once)) for p in range(0, first.paths, at_once)]
+        return tasks
+
+    def batches(self, requests: Sequence[DecodeRequest], max_context: int) -> Iterator[list[int]]:
+        """Which requests are computed together: alike in size, few enough for the batch's memory.
+
+        Series of unequal length share a batch only where no window slides, since they would slide at different bars.
+        """
+        by_length = sorted(range(len(requests)), key=lambda i: requests[i].context)
+        batch: list[int] = []
+        for i in by_length:
+            request = requests[i]
+            if batch:
+                shortest, room = requests[batch[0]], BATCH_BYTES // self.bytes_for(request, max_context)
+                fits = request.context + request.horizon <= max_context
+                alike = request.context == shortest.context or (fits and shortest.context >= _SIMILAR * request.context)
+                same = (request.horizon, request.paths) == (shortest.horizon, shortest.paths)
+                if not (alike and same and len(batch) < room):
+                    yield batch
+                    batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    def bytes_for(self, request: DecodeRequest, max_context: int, paths: int | None = None) -> int:
+        """Memory that one series takes while it is computed, roughly: caches and the largest intermediate."""
+        c, t, size = self.model.config, self.tokenizer.config, self.dtype.itemsize
+        paths = request.paths if paths is None else paths
+        prefix, suffix = min(request.context, max_context), min(request.horizon, max_context)
+        caches: int = cache_bytes(c.n_layers + 1, c.d_model, paths, prefix, suffix, size)
+        caches += cache_bytes(t.n_dec_layers - 1, t.d_model, 0, prefix, 0, size)
+        per_bar = 4 * max(8 * c.d_model + 3 * c.ff_dim, 8 * t.d_model + 3 * t.ff_dim)
+        per_path = 16 * (2**c.s1_bits + 2**c.s2_bits) + suffix * 8 * (t.d_in + 4)
+        return int(caches + request.context * per_bar + paths * per_path)
+
+    def _paths_at_once(self, request: DecodeRequest, max_context: int) -> int:
+        one = self.bytes_for(request, max_context, 1)
+        limit, outcome = _memory_limit(), outcome_bytes(request.paths, request.horizon)
+        if one + outcome > limit:
+            series = "" if request.name is None else f"series '{request.name}': "
+            raise CapacityError(
+                f"{series}a forecast of {request.paths} paths x {request.horizon} bars from {request.context} bars "
+                f"needs about {(one + outcome) / 1e9:.1f} GB, more than half of this machine's memory; "
+                "ask for fewer paths or bars"
+            )
+        per_path = max(1, self.bytes_for(request, max_context, 2) - one)
+        return int(max(1, (PATHS_BYTES - one) // per_path + 1))
 
 
-def _decode_horizon(
-    tok: FusedTokenizer, context: tuple[Tensor, Tensor], lengths: Tensor, sampled: tuple[Tensor, Tensor], window: Window
-) -> Tensor:
-    blocks = []
-    for start, first, end in window.decode_blocks(sampled[0].shape[-1]):
-        prefix, own = max(0, window.context - start), max(0, start - window.context)
-        past = (context[0][:, start:], context[1][:, start:]) if prefix else (context[0][:, :0], context[1][:, :0])
-        real = lengths - start if prefix else lengths.new_zeros(1)
-        new = (sampled[0][:, :, own:end], sampled[1][:, :, own:end])
-        blocks.append(decode(tok, past, real, new)[:, :, first - end :])
-    return torch.cat(blocks, dim=2)
+def make_batch(requests: Sequence[DecodeRequest], paths: slice, device: torch.device) -> DecodeBatch:
+    """Requests of one horizon as tensors, padded on the right."""
+    lengths = [request.context for request in requests]
+    longest = max(lengths)
+    features = np.zeros((len(requests), longest, requests[0].features.shape[1]), dtype=np.float32)
+    stamps = np.zeros((len(requests), longest, requests[0].stamps.shape[1]), dtype=np.int64)
+    for row, request in enumerate(requests):
+        features[row, : request.context] = request.features
+        stamps[row, : request.context] = request.stamps[: request.context]
+    future = np.stack([request.stamps[request.context :] for request in requests])
+
+    def tensor(array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    uniforms = np.stack([request.uniforms[paths] for request in requests])
+    return DecodeBatch(tensor(features), lengths, tensor(stamps), tensor(future), tensor(uniforms))
+
+
+def outcome_bytes(paths: int, horizon: int) -> int:
+    """What the paths of one series take at most, from the engine's features to the forecast's samples."""
+    return paths * horizon * len(FEATURES) * _BYTES_A_NUMBER
+
+
+def series_at_once(paths: int, horizon: int) -> int:
+    """How many series to hold together, so that any number of them needs bounded memory."""
+    room = _memory_limit() // 4 // outcome_bytes(paths, horizon)
+    return max(1, min(room, _MOST_SERIES))
+
+
+def _memory_limit() -> int:
+    """Bytes that a request may take: half of this machine's memory."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return 8 << 30

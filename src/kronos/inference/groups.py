@@ -1,7 +1,7 @@
 """What the compiled kernels pass around: named groups of C-contiguous arrays, float32 unless said otherwise.
 
 Every array begins at a cache line; misaligned ones cost a third of the speed. Shapes: R rows, B series, C width,
-N heads, D head width, P and T room for common and for own positions, V tokens.
+N heads, D head width, P and T room for common positions and for those of a path, V tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Stack(NamedTuple):
     down: Matrix
 
 
-class Ending(NamedTuple):
+class Heads(NamedTuple):
     """What follows the blocks of the network."""
 
     norm: Array  # (C,)
@@ -43,19 +43,19 @@ class Ending(NamedTuple):
     head_s2: Matrix
 
 
-class Past(NamedTuple):
-    """Keys and values: those that all paths of a series share, and each path's own.
+class KeysValues(NamedTuple):
+    """Keys and values: those that all paths of a series share, and those of each path.
 
-    Common positions lie side by side, since many rows ask for all of them. A path's own few come from far away once a
-    bar, so they lie in one piece.
+    Common positions lie side by side, since many rows look at all of them. The few of a path come from far away once
+    a bar, so they lie in one piece.
     """
 
     common_keys: Array  # (B, layers, N, D, P)
     common_values: Array  # (B, layers, N, D, P)
-    own_keys: Array  # (paths, layers, N, T, D)
-    own_values: Array  # (paths, layers, N, T, D)
+    path_keys: Array  # (paths, layers, N, T, D)
+    path_values: Array  # (paths, layers, N, T, D)
     lengths: Array  # (B,) int64, common positions that are real
-    turns: Array  # (positions, D/2, 2) cosine and sine
+    rotary: Array  # (positions, D/2, 2) cosine and sine
 
 
 class Rows(NamedTuple):
@@ -81,7 +81,7 @@ class Scratch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """How a token is drawn; see ``sampling.SamplingSettings``."""
+    """How a token is drawn; see ``settings.DecodeSettings``."""
 
     temperature: float  # 0: the most probable token
     top_k: int

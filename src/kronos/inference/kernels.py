@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
-from kronos.inference.groups import Array, Draw, Ending, Matrix, Number, Past, Rows, Scratch, Stack
+from kronos.inference.groups import Array, Draw, Heads, KeysValues, Matrix, Number, Rows, Scratch, Stack
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,12 +51,14 @@ _EPS: Number = np.float32(1e-5)  # as in ``fused.normalise``
 
 
 @_entry
-def read(stack: Stack, ending: Ending, past: Past, coarse: Past, rows: Rows, x: Array, scratch: Scratch) -> None:
+def read_rows(
+    stack: Stack, head: Heads, past: KeysValues, dependency: KeysValues, rows: Rows, x: Array, scratch: Scratch
+) -> None:
     """Runs new positions (R, C) through the network and keeps their keys and values; they become hidden states.
 
     Args:
         past: of the blocks.
-        coarse: of the dependency layer, which the coarse tokens will ask.
+        dependency: of the dependency layer, which the coarse tokens will ask.
     """
     for first in range(0, len(x), ROWS_AT_ONCE):
         some = slice(first, first + ROWS_AT_ONCE)
@@ -65,21 +67,21 @@ def read(stack: Stack, ending: Ending, past: Past, coarse: Past, rows: Rows, x: 
         normalise(hidden, hidden)
         for r in range(len(hidden)):
             for j in range(hidden.shape[1]):
-                hidden[r, j] *= ending.norm[j]
-        linear(kv, hidden, ending.keys_values, 0)
-        turn(kv, 1, coarse, part)
-        keep(coarse, 0, part, kv, 0)
+                hidden[r, j] *= head.norm[j]
+        linear(kv, hidden, head.keys_values, 0)
+        rotate(kv, 1, dependency, part)
+        keep(dependency, 0, part, kv, 0)
 
 
 @_compiled
-def read_blocks(stack: Stack, past: Past, rows: Rows, x: Array, scratch: Scratch) -> None:
+def read_blocks(stack: Stack, past: KeysValues, rows: Rows, x: Array, scratch: Scratch) -> None:
     """Runs at most ``ROWS_AT_ONCE`` new positions (R, C) through the blocks, in place; keeps their keys and values."""
     n, width = x.shape
     y, z, qkv, gate, up = scratch.x[:n], scratch.y[:n], scratch.qkv, scratch.gate[:n], scratch.up
     for layer in range(len(stack.qkv.weight)):
         normalise(y, x)
         linear(qkv, y, stack.qkv, layer)
-        turn(qkv, 2, past, rows)
+        rotate(qkv, 2, past, rows)
         keep(past, layer, rows, qkv, width)
         attend(y, qkv, past, layer, rows, scratch.scores)
         linear(z, y, stack.out, layer)
@@ -94,9 +96,9 @@ def read_blocks(stack: Stack, past: Past, rows: Rows, x: Array, scratch: Scratch
 
 
 @_entry
-def draw_bars(
-    ending: Ending,
-    coarse: Past,
+def draw_tokens(
+    head: Heads,
+    dependency: KeysValues,
     rows: Rows,
     hidden: Array,
     uniforms: Array,
@@ -109,17 +111,17 @@ def draw_bars(
         some = slice(first, first + ROWS_AT_ONCE)
         part, states, chosen = Rows(rows.series[some], rows.path[some], rows.place[some]), hidden[some], tokens[some]
         n = len(states)
-        query, asked = scratch.x[:n], scratch.y[:n]
-        linear(scratch.s1, states, ending.head_s1, 0)
+        query, answer = scratch.x[:n], scratch.y[:n]
+        linear(scratch.s1, states, head.head_s1, 0)
         for r in range(n):
             chosen[r, 0] = draw_token(scratch.s1[r], uniforms[first + r, 0], draw)
-            query[r] = ending.queries[chosen[r, 0]]
-        turn(query, 1, coarse, part)
-        attend(asked, query, coarse, 0, part, scratch.scores)
-        linear(query, asked, ending.out, 0)
+            query[r] = head.queries[chosen[r, 0]]
+        rotate(query, 1, dependency, part)
+        attend(answer, query, dependency, 0, part, scratch.scores)
+        linear(query, answer, head.out, 0)
         add(query, states)
-        normalise(asked, query)
-        linear(scratch.s2, asked, ending.head_s2, 0)
+        normalise(answer, query)
+        linear(scratch.s2, answer, head.head_s2, 0)
         for r in range(n):
             chosen[r, 1] = draw_token(scratch.s2[r], uniforms[first + r, 1], draw)
 
@@ -128,40 +130,40 @@ def draw_bars(
 
 
 @_compiled
-def turn(x: Array, parts: int, past: Past, rows: Rows) -> None:
+def rotate(x: Array, parts: int, past: KeysValues, rows: Rows) -> None:
     """Rotates the pairs of the first ``parts`` · C numbers of each row of (≥ R, …) in place."""
-    half = past.turns.shape[1]
+    half = past.rotary.shape[1]
     for r in range(len(rows.path)):
-        turns = past.turns[past.lengths[rows.series[r]] + rows.place[r]]
+        rotary = past.rotary[past.lengths[rows.series[r]] + rows.place[r]]
         row = x[r]
-        for n in range(parts * past.own_keys.shape[2]):
+        for n in range(parts * past.path_keys.shape[2]):
             for j in range(half):
                 i = 2 * (n * half + j)
                 a, b = row[i], row[i + 1]
-                row[i] = a * turns[j, 0] - b * turns[j, 1]
-                row[i + 1] = a * turns[j, 1] + b * turns[j, 0]
+                row[i] = a * rotary[j, 0] - b * rotary[j, 1]
+                row[i + 1] = a * rotary[j, 1] + b * rotary[j, 0]
 
 
 @_compiled
-def keep(past: Past, layer: int, rows: Rows, x: Array, at: int) -> None:
+def keep(past: KeysValues, layer: int, rows: Rows, x: Array, at: int) -> None:
     """Writes the keys ``x[r, at : at + C]`` of every row and the values behind them into their paths' own places."""
-    heads, dim = past.own_keys.shape[2], past.own_keys.shape[4]
+    heads, dim = past.path_keys.shape[2], past.path_keys.shape[4]
     for r in range(len(rows.path)):
         for n in range(heads):
-            key = past.own_keys[rows.path[r], layer, n, rows.place[r]]
-            value = past.own_values[rows.path[r], layer, n, rows.place[r]]
+            key = past.path_keys[rows.path[r], layer, n, rows.place[r]]
+            value = past.path_values[rows.path[r], layer, n, rows.place[r]]
             for d in range(dim):
                 key[d] = x[r, at + n * dim + d]
                 value[d] = x[r, at + (heads + n) * dim + d]
 
 
 @_compiled
-def attend(out: Array, queries: Array, past: Past, layer: int, rows: Rows, scores: Array) -> None:
+def attend(out: Array, queries: Array, past: KeysValues, layer: int, rows: Rows, scores: Array) -> None:
     """Attention of rows (R, ≥ C), scaled and turned, to the common past and to their own places up to theirs.
 
     The rows of a series are the rows of one product with its common keys.
     """
-    heads, dim = past.own_keys.shape[2], past.own_keys.shape[4]
+    heads, dim = past.path_keys.shape[2], past.path_keys.shape[4]
     first, end = 0, len(rows.path)
     while first < end:
         series = rows.series[first]
@@ -174,14 +176,14 @@ def attend(out: Array, queries: Array, past: Past, layer: int, rows: Rows, score
             add_product(scores, 0, queries, n * dim, first, last, past.common_keys[series, layer, n], dim, common)
             for r in range(first, last):
                 own = rows.place[r] + 1
-                own_keys = past.own_keys[rows.path[r], layer, n]
-                add_dots(scores, common, queries, n * dim, r, r + 1, own_keys, own, dim)
+                path_keys = past.path_keys[rows.path[r], layer, n]
+                add_dots(scores, common, queries, n * dim, r, r + 1, path_keys, own, dim)
                 softmax(scores[r, : common + own])
             out[first:last, n * dim : (n + 1) * dim] = _ZERO
             add_dots(out, n * dim, scores, 0, first, last, past.common_values[series, layer, n], dim, common)
             for r in range(first, last):
-                own_values = past.own_values[rows.path[r], layer, n]
-                add_product(out, n * dim, scores, common, r, r + 1, own_values, rows.place[r] + 1, dim)
+                path_values = past.path_values[rows.path[r], layer, n]
+                add_product(out, n * dim, scores, common, r, r + 1, path_values, rows.place[r] + 1, dim)
         first = last
 
 

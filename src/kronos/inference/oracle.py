@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from kronos.inference.likelihood import eval_mode
-from kronos.inference.sampling import SamplingSettings, sample_token
-from kronos.inference.window import Window
+from kronos.inference.sampling import sample_token
+from kronos.inference.settings import DecodeSettings, SlidingWindow
 from kronos.model import Kronos, KronosTokenizer
 
 
@@ -26,10 +26,8 @@ def recompute_everything(
     features: Tensor,
     stamps: Tensor,
     uniforms: Tensor,
-    settings: SamplingSettings,
+    settings: DecodeSettings,
     *,
-    max_context: int,
-    window_stride: int = 1,
     published_sampler: bool = False,
     steps: Iterable[int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,7 +46,7 @@ def recompute_everything(
     """
     n_series, n_context = features.shape[:2]
     n_paths, horizon = uniforms.shape[1:3]
-    window = Window(n_context, max_context, window_stride)
+    window = SlidingWindow(n_context, settings.max_context, settings.window_stride)
     generator = torch.Generator(features.device).manual_seed(0) if published_sampler else None
     wanted = set(range(horizon) if steps is None else steps)
     with eval_mode(model, tokenizer):
@@ -78,13 +76,13 @@ def recompute_everything(
     return s1[:, n_context:].view(shape), s2[:, n_context:].view(shape), torch.cat(bars, dim=1).view(*shape, -1)
 
 
-def _draw(logits: Tensor, uniform: Tensor, settings: SamplingSettings, generator: torch.Generator | None) -> Tensor:
+def _draw(logits: Tensor, uniform: Tensor, settings: DecodeSettings, generator: torch.Generator | None) -> Tensor:
     if generator is not None:
         return sort_and_draw(logits, settings, generator)
     return sample_token(logits, uniform, settings)
 
 
-def sort_and_draw(logits: Tensor, settings: SamplingSettings, generator: torch.Generator) -> Tensor:
+def sort_and_draw(logits: Tensor, settings: DecodeSettings, generator: torch.Generator) -> Tensor:
     """The published sampler: sort all logits, cut the nucleus, draw from a multinomial. (B, V) -> (B,)."""
     logits = logits / settings.temperature
     ordered, places = logits.sort(descending=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from kronos.bars.schema import FEATURES
 from kronos.errors import CheckpointError, ConfigError
+from kronos.files import digest_of_file
 from kronos.model import MODEL_PRESETS, Kronos, KronosConfig, KronosTokenizer
 from kronos.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, FamilyMember, family_member, find_checkpoint
+from kronos.protocol import FEATURES
 
 _SHAPE = ("s1_bits", "s2_bits", "n_layers", "d_model")  # what tells the published sizes apart
 
@@ -32,28 +34,31 @@ def load_pair(name: str | Path, revision: str | None, tokenizer: str | Path | No
         CheckpointError: not found, damaged, or unreachable.
         ConfigError: a hub id whose tokenizer is unknown.
     """
-    is_folder = Path(name).is_dir()
-    member = None if is_folder else family_member(str(name))
+    member = _member(name)
     tokenizer = tokenizer_of(name, tokenizer)
     model = Kronos.from_pretrained(name, revision=revision)
-    max_context = bars_read(model.config, member)
-    short = Path(name).name if is_folder else str(member.model if member else name)
     if member is not None:
-        short = short.rsplit("/", 1)[-1].lower()
-    return Pair(model, KronosTokenizer.from_pretrained(tokenizer), max_context, short)
+        short = member.model.rsplit("/", 1)[-1].lower()
+    else:
+        short = Path(name).name if Path(name).is_dir() else str(name)
+    return Pair(model, KronosTokenizer.from_pretrained(tokenizer), bars_read(model.config, member), short)
+
+
+def _member(name: str | Path) -> FamilyMember | None:
+    """The family's entry, unless a folder has that name."""
+    return None if Path(name).is_dir() else family_member(str(name))
 
 
 def tokenizer_of(name: str | Path, tokenizer: str | Path | None) -> str | Path:
-    """The tokenizer asked for; None: the one that belongs to the model.
+    """The named tokenizer; None: the one that belongs to the model.
 
     Raises:
         ConfigError: a hub id whose tokenizer is unknown.
     """
     if tokenizer is not None:
         return tokenizer
-    is_folder = Path(name).is_dir()
-    member = None if is_folder else family_member(str(name))
-    if member is None and not is_folder and str(name).count("/") == 1:
+    member = _member(name)
+    if member is None and not Path(name).is_dir() and str(name).count("/") == 1:
         raise ConfigError(f"the tokenizer of '{name}' is not known; name it with tokenizer=")
     return member.tokenizer if member else name
 
@@ -70,11 +75,22 @@ def pair_digest(name: str | Path, revision: str | None = None, tokenizer: str | 
     for kind, source, at in halves:
         folder = find_checkpoint(source, kind, revision=at)
         for file in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):
-            try:
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
-            except OSError as error:
-                raise CheckpointError(f"{file} cannot be read ({error.strerror})") from error
+            if not file.is_file():
+                raise CheckpointError(f"{file} is missing; the folder holds no checkpoint")
+            digest.update(bytes.fromhex(digest_of_file(file, algorithm="sha256")))
+    return digest.hexdigest()
+
+
+def pair_fingerprint(model: Kronos, tokenizer: KronosTokenizer, max_context: int) -> str:
+    """Digest of all that a loaded pair's forecasts depend on: weights, configs with calibration, longest context."""
+    digest = hashlib.blake2b(digest_size=12)
+    for module in (model, tokenizer):
+        for key, tensor in sorted(module.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    for config in (model.config, tokenizer.config):
+        digest.update(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
+    digest.update(str(max_context).encode())
     return digest.hexdigest()
 
 
@@ -111,7 +127,7 @@ def check_pair(model: Kronos, tokenizer: KronosTokenizer) -> None:
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; None: the GPU if there is one, else the CPU.
+    """The named device; None: the GPU if there is one, else the CPU.
 
     Raises:
         ConfigError: it does not exist here.

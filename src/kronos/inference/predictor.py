@@ -3,14 +3,11 @@
 ``predict`` and ``predict_batch`` keep the published call and its numbers. ``forecast`` and what follows it are the
 interface to use: real future timestamps, every sample path, valid bars, settings calibrated for the checkpoint.
 
-The same seed gives the same paths in all of them, alone or in a batch (see :mod:`kronos.inference.rng`).
+The same seed gives the same paths in all of them, alone or in a batch (see :mod:`kronos.inference.sampling`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,40 +17,37 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from kronos.bars.arrays import time_features
 from kronos.bars.calendar import Stamp
 from kronos.bars.transform import get_transform
-from kronos.errors import ConfigError, KronosError
-from kronos.inference.assemble import assemble_forecast
-from kronos.inference.batches import Engine, series_at_once
-from kronos.inference.engine import Hooks
+from kronos.errors import ConfigError, DataError, KronosError
+from kronos.inference import published
+from kronos.inference.assemble import metadata, repair_bars, widen, width_factors
+from kronos.inference.engine import DecodeEngine, DecodeRequest, series_at_once
 from kronos.inference.forecast import Forecast
-from kronos.inference.likelihood import hidden_states, score_series
-from kronos.inference.pair import check_pair, load_pair, usable_device
-from kronos.inference.plan import (
-    Plan,
-    calibrated_settings,
-    still_notes,
-    whole_number,
-)
-from kronos.inference.published import PublishedCalls
-from kronos.inference.series import (
-    UNLIMITED,
-    Future,
-    Series,
-    chunks,
+from kronos.inference.inputs import (
+    FutureTimes,
+    PastBars,
     future_of,
     futures_of,
-    make_series,
     naming,
-    stamp_features,
+    past_bars,
+    still_notes,
     tables_of,
 )
+from kronos.inference.likelihood import hidden_states, score_series
+from kronos.inference.pair import check_pair, load_pair, pair_fingerprint, usable_device
+from kronos.inference.sampling import series_key, uniforms
+from kronos.inference.settings import DecodeSettings, check_setting
+from kronos.inference.threads import Monitor
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.checkpoint import stated_cutoffs
-from kronos.protocol import FEATURES, Context, ForecastSpec
+from kronos.protocol import CLOSE, FEATURES, Context, ForecastSpec
+
+MAX_CONTEXT = 1_000_000
 
 
-class KronosPredictor(PublishedCalls):
+class KronosPredictor:
     """Forecasts with one model and its tokenizer.
 
     Args:
@@ -62,8 +56,8 @@ class KronosPredictor(PublishedCalls):
         max_context: bars that the model reads at most.
         clip: bound of the normalised features.
         name, revision: what to call the model in a forecast's metadata.
-        dtype, compiled: precision, and machine code in place of torch, as :class:`~kronos.inference.batches.Engine`
-            takes them.
+        dtype, compiled: precision, and machine code in place of torch, as
+            :class:`~kronos.inference.engine.DecodeEngine` takes them.
 
     Raises:
         ConfigError: model and tokenizer do not fit, or a setting is out of range.
@@ -84,7 +78,7 @@ class KronosPredictor(PublishedCalls):
         compiled: bool | None = None,
     ) -> None:
         check_pair(model, tokenizer)
-        self.max_context = whole_number("max_context", max_context, 2, 1_000_000)
+        self.max_context = int(check_setting("context_length", max_context, name="max_context", high=MAX_CONTEXT))
         if not clip > 0:
             raise ConfigError(f"clip is {clip!r}; it must be above 0")
         self.device = usable_device(device)
@@ -92,7 +86,7 @@ class KronosPredictor(PublishedCalls):
         self.clip = float(clip)
         self.name, self.revision = name, revision
         self.transform = get_transform(tokenizer.config.bar_transform, tokenizer.config.move_gain)
-        self.engine = Engine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
+        self.engine = DecodeEngine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
 
     @classmethod
     def from_pretrained(
@@ -127,6 +121,62 @@ class KronosPredictor(PublishedCalls):
             dtype=dtype,
             compiled=compiled,
         )
+
+    # -- the published interface ------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        df: Any,
+        x_timestamp: Any,
+        y_timestamp: Any,
+        pred_len: int,
+        T: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 0.9,
+        sample_count: int = 1,
+        verbose: bool = True,
+        *,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """The published call: the mean of the sampled paths, raw as the model gives it.
+
+        Args:
+            df: ``open, high, low, close``, optionally ``volume`` and ``amount``; the oldest bar first.
+            x_timestamp, y_timestamp: times of the context's bars and of the ``pred_len`` bars to come.
+            T, top_k, top_p: temperature (0 is greedy), then the k likeliest tokens, of which the likeliest that hold
+                top_p; both limits apply.
+            sample_count: paths to average.
+            verbose: accepted for compatibility; nothing is printed.
+            seed: the same seed gives the same numbers.
+
+        Returns:
+            One row a future bar, indexed by ``y_timestamp``: the six features.
+
+        Raises:
+            DataError, ConfigError: see :mod:`kronos.inference.published`.
+        """
+        return self.predict_batch(
+            [df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, verbose, seed=seed
+        )[0]
+
+    def predict_batch(
+        self,
+        df_list: Sequence[Any],
+        x_timestamp_list: Sequence[Any],
+        y_timestamp_list: Sequence[Any],
+        pred_len: int,
+        T: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 0.9,
+        sample_count: int = 1,
+        verbose: bool = True,
+        *,
+        seed: int = 0,
+    ) -> list[pd.DataFrame]:
+        """``predict`` for several series, of equal length or not; arguments and numbers are those of ``predict``."""
+        asked = {"pred_len": pred_len, "T": T, "top_k": top_k, "top_p": top_p, "sample_count": sample_count}
+        spec = published.published_spec(**asked, seed=seed)
+        return published.predict_batch(self, df_list, x_timestamp_list, y_timestamp_list, spec)
 
     # -- forecasts --------------------------------------------------------------------------------------------
 
@@ -197,11 +247,10 @@ class KronosPredictor(PublishedCalls):
         cancel: Callable[[], bool] | None = None,
     ) -> Forecast:
         """What ``forecast`` does, asked with a spec; every other surface asks this way."""
-        plan = self._plan(spec)
-        series = self._series(bars, plan)
-        hooks = Hooks.counting(progress, cancel, plan.paths * plan.horizon)
-        times = future_of(series, plan.horizon, spec.calendar, future, spec.stamp, spec.frequency)
-        return self._forecast([(series, times)], plan, hooks)[0]
+        settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
+        monitor = Monitor(progress, cancel, spec.num_samples * spec.horizon)
+        past = self._past(bars, spec)
+        return self._forecast([(past, future_of(past, spec, future))], spec, settings, monitor)[0]
 
     def forecast_many(
         self,
@@ -258,50 +307,28 @@ class KronosPredictor(PublishedCalls):
         on_error: Callable[[str, KronosError], None] | None = None,
     ) -> Iterator[tuple[str, Forecast]]:
         """What ``forecast_many`` does, asked with a spec; every other surface asks this way."""
-        plan = self._plan(spec)
+        settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
         tables = tables_of(series)
         times = futures_of(tables, future)
-        hooks = Hooks.counting(progress, cancel, len(tables) * plan.paths * plan.horizon)
+        monitor = Monitor(progress, cancel, len(tables) * spec.num_samples * spec.horizon)
 
-        def future_times(name: str, one: Series) -> Future:
-            return future_of(one, plan.horizon, spec.calendar, times.get(name), spec.stamp, spec.frequency)
+        def computed() -> Iterator[tuple[str, Forecast]]:
+            size = series_at_once(spec.num_samples, spec.horizon)
+            for first in range(0, len(tables), size):
+                ready: dict[str, tuple[PastBars, FutureTimes]] = {}
+                for name, table in tables[first : first + size]:
+                    try:
+                        with naming(name):
+                            past = self._past(table, spec, name)
+                            ready[name] = past, future_of(past, spec, times.get(name))
+                    except KronosError as error:
+                        if on_error is None:
+                            raise
+                        on_error(name, error)
+                found = self._forecast(list(ready.values()), spec, settings, monitor, many=True) if ready else []
+                yield from zip(ready, found, strict=True)
 
-        return self._forecast_chunks(tables, plan, future_times, hooks, on_error)
-
-    def _plan(self, spec: ForecastSpec) -> Plan:
-        settings = calibrated_settings(self.model.config, spec.temperature, spec.top_k, spec.top_p)
-        return Plan.build(
-            self.max_context,
-            settings,
-            spec.horizon,
-            spec.num_samples,
-            spec.seed,
-            spec.context_length,
-            spec.window_stride,
-        )
-
-    def _forecast_chunks(
-        self,
-        tables: list[tuple[str, Any]],
-        plan: Plan,
-        future_times: Callable[[str, Series], Future],
-        hooks: Hooks,
-        on_error: Callable[[str, KronosError], None] | None,
-    ) -> Iterator[tuple[str, Forecast]]:
-        for part in chunks(tables, series_at_once(plan.paths, plan.horizon)):
-            names, jobs = [], []
-            for name, table in part:
-                try:
-                    with naming(name):
-                        one = self._series(table, plan, name)
-                        jobs.append((one, future_times(name, one)))
-                except KronosError as error:
-                    if on_error is None:
-                        raise
-                    on_error(name, error)
-                else:
-                    names.append(name)
-            yield from zip(names, self._forecast(jobs, plan, hooks, many=True) if jobs else [], strict=True)
+        return computed()  # so that what is wrong with the call itself is said at once
 
     def generate(
         self,
@@ -341,12 +368,13 @@ class KronosPredictor(PublishedCalls):
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
         lost = self.transform.lost
-        series = make_series(bars, self.max_context, 1 + lost)
-        context_length = self._leading_context(context_length, len(series.bars), len(series.bars))
-        state = self.transform.fit(series.values[:context_length], clip=self.clip)
-        stamps = stamp_features(pd.DatetimeIndex(series.bars["timestamp"]))[lost:]
-        known = hidden_states(self.model, self.tokenizer, self.transform.encode(series.values, state), stamps)
-        out = np.full((len(series.bars), known.shape[1]), np.nan, dtype=np.float32)
+        past = past_bars(bars, 1 + lost, self.max_context)
+        n_bars = len(past.bars)
+        context_length = self._leading_context(context_length, n_bars, n_bars)
+        state = self.transform.fit(past.values[:context_length], clip=self.clip)
+        features, stamps = self.transform.encode(past.values, state), time_features(past.context_times)[lost:]
+        known = hidden_states(self.model, self.tokenizer, features, stamps)
+        out = np.full((n_bars, known.shape[1]), np.nan, dtype=np.float32)
         out[context_length - 1 :] = known[context_length - 1 - lost :]
         return out
 
@@ -359,15 +387,14 @@ class KronosPredictor(PublishedCalls):
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
-        least = 1 + self.transform.lost
-        series = make_series(bars, UNLIMITED, 2 * least)
-        context_length = self._leading_context(context_length, len(series.bars), self.max_context - 1)
+        past = past_bars(bars, 2 * (1 + self.transform.lost))
+        context_length = self._leading_context(context_length, len(past.bars), self.max_context - 1)
         return score_series(
             self.model,
             self.tokenizer,
             self.transform,
-            series.values,
-            stamp_features(series.times),
+            past.values,
+            time_features(past.times),
             context_length=context_length,
             max_context=self.max_context,
             clip=self.clip,
@@ -381,15 +408,7 @@ class KronosPredictor(PublishedCalls):
 
         Stored scores of another training of the same name, or of the time before a calibration, must not be reused.
         """
-        digest = hashlib.blake2b(digest_size=12)
-        for module in (self.model, self.tokenizer):
-            for key, tensor in sorted(module.state_dict().items()):
-                digest.update(key.encode())
-                digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        for config in (self.model.config, self.tokenizer.config):
-            digest.update(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
-        digest.update(str(self.max_context).encode())
-        return digest.hexdigest()
+        return pair_fingerprint(self.model, self.tokenizer, self.max_context)
 
     @property
     def training_cutoffs(self) -> dict[str, np.datetime64]:
@@ -422,41 +441,75 @@ class KronosPredictor(PublishedCalls):
         least = 1 + self.transform.lost
         if context_length is None:
             context_length = max(least, min(self.max_context // 2, bars // 2))
-        return whole_number("context_length", context_length, least, most)
+        return int(check_setting("context_length", context_length, low=least, high=most))
 
-    def _series(self, bars: Any, plan: Plan, name: str | None = None) -> Series:
+    def _past(self, bars: Any, spec: ForecastSpec, name: str | None = None) -> PastBars:
         lost = self.transform.lost
-        return make_series(bars, plan.context_length + lost, 2 + lost, name)
+        return past_bars(bars, 2 + lost, (spec.context_length or self.max_context) + lost, name)
+
+    def request(
+        self,
+        values: npt.NDArray[np.float64],
+        times: pd.DatetimeIndex,
+        future: pd.DatetimeIndex,
+        spec: ForecastSpec,
+        name: str | None = None,
+    ) -> tuple[DecodeRequest, Any]:
+        """A request for the engine, and the transform's state to turn its answer into bars.
+
+        Args:
+            values: (T, 6) bars of the context, whose statistics set the scale.
+            times, future: wall-clock times of the context's bars and of the horizon's.
+            name: for errors about one of many series.
+
+        Raises:
+            DataError: too few bars.
+        """
+        lost = self.transform.lost
+        if len(values) <= lost:
+            raise DataError(f"the context has {len(values)} bars; this model needs at least {lost + 1}")
+        state = self.transform.fit(values, clip=self.clip)
+        stamps = np.concatenate([time_features(times)[lost:], time_features(future)])
+        key = series_key(values[-self.max_context - lost :, CLOSE])
+        draws = uniforms(spec.seed, [key], spec.num_samples, spec.horizon)[0]
+        return DecodeRequest(self.transform.encode(values, state), stamps, draws, name), state
 
     def _forecast(
-        self, jobs: list[tuple[Series, Future]], plan: Plan, hooks: Hooks, *, many: bool = False
+        self,
+        jobs: Sequence[tuple[PastBars, FutureTimes]],
+        spec: ForecastSpec,
+        settings: DecodeSettings,
+        monitor: Monitor,
+        *,
+        many: bool = False,
     ) -> list[Forecast]:
         """``many``: errors name the series they are about."""
-        prepared, described = [], []
-        for series, future in jobs:
-            times = pd.DatetimeIndex(series.bars["timestamp"])
-            stamps = np.concatenate([stamp_features(times), stamp_features(future.times)])
-            request, state = self._request(series.values, stamps, plan.horizon, plan.seed, plan.paths)
-            prepared.append((dataclasses.replace(request, name=series.symbol if many else None), state))
-            notes = still_notes(self.transform, series.values, state)
-            described.append(dataclasses.replace(series, warnings=(*series.warnings, *notes)))
-        features = self.engine.run(
-            [request for request, _ in prepared],
-            plan.settings,
-            max_context=self.max_context,
-            window_stride=plan.window_stride,
-            hooks=hooks,
-        )
-        return [
-            assemble_forecast(
-                self.transform.decode(sampled, state),
-                series,
-                future,
-                plan,
-                self.model.config,
-                always_valid=self.transform.takes_moves,
-                model=self.name,
-                revision=self.revision,
-            )
-            for series, (_, future), (_, state), sampled in zip(described, jobs, prepared, features, strict=True)
+        prepared = [
+            self.request(past.values, past.context_times, future.times, spec, past.symbol if many else None)
+            for past, future in jobs
         ]
+        features = self.engine.run([request for request, _ in prepared], settings, monitor)
+        return [
+            self._finish(self.transform.decode(sampled, state), past, future, spec, settings, state)
+            for sampled, (past, future), (_, state) in zip(features, jobs, prepared, strict=True)
+        ]
+
+    def _finish(
+        self,
+        bars: npt.NDArray[np.float64],
+        past: PastBars,
+        future: FutureTimes,
+        spec: ForecastSpec,
+        settings: DecodeSettings,
+        state: Any,
+    ) -> Forecast:
+        """The forecast of one series from its decoded paths (S, H, 6)."""
+        notes = still_notes(self.transform, past.values, state)
+        about = {"model": self.name, "revision": self.revision, **metadata(past, future, spec, settings, notes)}
+        last_close = float(past.values[-1, CLOSE])
+        width = (self.model.config.calibration or {}).get("width")
+        if not self.transform.takes_moves:
+            bars, about["repaired_bars"] = repair_bars(bars, last_close)
+        elif width is not None:
+            bars = widen(bars, last_close, width_factors(width, spec.horizon))
+        return Forecast(bars.astype(np.float32), future.times, about, past.bars, past.symbol)

@@ -9,22 +9,89 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.arrays import time_features
-from kronos.bars.schema import FEATURES, PRICES, to_table
-from kronos.bars.transform import BarTransform
+from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
-from kronos.inference.batches import Engine, Request
-from kronos.inference.plan import MOST_BARS, MOST_PATHS, make_request, whole_number
-from kronos.inference.rng import check_seed
-from kronos.inference.sampling import SamplingSettings
-from kronos.inference.series import as_times
-from kronos.model import Kronos
+from kronos.inference.inputs import as_times
+from kronos.inference.settings import DecodeSettings, check_setting
+from kronos.protocol import FEATURES
+from kronos.spec import ForecastSpec
+
+if TYPE_CHECKING:
+    from kronos.inference.predictor import KronosPredictor
+
+_NAMES: Final = {"pred_len": "horizon", "sample_count": "num_samples", "T": "temperature"}
+
+
+def published_spec(**asked: Any) -> ForecastSpec:
+    """The published settings as a spec, whose window slides bar by bar.
+
+    Raises:
+        ConfigError: one is out of range; the message has its published name.
+    """
+    checked = {}
+    for name, value in asked.items():
+        setting = _NAMES.get(name, name)
+        checked[setting] = check_setting(setting, value, name=name)
+    return ForecastSpec(**checked, window_stride=1)
+
+
+def predict_batch(
+    predictor: KronosPredictor,
+    tables: Sequence[Any],
+    x_timestamps: Sequence[Any],
+    y_timestamps: Sequence[Any],
+    spec: ForecastSpec,
+) -> list[pd.DataFrame]:
+    """The mean of the sampled paths of each series, one row a future bar; see ``KronosPredictor.predict_batch``.
+
+    Raises:
+        DataError: a table or its times cannot be used.
+    """
+    if not len(tables) == len(x_timestamps) == len(y_timestamps):
+        raise DataError(
+            f"predict_batch got {len(tables)} tables, {len(x_timestamps)} x_timestamp and "
+            f"{len(y_timestamps)} y_timestamp; give one of each a series"
+        )
+    transform = predictor.transform
+    inputs = [
+        read_published(
+            *entry,
+            spec.horizon,
+            positive=transform.takes_moves,
+            where=f"series {i}: " if len(tables) > 1 else "",
+        )
+        for i, entry in enumerate(zip(tables, x_timestamps, y_timestamps, strict=True))
+    ]
+    prepared = []
+    for entry in inputs:
+        values, times = _cut(predictor, entry)
+        prepared.append(predictor.request(values, times, entry.future_times, spec))
+    settings = DecodeSettings.resolve(spec, predictor.model.config, predictor.max_context)
+    features = predictor.engine.run([request for request, _ in prepared], settings)
+    return [
+        pd.DataFrame(transform.decode(sampled, state).mean(axis=0), columns=list(FEATURES), index=entry.index)
+        for entry, (_, state), sampled in zip(inputs, prepared, features, strict=True)
+    ]
+
+
+def _cut(predictor: KronosPredictor, entry: PublishedInput) -> tuple[npt.NDArray[np.float64], pd.DatetimeIndex]:
+    """Values and times of the bars that set the scale: our checkpoints cut first, published ones take all."""
+    most = predictor.max_context + predictor.transform.lost
+    if len(entry.values) > most:
+        if predictor.model.config.consistent:
+            return entry.values[-most:], entry.context_times[-most:]
+        warnings.warn(
+            f"the context has {len(entry.values)} bars, the model reads {predictor.max_context}: as published, all of "
+            "them set the scale. Pass fewer bars, or use forecast(), which cuts first",
+            stacklevel=5,
+        )
+    return entry.values, entry.context_times
 
 
 @dataclass(frozen=True)
@@ -96,119 +163,3 @@ def _check_positive(values: npt.NDArray[np.float64], where: str) -> None:
             raise DataError(
                 f"{where}column '{name}' holds {values[position, i]:g} at position {position}; this model needs {kind}"
             )
-
-
-def published_frame(bars: npt.NDArray[np.float64], index: pd.Index[Any]) -> pd.DataFrame:
-    """(S, H, 6) paths as the published result: their mean, one row a future bar."""
-    return pd.DataFrame(bars.mean(axis=0), columns=list(FEATURES), index=index)
-
-
-class PublishedCalls:
-    """``predict`` and ``predict_batch``, the published interface of a predictor."""
-
-    model: Kronos
-    transform: BarTransform
-    engine: Engine
-    max_context: int
-    clip: float
-
-    def predict(
-        self,
-        df: Any,
-        x_timestamp: Any,
-        y_timestamp: Any,
-        pred_len: int,
-        T: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 0.9,
-        sample_count: int = 1,
-        verbose: bool = True,
-        *,
-        seed: int = 0,
-    ) -> pd.DataFrame:
-        """The published call: the mean of the sampled paths, raw as the model gives it.
-
-        Args:
-            df: ``open, high, low, close``, optionally ``volume`` and ``amount``; the oldest bar first.
-            x_timestamp, y_timestamp: times of the context's bars and of the ``pred_len`` bars to come.
-            T, top_k, top_p: temperature (0 is greedy), then the k likeliest tokens, of which the likeliest that hold
-                top_p; both limits apply.
-            sample_count: paths to average.
-            verbose: accepted for compatibility; nothing is printed.
-            seed: the same seed gives the same numbers.
-
-        Returns:
-            One row a future bar, indexed by ``y_timestamp``: the six features.
-
-        Raises:
-            DataError, ConfigError: see :mod:`kronos.inference.published`.
-        """
-        return self.predict_batch(
-            [df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, verbose, seed=seed
-        )[0]
-
-    def predict_batch(
-        self,
-        df_list: Sequence[Any],
-        x_timestamp_list: Sequence[Any],
-        y_timestamp_list: Sequence[Any],
-        pred_len: int,
-        T: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 0.9,
-        sample_count: int = 1,
-        verbose: bool = True,
-        *,
-        seed: int = 0,
-    ) -> list[pd.DataFrame]:
-        """``predict`` for several series, of equal length or not; arguments and numbers are those of ``predict``."""
-        horizon = whole_number("pred_len", pred_len, 1, MOST_BARS)
-        paths = whole_number("sample_count", sample_count, 1, MOST_PATHS)
-        settings = SamplingSettings(T, top_k, top_p)
-        check_seed(seed)
-        if not len(df_list) == len(x_timestamp_list) == len(y_timestamp_list):
-            raise DataError(
-                f"predict_batch got {len(df_list)} tables, {len(x_timestamp_list)} x_timestamp and "
-                f"{len(y_timestamp_list)} y_timestamp; give one of each a series"
-            )
-        positive = self.transform.takes_moves
-        inputs = [
-            read_published(df, x, y, horizon, positive=positive, where=f"series {i}: " if len(df_list) > 1 else "")
-            for i, (df, x, y) in enumerate(zip(df_list, x_timestamp_list, y_timestamp_list, strict=True))
-        ]
-        prepared = [self._published_request(entry, seed, paths) for entry in inputs]
-        features = self.engine.run(
-            [request for request, _ in prepared], settings, max_context=self.max_context, window_stride=1
-        )
-        return [
-            published_frame(self.transform.decode(sampled, state), entry.index)
-            for entry, (_, state), sampled in zip(inputs, prepared, features, strict=True)
-        ]
-
-    def _published_request(self, entry: PublishedInput, seed: int, paths: int) -> tuple[Request, Any]:
-        values, times, most = entry.values, entry.context_times, self.max_context + self.transform.lost
-        if len(values) > most:
-            if self.model.config.consistent:
-                values, times = values[-most:], times[-most:]
-            else:
-                warnings.warn(
-                    f"the context has {len(values)} bars, the model reads {self.max_context}: as published, all of "
-                    "them set the scale. Pass fewer bars, or use forecast(), which cuts first",
-                    stacklevel=4,
-                )
-        stamps = np.concatenate([time_features(times), time_features(entry.future_times)])
-        return self._request(values, stamps, len(entry.future_times), seed, paths)
-
-    def _request(
-        self, values: npt.NDArray[np.float64], stamps: npt.NDArray[np.int64], horizon: int, seed: int, paths: int
-    ) -> tuple[Request, Any]:
-        return make_request(
-            self.transform,
-            values,
-            stamps,
-            horizon=horizon,
-            paths=paths,
-            seed=seed,
-            max_context=self.max_context,
-            clip=self.clip,
-        )

@@ -1,59 +1,70 @@
-"""From logits to a token: temperature, then top-k, then top-p, then one uniform number.
+"""From random numbers and logits to tokens.
 
-Notable:
-- the uniform is given, so sampling is a pure function and never asks the device anything;
-- the inverse of the distribution function picks the token: no sort unless ``top_p`` asks for a nucleus, and then
-  only of values, not of places;
+Every path of every series has its own counter-based stream (Philox, Salmon et al. 2011), keyed by the seed, by what
+the series looks like, and by the path's number. So the same seed gives the same paths whatever the batch around
+them, and more paths or a longer horizon never change the earlier ones.
+
+A token is drawn by temperature, then top-k, then top-p, then one uniform number:
+- the uniform is given, so sampling is a pure function and never waits for the device;
+- the inverse of the distribution function picks the token: no sort unless ``top_p`` needs a nucleus, and then only
+  of values, not of places;
 - tokens as probable as the last one kept are kept too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kronos.errors import ConfigError
+from kronos.inference.settings import DecodeSettings
+
+_BITS = 24  # what a float32 holds exactly, so that u < 1 survives the conversion
+DRAWS_PER_BAR = 2  # one for the coarse token, one for the fine token
 
 
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How a token is drawn.
+def series_key(close: npt.NDArray[np.floating]) -> bytes:
+    """A key for a series from its shape alone: the signs of its moves and its length.
+
+    Neither the symbol's name nor its currency enters: prices times any a > 0 give the same key.
 
     Args:
-        temperature: 0 (always the most probable token) to 100.
-        top_k: keep the k most probable tokens; 0 keeps all.
-        top_p: of those, keep the most probable until they hold this share, in (0, 1]; 1 keeps all.
-
-    Raises:
-        ConfigError: a value outside its range.
+        close: (T,) closing prices of the context.
     """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not _is_number(self.temperature) or not 0 <= self.temperature <= 100:
-            raise ConfigError(f"temperature is {self.temperature!r}; it must be a number from 0 (greedy) to 100")
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int | np.integer) or self.top_k < 0:
-            raise ConfigError(f"top_k is {self.top_k!r}; it must be a whole number, 0 (keep all tokens) or more")
-        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p is {self.top_p!r}; it must be a number above 0 and at most 1 (keep all tokens)")
-
-    @property
-    def greedy(self) -> bool:
-        """Whether chance plays no part."""
-        return self.temperature == 0 or self.top_k == 1
+    signs = np.sign(np.diff(close)).astype(np.int8)
+    return hashlib.blake2b(len(close).to_bytes(8, "little") + signs.tobytes(), digest_size=16).digest()
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+def uniforms(
+    seed: int, keys: Sequence[bytes], num_paths: int, horizon: int, *, first_path: int = 0
+) -> npt.NDArray[np.float32]:
+    """Numbers in [0, 1), multiples of 2^-24.
+
+    Args:
+        seed: any integer from 0 to 2^64 - 1.
+        keys: one key a series.
+        num_paths: S, how many paths, starting with number ``first_path``.
+        horizon: H bars.
+
+    Returns:
+        (B, S, H, 2) float32.
+    """
+    out = np.empty((len(keys), num_paths, horizon, DRAWS_PER_BAR), dtype=np.float32)
+    for row, key in zip(out, keys, strict=True):
+        digest = hashlib.blake2b(int(seed).to_bytes(8, "little") + key, digest_size=16).digest()
+        words = np.frombuffer(digest, dtype=np.uint64)
+        for path in range(num_paths):
+            stream = np.random.Philox(key=words, counter=(0, 0, first_path + path, 0))
+            draws = stream.random_raw(horizon * DRAWS_PER_BAR)
+            row[path] = ((draws >> np.uint64(64 - _BITS)) * np.float32(2.0**-_BITS)).reshape(horizon, DRAWS_PER_BAR)
+    return out
 
 
-def sample_token(logits: Tensor, uniform: Tensor, settings: SamplingSettings) -> Tensor:
+def sample_token(logits: Tensor, uniform: Tensor, settings: DecodeSettings) -> Tensor:
     """Draws one token a row.
 
     Args:

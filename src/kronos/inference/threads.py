@@ -1,9 +1,9 @@
-"""How many threads a piece of work deserves.
+"""How many threads a piece of work deserves, and how the caller watches and stops it.
 
 Torch's threads meet at the end of every operation. Where operations take microseconds and another program has the
 other core, each meeting waits for the scheduler: a small decoding step becomes ten times slower with two threads than
 with one. So small steps run on one thread. Work that can be divided, many series or many paths, is divided instead:
-each worker computes its own part on a single thread, and they meet once, at the end.
+each worker computes its part on a single thread, and they meet once, at the end.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Lock
 from typing import TypeVar
 
 import torch
+
+from kronos.errors import Cancelled
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,6 +25,41 @@ R = TypeVar("R")
 WORTH_SHARING = 1_000_000_000
 WORTH_SHARING_A_ROW = 15_000_000
 ROWS_A_WORKER = 12  # paths of one bar that keep a worker busy with products rather than with calls
+
+
+class Monitor:
+    """What the caller hears and says while bars are sampled.
+
+    Args:
+        progress: called with (bars sampled so far, bars in all).
+        cancel: asked before every bar; True stops.
+        total: bars in all.
+
+    Attributes:
+        failed: set when one of several workers has failed, so that the others stop.
+    """
+
+    def __init__(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+        total: int = 0,
+    ) -> None:
+        self.progress, self.cancel, self.total = progress, cancel, total
+        self.failed = Event()
+        self._done, self._lock = 0, Lock()
+
+    def check(self) -> None:
+        """Raises Cancelled when the caller wants to stop or another worker has failed."""
+        if self.failed.is_set() or (self.cancel is not None and self.cancel()):
+            raise Cancelled("stopped on request before the forecast was complete")
+
+    def add(self, bars: int) -> None:
+        """So many more bars have been sampled."""
+        with self._lock:  # workers report at the same time
+            self._done += bars
+            if self.progress is not None:
+                self.progress(self._done, self.total)
 
 
 def threads_for(rows: int, weights: int) -> int:
@@ -50,11 +87,11 @@ def thread_count(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def run_tasks(work: Callable[[T], R], tasks: Sequence[T], workers: int, stop: Event) -> list[R]:
+def run_tasks(work: Callable[[T], R], tasks: Sequence[T], workers: int, failed: Event) -> list[R]:
     """``work`` on every task, on ``workers`` threads of one torch thread each; the results in order.
 
     Args:
-        stop: set when a task has failed or the caller was interrupted; running tasks should look at it and end.
+        failed: set when a task has failed or the caller was interrupted; running tasks should look at it and end.
     """
     if workers <= 1 or len(tasks) <= 1:
         return [work(task) for task in tasks]
@@ -63,7 +100,7 @@ def run_tasks(work: Callable[[T], R], tasks: Sequence[T], workers: int, stop: Ev
     try:
         return list(pool.map(work, tasks))
     except BaseException:
-        stop.set()
+        failed.set()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,8 +1,7 @@
 """Where pieces of work are computed: here, or on Ray.
 
-An engine knows nothing of forecasts. It is given a maker, called once a worker to load what the work needs, and
-pieces; it hands back each piece's result as it is finished, in any order. What a piece's result is may not depend on
-the engine: every worker has one thread, since the number of threads decides how floating-point sums are rounded.
+What a piece's result is may not depend on the engine (:class:`~kronos.protocol.WorkEngine`): every worker has one
+thread, since the number of threads decides how floating-point sums are rounded.
 """
 
 from __future__ import annotations
@@ -13,36 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from kronos.errors import ConfigError, MissingExtraError
+from kronos.protocol import WorkEngine
 
 P = TypeVar("P")
 R = TypeVar("R")
 
 ENGINES = ("local", "ray")
-
-
-class Engine(Protocol):
-    """Computes pieces of work."""
-
-    def device(self) -> str:
-        """What its workers compute on where nothing else is asked: ``cuda`` or ``cpu``."""
-        ...
-
-    def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
-        """The results of all pieces, as they are finished, in any order.
-
-        Args:
-            make: builds a worker; called once in each of them. Ray ships it, so it is a module's class or function,
-                or a ``functools.partial`` of one.
-            pieces: small descriptions of work, not the data itself.
-
-        Raises:
-            KronosError: whatever making or working raised.
-            CapacityError: workers died again and again over some pieces; all others were finished.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -59,13 +37,13 @@ class LocalEngine:
         check_workers(self.workers)
 
     def device(self) -> str:
-        """See ``Engine.device``."""
+        """See ``WorkEngine.device``."""
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
-        """See ``Engine.map``."""
+        """See ``WorkEngine.map``."""
         import torch
 
         work = make()
@@ -111,7 +89,7 @@ def single_thread() -> None:
 
 def make_engine(
     name: str, *, workers: int | None = None, address: str | None = None, gpus: float | None = None
-) -> Engine:
+) -> WorkEngine:
     """The engine of a name.
 
     Args:

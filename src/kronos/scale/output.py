@@ -10,25 +10,26 @@ A partition is finished when its file of forecasts is there and carries the part
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from kronos.bars.schema import FEATURES
-from kronos.bars.store import whole_file
-from kronos.errors import ConfigError
+from kronos.errors import ConfigError, KronosError
+from kronos.files import clear_leftovers, json_text, replacing, write_json
+from kronos.inference.export import summary
+from kronos.protocol import FEATURES
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from kronos.inference.forecast import Forecast
-    from kronos.scale.plan import Partition, Settings
+    from kronos.scale.plan import Partition, Source, UniverseSettings
 
 FORECASTS, ERRORS, SUMMARY = "forecasts", "errors", "summary.json"
-_KEY, _OUTCOME = b"kronos.partition", b"kronos.outcome"
+_KEY, _REPORT = b"kronos.partition", b"kronos.report"
 
 
 @dataclass(frozen=True)
@@ -40,89 +41,71 @@ class Trouble:
     error: str
     message: str
 
+    @classmethod
+    def of(cls, symbol: str, source: Source, error: KronosError) -> Trouble:
+        return cls(symbol, source.path, type(error).__name__, str(error))
+
     def told(self) -> str:
         """The message with the file that it is about."""
         return self.message if Path(self.source).name in self.message else f"{self.source}: {self.message}"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a partition.
+@dataclass
+class UniverseReport:
+    """What became of a partition, or of all of them.
 
     Attributes:
-        number: of the partition.
-        sources: files.
-        forecast, failed: series.
+        series: forecasts written, those of earlier runs included.
+        failed: series that could not be forecast.
         noted: series whose forecast carries a note, such as an inferred calendar.
-        trouble, note: the first error and the first note.
+        partitions, kept: files, and how many of them an earlier run had finished.
+        trouble, note: one of the errors, one of the notes.
     """
 
-    number: int
-    sources: int
-    forecast: int
-    failed: int
-    noted: int
+    series: int = 0
+    failed: int = 0
+    noted: int = 0
+    partitions: int = 0
+    kept: int = 0
     trouble: str | None = None
     note: str | None = None
 
-
-class Rows:
-    """Collects the rows of one partition."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.frames: list[pd.DataFrame] = []
-        self.notes: list[str] = []
-        self.zoned = False
-
-    def add(self, forecast: Forecast, source: str) -> None:
-        """Take the summary of a forecast, or all its paths."""
-        from kronos.inference.export import summary
-
-        if self.settings.paths:
-            frame = forecast.to_frame()
-        else:
-            frame = summary(forecast, self.settings.quantile_levels)
-        times, cutoff = forecast.timestamps, pd.Timestamp(forecast.metadata["cutoff"])
-        zone = None if times.tz is None else str(times.tz)
-        if zone is not None:
-            self.zoned = True
-            frame["timestamp"] = frame["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None)
-            cutoff = cutoff.tz_convert("UTC").tz_localize(None)
-        notes = "; ".join(forecast.metadata["warnings"]) or None
-        if notes is not None:
-            self.notes.append(f"{source}: {notes}")
-        self.frames.append(
-            frame.assign(
-                symbol=forecast.symbol,
-                source=source,
-                timezone=zone,
-                cutoff=cutoff,
-                last_close=forecast.last_close,
-                notes=notes,
-            )
+    def __add__(self, other: UniverseReport) -> UniverseReport:
+        """Both together; of the errors and notes the first."""
+        return UniverseReport(
+            self.series + other.series,
+            self.failed + other.failed,
+            self.noted + other.noted,
+            self.partitions + other.partitions,
+            self.kept + other.kept,
+            self.trouble or other.trouble,
+            self.note or other.note,
         )
 
-    def table(self) -> pa.Table:
-        """All rows under the schema that every partition has."""
-        import pyarrow as pa
 
-        columns = schema(self.settings, zoned=self.zoned)
-        if not self.frames:
-            return columns.empty_table()
-        plain = schema(self.settings, zoned=False)
-        tables = [pa.Table.from_pandas(frame, schema=plain, preserve_index=False) for frame in self.frames]
-        return pa.concat_tables(tables).replace_schema_metadata(None).cast(columns)
+def rows_of(forecast: Forecast, source: str, settings: UniverseSettings) -> pd.DataFrame:
+    """The rows of a forecast: its summary, or all its paths. Times of a zone are UTC, with the zone beside them."""
+    frame = forecast.to_frame() if settings.paths else summary(forecast, settings.quantile_levels)
+    times, cutoff = forecast.timestamps, pd.Timestamp(forecast.metadata["cutoff"])
+    if times.tz is not None:
+        frame["timestamp"] = frame["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None)
+        cutoff = cutoff.tz_convert("UTC").tz_localize(None)
+    return frame.assign(
+        symbol=forecast.symbol,
+        source=source,
+        timezone=None if times.tz is None else str(times.tz),
+        cutoff=cutoff,
+        last_close=forecast.last_close,
+        notes="; ".join(forecast.metadata["warnings"]) or None,
+    )
 
 
-def schema(settings: Settings, *, zoned: bool) -> pa.Schema:
+def schema(settings: UniverseSettings, *, zoned: bool) -> pa.Schema:
     """The columns of the forecasts.
 
     Args:
         zoned: times are UTC instants; else wall times of series that name no zone.
     """
-    import pyarrow as pa
-
     time = pa.timestamp("ns", tz="UTC" if zoned else None)
     columns: list[tuple[str, pa.DataType]] = [
         ("symbol", pa.string()), ("source", pa.string()), ("timezone", pa.string()), ("cutoff", time),
@@ -138,51 +121,61 @@ def schema(settings: Settings, *, zoned: bool) -> pa.Schema:
     return pa.schema(columns)
 
 
-def write(out: Path, partition: Partition, rows: Rows, troubles: Sequence[Trouble]) -> Outcome:
+def write(
+    out: Path,
+    partition: Partition,
+    settings: UniverseSettings,
+    frames: Sequence[pd.DataFrame],
+    troubles: Sequence[Trouble],
+) -> UniverseReport:
     """Write a partition's errors, then its forecasts, which say that it is finished.
 
     Raises:
-        DataError: the folder cannot be written.
+        CapacityError: the folder cannot be written.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    outcome = Outcome(
-        partition.number,
-        len(partition.sources),
-        len(rows.frames),
+    notes = [f"{frame['source'].iloc[0]}: {note}" for frame in frames if (note := frame["notes"].iloc[0])]
+    report = UniverseReport(
+        len(frames),
         len(troubles),
-        len(rows.notes),
-        troubles[0].told() if troubles else None,
-        rows.notes[0] if rows.notes else None,
+        len(notes),
+        partitions=1,
+        trouble=troubles[0].told() if troubles else None,
+        note=notes[0] if notes else None,
     )
     errors = file_of(out, ERRORS, partition.number)
     if troubles:
-        errors.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(errors) as part:
-            pq.write_table(pa.Table.from_pylist([asdict(trouble) for trouble in troubles]), part, compression="zstd")
+        _write_table(pa.Table.from_pylist([asdict(trouble) for trouble in troubles]), errors)
     else:
         errors.unlink(missing_ok=True)
-    target = file_of(out, FORECASTS, partition.number)
+    plain = schema(settings, zoned=False)
+    tables = [pa.Table.from_pandas(frame, schema=plain, preserve_index=False) for frame in frames]
+    table = pa.concat_tables(tables) if tables else plain.empty_table()
+    zoned = any(frame["timezone"].iloc[0] is not None for frame in frames)
+    facts = {_KEY: partition.key.encode(), _REPORT: json_text(report).encode()}
+    table = table.replace_schema_metadata(None).cast(schema(settings, zoned=zoned)).replace_schema_metadata(facts)
+    _write_table(table, file_of(out, FORECASTS, partition.number))
+    return report
+
+
+def _write_table(table: pa.Table, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    facts = {_KEY: partition.key.encode(), _OUTCOME: json.dumps(asdict(outcome)).encode()}
-    with whole_file(target) as part:
-        pq.write_table(rows.table().replace_schema_metadata(facts), part, compression="zstd")
-    return outcome
+    with replacing(target) as part:
+        pq.write_table(table, part, compression="zstd")
 
 
-def finished(out: Path, partition: Partition) -> Outcome | None:
+def finished(out: Path, partition: Partition) -> UniverseReport | None:
     """What became of a partition, if it was finished with the same settings, weights and bars; else None."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        facts: Mapping[bytes, bytes] = pq.read_schema(file_of(out, FORECASTS, partition.number)).metadata or {}
-        outcome = Outcome(**json.loads(facts[_OUTCOME]))
+        facts = pq.read_schema(file_of(out, FORECASTS, partition.number)).metadata or {}
+        report = UniverseReport(**json.loads(facts[_REPORT]))
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
         return None  # not there, or not ours
-    lost = outcome.failed and not file_of(out, ERRORS, partition.number).exists()
-    return outcome if facts.get(_KEY) == partition.key.encode() and not lost else None
+    if facts.get(_KEY) != partition.key.encode():
+        return None
+    if report.failed and not file_of(out, ERRORS, partition.number).exists():
+        return None
+    report.kept = 1
+    return report
 
 
 def begin(out: Path) -> None:
@@ -200,18 +193,22 @@ def begin(out: Path) -> None:
 def sweep(out: Path, partitions: int) -> None:
     """Remove partitions that an earlier, larger run left, and what killed workers left half-written."""
     for folder in (out / FORECASTS, out / ERRORS):
-        for leftover in folder.glob(".part-*.part"):
-            leftover.unlink(missing_ok=True)
-        for path, number in _numbered(folder):
-            if number >= partitions:
+        clear_leftovers(folder)
+        for path in folder.glob("part-*.parquet"):
+            digits = path.stem.removeprefix("part-")
+            if digits.isdigit() and int(digits) >= partitions:
                 path.unlink(missing_ok=True)
 
 
-def _numbered(folder: Path) -> Iterator[tuple[Path, int]]:
-    for path in folder.glob("part-*.parquet"):
-        digits = path.stem.removeprefix("part-")
-        if digits.isdigit():
-            yield path, int(digits)
+def write_summary(out: Path, settings: UniverseSettings, facts: Sequence[str], report: UniverseReport) -> None:
+    """What the results are; nothing of how they came about, so that equal results have equal files.
+
+    Args:
+        facts: version, digest of the weights, kind of device.
+    """
+    counts = {name: getattr(report, name) for name in ("series", "failed", "noted", "partitions")}
+    stated = dict(zip(("kronos", "checkpoint", "device"), facts, strict=True))
+    write_json(out / SUMMARY, {**stated, "settings": settings.to_dict(), **counts})
 
 
 def file_of(out: Path, kind: str, number: int) -> Path:

@@ -6,54 +6,49 @@ an engine, its number of workers and the order in which they finish change no bi
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kronos.bars.store import BarStore, bars_files
+from kronos.bars import BarStore
 from kronos.errors import ConfigError, DataError
+from kronos.files import bars_files, digest
 from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
+from kronos.spec import ForecastSpec
 
 PARTITION = 16  # series; enough for full batches, few enough for many workers
 MOST_NUMBERS = 32_000_000  # sampled numbers of one partition, which it holds in memory
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is asked of every series.
+class UniverseSettings:
+    """What every series is forecast with, and what is written of it.
 
     Attributes:
+        spec: horizon, sampling, calendar, bar size.
         model, revision: a checkpoint's name, folder or hub id.
-        horizon, num_samples, temperature, top_k, top_p, seed, calendar, context_length, stamp, frequency: as for
-            ``KronosPredictor.forecast``.
         quantile_levels: which quantiles are written.
         paths: write every sample path instead.
         on_defect: ``strict`` refuses a series with defective rows, ``drop`` leaves the rows out.
         reading: options of ``read_bars`` for files that need them.
     """
 
+    spec: ForecastSpec = field(default_factory=ForecastSpec)
     model: str = "kronos-nano"
     revision: str | None = None
-    horizon: int = 24
-    num_samples: int = 30
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int = 0
-    calendar: str | None = None
-    context_length: int | None = None
-    stamp: str | None = None
-    frequency: str | None = None
-    quantile_levels: tuple[float, ...] = DEFAULT_LEVELS
+    quantile_levels: Sequence[float] = DEFAULT_LEVELS
     paths: bool = False
     on_defect: str = "strict"
     reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_levels(self.quantile_levels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings by name, those of the spec among them."""
+        plain = dict(vars(self))
+        return {**plain.pop("spec").to_dict(), **plain}
 
 
 @dataclass(frozen=True)
@@ -115,17 +110,17 @@ def list_sources(folder: Path, frequency: str | None = None) -> list[Source]:
 
 def divide(
     sources: Sequence[Source],
-    settings: Settings,
-    checkpoint: str,
+    settings: UniverseSettings,
     version: str,
+    checkpoint: str,
     device: str,
     size: int | None = None,
 ) -> list[Partition]:
     """Consecutive sources as partitions.
 
     Args:
-        checkpoint: digest of the weights.
         version: of this package.
+        checkpoint: digest of the weights.
         device: the kind that computes, ``cpu`` or ``cuda``: they round differently.
         size: series a partition; None: 16, or fewer where they ask for many paths.
 
@@ -133,14 +128,12 @@ def divide(
         ConfigError: a size below one.
     """
     if size is None:
-        size = max(1, min(PARTITION, MOST_NUMBERS // max(1, settings.num_samples * settings.horizon * 6)))
+        size = max(1, min(PARTITION, MOST_NUMBERS // (settings.spec.num_samples * settings.spec.horizon * 6)))
     if size < 1:
         raise ConfigError(f"A partition of {size} series is none; at least one is needed.")
-    common = json.dumps([version, checkpoint, device, asdict(settings)], sort_keys=True, default=str)
+    common = digest([version, checkpoint, device, settings.to_dict()])
     parts = [tuple(sources[first : first + size]) for first in range(0, len(sources), size)]
-    return [Partition(number, part, _key(common, part)) for number, part in enumerate(parts)]
-
-
-def _key(common: str, sources: tuple[Source, ...]) -> str:
-    listing = json.dumps([[source.path, source.size, source.modified, source.frequency] for source in sources])
-    return hashlib.blake2b(f"{common}\n{listing}".encode(), digest_size=16).hexdigest()
+    return [
+        Partition(number, part, digest(common, [[s.path, s.size, s.modified, s.frequency] for s in part]))
+        for number, part in enumerate(parts)
+    ]

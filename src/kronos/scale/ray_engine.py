@@ -1,7 +1,7 @@
 """Pieces of work on Ray Data: a pool of actors, each with one core, and a GPU or a share of one if there are any.
 
 Pieces and results are small; data is read and written by the actors. So neither the driver nor Ray's object store
-grows with the data. An actor that dies is started again and its piece is given out again.
+grows with the data. Ray starts an actor that dies again and gives its piece out again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kronos import errors
-from kronos.errors import CapacityError, ConfigError, KronosError
+from kronos.errors import CapacityError, ConfigError, KronosError, MissingExtraError
 from kronos.scale.engines import LocalEngine, check_workers
 
 P = TypeVar("P")
@@ -28,7 +27,6 @@ R = TypeVar("R")
 RETRIES = 3  # of a piece whose worker died
 STARTS = 3  # attempts to start Ray on this machine
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # what matters is raised; the rest stays in Ray's own log files
@@ -56,7 +54,7 @@ class RayEngine:
             raise ConfigError(f"gpus is {self.gpus}; it is the share of a GPU for each worker, from 0 to 8.")
 
     def device(self) -> str:
-        """See ``Engine.device``."""
+        """See ``WorkEngine.device``."""
         if self.gpus is not None:
             return "cuda" if self.gpus else "cpu"
         import ray
@@ -67,21 +65,19 @@ class RayEngine:
             return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
 
     def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
-        """See ``Engine.map``."""
+        """See ``WorkEngine.map``."""
         if not pieces:
             return
-        with ExitStack() as stack:
-            stack.enter_context(connected(self.address, self.workers))
-            stack.enter_context(_quiet())
+        with connected(self.address, self.workers):
             workers, gpus = self._size(len(pieces))
             left = dict(enumerate(pieces))
             # A piece that waits behind one that kills its worker is tried and lost with it, so what is lost goes
             # once more, with nothing waiting.
             for ahead in (2, 1):
-                for row in _rows(_pool(make, left, workers, gpus, ahead)) if left else ():
+                for row in _rows(make, left, workers, gpus, ahead) if left else ():
                     result = row["result"].content
                     if isinstance(result, _Failure):
-                        raise result.error()
+                        raise result.error
                     del left[row["number"]]
                     yield result
         if left:
@@ -109,22 +105,28 @@ class RayEngine:
         return min(self.workers or room, pieces), gpus
 
 
-def _pool(make: Callable[[], Callable[[P], R]], pieces: Mapping[int, P], workers: int, gpus: float, ahead: int) -> Any:
-    """A dataset of one row a piece, computed when it is iterated.
+def _rows(
+    make: Callable[[], Callable[[P], R]], pieces: Mapping[int, P], workers: int, gpus: float, ahead: int
+) -> Iterator[dict[str, Any]]:
+    """A row for each piece that is not lost, as it is finished.
 
     Args:
         pieces: by number.
         ahead: pieces that a worker is given at a time. With one, it idles .15 s between pieces until Ray's loop comes
             by again: a quarter of two workers' time on pieces of .7 s.
+
+    Raises:
+        CapacityError: no worker could be started, or Ray itself has come to an end.
     """
     import ray.data
+    from ray.exceptions import RayError
 
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what matters is raised
     items = [{"number": number, "piece": _Box(piece)} for number, piece in pieces.items()]
-    rows = ray.data.from_items(items, override_num_blocks=len(items))
     with warnings.catch_warnings():
         # How often a task is tried again has no other name yet; pyproject.toml bounds Ray's version for it.
         warnings.filterwarnings("ignore", message=r"`ray_remote_args` is deprecated")
-        return rows.map(
+        rows = ray.data.from_items(items, override_num_blocks=len(items)).map(
             _Actor,
             fn_constructor_args=(make,),
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(items)), max_tasks_in_flight_per_actor=ahead),
@@ -133,18 +135,10 @@ def _pool(make: Callable[[], Callable[[P], R]], pieces: Mapping[int, P], workers
             runtime_env={"env_vars": dict.fromkeys(_THREADS, "1")},
             max_task_retries=RETRIES,
         )
-
-
-def _rows(pool: Any) -> Iterator[dict[str, Any]]:
-    """The rows of the dataset.
-
-    Raises:
-        CapacityError: no worker could be started, or Ray itself has come to an end.
-    """
-    from ray.exceptions import RayError
-
+    rows.context.enable_progress_bars = rows.context.print_on_execution_start = False
+    rows.context.max_errored_blocks = -1  # where a piece is lost, go on with the others
     try:
-        yield from pool.iter_rows()
+        yield from rows.iter_rows()
     except RayError as error:
         reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         raise CapacityError(
@@ -159,8 +153,23 @@ class _Box:
     content: Any
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """An exception as a result, so that only dead workers are tried again. Not every class survives the way."""
+
+    error: Exception
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failure:
+        if isinstance(error, MissingExtraError):  # it would be built anew, from other arguments
+            return cls(KronosError(str(error)))
+        if isinstance(error, KronosError) or type(error) in (OSError, PermissionError, FileNotFoundError):
+            return cls(error)
+        return cls(RuntimeError(f"A worker failed:\n{traceback.format_exc()}"))
+
+
 class _Actor:
-    """One worker. What goes wrong is handed back as a result, so that only dead workers are tried again."""
+    """One worker."""
 
     def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
         self.failure: _Failure | None = None
@@ -170,38 +179,11 @@ class _Actor:
             self.failure = _Failure.of(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"number": row["number"], "result": _Box(self._result(row["piece"].content))}
-
-    def _result(self, piece: Any) -> Any:
-        if self.failure is not None:
-            return self.failure
         try:
-            return self.work(piece)
+            result = self.failure or self.work(row["piece"].content)
         except Exception as error:
-            return _Failure.of(error)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An exception as plain text: not every class survives the way between processes."""
-
-    kind: str
-    message: str
-    trace: str
-
-    @classmethod
-    def of(cls, error: Exception) -> _Failure:
-        return cls(type(error).__name__, str(error), traceback.format_exc())
-
-    def error(self) -> Exception:
-        """What to raise here."""
-        kind = getattr(errors, self.kind, None)
-        if isinstance(kind, type) and issubclass(kind, KronosError):
-            error: Exception = kind.__new__(kind, self.message)  # the message is whole; some classes would rebuild it
-            return error
-        if self.kind in ("OSError", "PermissionError", "FileNotFoundError"):
-            return OSError(self.message)
-        return RuntimeError(f"A worker failed:\n{self.trace}")
+            result = _Failure.of(error)
+        return {"number": row["number"], "result": _Box(result)}
 
 
 @contextmanager
@@ -214,6 +196,7 @@ def connected(address: str | None, workers: int | None) -> Iterator[None]:
 
     Raises:
         ConfigError: no cluster answers there.
+        CapacityError: Ray does not start on this machine.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -223,42 +206,32 @@ def connected(address: str | None, workers: int | None) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        if address is not None:
-            stack.callback(ray.shutdown)
-            _join(address)
-        else:
+        where: dict[str, Any] = {"address": address}
+        if address is None:
             # Ray puts sockets there, whose paths may have 107 letters at most.
             folder = tempfile.mkdtemp(prefix="kronos-", dir="/tmp" if Path("/tmp").is_dir() else None)
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            stack.callback(ray.shutdown)
-            _start(folder, workers)
+            where = {"address": "local", "num_cpus": workers, "include_dashboard": False, "_temp_dir": folder}
+        stack.callback(ray.shutdown)
+        _begin(address, where)
         yield
 
 
-def _join(address: str) -> None:
+def _begin(address: str | None, where: dict[str, Any]) -> None:
+    """Join a cluster, or start Ray here: it allows itself 30 seconds, which a busy machine may need more than once."""
     import ray
 
-    try:
-        with _muted():
-            ray.init(address=address, **_SILENT)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise ConfigError(f"No Ray cluster answers at '{address}' ({reason}). Check the address.") from error
-
-
-def _start(folder: str, cpus: int | None) -> None:
-    """Ray on this machine. It allows itself 30 seconds, which a busy machine may need more than once."""
-    import ray
-
-    for attempt in range(STARTS):
+    for attempt in range(1, STARTS + 1):
         try:
             with _muted():
-                ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **_SILENT)
+                ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
             return
         except Exception as error:  # Ray raises bare Exceptions here
             ray.shutdown()
-            if attempt + 1 == STARTS:
-                reason = str(error).splitlines()[0][:160]
+            reason = str(error).partition("\n")[0][:160]
+            if address is not None:
+                raise ConfigError(f"No Ray cluster answers at '{address}' ({reason}). Check the address.") from error
+            if attempt == STARTS:
                 raise CapacityError(
                     f"Ray did not start on this machine ({reason}). Try again when it is less busy, or use the engine "
                     "'local'."
@@ -276,23 +249,3 @@ def _muted() -> Iterator[None]:
         os.dup2(mine, 2)
         os.close(mine)
         os.close(nowhere)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Data without its own bars and notes, and going on with other pieces where one is lost."""
-    from ray.data import DataContext
-
-    context, logger = DataContext.get_current(), logging.getLogger("ray.data")
-    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
-    before = {name: getattr(context, name) for name in wanted}
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    for name, value in wanted.items():
-        setattr(context, name, value)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        for name, value in before.items():
-            setattr(context, name, value)

@@ -1,11 +1,11 @@
-"""A process that works for the server: asked and answering in JSON lines over its standard input and output.
+"""A process that works for the server, in JSON lines over its standard input and output.
 
 Parsing, reading and forecasting happen in such processes, so the event loop never waits for them, their memory and
 time can be limited, and one that hangs or dies is replaced.
 
-The server's side is :class:`Child`; the process's side is :func:`messages` and :class:`Channel`. A message from the
-server is ``{"call": n, "op": name, …}``; from the process ``{"call": n, "result": …}``, ``{"call": n, "error": {…}}``,
-or an event without a call number.
+The server's side is :class:`Child`; the process's side is :class:`Channel`. A message from the server is
+``{"call": n, "op": name, …}``; from the process ``{"call": n, "result": …}``, ``{"call": n, "error": {…}}``, or an
+event without a call number.
 """
 
 from __future__ import annotations
@@ -36,22 +36,17 @@ class Child:
     Args:
         module: what the process runs: ``python -m module``.
         arguments: words for it.
-        on_event: told every message that answers no call.
-        on_loss: told when the process ended unasked.
         serial: one call at a time, so that a call that has to be ended takes no other with it.
+
+    Attributes:
+        on_event: told every message that answers no call.
+        on_loss: told when the process ended by itself.
     """
 
-    def __init__(
-        self,
-        module: str,
-        arguments: tuple[str, ...] = (),
-        on_event: Callable[[Message], None] | None = None,
-        on_loss: Callable[[], None] | None = None,
-        *,
-        serial: bool = False,
-    ) -> None:
+    def __init__(self, module: str, *arguments: str, serial: bool = False) -> None:
         self.module, self.arguments = module, arguments
-        self.on_event, self.on_loss = on_event, on_loss
+        self.on_event: Callable[[Message], None] = lambda _: None
+        self.on_loss: Callable[[], None] = lambda: None
         self.starts = 0
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -61,11 +56,6 @@ class Child:
         self._turn: AbstractAsyncContextManager[Any] = asyncio.Lock() if serial else contextlib.nullcontext()
         self._restart: asyncio.Task[None] | None = None
         self._closed = False
-
-    @property
-    def pid(self) -> int | None:
-        """Of the running process."""
-        return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
         """Start the process if none runs."""
@@ -97,22 +87,19 @@ class Child:
             TimeoutError: no answer in time.
         """
         async with self._turn:
-            return await self._call(op, timeout, arguments)
-
-    async def _call(self, op: str, timeout: float | None, arguments: Message) -> Any:
-        await self.start()
-        self._number += 1
-        number = self._number
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls[number] = future
-        try:
-            await self.send({"call": number, "op": op, **arguments})
-            return await asyncio.wait_for(future, timeout)
-        except TimeoutError:
-            self.kill()
-            raise
-        finally:
-            self._calls.pop(number, None)
+            await self.start()
+            self._number += 1
+            number = self._number
+            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self._calls[number] = future
+            try:
+                await self.send({"call": number, "op": op, **arguments})
+                return await asyncio.wait_for(future, timeout)
+            except TimeoutError:
+                self.kill()
+                raise
+            finally:
+                del self._calls[number]
 
     async def send(self, message: Message) -> None:
         """Say something that is not answered."""
@@ -153,8 +140,7 @@ class Child:
             message = json.loads(line)
             number = message.get("call")
             if number is None:
-                if self.on_event is not None:
-                    self.on_event(message)
+                self.on_event(message)
                 continue
             future = self._calls.get(number)
             if future is None or future.done():
@@ -170,8 +156,7 @@ class Child:
                 future.set_exception(WorkerLost())
         if self._closed:
             return
-        if self.on_loss is not None:
-            self.on_loss()
+        self.on_loss()
         self._restart = asyncio.create_task(self._start_again())
 
     async def _start_again(self) -> None:
@@ -190,8 +175,13 @@ class Channel:
         self._stream, self._lock = stream, Lock()
 
     @classmethod
-    def take_stdout(cls) -> Channel:
-        """The standard output for messages alone: whatever else is printed goes to the standard error."""
+    def open(cls) -> Channel:
+        """The standard output for messages alone: whatever else is printed goes to the standard error.
+
+        Signals are left to the server: one to the whole group must not cut a forecast that drains.
+        """
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)
         channel = cls(os.fdopen(os.dup(1), "wb"))
         os.dup2(2, 1)
         return channel
@@ -206,14 +196,7 @@ class Channel:
             except BrokenPipeError:
                 os._exit(0)
 
-
-def leave_signals_to_the_server() -> None:
-    """The server decides when its processes end: a signal to the whole group must not cut a forecast that drains."""
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
-
-
-def messages(stream: IO[bytes]) -> Iterator[Message]:
-    """What the server says, until it ends."""
-    for line in stream:
-        yield json.loads(line)
+    @staticmethod
+    def messages() -> Iterator[Message]:
+        """What the server says, until it ends."""
+        return map(json.loads, sys.stdin.buffer)

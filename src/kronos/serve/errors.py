@@ -98,24 +98,13 @@ def from_error(error: Exception, hide: Sequence[tuple[Path, str]] = ()) -> ApiEr
     if isinstance(error, ApiError):
         return error
     if isinstance(error, KronosError):
-        return from_kronos(error, hide)
+        text = without_paths(as_options(str(error)), hide)
+        status, code = next((found for kind, *found in _CODES if isinstance(error, kind)), (422, "refused"))
+        return ApiError(status, code, text)
     if isinstance(error, MemoryError):
         return ApiError(413, "too_large", "There is not enough memory. Ask for fewer paths, or unload a model.")
     log.error("unexpected", exc_info=error)
     return internal()
-
-
-def from_kronos(error: KronosError, hide: Sequence[tuple[Path, str]] = ()) -> ApiError:
-    """A library's error as the API's.
-
-    Args:
-        hide: (path, what to call it): names that only the server knows.
-    """
-    text = without_paths(as_options(str(error)), hide)
-    for kind, status, code in _CODES:
-        if isinstance(error, kind):
-            return ApiError(status, code, text)
-    return ApiError(422, "refused", text)
 
 
 def as_options(text: str) -> str:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import secrets
+import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from kronos.bars.report import shown
 from kronos.bars.samples import SAMPLES, sample_path
+from kronos.errors import DataError
+from kronos.files import bars_files, write_json
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, not_found
-from kronos.serve.results import durable
-from kronos.serve.settings import Settings
+from kronos.serve.settings import MB, ServerSettings, digest_of_name
 
-ENDINGS = (".csv", ".csv.gz", ".csv.zip", ".txt", ".tsv", ".parquet", ".feather", ".arrow", ".zip", ".gz")
+READING_OPTIONS = ("symbol", "timezone", "dayfirst", "decimal", "epoch", "encoding", "on_defect", "columns")
+_CHOICES: dict[str, dict[str, Any]] = {
+    "dayfirst": {"true": True, "false": False},
+    "decimal": {".": ".", ",": ","},
+    "epoch": {unit: unit for unit in ("s", "ms", "us", "ns")},
+    "on_defect": {"refuse": "strict", "drop": "drop"},
+}
 _MOST_FILES = 2000
 _MOST_DESCRIPTIONS = 512
 _READ_SECONDS = 60.0
+_UPLOADS_AT_ONCE = 4  # being received or read
+_FIELD_BYTES = 1024
+_PIECE = 1 * MB
 
 
 @dataclass(frozen=True)
@@ -41,43 +55,44 @@ class Bars:
     rows: int | None = None
     created: float = 0.0
 
+    @property
+    def modified(self) -> int:
+        """When the file was written, in nanoseconds; 0 where it is gone."""
+        return self.path.stat().st_mtime_ns if self.path.exists() else 0
+
     def item(self) -> dict[str, Any]:
         """As the API shows it."""
         try:
             size = self.path.stat().st_size
         except OSError:
             size = None
-        return {
-            "id": self.id,
-            "name": self.name,
-            "source": self.source,
-            "symbols": self.symbols,
-            "rows": self.rows,
-            "bytes": size,
-        }
+        return {name: getattr(self, name) for name in ("id", "name", "source", "symbols", "rows")} | {"bytes": size}
 
 
 class Library:
-    """Finds bars by id, and has the reader look into them.
+    """Finds bars by id, has them looked into, and takes uploads.
 
     Args:
-        child: the reader of what is already accepted.
+        reader: looks into what is already accepted.
+        gate: the reader of uploads, whose memory is limited.
     """
 
-    def __init__(self, settings: Settings, child: Child) -> None:
-        self.settings, self.child = settings, child
+    def __init__(self, settings: ServerSettings, reader: Child, gate: Child) -> None:
+        self.limits, self.reader, self.gate = settings.limits, reader, gate
+        self._folder, self._uploads_folder = settings.folder("bars"), settings.folder("uploads")
         self._samples = {
             f"sample-{name}": Bars(f"sample-{name}", name, "sample", sample_path(name)) for name in SAMPLES
         }
         self._descriptions: OrderedDict[tuple[str, int, str | None], dict[str, Any]] = OrderedDict()
-        self._uploads = {bars.id: bars for bars in _stored(settings.uploads_dir)}
+        self._uploads = {bars.id: bars for bars in _stored(self._uploads_folder)}
+        self._uploading = 0
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
     async def list(self) -> list[Bars]:
         """Samples, the folder's files, uploads (newest first)."""
         uploads = sorted(self._uploads.values(), key=lambda bars: -bars.created)
-        folder = await asyncio.to_thread(self._folder)
+        folder = await asyncio.to_thread(self._in_folder)
         return [self._known(bars) for bars in (*self._samples.values(), *folder.values(), *uploads)]
 
     async def get(self, id: str) -> Bars:
@@ -88,7 +103,7 @@ class Library:
         """
         found = self._samples.get(id) or self._uploads.get(id)
         if found is None and id.startswith("folder-"):
-            found = (await asyncio.to_thread(self._folder)).get(id)
+            found = (await asyncio.to_thread(self._in_folder)).get(id)
         if found is None:
             raise not_found("bars")
         return found
@@ -99,13 +114,11 @@ class Library:
         Raises:
             ApiError: it cannot be read, or lacks the symbol.
         """
-        key = (bars.id, bars.path.stat().st_mtime_ns if bars.path.exists() else 0, symbol)
+        key = (bars.id, bars.modified, symbol)
         if key not in self._descriptions:
             if symbol is not None:
-                whole = await self.describe(bars)
-                check_symbol(whole["symbols"], symbol)
-            found = await self._ask("describe", bars, path=str(bars.path), name=bars.name, symbol=symbol)
-            self._descriptions[key] = found
+                await self._check_symbol(bars, symbol)
+            self._descriptions[key] = await self._ask("describe", bars, symbol=symbol)
             while len(self._descriptions) > _MOST_DESCRIPTIONS:
                 self._descriptions.popitem(last=False)
         self._descriptions.move_to_end(key)
@@ -118,32 +131,62 @@ class Library:
             ApiError: they cannot be read, or hold several symbols of which none is named.
         """
         if symbol is not None:
-            check_symbol((await self.describe(bars))["symbols"], symbol)
-        asked = {"symbol": symbol, "limit": limit, "before": before}
-        return dict(await self._ask("candles", bars, path=str(bars.path), name=bars.name, **asked))
+            await self._check_symbol(bars, symbol)
+        return await self._ask("candles", bars, symbol=symbol, limit=limit, before=before)
+
+    async def choose(self, bars: Bars, symbol: str | None) -> str | None:
+        """The symbol to forecast: the one that is named, or the only one; None where the bars name none.
+
+        Raises:
+            ApiError: the bars lack the symbol, or hold several of which none is named.
+        """
+        symbols = (await self.describe(bars))["symbols"]
+        if symbol is not None:
+            await self._check_symbol(bars, symbol)
+        elif len(symbols) > 1:
+            some = ", ".join(symbols[:6])
+            raise ApiError(422, "symbol", f"These bars hold {len(symbols)} symbols ({some} …); choose one.")
+        return symbol or next(iter(symbols), None)
 
     # -- uploads ------------------------------------------------------------------------------------------------------
 
-    @property
-    def uploads(self) -> int:
-        return len(self._uploads)
+    async def upload(self, request: Request) -> tuple[Bars, dict[str, Any]]:
+        """The bars of a multipart request, and the report on them. They are kept as a plain table.
 
-    def upload_bytes(self) -> int:
-        """What the uploads take on the disk."""
-        return sum(bars.path.stat().st_size for bars in self._uploads.values() if bars.path.exists())
-
-    def new_upload(self) -> tuple[str, Path]:
-        """A new id, and the file for its bars."""
+        Raises:
+            ApiError: too large, not to be read as bars, or too much at once. Nothing is left on the disk.
+        """
+        if self._uploading >= _UPLOADS_AT_ONCE:
+            raise ApiError(429, "busy", "Several files are being read already. Try again in a second.", 1)
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise ApiError(415, "no_file", "Send the bars as the field 'file' of a multipart form.")
+        held = sum(bars.path.stat().st_size for bars in self._uploads.values() if bars.path.exists())
+        if len(self._uploads) >= self.limits.stored_uploads or held >= self.limits.stored_upload_bytes:
+            raise ApiError(409, "store_full", "There is no room for more uploads. Delete some that are not needed.")
+        self._uploading += 1
         id = f"upload-{secrets.token_hex(8)}"
-        return id, self.settings.uploads_dir / f"{id}.parquet"
-
-    def add_upload(self, id: str, path: Path, name: str, found: dict[str, Any], created: float) -> Bars:
-        """Remember an upload that was accepted, and its report."""
-        facts = {"name": name, "symbols": found["symbols"], "rows": found["rows"], "created": created}
-        durable(path.with_suffix(".json"), lambda file: file.write(json.dumps({**facts, "found": found}).encode()))
-        self._uploads[id] = Bars(id, name, "upload", path, found["symbols"], found["rows"], created)
-        self._descriptions[(id, path.stat().st_mtime_ns, None)] = found
-        return self._uploads[id]
+        target = self._uploads_folder / f"{id}.parquet"
+        part = target.with_name(f".{id}.{secrets.token_hex(4)}")
+        try:
+            async with request.form(max_files=1, max_fields=len(READING_OPTIONS), max_part_size=_FIELD_BYTES) as form:
+                file = form.get("file")
+                if not isinstance(file, UploadFile):
+                    raise ApiError(422, "no_file", "Send the bars as the field 'file' of a multipart form.")
+                options = reading_options({key: value for key, value in form.items() if isinstance(value, str)})
+                name = shown(Path((file.filename or "upload").replace("\\", "/")).name or "upload", 100)
+                await self._save(file, part)
+            found = await self._accept(part, target, name, options)
+            facts = {"name": name, "symbols": found["symbols"], "rows": found["rows"], "created": time.time()}
+            write_json(target.with_suffix(".json"), {**facts, "found": found}, indent=None, durable=True)
+            self._uploads[id] = bars = Bars(id=id, source="upload", path=target, **facts)
+            self._descriptions[(id, bars.modified, None)] = found
+            return bars, found
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        finally:
+            part.unlink(missing_ok=True)
+            self._uploading -= 1
 
     def remove_upload(self, bars: Bars) -> None:
         """Delete an upload.
@@ -157,72 +200,107 @@ class Library:
         for ending in (".json", ".parquet"):
             bars.path.with_suffix(ending).unlink(missing_ok=True)
 
+    async def _save(self, file: UploadFile, part: Path) -> None:
+        size, most = 0, self.limits.upload_bytes
+        with part.open("xb") as out:
+            while piece := await file.read(_PIECE):
+                size += len(piece)
+                if size > most:
+                    raise ApiError(
+                        413, "too_large", f"The request is too large; at most {most / MB:g} MB are accepted."
+                    )
+                try:
+                    await asyncio.to_thread(out.write, piece)
+                except OSError as error:
+                    raise ApiError(409, "store_full", f"The file cannot be stored: {error.strerror}.") from error
+
+    async def _accept(self, part: Path, target: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        seconds = self.limits.parse_seconds
+        words = {"path": str(part), "target": str(target), "name": name, "options": options}
+        try:
+            return dict(await self.gate.call("accept", timeout=seconds, **words))
+        except TimeoutError:
+            raise ApiError(413, "too_slow", f"{name} was not read within {seconds:g} s; send fewer bars.") from None
+
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, op: str, bars: Bars, **arguments: Any) -> Any:
+    async def _ask(self, op: str, bars: Bars, **words: Any) -> dict[str, Any]:
         try:
-            return await self.child.call(op, timeout=_READ_SECONDS, **arguments)
+            found = await self.reader.call(op, timeout=_READ_SECONDS, path=str(bars.path), name=bars.name, **words)
         except TimeoutError:
             raise ApiError(422, "too_slow", f"{bars.name} takes too long to read; it is too large for this.") from None
+        return dict(found)
+
+    async def _check_symbol(self, bars: Bars, symbol: str) -> None:
+        symbols = (await self.describe(bars))["symbols"]
+        if symbol not in symbols:
+            some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "") if symbols else "none"
+            raise ApiError(422, "symbol", f"These bars hold no symbol '{symbol[:40]}'. They name {some}.")
 
     def _known(self, bars: Bars) -> Bars:
         """With symbols and rows where the file has been looked at."""
-        if bars.rows is not None or not bars.path.exists():
-            return bars
-        found = self._descriptions.get((bars.id, bars.path.stat().st_mtime_ns, None))
-        if found is None:
-            return bars
-        return Bars(bars.id, bars.name, bars.source, bars.path, found["symbols"], found["rows"])
+        found = self._descriptions.get((bars.id, bars.modified, None))
+        return bars if found is None else replace(bars, symbols=found["symbols"], rows=found["rows"])
 
-    def _folder(self) -> dict[str, Bars]:
+    def _in_folder(self) -> dict[str, Bars]:
         """Files of bars in the user's folder and the folders in it; links that lead out of it are left out."""
-        root = self.settings.bars_dir.resolve()
-        found: dict[str, Bars] = {}
-        for path in sorted(self.settings.bars_dir.rglob("*")):
-            name = path.relative_to(self.settings.bars_dir).as_posix()
-            hidden = any(part.startswith(".") for part in name.split("/"))
-            if hidden or not name.lower().endswith(ENDINGS) or len(found) >= _MOST_FILES:
-                continue
-            try:
-                real = path.resolve()
-            except (OSError, RuntimeError):  # a link that leads to itself
-                continue
+        root = self._folder.resolve()
+        try:
+            files = bars_files([self._folder])[:_MOST_FILES]
+        except DataError:  # none
+            return {}
+        found = {}
+        for path in files:
+            real, name = path.resolve(), path.relative_to(self._folder).as_posix()
             if real.is_relative_to(root) and real.is_file():
-                digest = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).hexdigest()
-                shown = name.encode(errors="replace").decode()
-                found[f"folder-{digest}"] = Bars(f"folder-{digest}", shown, "folder", real)
+                id = f"folder-{digest_of_name(name)}"
+                found[id] = Bars(id, name.encode(errors="replace").decode(), "folder", real)
         return found
 
 
-def check_symbol(symbols: list[str], symbol: str) -> None:
-    """Refuse a symbol that bars do not hold.
+def reading_options(fields: dict[str, str]) -> dict[str, Any]:
+    """The form's fields as ``read_bars`` takes them.
 
     Raises:
-        ApiError: names those they hold.
+        ApiError: an unknown field, or a value that no option has.
     """
-    if symbol not in symbols:
-        some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "") if symbols else "none"
-        raise ApiError(422, "symbol", f"These bars hold no symbol '{symbol[:40]}'. They name {some}.")
+    if unknown := sorted(set(fields) - set(READING_OPTIONS)):
+        names = ", ".join(READING_OPTIONS)
+        raise ApiError(422, "form", f"There is no option '{shown(unknown[0])}'; there are {names}.")
+    options: dict[str, Any] = {key: value for key, value in fields.items() if value}
+    for key in options.keys() & _CHOICES.keys():
+        if options[key] not in _CHOICES[key]:
+            raise ApiError(422, "form", f"{key} is one of {'  '.join(_CHOICES[key])}.")
+        options[key] = _CHOICES[key][options[key]]
+    if "columns" in options:
+        options["columns"] = named_columns(options["columns"])
+    return options
+
+
+def named_columns(text: str) -> dict[str, str | int]:
+    """``{"close": "Last", "open": 1}``: role to name, or to position from 0.
+
+    Raises:
+        ApiError: something else.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(type(name) in (str, int) for name in found.values()):
+        raise ApiError(422, "form", 'columns is a JSON object of roles, such as {"close": "Last", "open": 1}.')
+    return found
 
 
 def _stored(folder: Path) -> list[Bars]:
     """Uploads of earlier runs. What was left half written is deleted."""
-    for path in folder.iterdir():
-        complete = path.with_suffix(".json").exists() and path.with_suffix(".parquet").exists()
-        if path.name.startswith(".") or not complete:
-            path.unlink(missing_ok=True)
     kept = []
-    for path in folder.glob("upload-*.json"):
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        kept.append(
-            Bars(
-                path.stem,
-                facts["name"],
-                "upload",
-                path.with_suffix(".parquet"),
-                facts["symbols"],
-                facts["rows"],
-                facts["created"],
-            )
-        )
+    for path in sorted(folder.iterdir()):
+        table = path.with_suffix(".parquet")
+        if path.name.startswith(".") or not (path.with_suffix(".json").exists() and table.exists()):
+            path.unlink(missing_ok=True)
+        elif path.suffix == ".json":
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            known = {name: facts[name] for name in ("name", "symbols", "rows", "created")}
+            kept.append(Bars(id=path.stem, source="upload", path=table, **known))
     return kept

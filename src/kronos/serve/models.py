@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, from_error, not_found
 from kronos.serve.metrics import Metrics
+from kronos.serve.settings import digest_of_name
 
 _BYTES_A_PARAMETER = 8  # float32, twice: the weights and their fused copy
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -48,62 +49,46 @@ class Model:
 
     def item(self) -> dict[str, Any]:
         """As the API shows it."""
-        return {
-            "id": self.id,
-            "name": self.id.removeprefix("local-"),
-            "kind": self.kind,
-            "downloaded": self.downloaded,
-            "state": self.state,
-            "device": self.device,
-            "parameters": self.parameters,
-            "context": self.context,
-            "bytes": self.bytes or self.estimate or None,
-            "training_cutoff": self.training_cutoff,
-            "error": self.error,
-        }
+        shown = {name: value for name, value in vars(self).items() if name not in ("source", "used")}
+        return shown | {"name": self.id.removeprefix("local-"), "bytes": self.bytes or self.estimate or None}
 
 
 class Models:
     """The models at hand.
 
     Args:
-        child: the forecaster.
+        worker: where they are loaded.
         folder: where the user puts checkpoints, each a folder.
         budget: bytes that loaded models may take together.
     """
 
-    def __init__(self, child: Child, folder: Path, budget: int, metrics: Metrics) -> None:
-        self.child, self.folder, self.budget, self.metrics = child, folder, budget, metrics
+    def __init__(self, worker: Child, folder: Path, budget: int, metrics: Metrics) -> None:
+        self.worker, self.folder, self.budget, self.metrics = worker, folder, budget, metrics
         self.devices: list[str] = []
         self.ready = asyncio.Event()
         self._models: dict[str, Model] = {}
-        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listing = asyncio.Lock()
 
     def is_ready(self, devices: list[str]) -> None:
-        """The forecaster runs."""
+        """The worker runs."""
         self.devices = devices
         self.ready.set()
 
     def is_lost(self) -> None:
-        """The forecaster has died, and every model with it."""
+        """The worker has died, and every model with it."""
         self.ready.clear()
         for model in self._models.values():
             if model.state != "failed":
                 model.state, model.device, model.bytes = "unloaded", None, None
         self._count()
 
-    @property
-    def used(self) -> int:
-        """Bytes of loaded models, and of those that are being loaded."""
-        return self._used()
-
     async def list(self) -> list[Model]:
         """All models; the folder is looked at anew."""
         async with self._listing:
             folders = self._folders()
             if not self._models or folders.keys() != {m.id for m in self._models.values() if m.kind == "local"}:
-                found = await self.child.call("catalogue", folders={id: str(path) for id, path in folders.items()})
+                found = await self.worker.call("catalogue", folders={id: str(path) for id, path in folders.items()})
                 known = self._models
                 self._models = {}
                 for entry in found:
@@ -126,7 +111,7 @@ class Models:
     async def card(self, model: Model) -> str | None:
         """The model card, Markdown."""
         try:
-            return str(await self.child.call("card", source=model.source))
+            return str(await self.worker.call("card", source=model.source))
         except ApiError:
             return None  # not downloaded yet
 
@@ -140,15 +125,15 @@ class Models:
             self._models[id].used = asyncio.get_running_loop().time()
 
     async def load(self, id: str, device: str | None = None) -> None:
-        """Load a model, or move it to another device; return when it is done.
+        """As ``begin_load``; return when it is done.
 
         Raises:
-            ApiError: it cannot be loaded, or does not fit in the budget.
+            ApiError: as there, or it cannot be loaded.
         """
         await self.begin_load(await self.get(id), device)
 
     def begin_load(self, model: Model, device: str | None = None) -> asyncio.Task[None]:
-        """Begin to load a model.
+        """Begin to load a model, or to move it to another device.
 
         Raises:
             ApiError: the device does not exist, or the model does not fit in the budget.
@@ -156,15 +141,12 @@ class Models:
         if device is not None and device not in self.devices:
             raise ApiError(422, "device", f"There is no device '{device[:20]}' here; choose {', '.join(self.devices)}.")
         if model.state == "loading":
-            return self._loads[model.id]
-        if model.state != "loaded" or (device is not None and device != model.device):
-            self._make_room(model)
-            model.state, model.error = "loading", None
-            task = asyncio.create_task(self._load(model, device))
-            self._loads[model.id] = task
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waits is told
-            return task
-        return asyncio.create_task(asyncio.sleep(0))
+            return self._tasks[model.id]
+        if model.state == "loaded" and device in (None, model.device):
+            return asyncio.create_task(asyncio.sleep(0))
+        self._make_room(model)
+        model.state, model.error = "loading", None
+        return self._keep(model.id, self._load(model, device))
 
     async def unload(self, model: Model) -> None:
         """Free a model's memory."""
@@ -174,16 +156,27 @@ class Models:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    def _keep(self, key: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start work on a model and keep hold of it until it is done; whoever waits for it is told of errors."""
+
+        def done(task: asyncio.Task[None]) -> None:
+            if self._tasks.get(key) is task:
+                del self._tasks[key]
+            if not task.cancelled():
+                task.exception()
+
+        self._tasks[key] = task = asyncio.create_task(work)
+        task.add_done_callback(done)
+        return task
+
     async def _load(self, model: Model, device: str | None) -> None:
         try:
-            found = await self.child.call("load", model=model.id, source=model.source, device=device)
+            found = await self.worker.call("load", model=model.id, source=model.source, device=device)
         except Exception as error:
             refusal = from_error(error)
             model.state, model.error = "failed", refusal.message
             model.device = model.bytes = None
             raise refusal from None  # where it is not for callers, the log has it by now
-        finally:
-            self._loads.pop(model.id, None)
         model.device, model.bytes, model.context = found["device"], found["bytes"], found["context"]
         model.state, model.downloaded = "loaded", True
         self.touch(model.id)
@@ -201,40 +194,33 @@ class Models:
         idle = sorted(
             (m for m in self._models.values() if m.state == "loaded" and m is not model), key=lambda m: m.used
         )
-        while self._used(but=model) + model.estimate > self.budget and idle:
+        while self.used(but=model) + model.estimate > self.budget and idle:
             gone = idle.pop(0)
             gone.state = "unloaded"
-            task = asyncio.create_task(self._unload(gone))
-            self._loads[f"unload {gone.id}"] = task
-            task.add_done_callback(lambda _, key=f"unload {gone.id}": self._loads.pop(key, None))  # type: ignore[misc]
-        if self._used(but=model) + model.estimate > self.budget:
+            self._keep(f"unload {gone.id}", self._unload(gone))
+        if self.used(but=model) + model.estimate > self.budget:
             raise ApiError(409, "no_room", "Other models are being loaded and fill the memory. Try again soon.", 2)
 
-    def _used(self, but: Model | None = None) -> int:
+    def used(self, but: Model | None = None) -> int:
+        """Bytes of loaded models, and of those that are being loaded; one may be left out."""
         held = [m for m in self._models.values() if m.state in ("loaded", "loading") and m is not but]
         return sum(model.bytes or model.estimate for model in held)
 
     async def _unload(self, model: Model) -> None:
         model.state, model.device, model.bytes, model.error = "unloaded", None, None, None
-        await self.child.call("unload", model=model.id)
+        await self.worker.call("unload", model=model.id)
         self._count()
 
     def _count(self) -> None:
-        self.metrics.models.set(self.used)
+        self.metrics.models.set(self.used())
 
     def _folders(self) -> dict[str, Path]:
         """Checkpoints in the folder, by id; links that lead out of it are left out."""
         root = self.folder.resolve()
-        found: dict[str, Path] = {}
+        found = {}
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             inside = path.is_dir() and path.resolve().is_relative_to(root)
             if inside and any((path / part / "config.json").is_file() for part in ("", "model")):
-                found[f"local-{plain_name(path.name)}"] = path
+                name = path.name if _PLAIN_NAME.fullmatch(path.name) else digest_of_name(path.name)
+                found[f"local-{name}"] = path
         return found
-
-
-def plain_name(name: str) -> str:
-    """The name where it is fit for an address, else one made from it."""
-    if _PLAIN_NAME.fullmatch(name):
-        return name
-    return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).hexdigest()

@@ -6,31 +6,31 @@ server.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from kronos.bars import read_bars, write_bars
 from kronos.errors import CapacityError, DataError, KronosError
-from kronos.serve.child import Channel, Message, leave_signals_to_the_server, messages
-from kronos.serve.errors import ApiError, from_kronos
-from kronos.serve.tables import Tables, candles, description, one_series
+from kronos.protocol import CLOSE
+from kronos.serve.child import Channel, Message
+from kronos.serve.documents import TableCache, candles, description, one_series, read_forecast, read_samples
+from kronos.serve.errors import ApiError, from_error, log
 
 _MOST_ROWS = 5_000_000
-
-log = logging.getLogger("kronos.serve.reader")
 
 
 def main(arguments: list[str]) -> None:
     """Answer calls until the input ends."""
-    channel = Channel.take_stdout()
-    leave_signals_to_the_server()
+    channel = Channel.open()
     if arguments:
         limit_memory(int(arguments[0]))
     reader = Reader()
-    for message in messages(sys.stdin.buffer):
+    for message in channel.messages():
         channel.send(reader.answer(message))
         if reader.exhausted:
             return  # the server starts another, with its memory in order
@@ -55,25 +55,20 @@ class Reader:
     """The operations, each named as the server calls it."""
 
     def __init__(self) -> None:
-        self.tables = Tables()
+        self.tables = TableCache()
         self.exhausted = False
-        self.operations: dict[str, Callable[..., Any]] = {
-            "describe": self.describe,
-            "candles": self.candles,
-            "accept": self.accept,
-            "paths": self.paths,
-            "export": self.export,
-        }
+        operations = (self.describe, self.candles, self.accept, self.paths, self.export)
+        self.operations: dict[str, Callable[..., Any]] = {one.__name__: one for one in operations}
 
     def answer(self, message: Message) -> Message:
         """One call's result or error."""
-        number, op = message.pop("call"), message.pop("op")
-        name = str(message.pop("name", ""))
+        number, name = message.pop("call"), str(message.pop("name", ""))
         hide = [(Path(message["path"]), name)] if name and "path" in message else []
+        op = message.pop("op")
         try:
             return {"call": number, "result": self.operations[op](**message)}
         except KronosError as error:
-            refusal = from_kronos(error, hide)
+            refusal = from_error(error, hide)
         except MemoryError:
             self.exhausted = True
             refusal = ApiError(413, "too_large", f"{name or 'The file'} needs more memory than a file of bars may.")
@@ -102,15 +97,10 @@ class Reader:
 
     def paths(self, path: str, count: int) -> dict[str, Any]:
         """The closes of the first ``count`` sample paths of a result."""
-        from kronos.serve.results import read_samples
-
-        samples = read_samples(Path(path))
-        return {"close": samples[:count, :, 3].round(8).tolist()}
+        return {"close": read_samples(Path(path))[:count, :, CLOSE].round(8).tolist()}
 
     def export(self, path: str, target: str) -> dict[str, Any]:
         """Write a result in another form; the ending of the target chooses it."""
-        from kronos.serve.results import read_forecast
-
         read_forecast(Path(path)).save(target)
         return {}
 
@@ -121,8 +111,6 @@ def refuse_by_header(path: Path) -> None:
     Raises:
         CapacityError, DataError: too many rows or bytes, or a damaged footer.
     """
-    import pyarrow as pa
-
     with path.open("rb") as file:
         start = file.read(6)
     count = {b"PAR1": _parquet_rows, b"ARRO": _arrow_rows}.get(start[:4])
@@ -137,8 +125,6 @@ def refuse_by_header(path: Path) -> None:
 
 
 def _parquet_rows(path: Path) -> int:
-    import pyarrow.parquet as pq
-
     facts = pq.read_metadata(path)
     size = sum(facts.row_group(k).total_byte_size for k in range(facts.num_row_groups))
     if size > 100 * path.stat().st_size + 64 * 2**20:
@@ -148,8 +134,6 @@ def _parquet_rows(path: Path) -> int:
 
 def _arrow_rows(path: Path) -> int:
     """Nulls and runs take no room in the file: a billion of them fit in a kilobyte."""
-    import pyarrow as pa
-
     file, rows = pa.ipc.open_file(path), 0
     for number in range(file.num_record_batches):
         rows += file.get_batch(number).num_rows

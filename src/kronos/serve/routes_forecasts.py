@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from kronos.serve.errors import ApiError, not_found
-from kronos.serve.jobs import Job
-from kronos.serve.library import check_symbol
+from kronos.serve.queue import Job
 from kronos.serve.schemas import REFUSED, ForecastDetail, ForecastList, ForecastRequest, Status
 from kronos.serve.services import Services, services
 
@@ -58,7 +57,7 @@ async def submit(
     job = await _accept(asked, here)
     if wait:
         return await _wait(job, request, here)
-    return JSONResponse(_detail(job, here), 202, {"Location": f"/api/forecasts/{job.id}"})
+    return JSONResponse(here.queue.detail(job), 202, {"Location": f"/api/forecasts/{job.id}"})
 
 
 @router.get("", response_model=ForecastList)
@@ -71,22 +70,21 @@ async def history(
 ) -> dict[str, Any]:
     """Forecasts, the newest first."""
     rows, total = await here.history.page(page, size, q.strip(), status)
-    items = [here.desk.jobs[row["id"]].item() if row["id"] in here.desk.jobs else row for row in rows]
+    items = [here.queue.jobs[row["id"]].item() if row["id"] in here.queue.jobs else row for row in rows]
     return {"items": items, "total": total, "page": page, "size": size}
 
 
 @router.get("/{id}", response_model=ForecastDetail)
 async def get(id: str, here: Here) -> dict[str, Any]:
     """One forecast: what was asked, and how far it is."""
-    job = here.desk.jobs.get(id)
-    return _detail(job, here) if job else await _past(id, here)
+    return await _row(id, here)
 
 
 @router.get("/{id}/events", response_class=EventStream, responses=REFUSED)
 async def events(id: str, here: Here) -> Response:
     """Server-sent events: ``progress``, then one of ``done``, ``failed``, ``cancelled``, ``interrupted``."""
-    job = here.desk.jobs.get(id)
-    last = None if job else await _past(id, here)
+    job = here.queue.jobs.get(id)
+    last = await _row(id, here)
     if here.metrics.open_streams >= here.settings.limits.streams:
         raise ApiError(429, "busy", "Too many streams are open. Ask for the status instead.", 2)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -96,21 +94,21 @@ async def events(id: str, here: Here) -> Response:
 @router.post("/{id}/cancel", response_model=ForecastDetail)
 async def cancel(id: str, here: Here) -> dict[str, Any]:
     """Stop a forecast; one that is over stays as it is."""
-    job = here.desk.jobs.get(id)
-    if job is None:
-        return await _past(id, here)
-    here.desk.cancel(job)
+    row = await _row(id, here)
+    if (job := here.queue.jobs.get(id)) is None:
+        return row
+    here.queue.cancel(job)
     await job.wait()
-    return _detail(job, here)
+    return here.queue.detail(job)
 
 
 @router.delete("/{id}", status_code=204)
 async def delete(id: str, here: Here) -> Response:
     """Delete a forecast and its result; one that is not over is cancelled first."""
-    if (job := here.desk.jobs.get(id)) is not None:
-        here.desk.cancel(job)
+    if (job := here.queue.jobs.get(id)) is not None:
+        here.queue.cancel(job)
         await job.wait()
-    await _past(id, here)
+    await _row(id, here)
     await here.history.remove(id)
     return Response(status_code=204)
 
@@ -150,25 +148,13 @@ async def download(id: str, here: Here, format: Format = "csv") -> Response:
 async def _accept(asked: ForecastRequest, here: Services) -> Job:
     bars = await here.library.get(asked.bars)
     model = await here.models.get(asked.model)
-    found = await here.library.describe(bars)
-    if asked.symbol is not None:
-        check_symbol(found["symbols"], asked.symbol)
-    elif len(found["symbols"]) > 1:
-        some = ", ".join(found["symbols"][:6])
-        raise ApiError(422, "symbol", f"These bars hold {len(found['symbols'])} symbols ({some} …); choose one.")
+    symbol = await here.library.choose(bars, asked.symbol)
     if asked.context_length is not None and model.context is not None and asked.context_length > model.context:
         raise ApiError(422, "context", f"{model.id} reads {model.context:,} bars at most; ask for no more context.")
-    parameters = asked.parameters()
-    if parameters["symbol"] is None and found["symbols"]:
-        parameters["symbol"] = found["symbols"][0]
-    job = Job(
-        id=secrets.token_hex(8),
-        path=bars.path,
-        name=bars.name,
-        parameters=parameters,
-        deadline=asked.deadline or here.settings.limits.deadline,
-    )
-    await here.desk.submit(job)
+    parameters = asked.parameters() | {"symbol": symbol}
+    deadline = asked.deadline or here.settings.limits.deadline
+    job = Job(id=secrets.token_hex(8), path=bars.path, name=bars.name, parameters=parameters, deadline=deadline)
+    await here.queue.submit(job)
     return job
 
 
@@ -180,7 +166,7 @@ async def _wait(job: Job, request: Request, here: Services) -> Response:
         await asyncio.wait([over, gone], return_when=asyncio.FIRST_COMPLETED)
     finally:
         if not over.done():
-            here.desk.cancel(job)
+            here.queue.cancel(job)
         over.cancel()
         gone.cancel()
     if job.status == "done":
@@ -195,7 +181,7 @@ async def _hung_up(request: Request) -> None:
         pass
 
 
-async def _events(job: Job | None, last: dict[str, Any] | None, here: Services) -> AsyncIterator[bytes]:
+async def _events(job: Job | None, last: dict[str, Any], here: Services) -> AsyncIterator[bytes]:
     with here.metrics.stream():
         if job is not None:
             changes = job.watch()
@@ -210,9 +196,8 @@ async def _events(job: Job | None, last: dict[str, Any] | None, here: Services) 
                 if isinstance(finished.exception(), StopAsyncIteration):
                     break
                 shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
-                yield _event("progress", shown | {"queue_position": here.desk.place(job)})
-            last = _detail(job, here)
-        assert last is not None
+                yield _event("progress", shown | {"queue_position": here.queue.place(job)})
+            last = here.queue.detail(job)
         yield _event(last["status"], last)
 
 
@@ -220,15 +205,10 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-def _detail(job: Job, here: Services) -> dict[str, Any]:
-    return job.item() | {
-        "parameters": job.parameters,
-        "progress": job.progress(),
-        "queue_position": here.desk.place(job),
-    }
-
-
-async def _past(id: str, here: Services) -> dict[str, Any]:
+async def _row(id: str, here: Services) -> dict[str, Any]:
+    """A forecast on its way or over."""
+    if (job := here.queue.jobs.get(id)) is not None:
+        return here.queue.detail(job)
     row = await here.history.get(id)
     if row is None:
         raise not_found("forecast")
@@ -236,8 +216,7 @@ async def _past(id: str, here: Services) -> dict[str, Any]:
 
 
 async def _finished(id: str, here: Services) -> dict[str, Any]:
-    job = here.desk.jobs.get(id)
-    row = _detail(job, here) if job else await _past(id, here)
+    row = await _row(id, here)
     if row["status"] != "done":
         raise ApiError(409, "not_done", f"The forecast is {row['status']}, so there is no result.")
     return row

@@ -1,21 +1,88 @@
-"""What the API takes and gives; the OpenAPI document is made from these."""
+"""What the API takes and gives: the OpenAPI document and the tools' input schemas are made from these.
+
+A forecast is asked for with the settings of :class:`~kronos.spec.ForecastSpec`; only the server's own defaults and
+limits stand here.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
-MOST_PATHS = 1000
-MOST_HORIZON = 512
-MOST_PATH_BARS = 100_000
+from kronos.errors import ConfigError
+from kronos.spec import ForecastSpec, Setting, settings
+
+CAPS: Final[dict[str, float]] = {
+    "horizon": 512,
+    "num_samples": 1000,
+    "temperature": 10,
+    "top_k": 65536,
+    "seed": 2**53 - 1,  # the largest whole number that JavaScript keeps
+    "context_length": 100_000,
+    "window_stride": 100_000,
+}
+MOST_PATH_BARS: Final = 100_000
+"""What horizon × num_samples may be."""
+
+DEFAULTS: Final = {"num_samples": 100}
+
+OF_THE_TIMES: Final = ("calendar", "stamp", "frequency")
+"""Settings that say when the bars of a series come; those that agree in all others are computed together."""
+
+_MOST_TEXT = 64  # characters of a setting
 _YEARS = (1678, 2261)  # what a nanosecond clock can show
 
 Status = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
 
-class ForecastRequest(BaseModel):
+def offered() -> tuple[Setting, ...]:
+    """The settings of a forecast, with the server's defaults and limits."""
+    found = []
+    for one in settings(ForecastSpec):
+        bounds = [bound for bound in (one.high, CAPS.get(one.name)) if bound is not None]
+        default = DEFAULTS.get(one.name, one.default)
+        found.append(dataclasses.replace(one, default=default, high=min(bounds, default=None)))
+    return tuple(found)
+
+
+def annotated(one: Setting) -> Any:
+    """A setting as a type that pydantic checks and describes."""
+    kind: Any = Literal[one.choices] if one.choices else one.kind
+    limits: dict[str, Any] = {}
+    if one.kind is not str:
+        limits = {"ge": one.low, "gt": one.above, "le": one.high}
+    elif not one.choices:
+        limits = {"pattern": one.pattern, "max_length": None if one.pattern else _MOST_TEXT}
+    return Annotated[kind | None if one.optional else kind, Field(description=one.help, **limits)]
+
+
+def check_work(horizon: int, num_samples: int) -> None:
+    """Refuse what would keep the machine for too long.
+
+    Raises:
+        ConfigError: says what is allowed.
+    """
+    most = int(CAPS["horizon"])
+    if not 1 <= horizon <= most or not 1 <= num_samples <= MOST_PATH_BARS // horizon:
+        raise ConfigError(
+            f"horizon × num_samples may be at most {MOST_PATH_BARS:,}, with a horizon from 1 to {most}; "
+            "ask for fewer paths or bars"
+        )
+
+
+def spec_of(parameters: Mapping[str, Any]) -> ForecastSpec:
+    """The settings among the parameters of a forecast."""
+    return ForecastSpec(**{one.name: parameters[one.name] for one in settings(ForecastSpec) if one.name in parameters})
+
+
+_SETTINGS = create_model("_SETTINGS", **{one.name: (annotated(one), one.default) for one in offered()})  # type: ignore[call-overload]
+
+
+class ForecastRequest(_SETTINGS):  # type: ignore[misc, valid-type]
     """What to forecast, and how."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -25,20 +92,6 @@ class ForecastRequest(BaseModel):
         str | None, Field(min_length=1, max_length=64, description="Which series, where the bars hold several.")
     ] = None
     model: Annotated[str, Field(min_length=1, max_length=80, description="Id of the model.")] = "kronos-nano"
-    horizon: Annotated[int, Field(ge=1, le=MOST_HORIZON, description="Bars ahead.")] = 24
-    num_samples: Annotated[int, Field(ge=1, le=MOST_PATHS, description="Sample paths.")] = 100
-    temperature: Annotated[
-        float | None, Field(ge=0, le=10, description="Spread of the sampling; null: the model's own.")
-    ] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1, description="Share of the likeliest tokens.")] = None
-    top_k: Annotated[int | None, Field(ge=0, le=65536, description="Number of the likeliest tokens; 0: all.")] = None
-    seed: Annotated[int, Field(ge=0, le=2**53 - 1, description="The same seed gives the same paths.")] = 0
-    context_length: Annotated[
-        int | None, Field(ge=2, le=100_000, description="Last bars to read; null: as many as the model can.")
-    ] = None
-    calendar: Annotated[
-        str | None, Field(pattern=r"^[A-Za-z0-9/]{1,16}$", description="MIC code, 24/7, FX, observed or step.")
-    ] = None
     cutoff: Annotated[
         datetime | None,
         Field(description="Replay: the model sees the bars up to and including this time; the rest is the truth."),
@@ -56,13 +109,35 @@ class ForecastRequest(BaseModel):
 
     @model_validator(mode="after")
     def _bounded_work(self) -> ForecastRequest:
-        if self.horizon * self.num_samples > MOST_PATH_BARS:
-            raise ValueError(f"horizon × num_samples may be at most {MOST_PATH_BARS:,}; ask for fewer paths or bars")
+        check_work(self.horizon, self.num_samples)
         return self
 
     def parameters(self) -> dict[str, Any]:
         """As the job and the document keep them."""
-        return self.model_dump(mode="json", exclude={"deadline"})
+        return dict(self.model_dump(mode="json", exclude={"deadline"}))
+
+
+class SettingItem(BaseModel):
+    """A setting of a forecast: its type, what holds where it is left out, and what is allowed."""
+
+    name: str
+    kind: Literal["int", "float", "str"]
+    optional: bool
+    default: int | float | str | None
+    help: str
+    low: int | float | None
+    high: int | float | None
+    above: int | float | None
+    choices: list[str]
+    pattern: str | None
+
+
+class Limits(BaseModel):
+    """What a forecast can be asked with, and what the server takes."""
+
+    settings: list[SettingItem]
+    most_path_bars: Annotated[int, Field(description="What horizon × num_samples may be.")]
+    most_upload_bytes: int
 
 
 class LoadRequest(BaseModel):
@@ -196,7 +271,7 @@ class ForecastItem(BaseModel):
     error: ErrorBody | None
 
 
-class Progress(BaseModel):
+class ForecastProgress(BaseModel):
     """Bars sampled, bars in all, and the time left in seconds."""
 
     done: int
@@ -208,7 +283,7 @@ class ForecastDetail(ForecastItem):
     """A forecast: what was asked, how far it is, and its place in the queue (0: the next)."""
 
     parameters: dict[str, Any]
-    progress: Progress | None
+    progress: ForecastProgress | None
     queue_position: int | None
 
 

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kronos.serve.errors import ApiError, answer
 from kronos.serve.metrics import Metrics
-from kronos.serve.settings import MB, Settings, is_loopback
+from kronos.serve.settings import MB, ServerSettings, is_loopback
 
 COOKIE = "kronos_session"
 UPLOAD_PATH = "/api/bars"
@@ -30,6 +30,7 @@ SUBMIT_PATH = "/api/forecasts"
 BODY_SECONDS = 60.0  # in which a body must arrive
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_METHODS = (*_SAFE_METHODS, "POST", "DELETE", "PUT", "PATCH")  # that are counted apart
 _OPEN = ("/", "/healthz", "/readyz", "/api/session")  # without a token; and the studio's own files
 _POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 _HEADERS = (
@@ -55,10 +56,6 @@ class Tokens:
         key = secrets.token_bytes(32)  # so that cookies end with the server
         self._cookie = None if token is None else hmac.new(key, token.encode(), sha256).hexdigest()
 
-    @property
-    def needed(self) -> bool:
-        return self._token is not None
-
     def cookie_for(self, token: str) -> str | None:
         """The session cookie for a token; None where it is wrong."""
         if self._token is None or self._cookie is None:
@@ -80,20 +77,22 @@ class Guard:
     """The outermost layer of the application.
 
     Args:
-        full: whether the queue of forecasts is full, and what to answer then; asked before a body is read.
+        refusal: what to answer where the queue of forecasts is full; asked before a body is read.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        settings: Settings,
+        settings: ServerSettings,
         tokens: Tokens,
         metrics: Metrics,
-        full: Callable[[], ApiError | None],
+        refusal: Callable[[], ApiError | None],
     ) -> None:
         self.app, self.settings, self.tokens = app, settings, tokens
-        self.metrics, self.full = metrics, full
-        self.names = _own_names(settings)
+        self.metrics, self.refusal = metrics, refusal
+        self.names = {"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in settings.allowed_hosts)}
+        if not is_loopback(settings.host):
+            self.names |= {settings.host.lower(), socket.gethostname().lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -108,7 +107,7 @@ class Guard:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *_HEADERS]
-                if not _says_caching(message["headers"]):
+                if not any(name.lower() == b"cache-control" for name, _ in message["headers"]):
                     kept = b"no-cache" if path.startswith("/static/") else b"no-store"  # the former: ask for changes
                     message["headers"].append((b"cache-control", kept))
                 self.metrics.requests.labels(method if method in _METHODS else "other", message["status"]).inc()
@@ -139,7 +138,7 @@ class Guard:
                 raise ApiError(403, "origin", "Requests from other web pages are not accepted.")
         if not (path in _OPEN or path.startswith("/static/")) and not self.tokens.accept(headers):
             raise ApiError(401, "token", "Show the server's token: Authorization: Bearer TOKEN.")
-        if method == "POST" and path == SUBMIT_PATH and (refusal := self.full()) is not None:
+        if method == "POST" and path == SUBMIT_PATH and (refusal := self.refusal()) is not None:
             raise refusal
         limits = self.settings.limits
         upload = method == "POST" and path == UPLOAD_PATH
@@ -149,7 +148,7 @@ class Guard:
         return limit
 
     def _is_own_name(self, host: str) -> bool:
-        name = _without_port(host).lower()
+        name = (host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]).lower()
         if name in self.names:
             return True
         try:  # an address cannot be rebound, a name can
@@ -183,24 +182,8 @@ class Bounded:
         return message
 
 
-_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH")
-
-
 def _too_large(limit: int) -> ApiError:
     return ApiError(413, "too_large", f"The request is too large; at most {limit // 1024:,} KB are accepted here.")
-
-
-def _own_names(settings: Settings) -> set[str]:
-    names = {"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in settings.allowed_hosts)}
-    if not is_loopback(settings.host):
-        names |= {settings.host.lower(), socket.gethostname().lower()}
-    return names
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
 
 
 def _netloc(origin: bytes) -> str | None:
@@ -216,7 +199,3 @@ def _cookie(header: bytes) -> str:
     except CookieError:
         return ""
     return found.value if found is not None else ""
-
-
-def _says_caching(headers: list[tuple[bytes, bytes]]) -> bool:
-    return any(name.lower() == b"cache-control" for name, _ in headers)

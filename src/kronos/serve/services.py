@@ -8,82 +8,67 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from kronos.serve.child import Child, Message
-from kronos.serve.desk import Desk
 from kronos.serve.history import History
 from kronos.serve.library import Library
 from kronos.serve.metrics import Metrics
 from kronos.serve.models import Models
+from kronos.serve.queue import ForecastQueue
 from kronos.serve.security import Tokens
-from kronos.serve.settings import Settings
-from kronos.serve.uploads import Uploads
+from kronos.serve.settings import ServerSettings
 
 
 @dataclass(frozen=True)
 class Services:
     """The parts of one running server."""
 
-    settings: Settings
+    settings: ServerSettings
     metrics: Metrics
     tokens: Tokens
-    forecaster: Child
+    worker: Child
     reader: Child
     gate: Child
     history: History
     models: Models
     library: Library
-    uploads: Uploads
-    desk: Desk
+    queue: ForecastQueue
 
     @classmethod
-    def build(cls, settings: Settings) -> Services:
+    def build(cls, settings: ServerSettings) -> Services:
         """All parts, not yet started.
 
         Raises:
             ConfigError: the data folder cannot be used, or another server uses it.
         """
         settings.make_folders()
-        history = History(settings.history_file, settings.results_dir)
+        history = History(settings.data_dir / "history.sqlite", settings.folder("results"))
         metrics = Metrics()
-        forecaster = Child("kronos.serve.forecaster")
+        worker = Child("kronos.serve.worker")
         reader = Child("kronos.serve.reader", serial=True)
-        gate = Child("kronos.serve.reader", (str(settings.limits.parse_bytes),), serial=True)
-        models = Models(forecaster, settings.models_dir, settings.budget, metrics)
-        library = Library(settings, reader)
-        desk = Desk(settings, forecaster, models, history, metrics)
+        gate = Child("kronos.serve.reader", str(settings.limits.parse_bytes), serial=True)
+        models = Models(worker, settings.folder("models"), settings.budget, metrics)
+        queue = ForecastQueue(settings, worker, models, history, metrics)
 
         def hear(event: Message) -> None:
             if event["event"] == "ready":
                 models.is_ready(event["devices"])
-                desk.wake()
+                queue.wake()
             else:
-                desk.hear(event)
+                queue.hear(event)
 
-        forecaster.on_event = hear
-        forecaster.on_loss = models.is_lost
-        return cls(
-            settings,
-            metrics,
-            Tokens(settings.token),
-            forecaster,
-            reader,
-            gate,
-            history,
-            models,
-            library,
-            Uploads(library, gate, settings.limits),
-            desk,
-        )
+        worker.on_event, worker.on_loss = hear, models.is_lost
+        library, tokens = Library(settings, reader, gate), Tokens(settings.token)
+        return cls(settings, metrics, tokens, worker, reader, gate, history, models, library, queue)
 
     async def start(self) -> None:
         """Tidy up after the last run, and start the processes."""
         await self.history.recover()
-        await asyncio.gather(*(child.start() for child in (self.forecaster, self.gate, self.reader)))
-        self.desk.start()
+        await asyncio.gather(*(child.start() for child in (self.worker, self.gate, self.reader)))
+        self.queue.start()
 
     async def stop(self) -> None:
         """Finish what was accepted, then end the processes."""
-        await self.desk.drain()
-        await asyncio.gather(*(child.close() for child in (self.forecaster, self.gate, self.reader)))
+        await self.queue.drain()
+        await asyncio.gather(*(child.close() for child in (self.worker, self.gate, self.reader)))
         await self.history.close()
 
 

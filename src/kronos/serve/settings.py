@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ FEWEST_TOKEN_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a request may ask for, and what the server may hold.
+class Capacity:
+    """What the server takes and holds.
 
     Attributes:
         upload_bytes: a file of bars.
@@ -41,7 +42,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """A server's settings.
 
     Args:
@@ -65,7 +66,7 @@ class Settings:
     max_queue: int = 32
     allowed_hosts: tuple[str, ...] = ()
     memory_budget: int | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: Capacity = field(default_factory=Capacity)
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_queue <= 10_000:
@@ -80,25 +81,9 @@ class Settings:
                 "or set KRONOS_TOKEN."
             )
 
-    @property
-    def bars_dir(self) -> Path:
-        return self.data_dir / "bars"
-
-    @property
-    def models_dir(self) -> Path:
-        return self.data_dir / "models"
-
-    @property
-    def uploads_dir(self) -> Path:
-        return self.data_dir / "uploads"
-
-    @property
-    def results_dir(self) -> Path:
-        return self.data_dir / "results"
-
-    @property
-    def history_file(self) -> Path:
-        return self.data_dir / "history.sqlite"
+    def folder(self, name: str) -> Path:
+        """One of ``bars``, ``models``, ``uploads`` and ``results``."""
+        return self.data_dir / name
 
     @property
     def budget(self) -> int:
@@ -106,28 +91,31 @@ class Settings:
         return physical_memory() // 2 if self.memory_budget is None else self.memory_budget
 
     def make_folders(self) -> None:
-        """Make what is missing; only the owner may look inside the server's own folders.
+        """Make what is missing; only the owner may look inside the server's folders.
 
         Raises:
             ConfigError: the data folder cannot be made or written.
         """
         try:
-            for folder in (self.bars_dir, self.models_dir):
-                folder.mkdir(parents=True, exist_ok=True)
-            for folder in (self.uploads_dir, self.results_dir):
-                folder.mkdir(mode=0o700, exist_ok=True)
+            for name in ("bars", "models"):
+                self.folder(name).mkdir(parents=True, exist_ok=True)
+            for name in ("uploads", "results"):
+                self.folder(name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"The data folder '{self.data_dir}' cannot be used: {error.strerror}.") from error
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def digest_of_name(name: str) -> str:
+    """Stands for the name of a file or folder in an address; stored with forecasts, so it stays what it is."""
+    return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 def physical_memory() -> int:

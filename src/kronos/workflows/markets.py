@@ -53,14 +53,13 @@ def load_markets(sources: dict[str, str], on_defect: str) -> tuple[dict[str, dic
     """Series by symbol by market, and a digest per input."""
     from kronos.bars import read_bars
     from kronos.bars.store import BarStore
-    from kronos.cli.common import load_bars
     from kronos.evaluation.rolling import as_series
 
     markets, hashes = {}, {}
     for name, source in sources.items():
         path = Path(source)
         if source.startswith(SAMPLE):
-            markets[name], hashes[name] = as_series(load_bars(source)), source
+            markets[name], hashes[name] = as_series(read_bars(source)), source
         elif path.name.startswith(STORED):
             store, size = BarStore(path.parent), path.name.removeprefix(STORED)
             markets[name] = as_series({symbol: store.read(symbol, size) for symbol in store.symbols(size)})

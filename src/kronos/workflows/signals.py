@@ -10,7 +10,8 @@ from pathlib import Path
 from platform import node
 from typing import TYPE_CHECKING, Any
 
-from kronos.cli.common import Compute, progress
+from kronos.cli.common import progress
+from kronos.cli.options import Compute
 
 if TYPE_CHECKING:
     import pandas as pd

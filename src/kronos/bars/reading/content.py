@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kronos.bars.reading.options import Reading
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.report import shown
 from kronos.errors import CapacityError, DataError, KronosError
 
@@ -57,7 +57,7 @@ class Content:
         return pa.OSFile(str(self.path)) if self.data is None else pa.BufferReader(self.data)
 
 
-def open_content(path: Path, reading: Reading) -> Content:
+def open_content(path: Path, reading: ReadContext) -> Content:
     """Look at a file and unpack it where it is packed.
 
     Raises:
@@ -118,7 +118,7 @@ def _unpacking(where: str) -> Iterator[None]:
         raise DataError(f"{where}: the archive is damaged or cut ({shown(error, 80)}). Download it again.") from error
 
 
-def _unpack(data: bytes, reading: Reading) -> bytes | None:
+def _unpack(data: bytes, reading: ReadContext) -> bytes | None:
     """What is packed, or None where nothing is."""
     where = reading.where
     if data.startswith(_EMPTY_ZIP):

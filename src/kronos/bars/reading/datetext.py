@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kronos.bars.reading.options import Reading
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.report import name_columns, shown
 from kronos.errors import DataError
 
@@ -63,7 +63,7 @@ def _minutes(name: str | None) -> float:
     return sign * (int(digits[:2]) * 60 + int(digits[2:4]))
 
 
-def parse_dates(text: Any, reading: Reading) -> Stamps:
+def parse_dates(text: Any, reading: ReadContext) -> Stamps:
     """Naive wall times from text; NaT where a row does not fit the reading of the column.
 
     Raises:
@@ -170,7 +170,7 @@ def _named_days(fields: Any) -> Stamps:
     return _to_days(_ints(fields, "c"), month.astype(np.int64), _ints(fields, "a"))
 
 
-def _numeric_days(fields: Any, clock: npt.NDArray[np.timedelta64], reading: Reading) -> Stamps:
+def _numeric_days(fields: Any, clock: npt.NDArray[np.timedelta64], reading: ReadContext) -> Stamps:
     a, b, c = (_ints(fields, name) for name in "abc")
     long_first = np.median(a) > 31
     long_last = np.median(c) > 31
@@ -228,7 +228,7 @@ def _disorder(days: Stamps, clock: npt.NDArray[np.timedelta64]) -> float:
     return float(min((steps < 0).mean(), (steps > 0).mean()))
 
 
-def parse_clock(column: Any, reading: Reading) -> npt.NDArray[np.timedelta64]:
+def parse_clock(column: Any, reading: ReadContext) -> npt.NDArray[np.timedelta64]:
     """A column of times of day (``09:30``, ``09:30:00.000``, ``93000``, ``0930``) as durations."""
     if pa.types.is_time(column.type):
         nanos = column.cast(pa.time64("ns")).cast(pa.int64())

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.reading.options import Reading
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.times import TimeColumn
 from kronos.bars.report import Defect, RowNumbers, name_columns, shown
 from kronos.bars.schema import PRICES
@@ -95,7 +95,7 @@ def _at(kind: str, mask: Mask, column: str | None = None, values: Any = None) ->
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what overflows is found and named
-def value_findings(frame: pd.DataFrame, reading: Reading) -> tuple[dict[str, Floats], list[Finding]]:
+def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str, Floats], list[Finding]]:
     """The six features as float64, and their defects; what is filled in is noted."""
     values: dict[str, Floats] = {}
     findings: list[Finding] = []
@@ -117,7 +117,7 @@ def _mean_price(values: dict[str, Floats]) -> Floats:
         return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
 
 
-def _note_units(frame: pd.DataFrame, values: dict[str, Floats], reading: Reading) -> None:
+def _note_units(frame: pd.DataFrame, values: dict[str, Floats], reading: ReadContext) -> None:
     """Volume in lots or amount in thousands is common; it is said, never changed."""
     if "volume" not in frame.columns or "amount" not in frame.columns:
         return
@@ -208,7 +208,7 @@ def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[F
 
 
 def _traded(
-    name: str, frame: pd.DataFrame, values: dict[str, Floats], reading: Reading
+    name: str, frame: pd.DataFrame, values: dict[str, Floats], reading: ReadContext
 ) -> tuple[Floats, list[Finding]]:
     """Volume or amount; absent ones follow the table contract."""
     if name not in frame.columns or (name == "amount" and "volume" not in frame.columns):

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.defects import TOLERANCE
 from kronos.bars.reading.layouts import Roles
-from kronos.bars.reading.options import Reading
 from kronos.bars.report import name_columns
 from kronos.errors import DataError
 
@@ -24,7 +24,7 @@ _OBEYS: Final = 0.995  # of the rows; the others are defects for the validator
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def recognise(columns: list[Any], reading: Reading) -> Roles:
+def recognise(columns: list[Any], reading: ReadContext) -> Roles:
     """The part of each column of a table without a header.
 
     The order of prices is not assumed: high is the column that no other price exceeds, low the one that

@@ -12,7 +12,7 @@ from kronos.bars.calendar.frequency import parse_frequency
 from kronos.bars.calendar.gaps import missing_before
 from kronos.bars.calendar.guess import Fit, guess_calendar, symbol_hint
 from kronos.bars.calendar.markets import ALWAYS, market
-from kronos.bars.reading.options import Reading
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.read import read_with_rows
 from kronos.bars.report import BarsReport, Defect, RowNumbers
 from kronos.bars.splits import split_suspects
@@ -28,7 +28,7 @@ def inspect_bars(path_or_table: Any, **options: Any) -> BarsReport:
     Raises:
         DataError: only where nothing can be read at all, or an option must decide between readings.
     """
-    bars, rows = read_with_rows(path_or_table, Reading(**{**options, "on_defect": "drop"}))
+    bars, rows = read_with_rows(path_or_table, ReadContext(**{**options, "on_defect": "drop"}))
     return describe(bars, rows)
 
 

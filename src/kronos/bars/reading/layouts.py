@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from kronos.bars.reading.options import Reading
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.report import listing, name_columns, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
@@ -83,7 +83,7 @@ def has_header(cells: list[str]) -> bool:
     return prices >= 2 or (prices >= 1 and bool(names & set(ALIASES["timestamp"]) - {""}))
 
 
-def assign(names: list[str], reading: Reading) -> Roles:
+def assign(names: list[str], reading: ReadContext) -> Roles:
     """Give each column its part by name.
 
     Args:
@@ -129,7 +129,7 @@ def assign(names: list[str], reading: Reading) -> Roles:
     return _named(names, plain, at)
 
 
-def given(names: list[str], reading: Reading) -> dict[str, int]:
+def given(names: list[str], reading: ReadContext) -> dict[str, int]:
     """The caller's own assignment as positions."""
     at: dict[str, int] = {}
     for role, name in (reading.columns or {}).items():

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kronos.bars.reading.options import Reading
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.report import shown
 from kronos.errors import DataError
 
@@ -24,7 +24,7 @@ _GROUP_SPACE: Final = r"^[+-]?\d{1,3}(?:[ '_\x{00A0}\x{202F}]\d{3})+(?:\.\d*)?$"
 _UNITS: Final = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "万": 1e4, "亿": 1e8, "": 1.0}
 
 
-def to_plain(columns: dict[str, Any], reading: Reading) -> dict[str, Any]:
+def to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
     """Text columns as float64 where every cell is a number, by one reading for the whole table.
 
     A column that holds other text stays text (the validator then names its rows), but cells that are
@@ -81,7 +81,7 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
     return "."
 
 
-def _column(column: Any, mark: str, name: str, reading: Reading) -> Any:
+def _column(column: Any, mark: str, name: str, reading: ReadContext) -> Any:
     if mark == ",":
         text = pc.replace_substring_regex(column, r"[. '\x{00A0}\x{202F}]", "")
         fits = pc.fill_null(pc.match_substring_regex(column, _DECIMAL_COMMA + "|" + _UNIT_TAIL), False)
@@ -102,7 +102,7 @@ _UNIT_TAIL: Final = r"^[+-]?[\d.,]+\s*[kKmMbBtT万亿]$"
 _NUMBER_UNIT: Final = r"^(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))\s*(?P<unit>[kKmMbBtT万亿]?)$"
 
 
-def _with_units(text: Any, name: str, reading: Reading) -> Any:
+def _with_units(text: Any, name: str, reading: ReadContext) -> Any:
     """``1.2M`` and ``3.4万``; only volume and amount are written so, and only where all cells fit."""
     if name not in ("volume", "amount"):
         return text

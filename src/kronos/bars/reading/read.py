@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from kronos.bars.reading.content import open_content
+from kronos.bars.reading.context import OnDefect, ReadContext
 from kronos.bars.reading.layouts import SPARE, normal
-from kronos.bars.reading.options import OnDefect, Reading
 from kronos.bars.reading.tables import from_arrow, from_frame, from_text, open_arrow
 from kronos.bars.reading.times import TimeColumn, check_zone, parse_times
 from kronos.bars.reading.validate import build_bars, refuse_empty, refuse_mixed_zones
@@ -61,7 +61,7 @@ def read_bars(
     Raises:
         DataError: what cannot be read without guessing, with file, row, column and what to do.
     """
-    reading = Reading(
+    reading = ReadContext(
         symbol=symbol,
         columns=columns,
         timezone=timezone,
@@ -76,7 +76,7 @@ def read_bars(
     return read_with_rows(path_or_table, reading)[0]
 
 
-def read_with_rows(path_or_table: Any, reading: Reading) -> tuple[pd.DataFrame, RowNumbers]:
+def read_with_rows(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, RowNumbers]:
     """As ``read_bars``, with the row number in the file of each bar."""
     check_zone(reading.timezone)
     is_path = isinstance(path_or_table, (str, os.PathLike))
@@ -118,7 +118,7 @@ def read_with_rows(path_or_table: Any, reading: Reading) -> tuple[pd.DataFrame, 
     return build_bars(frame, times, rows, report, reading, earlier=found.ragged)
 
 
-def _use_tick_volume(frame: pd.DataFrame, spare: Mapping[str, Any], reading: Reading) -> bool:
+def _use_tick_volume(frame: pd.DataFrame, spare: Mapping[str, Any], reading: ReadContext) -> bool:
     """MetaTrader counts ticks where it knows no volume: then the ticks are the volume."""
     ticks = spare.get("tick_volume")
     if ticks is None or "volume" not in frame.columns or not pd.api.types.is_numeric_dtype(frame["volume"].dtype):

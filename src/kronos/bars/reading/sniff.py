@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.layouts import has_header, normal
-from kronos.bars.reading.options import Reading
 from kronos.errors import DataError
 
 HEAD: Final = 256 * 1024
@@ -37,7 +37,7 @@ class Shape:
     tickers: tuple[str, ...] = ()
 
 
-def decode(data: bytes, reading: Reading) -> bytes:
+def decode(data: bytes, reading: ReadContext) -> bytes:
     """The file as UTF-8 without a byte order mark.
 
     Raises:
@@ -70,7 +70,7 @@ def decode(data: bytes, reading: Reading) -> bytes:
     return _noted(data.decode("latin-1"), "latin-1", reading)
 
 
-def _utf16(data: bytes, name: str, reading: Reading) -> bytes:
+def _utf16(data: bytes, name: str, reading: ReadContext) -> bytes:
     try:
         return _noted(data.decode(name), name, reading)
     except UnicodeError as error:
@@ -79,7 +79,7 @@ def _utf16(data: bytes, name: str, reading: Reading) -> bytes:
         ) from error
 
 
-def _noted(text: str, encoding: str, reading: Reading) -> bytes:
+def _noted(text: str, encoding: str, reading: ReadContext) -> bytes:
     if encoding not in ("ascii", "utf-8"):
         reading.note(f"encoding {encoding}")
     return text.lstrip("\ufeff").encode()

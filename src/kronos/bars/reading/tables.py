@@ -13,9 +13,9 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
 from kronos.bars.reading.content import Content
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.headless import recognise
 from kronos.bars.reading.layouts import ALIASES, Roles, assign, given, normal
-from kronos.bars.reading.options import Reading
 from kronos.bars.reading.sniff import Shape, decode, shape_of
 from kronos.bars.reading.textfile import Columns, read_every_column, read_text
 from kronos.bars.reading.times import as_arrow
@@ -29,7 +29,7 @@ Parts = tuple[Columns, Roles, list[str]]
 _SEPARATED: Final = {"\t": "tab-separated", ";": "semicolon-separated", " ": "space-separated", "|": "|-separated"}
 
 
-def from_text(content: Content, reading: Reading) -> Parts:
+def from_text(content: Content, reading: ReadContext) -> Parts:
     """Columns of a text file."""
     data = decode(content.read(), reading)
     shape = shape_of(data, reading.where)
@@ -49,7 +49,7 @@ def from_text(content: Content, reading: Reading) -> Parts:
     return found, roles, names
 
 
-def from_arrow(table: Any, reading: Reading) -> Parts:
+def from_arrow(table: Any, reading: ReadContext) -> Parts:
     """Columns of an Arrow table."""
     names = _plain_names(table.column_names)
     roles = assign(names, reading)
@@ -57,7 +57,7 @@ def from_arrow(table: Any, reading: Reading) -> Parts:
     return Columns(data, RowNumbers.counted(table.num_rows)), roles, names
 
 
-def from_frame(frame: pd.DataFrame, reading: Reading) -> Parts:
+def from_frame(frame: pd.DataFrame, reading: ReadContext) -> Parts:
     """Columns of a pandas table; a meaningful index counts as columns."""
     if frame.columns.nlevels == 2:
         return _wide_frame(frame, reading)
@@ -81,7 +81,7 @@ def _column(column: Any) -> Any:
     return as_arrow(column)
 
 
-def open_arrow(content: Content, reading: Reading) -> Any:
+def open_arrow(content: Content, reading: ReadContext) -> Any:
     """Parquet, Feather or an Arrow stream as a table; of Parquet only the columns that play a part.
 
     Raises:
@@ -101,7 +101,7 @@ def open_arrow(content: Content, reading: Reading) -> Any:
         raise DataError(f"{reading.where}: the {content.kind.title()} file is damaged or cut ({detail}).") from error
 
 
-def _parquet(source: Any, reading: Reading) -> Any:
+def _parquet(source: Any, reading: ReadContext) -> Any:
     file = pq.ParquetFile(source)
     names = file.schema_arrow.names
     if len(set(names)) < len(names):
@@ -113,7 +113,7 @@ def _parquet(source: Any, reading: Reading) -> Any:
     return pa.table([table.column(name) if k in needed else empty for k, name in enumerate(names)], names=names)
 
 
-def _headless(data: bytes, shape: Shape, reading: Reading) -> Roles:
+def _headless(data: bytes, shape: Shape, reading: ReadContext) -> Roles:
     if not reading.columns:
         return recognise(read_every_column(data, shape, reading), reading)
     at = given([f"column {k}" for k in range(shape.width)], reading)
@@ -123,7 +123,7 @@ def _headless(data: bytes, shape: Shape, reading: Reading) -> Roles:
     return Roles("no header", at)
 
 
-def _wide_text(data: bytes, shape: Shape, tickers: list[str], reading: Reading) -> Parts:
+def _wide_text(data: bytes, shape: Shape, tickers: list[str], reading: ReadContext) -> Parts:
     """One column for each price and symbol (yfinance, many tickers): read as one table below the other."""
     parts: list[tuple[str, Columns]] = []
     roles = Roles("yfinance", {})
@@ -137,7 +137,7 @@ def _wide_text(data: bytes, shape: Shape, tickers: list[str], reading: Reading) 
     return _stack(parts, reading), replace(roles, layout="yfinance"), []
 
 
-def _wide_frame(frame: pd.DataFrame, reading: Reading) -> Parts:
+def _wide_frame(frame: pd.DataFrame, reading: ReadContext) -> Parts:
     """Two-level columns, as yfinance returns for several tickers."""
     prices = {alias for price in PRICES for alias in ALIASES[price]}
     level = max((0, 1), key=lambda k: sum(normal(name) in prices for name in set(frame.columns.get_level_values(k))))
@@ -152,7 +152,7 @@ def _wide_frame(frame: pd.DataFrame, reading: Reading) -> Parts:
     return _stack(parts, reading), replace(roles, layout="yfinance"), []
 
 
-def _stack(parts: list[tuple[str, Columns]], reading: Reading) -> Columns:
+def _stack(parts: list[tuple[str, Columns]], reading: ReadContext) -> Columns:
     """Tables of single symbols as one; rows in which a symbol has no price at all are not its bars."""
     if len(parts) > 1:
         reading.note(f"{len(parts)} symbols side by side")

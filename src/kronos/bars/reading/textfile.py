@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.numbers import BLANKS, to_plain
-from kronos.bars.reading.options import Reading
 from kronos.bars.reading.sniff import Shape
 from kronos.bars.report import RowNumbers, shown
 from kronos.errors import DataError
@@ -37,7 +37,7 @@ class Columns:
     ragged: tuple[Finding, ...] = ()
 
 
-def read_text(data: bytes, shape: Shape, at: dict[str, int], reading: Reading) -> Columns:
+def read_text(data: bytes, shape: Shape, at: dict[str, int], reading: ReadContext) -> Columns:
     """Parse the columns that play a part.
 
     Raises:
@@ -111,7 +111,7 @@ def _arrow(data: bytes, shape: Shape, types: dict[str, Any], handler: Any, *, th
     )
 
 
-def read_every_column(data: bytes, shape: Shape, reading: Reading) -> list[Any]:
+def read_every_column(data: bytes, shape: Shape, reading: ReadContext) -> list[Any]:
     """All columns with the types that their cells suggest, for tables without a header."""
     names = [f"c{k}" for k in range(shape.width)]
     table, _ = _parse_as_text(data, shape, dict.fromkeys(names, pa.string()), reading.where)
@@ -124,7 +124,7 @@ def read_every_column(data: bytes, shape: Shape, reading: Reading) -> list[Any]:
         try:
             columns.append(pc.cast(text, pa.float64()))
         except pa.ArrowInvalid:
-            columns.append(to_plain({name: text}, Reading(where=reading.where))[name])
+            columns.append(to_plain({name: text}, ReadContext(where=reading.where))[name])
     return columns
 
 

@@ -17,8 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.datetext import days_from_civil, parse_clock, parse_dates, split_zone
-from kronos.bars.reading.options import Reading
 from kronos.bars.report import name_columns, shown
 from kronos.errors import ConfigError, DataError
 
@@ -49,7 +49,7 @@ class TimeColumn:
     example: str | None = None
 
 
-def parse_times(values: Any, reading: Reading, *, clock: Any = None, header_zone: str | None = None) -> TimeColumn:
+def parse_times(values: Any, reading: ReadContext, *, clock: Any = None, header_zone: str | None = None) -> TimeColumn:
     """Read a whole column of timestamps.
 
     Args:
@@ -182,7 +182,7 @@ def _blank_to_null(column: Any) -> Any:
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 
-def _from_numbers(numbers: npt.NDArray[Any], reading: Reading) -> tuple[Stamps, bool]:
+def _from_numbers(numbers: npt.NDArray[Any], reading: ReadContext) -> tuple[Stamps, bool]:
     """Epoch in one of four units, compact dates, or spreadsheet serials; True when it is an instant (UTC)."""
     finite, epoch = np.isfinite(numbers), reading.epoch
     if not finite.any():
@@ -256,7 +256,7 @@ def _compact(numbers: npt.NDArray[Any], finite: npt.NDArray[np.bool_]) -> Stamps
 
 
 def _from_text(
-    column: Text, clock: Any, header_zone: str | None, reading: Reading
+    column: Text, clock: Any, header_zone: str | None, reading: ReadContext
 ) -> tuple[Stamps, str | None, tuple[int, ...]]:
     """Text stamps: naive wall time or, with zone suffixes, instants in UTC."""
     quick = _iso(column) if clock is None else None
@@ -312,7 +312,7 @@ def _offset_name(minutes: float) -> str:
     return f"{sign}{int(abs(minutes)) // 60:02d}:{int(abs(minutes)) % 60:02d}"
 
 
-def _apply_zone(index: pd.DatetimeIndex, zone: str | None, reading: Reading) -> pd.DatetimeIndex:
+def _apply_zone(index: pd.DatetimeIndex, zone: str | None, reading: ReadContext) -> pd.DatetimeIndex:
     timezone = reading.timezone
     if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
         aware = index.tz_localize("UTC")

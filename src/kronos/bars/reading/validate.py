@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import infer_frequency
+from kronos.bars.reading.context import OnDefect, ReadContext
 from kronos.bars.reading.defects import Finding, refuse, time_findings, value_findings
-from kronos.bars.reading.options import OnDefect, Reading
 from kronos.bars.reading.times import TimeColumn, parse_times
 from kronos.bars.report import BarsReport, Defect, RowNumbers, listing, name_columns
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
@@ -52,7 +52,7 @@ def validate_bars(
         DataError: a defect in strict mode; in either mode a missing column, too few rows, mixed time zones,
             or so many defects that dropping them would leave less than half.
     """
-    reading = Reading(where=source or "The table", timezone=timezone, on_defect=on_defect, min_rows=min_rows)
+    reading = ReadContext(where=source or "The table", timezone=timezone, on_defect=on_defect, min_rows=min_rows)
     frame, left_out = _named_columns(to_table(table), reading.where)
     refuse_empty(len(frame), reading)
     times = parse_times(frame["timestamp"], reading)
@@ -65,7 +65,7 @@ def build_bars(
     times: TimeColumn,
     rows: RowNumbers,
     report: BarsReport,
-    reading: Reading,
+    reading: ReadContext,
     earlier: tuple[Finding, ...] = (),
 ) -> tuple[pd.DataFrame, RowNumbers]:
     """The validator's second half, for readers that have parsed the timestamps themselves.
@@ -140,14 +140,14 @@ def as_bars(table: Any) -> pd.DataFrame | None:
         if not isinstance(symbol, str) or not (table["symbol"] == symbol).all():
             return None
         columns["symbol"] = symbol
-    values, findings = value_findings(table, Reading())
+    values, findings = value_findings(table, ReadContext())
     if findings or time_findings(TimeColumn(times), None):
         return None
     columns |= {name: values[name] for name in FEATURES}
     return pd.DataFrame(columns)  # a copy: the caller may change theirs
 
 
-def refuse_empty(count: int, reading: Reading) -> None:
+def refuse_empty(count: int, reading: ReadContext) -> None:
     """Raise DataError where there are no rows."""
     if count == 0:
         raise DataError(f"{reading.where}: there are no rows of data. Bars need at least {max(reading.min_rows, 1)}.")
@@ -199,7 +199,7 @@ def _symbols(
     return codes, pd.Index(names)
 
 
-def _judge(findings: list[Finding], rows: RowNumbers, total: int, reading: Reading) -> npt.NDArray[np.bool_] | None:
+def _judge(findings: list[Finding], rows: RowNumbers, total: int, reading: ReadContext) -> npt.NDArray[np.bool_] | None:
     """The rows to keep (None: all), or a refusal."""
     if not findings:
         return None

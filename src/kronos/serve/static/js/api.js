@@ -49,6 +49,7 @@ const one = (kind, id) => `/api/${kind}/${encodeURIComponent(id)}`;
 
 export const api = {
   session: (token) => request("POST", "/api/session", { json: { token }, guarded: false }),
+  settings: () => request("GET", "/api/settings"),
   models: () => request("GET", "/api/models"),
   model: (id) => request("GET", one("models", id)),
   load: (id, device) => request("POST", `${one("models", id)}/load`, { json: { device: device || null } }),

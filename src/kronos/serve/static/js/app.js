@@ -8,7 +8,7 @@ import { t } from "./i18n.js";
 import { modelsView } from "./models.js";
 import { applyPrefs, onPref, prefs, setPref } from "./prefs.js";
 import { problem } from "./problems.js";
-import { state } from "./state.js";
+import { state, takeSettings } from "./state.js";
 import { workspace } from "./workspace.js";
 
 const main = document.getElementById("main");
@@ -191,7 +191,8 @@ async function start() {
   head();
   fill(main, h("p", { class: "loading" }, t("loading")));
   try {
-    const [models, bars] = await Promise.all([api.models(), api.barsList()]);
+    const [settings, models, bars] = await Promise.all([api.settings(), api.models(), api.barsList()]);
+    takeSettings(settings);
     state.models = models;
     state.bars = bars.items;
     const ready =

@@ -5,7 +5,7 @@ import { confirmed, fill, h, icon, notice, toast, uniqueId } from "./dom.js";
 import { problem } from "./problems.js";
 import { bytes, integer } from "./format.js";
 import { t } from "./i18n.js";
-import { MOST_UPLOAD, state } from "./state.js";
+import { server, state } from "./state.js";
 
 const ENDINGS = ".csv,.tsv,.txt,.parquet,.pq,.feather,.arrow";
 const SOURCES = ["upload", "sample", "folder"];
@@ -33,7 +33,7 @@ export function barsPanel({ onChoose, onRemoved }) {
   async function send(file) {
     fill(trouble);
     waiting = null;
-    if (file.size > MOST_UPLOAD) {
+    if (file.size > server.most_upload_bytes) {
       fill(trouble, notice(t("bars.too_big", { name: file.name, size: bytes(file.size) }), "error"));
       return;
     }

@@ -1,5 +1,7 @@
 // What the reader has chosen and what is known so far. The panels read it; the workspace changes it.
 
+import { known } from "./i18n.js";
+
 export const state = {
   models: null, // the answer of /api/models
   bars: null, // items of /api/bars
@@ -9,33 +11,31 @@ export const state = {
     cutoff: null, // a replay's last seen bar, as the API writes it
     model: null,
     device: "",
-    horizon: 24,
-    num_samples: 100,
-    context_length: null,
-    temperature: null,
-    top_p: null,
-    top_k: null,
-    seed: 0,
     calendar: "",
+    // and the numbers in LIMITS
   },
 };
 
-/** Bounds of the settings; the server holds the same ones. */
-export const LIMITS = {
-  horizon: { min: 1, max: 512, step: 1, whole: true },
-  num_samples: { min: 1, max: 1000, step: 1, whole: true },
-  context_length: { min: 2, max: 100000, step: 1, whole: true },
-  temperature: { min: 0, max: 10, step: 0.05 },
-  top_p: { min: 0.01, max: 1, step: 0.01 },
-  top_k: { min: 0, max: 65536, step: 1, whole: true },
-  seed: { min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, whole: true },
-};
+/** Bounds of the numbers that the page asks for, by name; takeSettings fills them. */
+export const LIMITS = {};
 
-/** Bars of all paths together that one forecast may ask for. */
-export const MOST_PATH_BARS = 100000;
+/** What else the server says of itself: most_path_bars, most_upload_bytes. */
+export const server = {};
 
-export const MOST_UPLOAD = 20 * 2 ** 20;
 export const MOST_CANDLES = 1500; // at a time
+const STEPS = { temperature: 0.05 };
+
+/** Take over defaults and bounds from the answer of /api/settings; a setting without words is not shown. */
+export function takeSettings({ settings, ...rest }) {
+  Object.assign(server, rest);
+  for (const { name, kind, default: usual, low, high, above } of settings) {
+    if (kind === "str" || !known(`ask.${name}`)) continue;
+    const whole = kind === "int";
+    const step = whole ? 1 : (STEPS[name] ?? 0.01);
+    LIMITS[name] = { min: low ?? above + step, max: high, step, whole };
+    state.ask[name] = usual;
+  }
+}
 
 export function chosenModel() {
   return state.models?.items.find((item) => item.id === state.ask.model) ?? null;
@@ -46,7 +46,7 @@ export function limitsOf(name) {
   const limits = LIMITS[name];
   if (name === "context_length") return { ...limits, max: chosenModel()?.context ?? limits.max };
   if (name === "num_samples")
-    return { ...limits, max: Math.min(limits.max, Math.floor(MOST_PATH_BARS / state.ask.horizon)) };
+    return { ...limits, max: Math.min(limits.max, Math.floor(server.most_path_bars / state.ask.horizon)) };
   return limits;
 }
 
@@ -70,13 +70,7 @@ export function request() {
     bars: chosen.id,
     symbol: chosen.symbol,
     model: ask.model,
-    horizon: ask.horizon,
-    num_samples: ask.num_samples,
-    context_length: ask.context_length,
-    temperature: ask.temperature,
-    top_p: ask.top_p,
-    top_k: ask.top_k,
-    seed: ask.seed,
+    ...Object.fromEntries(Object.keys(LIMITS).map((name) => [name, ask[name]])),
     calendar: ask.calendar || null,
     cutoff: ask.mode === "replay" ? ask.cutoff : null,
   };

@@ -1,4 +1,4 @@
-"""The desk with a forecaster that is told what to answer: nothing that waits is forgotten, whatever goes wrong."""
+"""The queue with a worker that is told what to answer: nothing that waits is forgotten, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import pytest
 from serving import QUICK
 
 from kronos.serve.child import Child
-from kronos.serve.desk import Desk
 from kronos.serve.errors import ApiError
 from kronos.serve.history import History
-from kronos.serve.jobs import Job
 from kronos.serve.metrics import Metrics
 from kronos.serve.models import Models
+from kronos.serve.queue import ForecastQueue, Job
 from kronos.serve.schemas import ForecastRequest
-from kronos.serve.settings import Settings
+from kronos.serve.settings import ServerSettings
 
 
-class Forecaster(Child):
+class Worker(Child):
     """Loads when it is let to, and ends every forecast of a batch at once; no process runs."""
 
     def __init__(self) -> None:
@@ -46,36 +45,35 @@ class Forecaster(Child):
             self.batches += 1
             if self.refusal is not None:
                 raise self.refusal
-            assert self.on_event is not None
-            for job in arguments["jobs"]:
+            for job in arguments["orders"]:
                 self.on_event({"event": "done", "id": job["id"], "summary": {}})
         return {}
 
 
 class Room:
-    """A desk and what it works with."""
+    """A queue and what it works with."""
 
     def __init__(self, folder: Path) -> None:
-        settings = Settings(data_dir=folder)
+        settings = ServerSettings(data_dir=folder)
         settings.make_folders()
         metrics = Metrics()
-        self.forecaster = Forecaster()
-        self.history = History(settings.history_file, settings.results_dir)
-        self.models = Models(self.forecaster, settings.models_dir, 1000, metrics)
+        self.worker = Worker()
+        self.history = History(folder / "history.sqlite", settings.folder("results"))
+        self.models = Models(self.worker, settings.folder("models"), 1000, metrics)
         self.models.devices = ["cpu", "other"]
-        self.desk = Desk(settings, self.forecaster, self.models, self.history, metrics)
-        self.forecaster.on_event = self.desk.hear
-        self.desk.start()
+        self.queue = ForecastQueue(settings, self.worker, self.models, self.history, metrics)
+        self.worker.on_event = self.queue.hear
+        self.queue.start()
 
     async def submit(self, id: str = "a") -> Job:
         parameters = ForecastRequest(**{**QUICK, "model": "one"}).parameters()
         job = Job(id=id, path=Path("x.csv"), name="x.csv", parameters=parameters, deadline=30)
-        await self.desk.submit(job)
+        await self.queue.submit(job)
         return job
 
     async def close(self) -> None:
-        self.desk.interrupt()
-        await self.desk.drain()
+        self.queue.interrupt()
+        await self.queue.drain()
         await self.history.close()
 
 
@@ -101,14 +99,14 @@ def test_a_forecast_waits_for_a_load_that_another_asked_for(tmp_path: Path, devi
     async def work(room: Room) -> None:
         model = await room.models.get("one")
         if device is not None:  # loaded, and being moved
-            room.forecaster.may_load.set()
+            room.worker.may_load.set()
             await room.models.load("one")
-            room.forecaster.may_load.clear()
+            room.worker.may_load.clear()
         load = room.models.begin_load(model, device)
         job = await room.submit()
         await settle()
         assert job.status == "queued"
-        room.forecaster.may_load.set()
+        room.worker.may_load.set()
         await load
         await job.wait()
         assert job.status == "done"
@@ -123,28 +121,28 @@ def test_a_forecast_hears_of_a_load_that_failed(tmp_path: Path, refusal: Excepti
         room.models.begin_load(model)
         job = await room.submit()
         await settle()
-        room.forecaster.refusal = refusal
-        room.forecaster.may_load.set()
+        room.worker.refusal = refusal
+        room.worker.may_load.set()
         await job.wait()
         assert (job.status, model.state) == ("failed", "failed")
         assert job.error is not None
         assert job.error["code"] in ("checkpoint", "internal")
         assert "no process" not in job.error["message"]
         await settle()
-        assert room.forecaster.loads == 1  # what failed is not tried again by itself
+        assert room.worker.loads == 1  # what failed is not tried again by itself
 
     in_room(tmp_path, work)
 
 
-def test_an_unexpected_error_does_not_stop_the_desk(tmp_path: Path) -> None:
+def test_an_unexpected_error_does_not_stop_the_queue(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
-        room.forecaster.may_load.set()
+        room.worker.may_load.set()
         await room.models.load("one")
-        room.forecaster.refusal = OSError("no process")
+        room.worker.refusal = OSError("no process")
         first = await room.submit("a")
         await first.wait()
         assert first.status == "failed"
-        room.forecaster.refusal = None
+        room.worker.refusal = None
         second = await room.submit("b")
         await second.wait()
         assert second.status == "done"
@@ -156,11 +154,11 @@ def test_an_unexpected_error_does_not_stop_the_desk(tmp_path: Path) -> None:
 def test_only_a_late_result_is_discarded(tmp_path: Path, status: str, stays: bool) -> None:
     async def work(room: Room) -> None:
         job = await room.submit()
-        room.desk.cancel(job, status)
+        room.queue.cancel(job, status)
         await job.wait()
         result = room.history.result(job.id)
         result.write_text("{}")
-        room.desk.hear({"event": "done", "id": job.id, "summary": {}})  # told twice, or too late
+        room.queue.hear({"event": "done", "id": job.id, "summary": {}})  # told twice, or too late
         await asyncio.sleep(0.01)
         await room.history.get(job.id)  # one thread: what was asked before is done
         assert result.exists() == stays
@@ -170,7 +168,7 @@ def test_only_a_late_result_is_discarded(tmp_path: Path, status: str, stays: boo
 
 def test_a_model_that_moves_is_counted_once(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
-        room.forecaster.may_load.set()
+        room.worker.may_load.set()
         room.models.budget = 170  # both, but none of them twice
         await room.models.load("two")
         await room.models.load("one")

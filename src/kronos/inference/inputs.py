@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,19 +12,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.arrays import time_features
-from kronos.bars.calendar import Stamp, future_times
+from kronos.bars.calendar import future_times
 from kronos.bars.reading import as_bars, read_bars
-from kronos.bars.schema import FEATURES, to_table
+from kronos.bars.schema import to_table
+from kronos.bars.transform import BarTransform
 from kronos.errors import DataError, KronosError
+from kronos.protocol import FEATURES, HIGH, LOW
+from kronos.spec import ForecastSpec
 
-stamp_features = time_features  # (T, 5) of wall-clock times
-UNLIMITED = 1 << 40  # bars to keep, where all are wanted
 CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
+_STILL = 2e-6  # no market moves as little as this a bar: the closes stand, or drift by the same step each time
+_STILL_SHARE = 0.05  # of a bar's own range: closes that move less than that say nothing about the risk
 
 
 @dataclass(frozen=True)
-class Series:
+class PastBars:
     """The context of one series.
 
     Attributes:
@@ -36,34 +38,35 @@ class Series:
     symbol: str | None
     bars: pd.DataFrame
     times: pd.DatetimeIndex
-    warnings: tuple[str, ...] = ()
+
+    @property
+    def context_times(self) -> pd.DatetimeIndex:
+        """(T,) of the context alone."""
+        return self.times[-len(self.bars) :]
 
     @cached_property
     def values(self) -> npt.NDArray[np.float64]:
         """(T, 6) in the order of ``FEATURES``."""
         return self.bars[list(FEATURES)].to_numpy(dtype=np.float64)
 
-    @property
-    def last_close(self) -> float:
-        return float(self.bars["close"].iloc[-1])
-
 
 @dataclass(frozen=True)
-class Future:
+class FutureTimes:
     """The times of the bars to come."""
 
     times: pd.DatetimeIndex
     calendar: str
     frequency: str | None = None
     estimated: int = 0  # how many lie beyond the calendar's end
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
-def make_series(table: Any, most: int, least: int, name: str | None = None) -> Series:
-    """Checks a table of one symbol and keeps its last ``most`` bars.
+def past_bars(table: Any, least: int, most: int | None = None, name: str | None = None) -> PastBars:
+    """Checks a table of one symbol and keeps its last bars.
 
     Args:
         least: refuse fewer bars.
+        most: bars to keep; None: all.
         name: what to call the series, over what the table says.
 
     Raises:
@@ -83,8 +86,66 @@ def make_series(table: Any, most: int, least: int, name: str | None = None) -> S
         label = f"'{symbol}' has" if symbol else "the table has"
         count = f"{len(bars)} bar{'s' * (len(bars) != 1)}"
         raise DataError(f"{label} {count}; this model needs at least {least} as context")
-    context = bars if len(bars) <= most else bars.iloc[-most:].reset_index(drop=True)
-    return Series(symbol, context, pd.DatetimeIndex(bars["timestamp"]))
+    context = bars if most is None or len(bars) <= most else bars.iloc[-most:].reset_index(drop=True)
+    return PastBars(symbol, context, pd.DatetimeIndex(bars["timestamp"]))
+
+
+def future_of(past: PastBars, spec: ForecastSpec, given: Any = None) -> FutureTimes:
+    """The next timestamps: those given, or the calendar's.
+
+    Raises:
+        DataError: given times are too few or too many, unordered, or not after the last bar.
+        CalendarError: unknown calendar, or one that the bars do not fit.
+    """
+    if given is not None:
+        return FutureTimes(_given_times(given, spec.horizon, past.times[-1]), "given")
+    known = past.times[-CALENDAR_BARS:]
+    found = future_times(known, spec.horizon, spec.calendar, spec.frequency, spec.stamp, past.symbol)
+    estimated = int(np.count_nonzero(found.estimated))
+    return FutureTimes(found.timestamps, found.calendar, found.frequency, estimated, tuple(found.notes))
+
+
+def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> pd.DatetimeIndex:
+    times = as_times(given, "future")
+    if len(times) != horizon:
+        raise DataError(f"future has {len(times)} timestamps for a horizon of {horizon} bars; give one a bar")
+    if (times.tz is None) != (cutoff.tz is None):
+        raise DataError("future and the bars must both have a time zone, or neither")
+    if not times.is_monotonic_increasing or not times.is_unique or times[0] <= cutoff:
+        raise DataError(f"future must increase and start after the last bar ({cutoff})")
+    return times
+
+
+def as_times(given: Any, name: str) -> pd.DatetimeIndex:
+    """A Series, index, array or list of times as an index.
+
+    Raises:
+        DataError: something in it is no time, with its position.
+    """
+    try:
+        times = pd.DatetimeIndex(pd.Series(given).to_numpy() if not isinstance(given, pd.Series | pd.Index) else given)
+    except (TypeError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{name} holds something that is no timestamp: {str(error)[:120]}") from error
+    if times.hasnans:
+        position = int(np.flatnonzero(times.isna())[0])
+        raise DataError(f"{name} has no timestamp at position {position}")
+    return times
+
+
+def still_notes(transform: BarTransform, values: npt.NDArray[np.float64], state: Any) -> list[str]:
+    """A warning where the closes of the context (T, 6) vary too little to measure the risk by."""
+    if not transform.takes_moves:
+        return []
+    sigma, reach = float(state.sigma), float(np.median(np.log(values[:, HIGH] / values[:, LOW])))
+    if sigma >= max(_STILL, _STILL_SHARE * reach):
+        return []
+    return [
+        f"the closes of the context hardly vary from bar to bar (by {sigma:.1g}, the bars' own range is {reach:.1g}), "
+        "so the paths are far too certain; do not read risk from them, and check the bars or give a longer context"
+    ]
+
+
+# -- many series ------------------------------------------------------------------------------------------------------
 
 
 def tables_of(source: Any) -> list[tuple[str, Any]]:
@@ -128,69 +189,10 @@ def futures_of(tables: list[tuple[str, Any]], given: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def naming(name: str | None) -> Iterator[None]:
-    """Every error from within says which series it is about; None leaves errors as they are."""
+def naming(name: str) -> Iterator[None]:
+    """Every error from within says which series it is about."""
     try:
         yield
     except KronosError as error:
-        if name is not None:
-            error.args = (f"series '{name}': {error}",)
+        error.args = (f"series '{name}': {error}",)
         raise
-
-
-def future_of(
-    series: Series,
-    horizon: int,
-    calendar: str | None,
-    given: Any,
-    stamp: Stamp | None = None,
-    frequency: str | None = None,
-) -> Future:
-    """The next ``horizon`` timestamps: those given, or the calendar's.
-
-    Args:
-        stamp, frequency: as for ``kronos.bars.future_timestamps``; None: inferred.
-
-    Raises:
-        DataError: given times are too few or too many, unordered, or not after the last bar.
-        CalendarError: unknown calendar, or one that the bars do not fit.
-    """
-    if given is not None:
-        return Future(_given_times(given, horizon, series.times[-1]), "given")
-    found = future_times(series.times[-CALENDAR_BARS:], horizon, calendar, frequency, stamp, series.symbol)
-    return Future(
-        found.timestamps, found.calendar, found.frequency, int(np.count_nonzero(found.estimated)), tuple(found.notes)
-    )
-
-
-def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> pd.DatetimeIndex:
-    times = as_times(given, "future")
-    if len(times) != horizon:
-        raise DataError(f"future has {len(times)} timestamps for a horizon of {horizon} bars; give one a bar")
-    if (times.tz is None) != (cutoff.tz is None):
-        raise DataError("future and the bars must both have a time zone, or neither")
-    if not times.is_monotonic_increasing or not times.is_unique or times[0] <= cutoff:
-        raise DataError(f"future must increase and start after the last bar ({cutoff})")
-    return times
-
-
-def as_times(given: Any, name: str) -> pd.DatetimeIndex:
-    """A Series, index, array or list of times as an index.
-
-    Raises:
-        DataError: something in it is no time, with its position.
-    """
-    try:
-        times = pd.DatetimeIndex(pd.Series(given).to_numpy() if not isinstance(given, pd.Series | pd.Index) else given)
-    except (TypeError, ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{name} holds something that is no timestamp: {str(error)[:120]}") from error
-    if times.hasnans:
-        position = int(np.flatnonzero(times.isna())[0])
-        raise DataError(f"{name} has no timestamp at position {position}")
-    return times
-
-
-def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
-    """Consecutive parts of a list."""
-    for first in range(0, len(items), size):
-        yield items[first : first + size]

@@ -7,41 +7,125 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from kronos.serve.child import Child, Message
 from kronos.serve.errors import ApiError, from_error
-from kronos.serve.history import History
-from kronos.serve.jobs import COMMON, Job, now
+from kronos.serve.history import FINAL, History, Row
 from kronos.serve.metrics import Metrics
 from kronos.serve.models import Models
-from kronos.serve.settings import Settings
+from kronos.serve.schemas import OF_THE_TIMES, spec_of
+from kronos.serve.settings import ServerSettings
 
 _STUCK = 60.0  # seconds; a step of decoding takes less by far
 
 log = logging.getLogger("kronos.serve")
 
 
-class Desk:
-    """Takes forecasts, hands them to the forecaster in batches, and remembers how they end.
+def now() -> str:
+    """The time as text."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
-    Args:
-        child: the forecaster.
+
+@dataclass(eq=False)
+class Job:
+    """A forecast that was accepted and is not over: how far it is, how it ended, and who watches.
+
+    Attributes:
+        path, name: the file of the bars, and what people call it.
+        parameters: of the request.
+        deadline: seconds it may take from now.
     """
 
-    def __init__(self, settings: Settings, child: Child, models: Models, history: History, metrics: Metrics) -> None:
-        self.settings, self.child, self.models = settings, child, models
+    id: str
+    path: Path
+    name: str
+    parameters: dict[str, Any]
+    deadline: float
+    status: str = "queued"
+    created: str = field(default_factory=now)
+    finished: str | None = None
+    done: int = 0
+    total: int = 0
+    started: float | None = None
+    error: dict[str, Any] | None = None
+    summary: dict[str, Any] | None = None
+    timer: asyncio.TimerHandle | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def over(self) -> bool:
+        return self.status in FINAL
+
+    @cached_property
+    def batch(self) -> tuple[Any, ...]:
+        """Jobs that agree in this are computed together."""
+        spec = spec_of(self.parameters).to_dict()
+        return (self.parameters["model"], *(value for name, value in spec.items() if name not in OF_THE_TIMES))
+
+    def item(self) -> Row:
+        """As a list shows it."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "created": self.created,
+            "finished": self.finished,
+            "bars_name": self.name,
+            **{name: self.parameters[name] for name in ("symbol", "model", "horizon", "num_samples")},
+            "mode": "forecast" if self.parameters["cutoff"] is None else "replay",
+            "summary": self.summary,
+            "error": self.error,
+        }
+
+    def progress(self) -> dict[str, Any] | None:
+        """How far it is; None before it has begun."""
+        if self.started is None or not self.total:
+            return None
+        spent, share = time.monotonic() - self.started, self.done / self.total
+        left = round(spent * (1 - share) / share, 1) if share else None
+        return {"done": self.done, "total": self.total, "eta_seconds": left}
+
+    def notify(self) -> None:
+        """Wake everybody who watches."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def watch(self) -> AsyncIterator[None]:
+        """Comes round after each change, the last time when the job is over."""
+        while not self.over:
+            changed = self._changed
+            yield
+            if not self.over:
+                await changed.wait()
+
+    async def wait(self) -> None:
+        """Return when the job is over."""
+        async for _ in self.watch():
+            pass
+
+
+class ForecastQueue:
+    """Takes forecasts, hands them to the worker in batches, and remembers how they end."""
+
+    def __init__(
+        self, settings: ServerSettings, worker: Child, models: Models, history: History, metrics: Metrics
+    ) -> None:
+        self.settings, self.worker, self.models = settings, worker, models
         self.history, self.metrics = history, metrics
         self.jobs: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
         self.draining = False
-        self._loading: set[str] = set()  # models whose end of loading the desk waits for
+        self._loading: set[str] = set()  # models whose end of loading the queue waits for
         self._wake = asyncio.Event()
         self._pace = 1.0  # seconds a forecast takes, lately
         self._dispatcher: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self) -> None:
         """Begin to hand out work."""
@@ -51,16 +135,19 @@ class Desk:
         """Look at the queue again."""
         self._wake.set()
 
-    @property
-    def full(self) -> bool:
-        return len(self.waiting) >= self.settings.max_queue
+    def refusal(self) -> ApiError | None:
+        """What a caller is told when the queue is full; counts that it was told. None: there is room."""
+        waiting = len(self.waiting)
+        if waiting < self.settings.max_queue:
+            return None
+        self.metrics.refused.inc()
+        after = min(60, max(1, math.ceil(self._pace * waiting / 2)))
+        return ApiError(429, "queue_full", f"{waiting} forecasts wait already. Ask again in {after} s.", after)
 
-    def refusal(self) -> ApiError:
-        """What a caller is told when the queue is full."""
-        after = min(60, max(1, math.ceil(self._pace * len(self.waiting) / 2)))
-        return ApiError(
-            429, "queue_full", f"{len(self.waiting)} forecasts wait already. Ask again in {after} s.", retry_after=after
-        )
+    def detail(self, job: Job) -> dict[str, Any]:
+        """As its page shows it."""
+        position = self.place(job)
+        return job.item() | {"parameters": job.parameters, "progress": job.progress(), "queue_position": position}
 
     def place(self, job: Job) -> int | None:
         """How many forecasts wait before it; None where it does not wait."""
@@ -74,9 +161,8 @@ class Desk:
         """
         if self.draining:
             raise ApiError(429, "stopping", "The server is stopping. Ask again when it is back.", retry_after=10)
-        if self.full:
-            self.metrics.refused.inc()
-            raise self.refusal()
+        if (refusal := self.refusal()) is not None:
+            raise refusal
         self.jobs[job.id] = job
         self.waiting.append(job)  # before the history is asked, so that the bound holds for callers that come together
         try:
@@ -90,7 +176,7 @@ class Desk:
         self.wake()
 
     def cancel(self, job: Job, status: str = "cancelled", error: dict[str, Any] | None = None) -> None:
-        """Stop a forecast. It is over at once; where it runs, the forecaster stops within a step of decoding.
+        """Stop a forecast. It is over at once; where it runs, the worker stops within a step of decoding.
 
         A batch goes on for those of its forecasts that are still wanted.
         """
@@ -98,7 +184,7 @@ class Desk:
             return
         self._end(job, status, error)
         if job in self.running:
-            self._later(self.child.send({"op": "cancel", "ids": [job.id]}))
+            self._later(self.worker.send({"op": "cancel", "ids": [job.id]}))
             if all(other.over for other in self.running):
                 asyncio.get_running_loop().call_later(_STUCK, self._end_if_stuck, self.running)
 
@@ -124,7 +210,7 @@ class Desk:
             await asyncio.wait(set(self._tasks), timeout=5)
 
     def hear(self, event: Message) -> None:
-        """What the forecaster says about the running batch."""
+        """What the worker says about the running batch."""
         kind = event["event"]
         if kind == "progress":
             for running in self.running:
@@ -132,12 +218,11 @@ class Desk:
                 running.notify()
             return
         job = self.jobs.get(event["id"])
-        if job is None or job.over:
-            if kind == "done":  # it was stopped when its result was being written
-                self._later(self.history.discard(event["id"]))
-            return
-        job.summary = event.get("summary")
-        self._end(job, kind, event.get("error"))
+        if job is not None and not job.over:
+            job.summary = event.get("summary")
+            self._end(job, kind, event.get("error"))
+        elif kind == "done":  # it was stopped when its result was being written
+            self._later(self.history.discard(event["id"]))
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -151,18 +236,17 @@ class Desk:
 
     def _next_batch(self) -> list[Job]:
         """The oldest waiting job whose model is loaded, and those that can be computed with it."""
-        first = None
-        for job in self.waiting:
-            model = job.parameters["model"]
+        for first in self.waiting:
+            model = first.parameters["model"]
             if self.models.state(model) == "loaded":
-                first = job
                 break
             if model not in self._loading:
                 self._loading.add(model)
                 self._later(self._load(model))
-        if first is None:
+        else:
             return []
-        batch = [job for job in self.waiting if job.key == first.key][: self.settings.limits.batch]
+        key = first.batch
+        batch = [job for job in self.waiting if job.batch == key][: self.settings.limits.batch]
         for job in batch:
             self.waiting.remove(job)
         self._count()
@@ -188,20 +272,9 @@ class Desk:
             self._later(self.history.update(job.id, status="running"))
         for job in (*batch, *self.waiting):
             job.notify()  # their places have changed
-        try:
-            await self._forecast(batch)
-        except Exception as error:  # whatever it is, the desk goes on with the next batch
-            told = from_error(error)
-            for job in batch:
-                await self._lost(job, told)
-        finally:
-            self.running = []
-        self._pace = 0.7 * self._pace + 0.3 * (time.monotonic() - began) / len(batch)
-
-    async def _forecast(self, batch: list[Job]) -> None:
-        asked = batch[0].parameters
-        self.models.touch(asked["model"])
-        jobs = [
+        model = batch[0].parameters["model"]
+        self.models.touch(model)
+        orders = [
             {
                 "id": job.id,
                 "path": str(job.path),
@@ -211,28 +284,32 @@ class Desk:
             }
             for job in batch
         ]
-        settings = {name: asked[name] for name in COMMON}
-        await self.child.call("forecast", model=asked["model"], settings=settings, jobs=jobs)
+        try:
+            await self.worker.call("forecast", model=model, orders=orders)
+        except Exception as error:  # whatever it is, the queue goes on with the next batch
+            told = from_error(error).to_dict()
+            for job in batch:
+                await self._lost(job, told)
+        finally:
+            self.running = []
+        self._pace = 0.7 * self._pace + 0.3 * (time.monotonic() - began) / len(batch)
 
-    async def _lost(self, job: Job, error: ApiError) -> None:
+    async def _lost(self, job: Job, error: dict[str, Any]) -> None:
         """The batch broke off; what was written before is a result all the same."""
         if job.over:
             return
         job.summary = await self.history.summary(job.id)
-        if job.summary is None:
-            self._end(job, "failed", error.to_dict())
-        else:
-            self._end(job, "done")
+        self._end(job, "failed" if job.summary is None else "done", error if job.summary is None else None)
 
     def _too_late(self, job: Job) -> None:
         message = f"Not done within {job.deadline:g} s. Ask for fewer paths or bars, or for more time."
         self.cancel(job, "failed", {"code": "deadline", "message": message})
 
     def _end_if_stuck(self, batch: list[Job]) -> None:
-        """A forecaster that does not hear is ended, and another one started."""
+        """A worker that does not hear is ended, and another one started."""
         if self.running is batch:
-            log.error("the forecaster did not stop in %g s; it is started anew", _STUCK)
-            self.child.kill()
+            log.error("the worker did not stop in %g s; it is started anew", _STUCK)
+            self.worker.kill()
 
     def _end(self, job: Job, status: str, error: dict[str, Any] | None = None) -> None:
         """The job is over: remember it, and tell those who watch."""
@@ -261,13 +338,13 @@ class Desk:
     def _count(self) -> None:
         self.metrics.queued.set(len(self.waiting))
 
-    def _later(self, work: Awaitable[Any]) -> None:
+    def _later(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do it soon, and keep hold of it until then."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._settle)
 
-    def _settle(self, task: asyncio.Future[Any]) -> None:
+    def _settle(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ApiError):
             log.error("unexpected", exc_info=error)

@@ -11,7 +11,7 @@ OnDefect = Literal["strict", "drop"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReadContext:
     """The options of ``read_bars``, the name of the source in errors, and the notes for its report.
 
     Raises:

@@ -1,0 +1,135 @@
+"""What a forecast is computed with: the caller's spec completed by the checkpoint, and the window that follows from it.
+
+A window of at most ``max_context`` bars ends with the newest bar. When it is full, ``window_stride`` bars are dropped
+at once and everything after them is read again: kept states would still depend on the dropped bars, so a cache that
+merely forgets its oldest entry computes another function. A stride of 1 is the published behaviour; a longer one
+costs a little memory of the past and saves most of the work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kronos.errors import ConfigError
+from kronos.model import KronosConfig
+from kronos.spec import ForecastSpec, settings
+
+_SETTINGS: Final = {setting.name: setting for setting in settings()}
+_PUBLISHED_TOP_P = 0.9
+_STRIDES_A_WINDOW = 8  # a full window is read again about this often while it slides once through
+
+
+def check_setting(setting: str, value: object, **changes: Any) -> Any:
+    """A value of one of the spec's settings within other limits or under another name.
+
+    Args:
+        changes: attributes of :class:`kronos.spec.Setting` that differ, such as ``high`` or ``name``.
+
+    Raises:
+        ConfigError: of another type, out of range, or None.
+    """
+    return dataclasses.replace(_SETTINGS[setting], optional=False, **changes).check(value)
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """What engine and sampler read. Nothing is left open.
+
+    Args:
+        temperature: 0 always takes the most probable token.
+        top_k: keep the k most probable tokens; 0 keeps all.
+        top_p: of those, keep the most probable until they hold this share; 1 keeps all.
+        max_context: bars that the network reads at most.
+        window_stride: bars dropped at once when the window is full.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    max_context: int = 512
+    window_stride: int = 1
+
+    @property
+    def greedy(self) -> bool:
+        """Whether chance plays no part."""
+        return self.temperature == 0 or self.top_k == 1
+
+    @classmethod
+    def resolve(cls, spec: ForecastSpec, config: KronosConfig, max_context: int) -> DecodeSettings:
+        """The settings of a spec; what it leaves open comes from the checkpoint's calibration.
+
+        Without one: temperature 1 and all tokens, for published checkpoints the published nucleus of 0.9.
+
+        Raises:
+            ConfigError: a context or a stride longer than the checkpoint's window.
+        """
+        fitted = {"top_p": 1.0 if config.consistent else _PUBLISHED_TOP_P, **(config.calibration or {})}
+        for name in ("temperature", "top_k", "top_p"):
+            if getattr(spec, name) is not None:
+                fitted[name] = getattr(spec, name)
+        if spec.context_length is not None:
+            check_setting("context_length", spec.context_length, high=max_context)
+        stride = max(1, max_context // _STRIDES_A_WINDOW) if spec.window_stride is None else spec.window_stride
+        return cls(
+            float(fitted.get("temperature", 1.0)),
+            int(fitted.get("top_k", 0)),
+            float(fitted["top_p"]),
+            max_context,
+            check_setting("window_stride", stride, high=max_context - 1),
+        )
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """The window over a context of ``context`` bars and the bars sampled after it.
+
+    Args:
+        context: T, bars of context.
+        max_context: bars that the model reads at most.
+        stride: bars dropped at once when the window is full.
+
+    Raises:
+        ConfigError: a size below 1, or a stride that would drop the whole window.
+    """
+
+    context: int
+    max_context: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if self.context < 1 or self.max_context < 2 or not 1 <= self.stride < self.max_context:
+            raise ConfigError(
+                f"a context of {self.context} bars, read {self.max_context} at a time with a stride of {self.stride}: "
+                "at least 1 bar, 2 at a time and a stride shorter than that are needed"
+            )
+
+    def start(self, known: int) -> int:
+        """First bar of the window when ``known`` ≥ context bars are known (context and sampled together)."""
+        first = max(0, self.context - self.max_context)
+        excess = known - first - self.max_context
+        drops = -(-excess // self.stride) if excess > 0 else 0
+        return first + drops * self.stride
+
+    def decode_blocks(self, horizon: int) -> Iterator[tuple[int, int, int]]:
+        """How sampled tokens become bars: ``(window start, first, end)``, the bars of the horizon [first, end).
+
+        A bar is decoded from the window that ends with it or shortly after, and that starts where the schedule says;
+        so a longer horizon never changes an earlier bar. Not so with a stride of 1: there all bars are decoded from
+        the last ``max_context`` tokens in one go, as published (in half windows where the horizon exceeds that), so
+        that once the window slides, a longer horizon moves the earlier bars a little.
+        """
+        if self.stride == 1:
+            block = horizon if horizon <= self.max_context else max(1, self.max_context // 2)
+            for first in range(0, horizon, block):
+                end = min(first + block, horizon)
+                yield max(0, self.context + end - self.max_context), first, end
+            return
+        first = 0
+        while first < horizon:
+            start = self.start(self.context + first + 1)
+            end = min(horizon, start + self.max_context - self.context)  # from there on the window is full
+            yield start, first, end
+            first = end

@@ -1,0 +1,240 @@
+"""Tables of bars and forecasts as the API shows them, and a result's two files.
+
+Runs in the reader and in the worker, never in the server itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos.bars import read_bars
+from kronos.bars.reading import describe
+from kronos.errors import CapacityError, DataError
+from kronos.evaluation import metrics
+from kronos.files import json_text, replacing, to_json, write_text
+from kronos.inference.forecast import Forecast
+from kronos.protocol import CLOSE, VOLUME
+
+LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+SHOWN_HISTORY = 512
+PREVIEW_ROWS = 5
+_PRICES = ("open", "high", "low", "close")
+_MOST_SYMBOLS = 10_000
+
+# -- bars -------------------------------------------------------------------------------------------------------------
+
+
+class TableCache:
+    """The tables read last, so that paging through candles does not read a file again and again.
+
+    Args:
+        most: tables to keep.
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        self._most = most
+        self._kept: OrderedDict[tuple[str, int, int, str | None], pd.DataFrame] = OrderedDict()
+
+    def read(self, path: Path, symbol: str | None = None) -> pd.DataFrame:
+        """The bars of a file, of one symbol where one is named.
+
+        Raises:
+            DataError: the file cannot be read as bars, or lacks the symbol.
+        """
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"{path.name} is no longer there.") from error
+        key = (str(path), stat.st_mtime_ns, stat.st_size, symbol)
+        if key not in self._kept:
+            self._kept[key] = read_bars(path, symbol=symbol)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def one_series(bars: pd.DataFrame) -> pd.DataFrame:
+    """The table, if it holds one symbol.
+
+    Raises:
+        DataError: it holds several.
+    """
+    symbols = bars.attrs["report"].symbols
+    if len(symbols) > 1:
+        some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "")
+        raise DataError(f"These bars are of {len(symbols)} symbols ({some}); choose one of them as symbol.")
+    return bars
+
+
+def description(bars: pd.DataFrame) -> dict[str, Any]:
+    """The report on a table, with its calendar, symbols, and first and last rows.
+
+    Raises:
+        CapacityError: there are more symbols than anybody could choose from.
+    """
+    symbols = bars.attrs["report"].symbols
+    if len(symbols) > _MOST_SYMBOLS:
+        raise CapacityError(f"The table names {len(symbols):,} symbols; at most {_MOST_SYMBOLS:,} are shown here.")
+    report = dict(describe(bars).to_dict())
+    report.pop("source", None)  # the server's path
+    report.pop("symbols")
+    ends = pd.concat([bars.head(PREVIEW_ROWS), bars.iloc[PREVIEW_ROWS:].tail(PREVIEW_ROWS)])
+    preview = to_json(ends.to_dict("records"))
+    return {"rows": len(bars), "symbols": list(symbols), "report": report, "preview": preview}
+
+
+def candles(bars: pd.DataFrame, limit: int, before: str | None = None) -> dict[str, Any]:
+    """Columns of the last bars, or of the last ones earlier than a time; ``total`` counts all bars of the series."""
+    total, frequency = len(bars), bars.attrs["report"].frequency
+    if before is not None:
+        bars = bars.iloc[: int(bars["timestamp"].searchsorted(as_written(before, bars), side="left"))]
+    return {**columns(bars.tail(limit)), "frequency": frequency, "total": total}
+
+
+def columns(bars: pd.DataFrame) -> dict[str, Any]:
+    """Bars as lists by column; ``volume`` is null where none was ever traded."""
+    return {
+        "timestamp": to_json(list(bars["timestamp"])),
+        **{name: bars[name].tolist() for name in _PRICES},
+        "volume": bars["volume"].tolist() if bars["volume"].any() else None,
+    }
+
+
+def as_written(text: str, bars: pd.DataFrame) -> pd.Timestamp:
+    """A time in the clock of the bars: one without a zone is theirs, one with a zone is converted.
+
+    Raises:
+        DataError: it is no time.
+    """
+    try:
+        moment = pd.Timestamp(text)
+    except (ValueError, OverflowError, pd.errors.OutOfBoundsDatetime) as error:
+        raise DataError(f"'{text[:40]}' is no time; write it as 2024-07-01T15:30:00.") from error
+    zone = pd.DatetimeIndex(bars["timestamp"]).tz
+    if zone is None or moment.tz is None:
+        try:
+            return moment.tz_localize(zone)
+        except ValueError as error:  # an hour that a clock change skips or repeats
+            raise DataError(f"{text[:40]} is not one moment in {zone}; write its offset too.") from error
+    return moment.tz_convert(zone)
+
+
+# -- forecasts --------------------------------------------------------------------------------------------------------
+
+
+def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
+    """What a forecast says: history, quantiles, risk and, where the truth is known, how they compare.
+
+    Args:
+        truth: the bars that followed the cutoff, at most as many as were forecast; None in a forecast of the future.
+    """
+    assert forecast.history is not None
+    history = forecast.history.tail(SHOWN_HISTORY)
+    traded = bool(history["volume"].any())
+    median = forecast.median()
+    bands = forecast.quantile_array(LEVELS)
+    content = {
+        "history": columns(history),
+        "timestamps": list(forecast.timestamps),
+        "estimated_timestamps": bool(forecast.metadata.get("estimated_timestamps")),
+        "median": {name: median[name] for name in _PRICES} | {"volume": median["volume"] if traded else None},
+        "quantiles": {"close": _by_level(bands, CLOSE), "volume": _by_level(bands, VOLUME) if traded else None},
+        "risk": risk(forecast),
+        "truth": None if truth is None else columns(truth),
+        "comparison": None if truth is None or truth.empty else comparison(forecast, truth),
+        "metadata": dict(forecast.metadata),
+        "warnings": list(forecast.metadata.get("warnings", ())),
+    }
+    return dict(to_json(content))
+
+
+def risk(forecast: Forecast) -> dict[str, Any]:
+    """Chances and losses for a holder from the last close.
+
+    ``expected_range`` is the median over the paths of the lowest low and of the highest high of the whole horizon;
+    ``realized_volatility`` the median over the paths, not annualised.
+    """
+    low, high = (forecast.samples[:, :, forecast.columns.index(name)] for name in ("low", "high"))
+    return {
+        "prob_up": forecast.prob_up(),
+        "value_at_risk_95": forecast.value_at_risk(0.95),
+        "expected_shortfall_95": forecast.expected_shortfall(0.95),
+        "expected_range": [float(np.median(low.min(axis=1))), float(np.median(high.max(axis=1)))],
+        "realized_volatility": float(forecast.realized_volatility().iloc[-1].median()),
+    }
+
+
+def comparison(forecast: Forecast, truth: pd.DataFrame) -> dict[str, Any]:
+    """Scores of the close against what happened, in price units, means over the bars that are known.
+
+    ``crps`` is the fair estimator; ``crps_last_close`` that of the forecast that nothing moves, whose score is its
+    absolute error. A coverage is null where there are too few paths for its interval. ``direction_hit`` judges the
+    last known bar: 1 right, 0 wrong, ½ where the forecast takes no side, null where the close did not move.
+    """
+    known = len(truth)
+    closes = forecast.close()[:, :known].T  # (H, S)
+    real, last = truth["close"].to_numpy(dtype=float), forecast.last_close
+    return {
+        "mae": float(metrics.absolute_error(real, closes).mean()),
+        "crps": float(metrics.crps(real, closes).mean()),
+        "crps_last_close": float(np.abs(real - last).mean()),
+        **{
+            f"coverage_{round(level * 100)}": float(metrics.covered(real, closes, level).mean())
+            for level in metrics.LEVELS
+        },
+        "direction_hit": float(metrics.direction_hit(real[-1] - last, closes[-1] - last)),
+        "bars_compared": known,
+    }
+
+
+def headline(content: Mapping[str, Any]) -> dict[str, float]:
+    """What a list of forecasts shows of one.
+
+    Args:
+        content: its document.
+    """
+    return {
+        "last_close": content["history"]["close"][-1],
+        "median_close": content["median"]["close"][-1],
+        "prob_up": content["risk"]["prob_up"][-1],
+    }
+
+
+def _by_level(bands: npt.NDArray[np.float64], column: int) -> dict[str, npt.NDArray[np.float64]]:
+    return {f"{level:g}": band[:, column] for level, band in zip(LEVELS, bands, strict=True)}
+
+
+# -- files of a result ------------------------------------------------------------------------------------------------
+
+
+def write_result(result: Path, content: Mapping[str, Any], samples: npt.NDArray[np.float32]) -> None:
+    """Write both files of a result; once its document is there, so are the paths, whatever happens meanwhile."""
+    with replacing(result.with_suffix(".npy"), durable=True) as part:
+        np.save(part, samples, allow_pickle=False)
+    write_text(result, json_text(content), durable=True)
+
+
+def read_samples(result: Path) -> npt.NDArray[np.float32]:
+    """(S, H, 6) sample paths of a result."""
+    samples: npt.NDArray[np.float32] = np.load(result.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+    return samples
+
+
+def read_forecast(result: Path) -> Forecast:
+    """The forecast of a result, with the history that the document shows."""
+    content = json.loads(result.read_text(encoding="utf-8"))
+    shown = content["history"]
+    history = pd.DataFrame({**shown, "timestamp": pd.DatetimeIndex(shown["timestamp"])})
+    history["volume"] = history["volume"].astype(float).fillna(0.0)
+    history["amount"] = 0.0
+    times = pd.DatetimeIndex(content["timestamps"])
+    return Forecast(read_samples(result), times, content["metadata"], history, content["input"]["symbol"])

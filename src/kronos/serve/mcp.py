@@ -1,0 +1,159 @@
+"""Forecast, inspect and evaluate as tools for assistants (Model Context Protocol), over standard input and output."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cached_property, wraps
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import pandas as pd
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field
+
+from kronos.bars import inspect_bars, read_bars
+from kronos.bars.samples import PREFIX, locate
+from kronos.errors import DataError, KronosError
+from kronos.evaluation.baselines import make_baselines
+from kronos.evaluation.rolling import as_series
+from kronos.evaluation.run import Plan
+from kronos.evaluation.run import evaluate as run_evaluation
+from kronos.files import to_json
+from kronos.inference.export import document
+from kronos.inference.predictor import KronosPredictor
+from kronos.serve.schemas import annotated, check_work, offered, spec_of
+from kronos.workflows.forecasters import load_any
+
+_LEVELS: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+_LONGEST_DEFAULT: Final = 96  # bars; the longest of the paper's horizons
+_INSTRUCTIONS: Final = (
+    "Kronos forecasts candlesticks as sampled futures. Bars are named as files inside the folder the server was "
+    "started for, or as packaged samples: sample:sp500, sample:nasdaq, sample:eurusd. Look at bars with inspect "
+    "before you forecast them. A forecast is a distribution: report its intervals, not only its median; and ask "
+    "evaluate whether the model is better than simple baselines on such bars. Nothing here is investment advice."
+)
+
+Bars = Annotated[
+    str,
+    Field(
+        description="A file inside the server's folder (CSV, Parquet, Feather), or sample:sp500, sample:nasdaq, "
+        "sample:eurusd."
+    ),
+]
+Symbol = Annotated[str | None, Field(description="Of a table of several symbols, this one.")]
+
+
+class Tools:
+    """What an assistant can ask for.
+
+    Args:
+        folder: bars are read from inside this folder only.
+        model: the checkpoint.
+        device: where to compute.
+    """
+
+    def __init__(self, folder: Path, model: str, device: str | None) -> None:
+        self.folder, self.model, self.device = folder, model, device
+
+    def inspect(self, bars: Bars, symbol: Symbol = None) -> dict[str, Any]:
+        """Look over a file of bars: layout, symbols, bar size, time zone, calendar, rows, defects and warnings."""
+        return {**inspect_bars(self._locate(bars), symbol=symbol).to_dict(), "source": bars}
+
+    def forecast(self, bars: Bars, symbol: Symbol = None, **settings: Any) -> dict[str, Any]:
+        """Forecast the next bars of one series: quantiles of sampled paths, the chance of a rise, and the risk."""
+        check_work(settings["horizon"], settings["num_samples"])
+        found = self._predictor.answer(self._read(bars, symbol), spec_of(settings))
+        content = document(found, _LEVELS)
+        return {
+            "symbol": content["symbol"],
+            "last_close": content["last_close"],
+            "timestamps": content["timestamps"],
+            "close_quantiles": {level: columns["close"] for level, columns in content["quantiles"].items()},
+            "prob_up": content["prob_up"],
+            "value_at_risk_95": found.value_at_risk(0.95),
+            "expected_shortfall_95": found.expected_shortfall(0.95),
+            "metadata": content["metadata"],
+        }
+
+    def evaluate(
+        self,
+        bars: Bars,
+        windows: Annotated[int, Field(ge=1, le=100, description="Cutoffs, counted back from the end.")] = 20,
+        context: Annotated[
+            int | None, Field(description="Bars seen before each cutoff. Default: the paper's for the bar size.")
+        ] = None,
+        horizon: Annotated[int | None, Field(description="Bars ahead. Default: the paper's for the bar size.")] = None,
+        num_samples: Annotated[int, Field(description="Sample paths for each forecast.")] = 50,
+        seed: Annotated[int, Field(description="The same seed gives the same figures.")] = 0,
+    ) -> dict[str, Any]:
+        """Judge the model against simple baselines on rolling cutoffs of past bars: CRPS, coverage, and a verdict."""
+        check_work(_LONGEST_DEFAULT if horizon is None else horizon, num_samples)
+        plan = Plan(
+            tasks=("price",), context=context, horizon=horizon, n_windows=windows, num_samples=num_samples, seed=seed
+        )
+        forecasters = [load_any(self.model, self.device), *make_baselines(["rw-resampled", "ewma"])]
+        summary = run_evaluation({"bars": as_series(self._read(bars, None))}, forecasters, plan).summary
+        kept = ("markets", "tasks", "yardstick", "verdicts", "notes")
+        return dict(to_json({key: summary[key] for key in kept}))
+
+    @cached_property
+    def _predictor(self) -> KronosPredictor:
+        return KronosPredictor.from_pretrained(self.model, device=self.device)
+
+    def _read(self, bars: str, symbol: str | None) -> pd.DataFrame:
+        table = read_bars(self._locate(bars), symbol=symbol)
+        symbols = table.attrs["report"].symbols
+        if len(symbols) > 1:
+            some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "")
+            raise DataError(f"{bars} holds {len(symbols)} symbols ({some}); choose one of them as symbol.")
+        return table
+
+    def _locate(self, bars: str) -> Path:
+        """The file that an assistant names.
+
+        Raises:
+            DataError: it lies outside the folder.
+        """
+        if bars.startswith(PREFIX):
+            return locate(bars)
+        path = (self.folder / bars).resolve()
+        if not path.is_relative_to(self.folder):
+            raise DataError(f"'{bars}' lies outside the folder that this server may read. Name a file inside it.")
+        return path
+
+
+def build(tools: Tools) -> MCPServer[Any]:
+    """The tool server."""
+    server: MCPServer[Any] = MCPServer(
+        "kronos", instructions=_INSTRUCTIONS, version=version("kronos-kline"), log_level="WARNING"
+    )
+    for tool in (tools.inspect, tools.forecast, tools.evaluate):
+        server.tool()(_as_tool(tool))
+    return server
+
+
+def _as_tool(operation: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """The operation with every setting of a forecast in place of ``**settings``.
+
+    The library's errors reach the assistant as they are worded.
+    """
+
+    @wraps(operation)
+    def tool(*args: Any, **words: Any) -> dict[str, Any]:
+        try:
+            return operation(*args, **words)
+        except KronosError as error:
+            raise ToolError(str(error)) from error
+
+    signature = inspect.signature(operation, eval_str=True)
+    named = list(signature.parameters.values())
+    if named[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        named[-1:] = [
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=annotated(one))
+            for one in offered()
+        ]
+    tool.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
+    return tool

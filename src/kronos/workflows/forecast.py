@@ -1,0 +1,168 @@
+"""Forecasts of one file, and of all series of a bar store or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kronos.bars import read_bars
+from kronos.errors import DataError
+from kronos.inference.export import check_target
+from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
+from kronos.spec import ForecastSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kronos.inference.forecast import Forecast
+    from kronos.protocol import Progress, WorkEngine
+    from kronos.scale.output import UniverseReport
+    from kronos.scale.plan import Partition
+    from kronos.scale.work import ForecastWork
+
+# torch is loaded with the predictor, after the bars: what is wrong with them is said at once
+
+
+def forecast_file(
+    source: str | Path,
+    spec: ForecastSpec | None = None,
+    *,
+    model: str = "kronos-nano",
+    revision: str | None = None,
+    device: str | None = None,
+    targets: Sequence[str | Path] = (),
+    quantile_levels: Sequence[float] = DEFAULT_LEVELS,
+    paths: bool = False,
+    on_defect: Literal["strict", "drop"] = "strict",
+    reading: Mapping[str, Any] | None = None,
+    on_read: Callable[[pd.DataFrame], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Forecast:
+    """Read a file of one series, forecast it, and write the forecast to files.
+
+    Args:
+        source: a file that ``read_bars`` understands, or a packaged sample such as ``sample:sp500``.
+        spec: what is asked; None: the defaults.
+        model, revision: a checkpoint's name, folder or hub id, and a commit or tag of a hub checkpoint.
+        device: as for ``KronosPredictor``.
+        targets: files to write, as for ``Forecast.save``; checked before anything is read.
+        quantile_levels, paths: which quantiles go into them, or every sample path instead.
+        on_defect, reading: options of ``read_bars``.
+        on_read: told the bars before they are forecast.
+        progress: told (bars sampled, bars in all).
+
+    Raises:
+        DataError: the file cannot be read as bars, or holds several symbols.
+        CheckpointError, ConfigError, MissingExtraError: what was asked cannot be done.
+    """
+    check_levels(quantile_levels)
+    files = [check_target(target) for target in targets]
+    bars = read_series(source, on_defect=on_defect, **reading or {})
+    if on_read is not None:
+        on_read(bars)
+    from kronos.inference.predictor import KronosPredictor
+
+    predictor = KronosPredictor.from_pretrained(model, device=device, revision=revision)
+    forecast = predictor.answer(bars, spec or ForecastSpec(), progress=progress)
+    for file in files:
+        forecast.save(file, quantile_levels=quantile_levels, paths=paths)
+    return forecast
+
+
+def read_series(source: str | Path, **reading: Any) -> pd.DataFrame:
+    """The bars of a file that holds one series, or of the symbol that ``reading`` names.
+
+    Raises:
+        DataError: it cannot be read, or holds several symbols; names them and the option that chooses one.
+    """
+    bars = read_bars(source, **reading)
+    report = bars.attrs["report"]
+    if len(report.symbols) > 1:
+        some = ", ".join(report.symbols[:6]) + (" …" if len(report.symbols) > 6 else "")
+        raise DataError(f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with --symbol.")
+    return bars
+
+
+def forecast_universe(
+    source: str | Path,
+    out: str | Path,
+    spec: ForecastSpec | None = None,
+    *,
+    model: str = "kronos-nano",
+    revision: str | None = None,
+    device: str | None = None,
+    engine: WorkEngine | None = None,
+    quantile_levels: Sequence[float] = DEFAULT_LEVELS,
+    paths: bool = False,
+    on_defect: Literal["strict", "drop"] = "strict",
+    reading: Mapping[str, Any] | None = None,
+    partition_size: int | None = None,
+    progress: Progress | None = None,
+) -> UniverseReport:
+    """Forecast every series of a bar store or a folder into a folder of results.
+
+    The same settings give the same files, byte for byte, on every engine and with any number of workers, as long as
+    they compute on the same kind of device. A partition that is already there, computed with the same settings and
+    weights from the same bars on such a device, is kept; so a run that was interrupted goes on where it was.
+
+    Args:
+        source: a bar store, or a folder of files that ``read_bars`` understands. Workers read it under this path.
+        out: folder for the results (see :mod:`kronos.scale.output`). Workers write there.
+        engine: where to compute, such as ``make_engine("ray", workers=8)`` of :mod:`kronos.scale.engines`; None: here.
+        device: as for ``KronosPredictor``, in each worker; None: a GPU where the engine has them, else the CPU.
+        partition_size: series computed together and written to one file; None: 16, fewer where paths are many.
+        progress: told (files done, files in all).
+        spec, model, revision, quantile_levels, paths, on_defect, reading: as for :func:`forecast_file`.
+
+    Returns:
+        What was done. Series that cannot be forecast are in the errors table and counted.
+
+    Raises:
+        DataError: nothing to forecast, or no series could be.
+        CheckpointError, ConfigError: what was asked cannot be done.
+        CapacityError: workers died again and again, or the results cannot be written.
+    """
+    from kronos.inference.pair import pair_digest
+    from kronos.scale import engines, output, plan, work
+
+    spec, engine = spec or ForecastSpec(), engine or engines.LocalEngine()
+    settings = plan.UniverseSettings(spec, model, revision, quantile_levels, paths, on_defect, reading or {})
+    folder, out = Path(source).resolve(), Path(out).resolve()
+    sources = plan.list_sources(folder, spec.frequency)
+    device = device or engine.device()
+    facts = (version("kronos-kline"), pair_digest(model, revision), device.partition(":")[0])
+    partitions = plan.divide(sources, settings, *facts, partition_size)
+    output.begin(out)
+    make = partial(work.ForecastWork, settings, folder, out, facts[1], device)
+    report = _compute(partitions, out, engine, make, progress)
+    output.sweep(out, len(partitions))
+    if not report.series:
+        raise DataError(
+            f"None of the {report.failed} series in {folder} could be forecast; for instance {report.trouble} "
+            f"All errors are in {out / output.ERRORS}."
+        )
+    output.write_summary(out, settings, facts, report)
+    return report
+
+
+def _compute(
+    partitions: Sequence[Partition],
+    out: Path,
+    engine: WorkEngine,
+    make: Callable[[], ForecastWork],
+    progress: Progress | None,
+) -> UniverseReport:
+    """Compute the partitions that are not there yet, and count all."""
+    from kronos.scale.output import UniverseReport, finished
+
+    found = [(partition, finished(out, partition)) for partition in partitions]
+    report = sum((one for _, one in found if one), UniverseReport())
+    done, total = (sum(len(p.sources) for p, one in found if one or every) for every in (False, True))
+    for files, one in engine.map(make, [partition for partition, one in found if one is None]):
+        report, done = report + one, done + files
+        if progress is not None:
+            progress(done, total)
+    return report

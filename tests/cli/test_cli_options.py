@@ -1,0 +1,85 @@
+"""The options of commands come from the spec and from bundles, each declared once."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import Annotated
+
+import pytest
+import typer
+
+from kronos.cli import common
+from kronos.cli.options import Compute, Reading, with_options
+from kronos.errors import ConfigError
+from kronos.spec import ForecastSpec, settings
+
+LONGER = """
+import dataclasses
+from dataclasses import dataclass
+
+import kronos.spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Longer(kronos.spec.ForecastSpec):
+    patience: int | None = dataclasses.field(default=None, metadata={"help": "How long to wait.", "low": 3, "high": 9})
+
+
+kronos.spec.ForecastSpec = Longer
+import sys
+
+import kronos.workflows.forecast as workflow
+from kronos.cli import main
+
+workflow.forecast_file = lambda source, spec, **_: print(f"patience is {spec.patience}", file=sys.stderr) or sys.exit()
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def with_longer_spec(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", LONGER, "forecast", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "200"})
+
+
+def test_a_new_setting_of_the_spec_is_an_option_at_once() -> None:
+    told = with_longer_spec("--help").stdout
+    assert re.search(r"--patience .*How long to wait \(a whole number from 3 to 9\)\.", told)
+    assert with_longer_spec("x.csv", "--patience", "4").stderr.strip() == "patience is 4"
+    refused = with_longer_spec("x.csv", "--patience", "2")
+    assert refused.returncode == 1
+    assert "patience is 2; it must be a whole number from 3 to 9" in refused.stderr
+
+
+def test_every_setting_is_an_option_under_its_flag(run) -> None:
+    told = run("forecast", "--help").stdout
+    for setting in settings(ForecastSpec):
+        assert f"--{setting.flag} " in told
+    for flag in ("--samples", "--context", "--column", "--monthfirst", "--oldest-first", "--engine", "--gpus", "-o"):
+        assert f"{flag} " in told
+
+
+def test_a_command_is_handed_checked_bundles() -> None:
+    seen: list[object] = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_options
+    def command(name: Annotated[str, typer.Argument()], spec: ForecastSpec, reading: Reading, compute: Compute) -> None:
+        seen.extend([name, spec, reading.keywords(), compute])
+
+    words = ["x", "--samples", "7", "--column", "close=4", "--monthfirst", "--engine", "ray", "--workers", "2"]
+    app(words, standalone_mode=False)
+    read = {"columns": {"close": 4}, "dayfirst": False}
+    assert seen == ["x", ForecastSpec(num_samples=7), read, Compute(engine="ray", workers=2)]
+    with pytest.raises(ConfigError, match="num_samples is 0"):
+        app(["x", "--samples", "0"], standalone_mode=False)
+
+
+def test_what_libraries_print_during_work_is_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+    with common.progress("Working"):
+        sys.stdout.write("a word of Ray's\n")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "a word of Ray's\n")

@@ -1,0 +1,68 @@
+"""What is asked of a forecast is said once: ranges, defaults and units, and the signatures that build it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kronos import ConfigError
+from kronos.inference.predictor import KronosPredictor
+from kronos.spec import ForecastSpec, settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("horizon", 0, "horizon is 0; it must be a whole number from 1 to 100,000"),
+        ("horizon", True, "horizon is True; it must be a whole number"),
+        ("horizon", 2.0, "it must be a whole number"),
+        ("horizon", None, "horizon is None"),
+        ("num_samples", 1_000_001, "from 1 to 1,000,000"),
+        ("temperature", -0.1, "temperature is -0.1; it must be a number from 0 to 100"),
+        ("temperature", float("nan"), "temperature is nan"),
+        ("top_k", -1, "a whole number of at least 0"),
+        ("top_p", 0, "a number above 0 and at most 1"),
+        ("top_p", 1.5, "top_p is 1.5"),
+        ("seed", 2**64, "seed is"),
+        ("stamp", "middle", "stamp is 'middle'; it must be one of start, end"),
+        ("calendar", 7, "calendar is 7; it must be text"),
+        ("context_length", 1, "at least 2"),
+    ],
+)
+def test_what_is_out_of_range_is_refused_in_words(name: str, value: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        ForecastSpec(**{name: value})
+    assert words in str(refused.value)
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    spec = ForecastSpec(horizon=np.int64(3), temperature=np.float32(0.5), top_p=1)
+    assert (type(spec.horizon), type(spec.temperature), type(spec.top_p)) == (int, float, float)
+
+
+def test_a_spec_is_frozen_and_checked_again_when_replaced() -> None:
+    spec = ForecastSpec(horizon=5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.horizon = 6  # type: ignore[misc]
+    assert spec.replace(horizon=7).horizon == 7
+    with pytest.raises(ConfigError):
+        spec.replace(horizon=-1)
+    assert ForecastSpec(**spec.to_dict()) == spec
+
+
+@pytest.mark.parametrize("method", ["forecast", "forecast_many"])
+def test_signatures_of_the_predictor_are_those_of_the_spec(method: str) -> None:
+    given = inspect.signature(getattr(KronosPredictor, method)).parameters
+    for setting in settings():
+        assert given[setting.name].default == setting.default, setting.name
+
+
+def test_every_setting_has_a_sentence_and_a_flag() -> None:
+    for setting in settings():
+        assert setting.help.endswith((".", "…")), setting.name
+        assert setting.flag, setting.name
+        assert setting.check(setting.default) == setting.default
