@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -181,6 +181,10 @@ class BarsReport(dict[str, Any]):
     def to_dict(self) -> dict[str, Any]:
         """The report in plain types, ready for JSON."""
         return dict(self)
+
+    def noted(self, *notes: str, **changes: Any) -> BarsReport:
+        """The report with more notes, and other values of some fields."""
+        return replace(self, notes=(*self.notes, *notes), **changes)
 
     def facts(self) -> dict[str, str]:
         """What was recognised, in words for people."""

@@ -139,8 +139,8 @@ def read_many(sources: list[str], symbol: str | None, on_defect: Defects) -> pd.
     import pandas as pd
 
     from kronos.bars import BarStore, read_bars
-    from kronos.bars.store import bars_files
     from kronos.errors import DataError
+    from kronos.files import bars_files
 
     tables: list[pd.DataFrame] = []
     files: list[str | Path] = []

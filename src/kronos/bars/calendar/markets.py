@@ -184,9 +184,9 @@ def _exchange_sessions(code: str, start: pd.Timestamp, end: pd.Timestamp) -> Ses
 
 def _from_schedule(schedule: pd.DataFrame, *, estimated: bool) -> Sessions:
     """The sessions of a schedule as exchange_calendars has it: a row a session, its times in UTC."""
-    times = (schedule.index, *(schedule[name] for name in _EDGES))
-    nanos = (pd.DatetimeIndex(column).as_unit("ns").asi8 for column in times)
-    return Sessions(*nanos, np.full(len(schedule), estimated))
+    times = (pd.DatetimeIndex(schedule.index), *(pd.DatetimeIndex(schedule[name]) for name in _EDGES))
+    dates, opens, closes, noons, afters = (column.as_unit("ns").asi8 for column in times)
+    return Sessions(dates, opens, closes, noons, afters, np.full(len(schedule), estimated))
 
 
 def _estimate(calendar: Any, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:

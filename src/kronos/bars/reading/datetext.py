@@ -78,27 +78,18 @@ def parse_dates(text: Any, reading: ReadContext) -> Stamps:
         reading.note("timestamps are compact dates (YYYYMMDD HHMMSS)")
         return compact
     filled = len(text) - text.null_count
-    best: tuple[float, str] | None = None
-    for pattern in (_NUMERIC, _DAY_NAME, _NAME_DAY):
-        share = pc.sum(pc.match_substring_regex(text, pattern)).as_py() or 0
-        if best is None or share > best[0]:
-            best = (share, pattern)
-    assert best is not None
-    if best[0] < _SHARE * filled:
-        example = _example(text, best[1])
+    counts = {p: pc.sum(pc.match_substring_regex(text, p)).as_py() or 0 for p in (_NUMERIC, _DAY_NAME, _NAME_DAY)}
+    best = max(counts, key=counts.__getitem__)
+    if counts[best] < _SHARE * filled:
+        example = _example(text, best)
         raise DataError(
             f"{reading.where}: timestamps such as '{example}' cannot be read. Write them as 2024-12-31 09:30:00, "
             f"or name the right column with {name_columns(timestamp='NAME')}."
         )
-    fields = pc.extract_regex(text, best[1])
+    fields = pc.extract_regex(text, best)
     clock = _clock_nanos(fields)
-    if best[1] == _NUMERIC:
-        days = _numeric_days(fields, clock, reading)
-    else:
-        days = _named_days(fields)
-    return np.where(np.isnat(days), np.datetime64("NaT"), days.astype("datetime64[ns]") + clock).astype(
-        "datetime64[ns]"
-    )
+    days = _numeric_days(fields, clock, reading) if best == _NUMERIC else _named_days(fields)
+    return _moments(days, clock)
 
 
 def _compact_text(text: Any) -> Stamps | None:
@@ -111,8 +102,12 @@ def _compact_text(text: Any) -> Stamps | None:
     if fields.null_count - text.null_count > (1 - _SHARE) * (len(text) - text.null_count):
         return None
     days = _to_days(*(_ints(fields, name) for name in "abc"))
-    stamps = days.astype("datetime64[ns]") + _clock_nanos(fields)
-    return np.where(np.isnat(days), np.datetime64("NaT"), stamps).astype("datetime64[ns]")
+    return _moments(days, _clock_nanos(fields))
+
+
+def _moments(days: Stamps, clock: npt.NDArray[np.timedelta64]) -> Stamps:
+    moments: Stamps = np.add(days.astype("datetime64[ns]"), clock)
+    return moments
 
 
 def _example(text: Any, pattern: str) -> str:
@@ -221,7 +216,7 @@ def _unbroken(readings: dict[str, Stamps], names: list[str], clock: npt.NDArray[
 
 def _disorder(days: Stamps, clock: npt.NDArray[np.timedelta64]) -> float:
     """Share of steps that go against the main direction of time."""
-    stamps = (days.astype("datetime64[ns]") + clock)[~np.isnat(days)].astype(np.int64)
+    stamps = _moments(days, clock)[~np.isnat(days)].astype(np.int64)
     steps = np.diff(stamps)
     if len(steps) == 0:
         return 0.0

@@ -103,18 +103,16 @@ def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str,
         values[name], text = _floats(frame[name])
         findings += _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
         findings += _price_findings(name, values[name], text)
-    findings = _by_kind(findings)
     findings += _shape_findings(values, findings)
     for name in ("volume", "amount"):
         values[name], more = _traded(name, frame, values, reading)
-        findings = _by_kind([*findings, *more])
+        findings += more
     _note_units(frame, values, reading)
-    return values, findings
+    return values, _by_kind(findings)
 
 
 def _mean_price(values: dict[str, Floats]) -> Floats:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
+    return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
 
 
 def _note_units(frame: pd.DataFrame, values: dict[str, Floats], reading: ReadContext) -> None:
@@ -123,12 +121,11 @@ def _note_units(frame: pd.DataFrame, values: dict[str, Floats], reading: ReadCon
         return
     stride = len(frame) // 10_000 + 1  # a sample from the whole table is enough for a note
     sample = {name: column[::stride] for name, column in values.items()}
-    with np.errstate(over="ignore", invalid="ignore"):
-        worth = sample["volume"] * _mean_price(sample)
-        traded = (worth > 0) & (sample["amount"] > 0) & np.isfinite(worth) & np.isfinite(sample["amount"])
-        if not traded.any():
-            return
-        ratio = float(np.median(sample["amount"][traded] / worth[traded]))
+    worth = sample["volume"] * _mean_price(sample)
+    traded = (worth > 0) & (sample["amount"] > 0) & np.isfinite(worth) & np.isfinite(sample["amount"])
+    if not traded.any():
+        return
+    ratio = float(np.median(sample["amount"][traded] / worth[traded]))
     if 50 < ratio < 200:
         reading.note("volume is in lots: amount is about 100 × volume × price")
     elif not 0.5 < ratio < 2:
@@ -169,8 +166,7 @@ def _floats(series: pd.Series[Any]) -> tuple[Floats, Mask]:
 def _price_findings(name: str, price: Floats, text: Mask) -> list[Finding]:
     if price.size and np.isfinite(price.sum()) and price.min() > 1e-37 and price.max() < 3e38:
         return []  # the usual case, in one pass
-    with np.errstate(over="ignore", invalid="ignore"):
-        single = price.astype(np.float32)
+    single = price.astype(np.float32)
     missing = np.isnan(price)
     return [
         *_at("missing_price", missing & ~text, name),
@@ -189,11 +185,10 @@ def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[F
     sound = np.ones(len(high), dtype=bool)
     for finding in earlier:
         sound[finding.where] = False
-    with np.errstate(invalid="ignore", over="ignore"):
-        slack = TOLERANCE * np.abs(high)
-        crossed = (high < low - slack) & sound
-        short = (high < top - slack) & ~crossed & sound
-        long = (low > bottom + slack) & ~crossed & sound
+    slack = TOLERANCE * np.abs(high)
+    crossed = (high < low - slack) & sound
+    short = (high < top - slack) & ~crossed & sound
+    long = (low > bottom + slack) & ~crossed & sound
     found = []
     for kind, mask, column, other in (
         ("high_below_low", crossed, "high", low),
@@ -233,9 +228,8 @@ def _traded(
             reading.note(
                 f"{name} is missing in {filled} rows: read as {'0' if name == 'volume' else 'volume × mean price'}"
             )
-    with np.errstate(invalid="ignore", over="ignore"):
-        findings += _at(f"negative_{name}", column < 0, name, column)
-        findings += _at(f"infinite_{name}", np.isinf(column.astype(np.float32)), name, column)
+    findings += _at(f"negative_{name}", column < 0, name, column)
+    findings += _at(f"infinite_{name}", np.isinf(column.astype(np.float32)), name, column)
     return np.where(missing, _absent(name, frame, values), column), findings
 
 
@@ -243,8 +237,7 @@ def _absent(name: str, frame: pd.DataFrame, values: dict[str, Floats]) -> Floats
     """What stands for an absent volume (0) or amount (volume times the mean price)."""
     if name == "volume" or "volume" not in frame.columns:
         return np.zeros(len(frame))
-    with np.errstate(over="ignore", invalid="ignore"):
-        worth = values["volume"] * _mean_price(values)
+    worth = values["volume"] * _mean_price(values)
     if np.isfinite(worth.sum()):
         return worth
     return np.where(np.isfinite(worth), worth, 0.0)

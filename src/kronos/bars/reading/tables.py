@@ -16,8 +16,7 @@ from kronos.bars.reading.content import Content
 from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.headless import recognise
 from kronos.bars.reading.layouts import ALIASES, Roles, assign, given, normal
-from kronos.bars.reading.sniff import Shape, decode, shape_of
-from kronos.bars.reading.textfile import Columns, read_every_column, read_text
+from kronos.bars.reading.textfile import Columns, Shape, decode, read_every_column, read_text, shape_of
 from kronos.bars.reading.times import as_arrow
 from kronos.bars.report import RowNumbers, shown
 from kronos.bars.schema import PRICES
