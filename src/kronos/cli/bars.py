@@ -12,12 +12,7 @@ from rich.table import Table
 
 from kronos import bars as kb  # loads nothing until a name of it is used
 from kronos.cli.common import console, emit_json, note, output, progress
-<<<<<<< HEAD
-from kronos.cli.options import AsJson, Defects, Frequency, Reading, with_options
-=======
 from kronos.cli.options import AsJson, Defects, Frequency, ReadingOptions, with_options
-from kronos.errors import ConfigError
->>>>>>> main
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +28,6 @@ Stamp = Annotated[Literal["start", "end"] | None, typer.Option(help="Which end o
 Store = Annotated[Path, typer.Option(help="Folder of the bar store.")]
 
 
-<<<<<<< HEAD
 def _print_table(headings: Iterable[str], rows: Iterable[Iterable[Any]], **style: Any) -> None:
     """A table of plain text on stdout, with counts to the right."""
     table = Table(title_justify="left", **style)
@@ -44,92 +38,6 @@ def _print_table(headings: Iterable[str], rows: Iterable[Iterable[Any]], **style
     output.print(table)
 
 
-=======
-@app.command()
-@with_options
-def inspect(
-    file: File,
-    reading: ReadingOptions,
-    as_json: AsJson = False,
-) -> None:
-    """Name layout, symbol, bar size, time zone, calendar, rows and every defect of a file."""
-    from kronos.bars import inspect_bars
-
-    report = inspect_bars(file, **reading.keywords())
-    if as_json:
-        emit_json(report.to_dict())
-    else:
-        _show(report)
-
-
-def _show(report: BarsReport) -> None:
-    from rich.table import Table
-
-    zone = report.timezone or "not said; the times are wall time"
-    if report.timezone_guess:
-        zone = f"not said; the hours are those of {report.timezone_guess}"
-    calendar = report.calendar or "none stands out"
-    if report.stamp:
-        calendar += f", stamps name the {report.stamp} of the bar"
-    symbols = ", ".join(report.symbols[:8]) + (f" … ({len(report.symbols)})" if len(report.symbols) > 8 else "")
-    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in (
-        ("file", report.source),
-        ("layout", report.layout),
-        ("symbol", symbols or "not named"),
-        ("bar size", report.frequency or "cannot be told"),
-        ("time zone", zone),
-        ("calendar", calendar),
-        ("rows", f"{report.rows:,}" + (f" of {report.rows_read:,}" if report.dropped else "")),
-        ("from", str(report.first)),
-        ("to", str(report.last)),
-        ("left out", ", ".join(report.left_out) or "no column"),
-        ("read as", "; ".join(report.notes) or "written"),
-    ):
-        facts.add_row(f"[bold]{name}[/]", _plain(value))
-    output.print(facts)
-    _show_defects("Defects: these rows are refused, or dropped with --on-defect drop", report.defects)
-    _show_defects("Accepted, but worth knowing", report.warnings)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _show_defects(title: str, defects: tuple[Any, ...]) -> None:
-    from rich.table import Table
-
-    if not defects:
-        return
-    table = Table(title=title, title_justify="left")
-    for heading in ("what", "rows", "first rows", "column", "found"):
-        table.add_column(heading, justify="right" if heading == "rows" else "left")
-    for defect in defects:
-        rows = ", ".join(str(row) for row in defect.rows[:5])
-        table.add_row(defect.text, f"{defect.count:,}", rows, defect.column or "", _plain(defect.example or ""))
-    output.print(table)
-
-
-@app.command()
-@with_options
-def convert(
-    file: File,
-    target: Output,
-    reading: ReadingOptions,
-    on_defect: Defects = "strict",
-    as_json: AsJson = False,
-) -> None:
-    """Read any layout and write a plain table of bars."""
-    from kronos.bars import read_bars, write_bars
-
-    bars = read_bars(file, on_defect=on_defect, **reading.keywords())
-    write_bars(bars, target)
-    _tell(bars, target, as_json)
-
-
->>>>>>> main
 def _tell(bars: pd.DataFrame, target: Path, as_json: bool) -> None:
     """What was written."""
     report = bars.attrs["report"]
@@ -144,7 +52,7 @@ def _tell(bars: pd.DataFrame, target: Path, as_json: bool) -> None:
 
 @app.command()
 @with_options
-def inspect(file: File, reading: Reading, as_json: AsJson = False) -> None:
+def inspect(file: File, reading: ReadingOptions, as_json: AsJson = False) -> None:
     """Name layout, symbol, bar size, time zone, calendar, rows and every defect of a file."""
     report = kb.inspect_bars(file, **reading.keywords())
     if as_json:
@@ -166,7 +74,7 @@ def inspect(file: File, reading: Reading, as_json: AsJson = False) -> None:
 @app.command()
 @with_options
 def convert(
-    file: File, target: Output, reading: Reading, on_defect: Defects = "strict", as_json: AsJson = False
+    file: File, target: Output, reading: ReadingOptions, on_defect: Defects = "strict", as_json: AsJson = False
 ) -> None:
     """Read any layout and write a plain table of bars."""
     bars = kb.read_bars(file, on_defect=on_defect, **reading.keywords())
