@@ -58,11 +58,7 @@ def name_columns(**spots: object) -> str:
 
 
 class RowNumbers:
-    """The number of each row in its source, from 1; computed at the first look, which most files never need.
-
-    Args:
-        make: returns one number a row.
-    """
+    """The number of each row in its source, from 1; computed at the first look, which most files never need."""
 
     def __init__(self, make: Callable[[], NDArray[np.int64]]) -> None:
         self._make = make

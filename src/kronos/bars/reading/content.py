@@ -58,12 +58,7 @@ class Content:
 
 
 def open_content(path: Path, reading: ReadContext) -> Content:
-    """Look at a file and unpack it where it is packed.
-
-    Raises:
-        DataError: missing, a folder, empty, damaged, or of a kind that holds no bars.
-        CapacityError: unpacks to absurd sizes.
-    """
+    """Look at a file and unpack it where it is packed."""
     where = reading.where
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file. Name one file in it, or import them: kronos bars import.")

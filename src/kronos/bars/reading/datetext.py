@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kronos.bars.reading.context import ReadContext
+from kronos.bars.reading.numbers import count_matches
 from kronos.bars.report import name_columns, shown
 from kronos.errors import DataError
 
@@ -64,11 +65,7 @@ def _minutes(name: str | None) -> float:
 
 
 def parse_dates(text: Any, reading: ReadContext) -> Stamps:
-    """Naive wall times from text; NaT where a row does not fit the reading of the column.
-
-    Raises:
-        DataError: no reading fits, or two do.
-    """
+    """Naive wall times from text; NaT where a row does not fit the reading of the column."""
     try:  # the common case, ISO 8601, straight in Arrow
         return _ns(pc.cast(text, pa.timestamp("ns")))
     except pa.ArrowInvalid:
@@ -78,7 +75,7 @@ def parse_dates(text: Any, reading: ReadContext) -> Stamps:
         reading.note("timestamps are compact dates (YYYYMMDD HHMMSS)")
         return compact
     filled = len(text) - text.null_count
-    counts = {p: pc.sum(pc.match_substring_regex(text, p)).as_py() or 0 for p in (_NUMERIC, _DAY_NAME, _NAME_DAY)}
+    counts = {p: count_matches(text, p) for p in (_NUMERIC, _DAY_NAME, _NAME_DAY)}
     best = max(counts, key=counts.__getitem__)
     if counts[best] < _SHARE * filled:
         example = _example(text, best)

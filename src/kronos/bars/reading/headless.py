@@ -7,11 +7,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.defects import TOLERANCE
 from kronos.bars.reading.layouts import Roles
+from kronos.bars.reading.numbers import count_matches
 from kronos.bars.report import name_columns
 from kronos.errors import DataError
 
@@ -29,12 +29,6 @@ def recognise(columns: list[Any], reading: ReadContext) -> Roles:
 
     The order of prices is not assumed: high is the column that no other price exceeds, low the one that
     exceeds no other; open comes before close.
-
-    Args:
-        columns: every column of the file as Arrow arrays, numbers where all cells are numbers.
-
-    Raises:
-        DataError: when the rows leave more than one reading.
     """
     at: dict[str, int] = {}
     spot = 0
@@ -69,8 +63,7 @@ def _question(where: str) -> str:
 def _matches(column: Any, pattern: str) -> float:
     text = column.cast(pa.string())
     filled = len(text) - text.null_count
-    hits = pc.sum(pc.fill_null(pc.match_substring_regex(text, pattern), False)).as_py() or 0
-    return hits / filled if filled else 0.0
+    return count_matches(text, pattern) / filled if filled else 0.0
 
 
 def _is_number(column: Any) -> bool:

@@ -84,15 +84,7 @@ def has_header(cells: list[str]) -> bool:
 
 
 def assign(names: list[str], reading: ReadContext) -> Roles:
-    """Give each column its part by name.
-
-    Args:
-        names: the header.
-        reading: its ``columns``, role → name or position, win over what names suggest.
-
-    Raises:
-        DataError: a price is missing, or two columns could be the same one.
-    """
+    """Give each column its part by name."""
     at = given(names, reading)
     plain = [normal(name) for name in names]
     taken = set(at.values())
@@ -130,7 +122,7 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
 
 
 def given(names: list[str], reading: ReadContext) -> dict[str, int]:
-    """The caller's own assignment as positions."""
+    """The caller's assignment as positions."""
     at: dict[str, int] = {}
     for role, name in (reading.columns or {}).items():
         if role not in ALIASES and role != "clock":

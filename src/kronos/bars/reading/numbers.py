@@ -29,13 +29,6 @@ def to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
 
     A column that holds other text stays text (the validator then names its rows), but cells that are
     numbers in it are written plainly.
-
-    Args:
-        columns: name → Arrow string array.
-        reading: its ``decimal`` decides between ``"."`` and ``","``.
-
-    Raises:
-        DataError: when ``1,234`` could be one thousand or one and a bit.
     """
     cleaned = {name: _strip(column) for name, column in columns.items()}
     mark = reading.decimal or _decimal_mark(cleaned, reading.where)
@@ -50,7 +43,8 @@ def _strip(column: Any) -> Any:
     return pc.if_else(pc.is_in(text, pa.array(BLANKS)), pa.scalar(None, pa.string()), text)
 
 
-def _share(column: Any, pattern: str) -> int:
+def count_matches(column: Any, pattern: str) -> int:
+    """Cells of a text column that a regular expression fits."""
     return pc.sum(pc.fill_null(pc.match_substring_regex(column, pattern), False)).as_py() or 0
 
 
@@ -70,7 +64,7 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
         both += pc.sum(neither).as_py() or 0
         if not example and pc.any(neither).as_py():
             example = pc.filter(with_comma, neither)[0].as_py()
-    plain_points = sum(_share(column, r"^[+-]?\d*\.\d+$") for column in columns.values())
+    plain_points = sum(count_matches(column, r"^[+-]?\d*\.\d+$") for column in columns.values())
     if comma and not point:
         return ","
     if both and not (point or plain_points):

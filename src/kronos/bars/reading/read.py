@@ -145,10 +145,10 @@ def _adjustments(frame: pd.DataFrame, spare: Mapping[str, Any], rows: RowNumbers
     return (Defect("dividend_suspect", len(places), rows.first(places), "Adj Close", example),)
 
 
-def _runs_backwards(times: TimeColumn, asked: bool | None, known: bool) -> bool:
+def _runs_backwards(times: TimeColumn, choice: bool | None, known: bool) -> bool:
     """Whether to turn the rows round: where the caller says so, or a layout known to run backwards does."""
     filled = times.index.dropna()
-    return (known if asked is None else asked) and len(filled) > 1 and filled[0] > filled[-1]
+    return (known if choice is None else choice) and len(filled) > 1 and filled[0] > filled[-1]
 
 
 def _picked_rows(frame: pd.DataFrame, symbol: str | None, backwards: bool, where: str) -> Any:

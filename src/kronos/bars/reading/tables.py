@@ -81,11 +81,7 @@ def _column(column: Any) -> Any:
 
 
 def open_arrow(content: Content, reading: ReadContext) -> Any:
-    """Parquet, Feather or an Arrow stream as a table; of Parquet only the columns that play a part.
-
-    Raises:
-        DataError: damaged files, or columns that are missing.
-    """
+    """Parquet, Feather or an Arrow stream as a table; of Parquet only the columns that play a part."""
     try:
         source = content.open()
         if content.kind == "parquet":

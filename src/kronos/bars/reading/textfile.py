@@ -52,11 +52,7 @@ class Shape:
 
 
 def decode(data: bytes, reading: ReadContext) -> bytes:
-    """The file as UTF-8 without a byte order mark.
-
-    Raises:
-        DataError: binary content, or an encoding that does not fit.
-    """
+    """The file as UTF-8 without a byte order mark."""
     if reading.encoding is not None:
         try:
             text = data.decode(reading.encoding)
@@ -100,11 +96,7 @@ def _noted(text: str, encoding: str, reading: ReadContext) -> bytes:
 
 
 def shape_of(data: bytes, where: str) -> Shape:
-    """Find delimiter, header and width.
-
-    Raises:
-        DataError: no lines, or nothing that looks like a table.
-    """
+    """Find delimiter, header and width."""
     lines = data[:_HEAD].decode("utf-8", errors="replace").splitlines()
     if len(data) > _HEAD and len(lines) > 1:
         lines = lines[:-1]  # the last one is cut
@@ -213,11 +205,7 @@ class Columns:
 
 
 def read_text(data: bytes, shape: Shape, at: dict[str, int], reading: ReadContext) -> Columns:
-    """Parse the columns that play a part.
-
-    Raises:
-        DataError: rows that cannot be cut into cells at all.
-    """
+    """Parse the columns that play a part."""
     roles = {f"c{position}": role for role, position in at.items()}
     quick = {name: pa.string() if role in _TEXT_ROLES else pa.float64() for name, role in roles.items()}
     found: dict[str, Any] = {}

@@ -50,18 +50,7 @@ class TimeColumn:
 
 
 def parse_times(values: Any, reading: ReadContext, *, clock: Any = None, header_zone: str | None = None) -> TimeColumn:
-    """Read a whole column of timestamps.
-
-    Args:
-        values: pandas or Arrow column of datetimes, dates, text or numbers.
-        reading: ``timezone``, ``dayfirst`` and ``epoch`` decide where the column does not.
-        clock: a second column with the time of day, where date and time are apart.
-        header_zone: a zone that the file itself names, such as in the header ``Gmt time``.
-
-    Raises:
-        DataError: no reading fits most rows, or more than one does.
-        ConfigError: an unknown time zone or epoch unit.
-    """
+    """Read a whole column of timestamps."""
     check_zone(reading.timezone)
     if reading.epoch is not None and reading.epoch not in _PER_SECOND:
         raise ConfigError(f"epoch must be one of {', '.join(_PER_SECOND)}, not '{reading.epoch}'.")

@@ -71,14 +71,6 @@ def build_bars(
     """The validator's second half, for readers that have parsed the timestamps themselves.
 
     Returns the bars and, for each, the number of its row.
-
-    Args:
-        frame: feature columns and perhaps ``symbol``.
-        times: one entry a row of ``frame``.
-        rows: the number of each row in its file.
-        report: what the reader recognised; the notes are those of ``reading``.
-        reading: ``on_defect`` and ``min_rows`` as in ``validate_bars``.
-        earlier: defects that the reader found before the table could be built.
     """
     where = reading.where
     if not earlier:

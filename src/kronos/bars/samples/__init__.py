@@ -32,11 +32,7 @@ def sample_path(name: str) -> Path:
 
 
 def locate(source: str | os.PathLike[str]) -> Path:
-    """The file that a source means: ``sample:NAME`` a packaged sample, anything else its own path.
-
-    Raises:
-        ConfigError: there is no such sample.
-    """
+    """The file that a source means: ``sample:NAME`` a packaged sample, anything else its own path."""
     text = os.fspath(source)
     return sample_path(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else Path(text)
 

@@ -136,27 +136,6 @@ def _partial(target: Path) -> Path:
 # --- ccxt -----------------------------------------------------------------------------------------------
 
 
-class _CcxtPages:
-    """Candles of one market of a ccxt exchange."""
-
-    def __init__(self, ccxt: Any, exchange: Any, symbol: str, timeframe: str, step: int) -> None:
-        self.step = step
-        self._ccxt, self._exchange, self._symbol, self._timeframe = ccxt, exchange, symbol, timeframe
-
-    def page(self, since: int) -> list[list[float]]:
-        try:
-            rows: list[list[float]] = self._exchange.fetch_ohlcv(
-                self._symbol, self._timeframe, since=since, limit=_PAGE
-            )
-        except self._ccxt.BadSymbol as error:
-            raise DataError(_unknown_symbol(self._exchange, self._symbol)) from error
-        except self._ccxt.NetworkError as error:  # rate limits, time-outs, broken lines
-            raise TemporaryFailure(_short(error)) from error
-        except self._ccxt.BaseError as error:
-            raise DataError(f"{self._exchange.id}: {_short(error)}") from error
-        return rows
-
-
 def _crypto(
     request: _Request, target: Path | None, progress: Progress | None, options: Mapping[str, Any]
 ) -> pd.DataFrame:
@@ -170,16 +149,23 @@ def _crypto(
     timeframe = _timeframe(exchange, size)
     if size.unit == "mo":
         raise ConfigError("Monthly candles have no fixed length: fetch 1d and resample to 1mo.")
-    pages = _CcxtPages(ccxt, exchange, symbol, timeframe, int(size.delta.total_seconds() * 1000))
-    download = Download(
-        pages,
-        {"source": name, "symbol": symbol, "timeframe": timeframe, "since": request.begin},
-        request.begin,
-        request.end,
-        _partial(target) if target is not None else None,
-        progress,
-    )
-    candles, forming = without_forming(download.run(), pages.step, request.now)
+
+    def page(since: int) -> list[list[float]]:
+        try:
+            rows: list[list[float]] = exchange.fetch_ohlcv(symbol, timeframe, since=since, limit=_PAGE)
+        except ccxt.BadSymbol as error:
+            raise DataError(_unknown_symbol(exchange, symbol)) from error
+        except ccxt.NetworkError as error:  # rate limits, time-outs, broken lines
+            raise TemporaryFailure(_short(error)) from error
+        except ccxt.BaseError as error:
+            raise DataError(f"{name}: {_short(error)}") from error
+        return rows
+
+    step = int(size.delta.total_seconds() * 1000)
+    what = {"source": name, "symbol": symbol, "timeframe": timeframe, "since": request.begin}
+    partial = _partial(target) if target is not None else None
+    download = Download(page, step, what, request.begin, request.end, partial, progress)
+    candles, forming = without_forming(download.run(), step, request.now)
     if len(candles) == 0:
         begin = pd.Timestamp(request.begin, unit="ms")
         raise DataError(f"{name} has no finished {size} bars of {symbol} from {begin} on.")
