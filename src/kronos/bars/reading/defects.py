@@ -205,41 +205,32 @@ def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[F
 def _traded(
     name: str, frame: pd.DataFrame, values: dict[str, Floats], reading: ReadContext
 ) -> tuple[Floats, list[Finding]]:
-    """Volume or amount; absent ones follow the table contract."""
-    if name not in frame.columns or (name == "amount" and "volume" not in frame.columns):
-        if name in frame.columns:
+    """Volume or amount; absent volume is 0, absent amount is volume times the mean price."""
+    there = name in frame.columns
+    if name == "amount" and "volume" not in frame.columns:
+        if there:
             reading.note("amount without volume: both read as 0")
-        elif name == "volume":
-            reading.note("no volume: volume and amount are 0")
-        elif "volume" in frame.columns:
-            reading.note("no amount: volume × mean price")
-        return _absent(name, frame, values), []
-    column, text = _floats(frame[name])
+        return np.zeros(len(frame)), []
+    column, text = _floats(frame[name]) if there else (np.full(len(frame), np.nan), np.zeros(len(frame), dtype=bool))
     findings = _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
     if column.size and np.isfinite(column.sum()) and column.min() >= 0 and column.max() < 3e38:
         return column, findings
     missing = np.isnan(column)
     if missing.all() and not text.any():
         reading.note("no volume: volume and amount are 0" if name == "volume" else "no amount: volume × mean price")
-        return _absent(name, frame, values), findings
-    if missing.any() and not text.all():
-        filled = int((missing & ~text).sum())
-        if filled:
-            reading.note(
-                f"{name} is missing in {filled} rows: read as {'0' if name == 'volume' else 'volume × mean price'}"
-            )
+        return _stand_in(name, values), findings
+    if filled := int((missing & ~text).sum()):
+        words = "0" if name == "volume" else "volume × mean price"
+        reading.note(f"{name} is missing in {filled} rows: read as {words}")
     findings += _at(f"negative_{name}", column < 0, name, column)
     findings += _at(f"infinite_{name}", np.isinf(column.astype(np.float32)), name, column)
-    return np.where(missing, _absent(name, frame, values), column), findings
+    return np.where(missing, _stand_in(name, values), column), findings
 
 
-def _absent(name: str, frame: pd.DataFrame, values: dict[str, Floats]) -> Floats:
-    """What stands for an absent volume (0) or amount (volume times the mean price)."""
-    if name == "volume" or "volume" not in frame.columns:
-        return np.zeros(len(frame))
+def _stand_in(name: str, values: dict[str, Floats]) -> Floats:
+    if name == "volume":
+        return np.zeros(len(values["close"]))
     worth = values["volume"] * _mean_price(values)
-    if np.isfinite(worth.sum()):
-        return worth
     return np.where(np.isfinite(worth), worth, 0.0)
 
 
