@@ -21,10 +21,10 @@ if TYPE_CHECKING:
         parse_frequency,
     )
     from kronos.bars.clean import CLEANING, CleanedBars, CleaningRule, clean_bars
-    from kronos.bars.reading import describe, inspect_bars, read_bars, validate_bars
+    from kronos.bars.reading import describe, inspect_bars, read_bars, sample_bars, validate_bars
     from kronos.bars.report import BarsReport, Defect
     from kronos.bars.resample import resample_bars
-    from kronos.bars.samples import SAMPLES, sample_bars, sample_path
+    from kronos.bars.samples import SAMPLES, sample_path
     from kronos.bars.schema import FEATURES, PRICES, TIME_FEATURES, to_table
     from kronos.bars.splits import SplitSuspect, adjust_bars, split_suspects
     from kronos.bars.store import BarStore, fetch_bars, import_bars, write_bars
@@ -68,10 +68,10 @@ __all__ = [
 
 _HOMES = {
     "clean": ("CLEANING", "CleanedBars", "CleaningRule", "clean_bars"),
-    "reading": ("describe", "inspect_bars", "read_bars", "validate_bars"),
+    "reading": ("describe", "inspect_bars", "read_bars", "sample_bars", "validate_bars"),
     "report": ("BarsReport", "Defect"),
     "resample": ("resample_bars",),
-    "samples": ("SAMPLES", "sample_bars", "sample_path"),
+    "samples": ("SAMPLES", "sample_path"),
     "schema": ("FEATURES", "PRICES", "TIME_FEATURES", "to_table"),
     "splits": ("SplitSuspect", "adjust_bars", "split_suspects"),
     "store": ("BarStore", "fetch_bars", "import_bars", "write_bars"),

@@ -2,8 +2,8 @@
 
 from kronos.bars.reading.context import OnDefect
 from kronos.bars.reading.inspect import describe, inspect_bars
-from kronos.bars.reading.read import read_bars
+from kronos.bars.reading.read import read_bars, sample_bars
 from kronos.bars.reading.validate import as_bars, validate_bars
 from kronos.bars.report import shown
 
-__all__ = ["OnDefect", "as_bars", "describe", "inspect_bars", "read_bars", "shown", "validate_bars"]
+__all__ = ["OnDefect", "as_bars", "describe", "inspect_bars", "read_bars", "sample_bars", "shown", "validate_bars"]

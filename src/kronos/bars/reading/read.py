@@ -18,7 +18,7 @@ from kronos.bars.reading.tables import from_arrow, from_frame, from_text, open_a
 from kronos.bars.reading.times import TimeColumn, check_zone, parse_times
 from kronos.bars.reading.validate import build_bars, refuse_empty, refuse_mixed_zones
 from kronos.bars.report import BarsReport, Defect, RowNumbers, shown
-from kronos.bars.samples import locate
+from kronos.bars.samples import locate, sample_path
 from kronos.bars.schema import FEATURES, to_table
 from kronos.errors import DataError
 
@@ -74,6 +74,11 @@ def read_bars(
         newest_first=newest_first,
     )
     return read_with_rows(path_or_table, reading)[0]
+
+
+def sample_bars(name: str) -> pd.DataFrame:
+    """A packaged sample as a bars table, with its report in ``attrs["report"]``; names as in ``SAMPLES``."""
+    return read_bars(sample_path(name))
 
 
 def read_with_rows(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, RowNumbers]:
