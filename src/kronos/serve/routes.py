@@ -23,6 +23,7 @@ from kronos.serve.schemas import (
     Health,
     Limits,
     LoadRequest,
+    ModelCard,
     ModelDetail,
     ModelItem,
     ModelList,
@@ -134,7 +135,13 @@ async def list_models(here: Here) -> dict[str, Any]:
 async def get_model(id: str, here: Here) -> dict[str, Any]:
     """One model and its card."""
     model = await here.models.get(id)
-    return model.model_dump() | {"card": await here.models.card(model)}
+    return model.model_dump() | {"card": (await here.models.card(model))["text"]}
+
+
+@models.get("/{id}/card", response_model=ModelCard)
+async def get_card(id: str, here: Here) -> dict[str, Any]:
+    """A model's card, its Markdown taken apart: texts, and elements as tag, address of a link or null, children."""
+    return await here.models.card(await here.models.get(id))
 
 
 @models.post("/{id}/load", status_code=202, response_model=ModelItem)
