@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kronos.evaluation import metrics
-from kronos.evaluation.baselines import context_rng
+from kronos.evaluation.shapes import context_rng
 from kronos.evaluation.windows import Window
 from kronos.protocol import CLOSE, OPEN, FloatArray
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
 ArrayLike = npt.ArrayLike
@@ -29,7 +29,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     """Spearman's correlation: Pearson's of the average ranks."""
     a, b = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
     keep = np.isfinite(a) & np.isfinite(b)
-    return correlation(stats.rankdata(a[keep]), stats.rankdata(b[keep]))
+    return correlation(pd.Series(a[keep]).rank(), pd.Series(b[keep]).rank())
 
 
 def ic_by_date(

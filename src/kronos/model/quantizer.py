@@ -1,15 +1,20 @@
 """From a real vector to two token ids and back.
 
-A quantizer is a seam: whatever has the members of :class:`Quantizer` can take the place of binary spherical
-quantization by one word in the config. Both kinds here are parameter-free and keep the coarse half (s1) in the
-first dimensions, so that the decoder can be run on it alone.
+Two kinds with the same members, chosen by one word in the config; both are without parameters and keep the coarse
+half (s1) in the first dimensions, so that the decoder can be run on it alone:
+
+``width``, ``s1_width``
+    dimensions of the vector that is quantized, and how many of them, counted from the first, are the coarse token's;
+``quantizer(z)``
+    (…, width) -> quantized (…, width) with a straight-through gradient, and a scalar loss;
+``to_ids(quantized)``, ``from_ids(s1, s2)``
+    (…, width) -> s1 and s2 ids, each (…) int64, and back to (…, width) float32.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,30 +22,6 @@ from torch.nn import functional as F
 
 from kronos.errors import ConfigError
 from kronos.model.config import TokenizerConfig
-
-
-class Quantizer(Protocol):
-    """What the tokenizer needs of a quantizer.
-
-    Attributes:
-        width: dimensions of the vector that is quantized.
-        s1_width: how many of them, counted from the first, belong to the coarse token.
-    """
-
-    width: int
-    s1_width: int
-
-    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(…, width) -> (quantized (…, width) with a straight-through gradient, loss scalar)."""
-        ...
-
-    def to_ids(self, quantized: Tensor) -> tuple[Tensor, Tensor]:
-        """(…, width) -> s1 and s2 ids, each (…), int64."""
-        ...
-
-    def from_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
-        """Inverse of :meth:`to_ids`: (…, width) float32."""
-        ...
 
 
 def bits_to_ids(bits: Tensor) -> Tensor:
@@ -54,6 +35,19 @@ def ids_to_bits(ids: Tensor, n_bits: int) -> Tensor:
     return (ids.unsqueeze(-1) >> torch.arange(n_bits, device=ids.device)) & 1
 
 
+class BatchMean(nn.Module):
+    """The mean over a batch, from that over this process's part: the same, where one process has the whole batch.
+
+    Training on several processes puts a module here that averages over them, since the entropy of a batch is not the
+    mean of the entropies of its parts.
+    """
+
+    processes = 1  # that share the batch
+
+    def forward(self, mean: Tensor) -> Tensor:
+        return mean
+
+
 class BinarySphericalQuantizer(nn.Module):
     """Sign of a point on the unit sphere (Zhao et al., arXiv 2406.07548), scaled back onto the sphere.
 
@@ -64,11 +58,11 @@ class BinarySphericalQuantizer(nn.Module):
 
     basis: Tensor
     group_basis: Tensor
-    processes = 1  # that share a batch out among them
 
     def __init__(self, n_bits: int, beta: float, gamma0: float, gamma: float, zeta: float, group_size: int) -> None:
         super().__init__()
         self.n_bits = n_bits
+        self.batch_mean: BatchMean = BatchMean()
         self.beta, self.gamma0, self.gamma, self.zeta = beta, gamma0, gamma, zeta
         # Unused here, stored because the published layout has them.
         self.register_buffer("basis", 1 << torch.arange(n_bits - 1, -1, -1, device="cpu"))
@@ -82,13 +76,9 @@ class BinarySphericalQuantizer(nn.Module):
         commitment = (q - u).pow(2).sum(-1).mean()
         p = torch.sigmoid(-4.0 * scale * u)
         per_bar = _binary_entropy(p).sum(-1).mean()
-        codebook = _binary_entropy(self.over_all(p.flatten(0, -2).mean(0))).sum()
+        codebook = _binary_entropy(self.batch_mean(p.flatten(0, -2).mean(0))).sum()
         loss = self.beta * commitment + self.zeta * (self.gamma0 * per_bar - self.gamma * codebook)
         return scale * (u + (sign - u).detach()), loss  # straight through to the unscaled sign, as published
-
-    def over_all(self, mean: Tensor) -> Tensor:
-        """The batch's mean, from this process's: the same, unless whoever shares a batch out puts a sum here."""
-        return mean
 
 
 def _binary_entropy(p: Tensor) -> Tensor:
@@ -106,26 +96,18 @@ class BSQuantizer(nn.Module):
     _SHARPNESS = 4.0  # of the soft assignment: a bit where u, ±1 at a code, stands at it is 98 % decided
     _MOST_BARS = 4096  # of a batch that are counted, evenly taken
 
-    def __init__(
-        self,
-        s1_bits: int,
-        s2_bits: int,
-        beta: float,
-        gamma0: float,
-        gamma: float,
-        zeta: float,
-        group_size: int,
-    ) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.s1_width, self.width = s1_bits, s1_bits + s2_bits
-        self.bsq = BinarySphericalQuantizer(self.width, beta, gamma0, gamma, zeta, group_size)
+        c = config
+        self.s1_width, self.width = c.s1_bits, c.s1_bits + c.s2_bits
+        self.bsq = BinarySphericalQuantizer(self.width, c.beta, c.gamma0, c.gamma, c.zeta, c.group_size)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self.bsq(z)  # type: ignore[no-any-return]
 
     def codes_entropy(self, z: Tensor) -> Tensor:
         """Entropies of a batch's coarse and fine codes, softly assigned, added, in nats: (B, T, width) -> scalar."""
-        bars = z.shape[0] * z.shape[1] * self.bsq.processes
+        bars = z.shape[0] * z.shape[1] * self.bsq.batch_mean.processes
         some = z[:, :: math.ceil(bars / self._MOST_BARS)]  # the same of each window, however many processes share them
         u = F.normalize(some.float().flatten(0, 1), dim=-1) * math.sqrt(self.width) * self._SHARPNESS
         entropy = u.new_zeros(())
@@ -133,7 +115,7 @@ class BSQuantizer(nn.Module):
             n_bits = half.shape[1]
             codes = ids_to_bits(torch.arange(1 << n_bits, device=u.device), n_bits).float()  # (2^n, n)
             p = (F.logsigmoid(half) @ codes.T + F.logsigmoid(-half) @ (1 - codes).T).exp()
-            mean = self.bsq.over_all(p.mean(0))
+            mean = self.bsq.batch_mean(p.mean(0))
             entropy = entropy - (mean * torch.log(mean + 1e-12)).sum()
         return entropy
 
@@ -154,9 +136,9 @@ class FSQuantizer(nn.Module):
 
     LEVELS = 4
 
-    def __init__(self, s1_bits: int, s2_bits: int) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.s1_width, self.width = s1_bits // 2, (s1_bits + s2_bits) // 2
+        self.s1_width, self.width = config.s1_bits // 2, (config.s1_bits + config.s2_bits) // 2
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         half = (self.LEVELS - 1) * (1 + 1e-3) / 2  # a little wider, so that the outer levels can be reached
@@ -178,17 +160,7 @@ class FSQuantizer(nn.Module):
 
 def build_quantizer(config: TokenizerConfig) -> BSQuantizer | FSQuantizer:
     """The quantizer that the config names."""
-    if config.quantizer == "fsq":
-        return FSQuantizer(config.s1_bits, config.s2_bits)
-    return BSQuantizer(
-        config.s1_bits,
-        config.s2_bits,
-        config.beta,
-        config.gamma0,
-        config.gamma,
-        config.zeta,
-        config.group_size,
-    )
+    return FSQuantizer(config) if config.quantizer == "fsq" else BSQuantizer(config)
 
 
 def join_ids(s1: Tensor, s2: Tensor, s1_bits: int) -> Tensor:
