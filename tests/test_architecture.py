@@ -24,17 +24,17 @@ ARROWS: dict[str, set[str]] = {
     "inference": {"model", "bars"},
     "training": {"model", "bars"},
     "evaluation": {"bars"},
-    "backtest": {"bars", "evaluation"},
+    "backtesting": {"bars", "evaluation"},
     "scale": {"inference", "bars"},
-    "workflows": {"model", "bars", "inference", "training", "evaluation", "backtest", "scale", "pretrained"},
+    "workflows": {"model", "bars", "inference", "training", "evaluation", "backtesting", "scale", "pretrained"},
     "serve": {"model", "bars", "inference", "evaluation", "workflows"},
     "pretrained": set(),
-    "cli": {"model", "bars", "inference", "training", "evaluation", "backtest", "serve", "scale", "workflows"},
+    "cli": {"model", "bars", "inference", "training", "evaluation", "backtesting", "serve", "scale", "workflows"},
 }
 GROUND = {"errors", "files", "spec", "protocol"}  # what every room may import
 # Packages that only the named rooms may import.
 OWNERS = {
-    "qlib": {"backtest"},
+    "qlib": {"backtesting"},
     "ray": {"scale"},
     "typer": {"cli"},
     "rich": {"cli"},

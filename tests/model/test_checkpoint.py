@@ -93,14 +93,14 @@ def test_weights_that_are_not_finite(folder: Path, value: float) -> None:
 def test_a_truncated_file(folder: Path) -> None:
     path = folder / WEIGHTS
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="header promises"):
+    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
         Kronos.from_pretrained(folder)
 
 
 def test_an_oversized_file(folder: Path) -> None:
     with (folder / WEIGHTS).open("ab") as file:
         file.write(b"more")
-    with pytest.raises(CheckpointError, match="header promises"):
+    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
         Kronos.from_pretrained(folder)
 
 
@@ -122,7 +122,7 @@ def test_a_header_that_overlaps_its_tensors(folder: Path) -> None:
         }
     ).encode()
     (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header + bytes(12))
-    with pytest.raises(CheckpointError, match="fill its place"):
+    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
         Kronos.from_pretrained(folder)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kronos.cli.common import console, emit_json, note, output, progress
-from kronos.cli.options import AsJson, Defects, Frequency, Reading, with_options
+from kronos.cli.options import AsJson, Defects, Frequency, ReadingOptions, with_options
 from kronos.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Store = Annotated[Path, typer.Option(help="Folder of the bar store.")]
 @with_options
 def inspect(
     file: File,
-    reading: Reading,
+    reading: ReadingOptions,
     as_json: AsJson = False,
 ) -> None:
     """Name layout, symbol, bar size, time zone, calendar, rows and every defect of a file."""
@@ -99,7 +99,7 @@ def _show_defects(title: str, defects: tuple[Any, ...]) -> None:
 def convert(
     file: File,
     target: Output,
-    reading: Reading,
+    reading: ReadingOptions,
     on_defect: Defects = "strict",
     as_json: AsJson = False,
 ) -> None:
@@ -126,7 +126,7 @@ def _tell(bars: pd.DataFrame, target: Path, as_json: bool) -> None:
 @with_options
 def clean(
     file: File,
-    reading: Reading,
+    reading: ReadingOptions,
     target: Annotated[Path | None, typer.Option("--output", "-o", help="Write the pieces here.")] = None,
     frequency: Frequency = None,
     on_defect: Defects = "strict",
@@ -158,7 +158,7 @@ def resample(
     file: File,
     to: Annotated[str, typer.Option(help="The larger bar size: 15m, 1h, 1d, 1w, 1mo.")],
     target: Output,
-    reading: Reading,
+    reading: ReadingOptions,
     calendar: Calendar = None,
     stamp: Stamp = None,
     keep_forming: Annotated[bool, typer.Option(help="Keep a last bar that is not over in the data.")] = False,
@@ -204,7 +204,7 @@ def fetch(
 def import_files(
     files: Files,
     store: Store,
-    reading: Reading,
+    reading: ReadingOptions,
     frequency: Frequency = None,
     on_defect: Defects = "strict",
     replace: Annotated[bool, typer.Option(help="Let new values win over stored ones.")] = False,

@@ -1,4 +1,4 @@
-"""What is done to sampled bars before they are a ``Forecast``, and the record of where they come from.
+"""From a checked series to the engine's request, and from sampled paths to a ``Forecast``.
 
 *Width.* A trained model's intervals may cover too little or too much. Factors fitted on past forecasts correct that
 without touching the order of the paths: with C the last close of the context and p any price of a path at bar h,
@@ -17,21 +17,33 @@ checkpoints need none: their features cannot express an invalid bar.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from kronos.inference.inputs import FutureTimes, PastBars
+from kronos.bars.arrays import time_features
+from kronos.bars.transform import BarTransform
+from kronos.errors import DataError
+from kronos.inference.engine import DecodeRequest
+from kronos.inference.forecast import Forecast
+from kronos.inference.inputs import ForecastTimes, PastBars
+from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.model.config import check_width
 from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, VOLUME
 from kronos.spec import ForecastSpec
 
+if TYPE_CHECKING:
+    from kronos.inference.predictor import KronosPredictor
+
 Floats = npt.NDArray[np.float64]
 
 _PRICES = slice(CLOSE + 1)
 _PRICE_FLOOR = 1e-3  # of the last close, for prices that are not positive
+_STILL = 2e-6  # no market moves as little as this a bar: the closes stand, or drift by the same step each time
+_STILL_SHARE = 0.05  # of a bar's own range: closes that move less than that say nothing about the risk
 
 
 def width_factors(width: Mapping[str, Any], horizon: int) -> Floats:
@@ -76,16 +88,54 @@ def repair_bars(bars: Floats, last_close: float) -> tuple[Floats, int]:
     return out, int((out != bars).any(-1).sum())
 
 
-def metadata(
-    past: PastBars, future: FutureTimes, spec: ForecastSpec, settings: DecodeSettings, notes: list[str]
-) -> dict[str, Any]:
-    """What to know about a forecast besides its numbers and its model; plain types only.
+def make_request(
+    predictor: KronosPredictor,
+    values: Floats,
+    times: pd.DatetimeIndex,
+    future: pd.DatetimeIndex,
+    spec: ForecastSpec,
+    name: str | None = None,
+) -> tuple[DecodeRequest, Any]:
+    """A request for the engine, and the bar transform's state to turn its answer into bars.
 
     Args:
-        notes: cautions about the context.
+        values: (T, 6) bars of the context, whose statistics set the scale.
+        times, future: wall-clock times of the context's bars and of the horizon's.
+        name: for errors about one of many series.
+
+    Raises:
+        DataError: too few bars.
     """
-    beyond = f"{future.estimated} timestamps lie beyond the calendar's end and are estimated"
-    return {
+    transform = predictor.transform
+    if len(values) <= transform.lost:
+        raise DataError(f"the context has {len(values)} bars; this model needs at least {transform.lost + 1}")
+    state = transform.fit(values, clip=predictor.clip)
+    stamps = np.concatenate([time_features(times)[transform.lost :], time_features(future)])
+    key = series_key(values[-predictor.max_context - transform.lost :, CLOSE])
+    draws = uniforms(spec.seed, [key], spec.num_samples, spec.horizon)[0]
+    return DecodeRequest(transform.encode(values, state), stamps, draws, name), state
+
+
+def assemble_forecast(
+    predictor: KronosPredictor,
+    bars: Floats,
+    past: PastBars,
+    future: ForecastTimes,
+    spec: ForecastSpec,
+    settings: DecodeSettings,
+    state: Any,
+) -> Forecast:
+    """The forecast of one series from its decoded paths (S, H, 6).
+
+    Args:
+        state: of the bar transform, fitted to the context.
+    """
+    notes = [*still_notes(predictor.transform, past.values, state), *future.notes]
+    if future.estimated:
+        notes.append(f"{future.estimated} timestamps lie beyond the calendar's end and are estimated")
+    metadata = {
+        "model": predictor.name,
+        "revision": predictor.revision,
         "seed": spec.seed,
         "settings": {
             "temperature": settings.temperature,
@@ -100,5 +150,25 @@ def metadata(
         "frequency": future.frequency,
         "context_length": len(past.bars),
         "estimated_timestamps": future.estimated,
-        "warnings": [*notes, *future.notes, *([beyond] if future.estimated else [])],
+        "warnings": notes,
     }
+    last_close = float(past.values[-1, CLOSE])
+    width = (predictor.model.config.calibration or {}).get("width")
+    if not predictor.transform.takes_moves:
+        bars, metadata["repaired_bars"] = repair_bars(bars, last_close)
+    elif width is not None:
+        bars = widen(bars, last_close, width_factors(width, spec.horizon))
+    return Forecast(bars.astype(np.float32), future.times, metadata, past.bars, past.symbol)
+
+
+def still_notes(transform: BarTransform, values: Floats, state: Any) -> list[str]:
+    """A warning where the closes of the context (T, 6) vary too little to measure the risk by."""
+    if not transform.takes_moves:
+        return []
+    sigma, reach = float(state.sigma), float(np.median(np.log(values[:, HIGH] / values[:, LOW])))
+    if sigma >= max(_STILL, _STILL_SHARE * reach):
+        return []
+    return [
+        f"the closes of the context hardly vary from bar to bar (by {sigma:.1g}, the bars' own range is {reach:.1g}), "
+        "so the paths are far too certain; do not read risk from them, and check the bars or give a longer context"
+    ]

@@ -96,14 +96,12 @@ def continue_batch(
     with thread_count(reading):
         context = encode(tok, batch.features)
     past_time, time = net.embed_time(batch.stamps), net.embed_time(batch.future)[:, None]
-    s1 = torch.empty((n_series, n_paths, horizon), dtype=torch.long, device=net.device)
-    s2 = torch.empty_like(s1)
+    s1, s2 = torch.empty((2, n_series, n_paths, horizon), dtype=torch.long, device=net.device)
     sizes = n_series, n_paths, min(n_context, settings.max_context), min(horizon, settings.max_context)
     steps = TorchSteps(net, *sizes) if compiled is None else compiled.steps(*sizes)
 
     def read_sampled(first: int, end: int) -> Tensor:
-        bars = slice(first, end)
-        return steps.step(net.embed(s1[:, :, bars], s2[:, :, bars], time[:, :, bars]))
+        return steps.step(net.embed(s1[:, :, first:end], s2[:, :, first:end], time[:, :, first:end]))
 
     def open_window(start: int, sampled: int) -> Tensor:
         prefix, first = max(0, n_context - start), max(0, start - n_context)

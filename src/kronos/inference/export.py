@@ -16,11 +16,11 @@ import pandas as pd
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.files import replacing, to_json
-from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
 
+DEFAULT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 ENDINGS = (".html", ".png", ".csv", ".parquet", ".json")
 
 
@@ -114,3 +114,18 @@ def document(
         content |= {"columns": forecast.columns, "paths": forecast.samples}
     result: dict[str, Any] = to_json(content)
     return result
+
+
+def check_levels(levels: Sequence[float]) -> None:
+    """Refuse quantile levels outside [0, 1], repeated ones, or an empty list.
+
+    Raises:
+        ConfigError: says which level is wrong.
+    """
+    if len(levels) == 0:
+        raise ConfigError("At least one quantile level is needed, for instance 0.1, 0.5, 0.9.")
+    wrong = [level for level in levels if not 0 <= level <= 1]
+    if wrong:
+        raise ConfigError(f"Quantile levels lie between 0 and 1, as 0.9 for 90 %; found {wrong[0]:g}.")
+    if len(set(levels)) < len(levels):
+        raise ConfigError("Each quantile level may be given once; found one twice.")

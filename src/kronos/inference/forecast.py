@@ -19,14 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.schema import FEATURES
 from kronos.errors import ConfigError
+from kronos.inference import export
+from kronos.inference.export import DEFAULT_LEVELS
+from kronos.protocol import CLOSE, FEATURES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-DEFAULT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-_CLOSE = FEATURES.index("close")
 
 Floats = npt.NDArray[np.float64]
 
@@ -106,7 +105,7 @@ class Forecast:
 
     def close(self) -> Floats:
         """(S, H) closing prices in float64, the column most views are about."""
-        return self.samples[:, :, _CLOSE].astype(np.float64)
+        return self.samples[:, :, CLOSE].astype(np.float64)
 
     # -- bars ---------------------------------------------------------------------------------------------
 
@@ -147,7 +146,7 @@ class Forecast:
 
     def quantile_array(self, levels: Sequence[float]) -> Floats:
         """The numbers of ``quantile`` as a plain (L, H, 6) array."""
-        check_levels(levels)
+        export.check_levels(levels)
         ordered = np.sort(self.samples, axis=0).astype(np.float64)
         position = np.asarray(levels, dtype=np.float64) * (self.num_samples - 1)
         below = np.floor(position).astype(np.intp)
@@ -232,9 +231,7 @@ class Forecast:
             ConfigError: an unknown ending, a missing folder, or a level outside [0, 1].
             MissingExtraError: ``.png`` without matplotlib.
         """
-        from kronos.inference.export import save
-
-        return save(self, path, quantile_levels=quantile_levels, paths=paths)
+        return export.save(self, path, quantile_levels=quantile_levels, paths=paths)
 
     # -- inside -------------------------------------------------------------------------------------------
 
@@ -256,18 +253,3 @@ class Forecast:
             raise ConfigError(f"step counts bars ahead, from 1 to {self.horizon}; it is {bar}.")
         losses: Floats = 1.0 - self.close()[:, bar - 1] / self.last_close
         return losses
-
-
-def check_levels(levels: Sequence[float]) -> None:
-    """Refuse quantile levels outside [0, 1], repeated ones, or an empty list.
-
-    Raises:
-        ConfigError: says which level is wrong.
-    """
-    if len(levels) == 0:
-        raise ConfigError("At least one quantile level is needed, for instance 0.1, 0.5, 0.9.")
-    wrong = [level for level in levels if not 0 <= level <= 1]
-    if wrong:
-        raise ConfigError(f"Quantile levels lie between 0 and 1, as 0.9 for 90 %; found {wrong[0]:g}.")
-    if len(set(levels)) < len(levels):
-        raise ConfigError("Each quantile level may be given once; found one twice.")

@@ -15,14 +15,11 @@ import pandas as pd
 from kronos.bars.calendar import future_times
 from kronos.bars.reading import as_bars, read_bars
 from kronos.bars.schema import to_table
-from kronos.bars.transform import BarTransform
 from kronos.errors import DataError, KronosError
-from kronos.protocol import FEATURES, HIGH, LOW
+from kronos.protocol import FEATURES
 from kronos.spec import ForecastSpec
 
 CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
-_STILL = 2e-6  # no market moves as little as this a bar: the closes stand, or drift by the same step each time
-_STILL_SHARE = 0.05  # of a bar's own range: closes that move less than that say nothing about the risk
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class PastBars:
 
 
 @dataclass(frozen=True)
-class FutureTimes:
+class ForecastTimes:
     """The times of the bars to come."""
 
     times: pd.DatetimeIndex
@@ -90,19 +87,14 @@ def past_bars(table: Any, least: int, most: int | None = None, name: str | None 
     return PastBars(symbol, context, pd.DatetimeIndex(bars["timestamp"]))
 
 
-def future_of(past: PastBars, spec: ForecastSpec, given: Any = None) -> FutureTimes:
-    """The next timestamps: those given, or the calendar's.
-
-    Raises:
-        DataError: given times are too few or too many, unordered, or not after the last bar.
-        CalendarError: unknown calendar, or one that the bars do not fit.
-    """
+def future_of(past: PastBars, spec: ForecastSpec, given: Any = None) -> ForecastTimes:
+    """The next timestamps: those given, or the calendar's."""
     if given is not None:
-        return FutureTimes(_given_times(given, spec.horizon, past.times[-1]), "given")
+        return ForecastTimes(_given_times(given, spec.horizon, past.times[-1]), "given")
     known = past.times[-CALENDAR_BARS:]
     found = future_times(known, spec.horizon, spec.calendar, spec.frequency, spec.stamp, past.symbol)
     estimated = int(np.count_nonzero(found.estimated))
-    return FutureTimes(found.timestamps, found.calendar, found.frequency, estimated, tuple(found.notes))
+    return ForecastTimes(found.timestamps, found.calendar, found.frequency, estimated, tuple(found.notes))
 
 
 def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> pd.DatetimeIndex:
@@ -117,11 +109,7 @@ def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> pd.DatetimeI
 
 
 def as_times(given: Any, name: str) -> pd.DatetimeIndex:
-    """A Series, index, array or list of times as an index.
-
-    Raises:
-        DataError: something in it is no time, with its position.
-    """
+    """A Series, index, array or list of times as an index; what is no time is refused with its position."""
     try:
         times = pd.DatetimeIndex(pd.Series(given).to_numpy() if not isinstance(given, pd.Series | pd.Index) else given)
     except (TypeError, ValueError, pd.errors.ParserError) as error:
@@ -132,28 +120,11 @@ def as_times(given: Any, name: str) -> pd.DatetimeIndex:
     return times
 
 
-def still_notes(transform: BarTransform, values: npt.NDArray[np.float64], state: Any) -> list[str]:
-    """A warning where the closes of the context (T, 6) vary too little to measure the risk by."""
-    if not transform.takes_moves:
-        return []
-    sigma, reach = float(state.sigma), float(np.median(np.log(values[:, HIGH] / values[:, LOW])))
-    if sigma >= max(_STILL, _STILL_SHARE * reach):
-        return []
-    return [
-        f"the closes of the context hardly vary from bar to bar (by {sigma:.1g}, the bars' own range is {reach:.1g}), "
-        "so the paths are far too certain; do not read risk from them, and check the bars or give a longer context"
-    ]
-
-
 # -- many series ------------------------------------------------------------------------------------------------------
 
 
 def tables_of(source: Any) -> list[tuple[str, Any]]:
-    """(name, table) of every series of a mapping or of a long table with a ``symbol`` column, in input order.
-
-    Raises:
-        DataError: neither of them, or empty.
-    """
+    """(name, table) of every series of a mapping or of a long table with a ``symbol`` column, in input order."""
     if isinstance(source, Mapping):
         found = [(str(name), table) for name, table in source.items()]
     else:
@@ -170,11 +141,7 @@ def tables_of(source: Any) -> list[tuple[str, Any]]:
 
 
 def futures_of(tables: list[tuple[str, Any]], given: Any) -> dict[str, Any]:
-    """The given future times by series name; empty where none are given.
-
-    Raises:
-        DataError: no mapping, or one with other names than the series have.
-    """
+    """The given future times by series name, which must be those of the tables; empty where none are given."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):

@@ -6,10 +6,10 @@ turns the inner loops into vector instructions, which is why they run over conti
 
 Arrays are C-contiguous float32 (weights may be int8) and begin at a cache line; misaligned ones cost a third.
 Rows are new positions of paths, sorted by series and, within a path, by place: row r belongs to series ``series[r]``,
-to path ``path[r]`` (counted over all series) and is that path's own position ``place[r]``. All kernels stand in this
+to path ``path[r]`` (counted over all series) and is that path's position ``place[r]``. All kernels stand in this
 one file because numba looks only at a function's own file to tell whether its cached code is stale.
 
-Shapes: R rows, C width, N heads, D head width, P and T room for common and for own positions, V tokens.
+Shapes: R rows, C width, N heads, D head width, P and T room for common positions and for those of a path, V tokens.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def rotate(x: Array, parts: int, past: KeysValues, rows: Rows) -> None:
 
 @_compiled
 def keep(past: KeysValues, layer: int, rows: Rows, x: Array, at: int) -> None:
-    """Writes the keys ``x[r, at : at + C]`` of every row and the values behind them into their paths' own places."""
+    """Writes the keys ``x[r, at : at + C]`` of every row and the values behind them into their paths' places."""
     heads, dim = past.path_keys.shape[2], past.path_keys.shape[4]
     for r in range(len(rows.path)):
         for n in range(heads):
@@ -159,7 +159,7 @@ def keep(past: KeysValues, layer: int, rows: Rows, x: Array, at: int) -> None:
 
 @_compiled
 def attend(out: Array, queries: Array, past: KeysValues, layer: int, rows: Rows, scores: Array) -> None:
-    """Attention of rows (R, ≥ C), scaled and turned, to the common past and to their own places up to theirs.
+    """Attention of rows (R, ≥ C), scaled and rotated, to the common past and to the places of their path up to theirs.
 
     The rows of a series are the rows of one product with its common keys.
     """

@@ -50,11 +50,7 @@ def _member(name: str | Path) -> FamilyMember | None:
 
 
 def tokenizer_of(name: str | Path, tokenizer: str | Path | None) -> str | Path:
-    """The named tokenizer; None: the one that belongs to the model.
-
-    Raises:
-        ConfigError: a hub id whose tokenizer is unknown.
-    """
+    """The named tokenizer; None: the one that belongs to the model. Refuses a hub id whose tokenizer is unknown."""
     if tokenizer is not None:
         return tokenizer
     member = _member(name)
@@ -111,11 +107,7 @@ def bars_read(config: KronosConfig, member: FamilyMember | None) -> int:
 
 
 def check_pair(model: Kronos, tokenizer: KronosTokenizer) -> None:
-    """Refuse a model and a tokenizer that do not fit.
-
-    Raises:
-        ConfigError: says where they differ.
-    """
+    """Refuses a model and a tokenizer that do not fit, and says where they differ."""
     m, t = model.config, tokenizer.config
     if (m.s1_bits, m.s2_bits) != (t.s1_bits, t.s2_bits):
         raise ConfigError(
@@ -127,11 +119,7 @@ def check_pair(model: Kronos, tokenizer: KronosTokenizer) -> None:
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:
-    """The named device; None: the GPU if there is one, else the CPU.
-
-    Raises:
-        ConfigError: it does not exist here.
-    """
+    """The named device, if it exists here; None: the GPU if there is one, else the CPU."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

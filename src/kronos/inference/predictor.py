@@ -17,34 +17,20 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from kronos.bars.arrays import time_features
 from kronos.bars.calendar import Stamp
 from kronos.bars.transform import get_transform
-from kronos.errors import ConfigError, DataError, KronosError
-from kronos.inference import published
-from kronos.inference.assemble import metadata, repair_bars, widen, width_factors
-from kronos.inference.engine import DecodeEngine, DecodeRequest, series_at_once
+from kronos.errors import ConfigError, KronosError
+from kronos.inference import likelihood, published
+from kronos.inference.assemble import assemble_forecast, make_request
+from kronos.inference.engine import DecodeEngine, series_at_once
 from kronos.inference.forecast import Forecast
-from kronos.inference.inputs import (
-    FutureTimes,
-    PastBars,
-    future_of,
-    futures_of,
-    naming,
-    past_bars,
-    still_notes,
-    tables_of,
-)
-from kronos.inference.likelihood import hidden_states, score_series
+from kronos.inference.inputs import ForecastTimes, PastBars, future_of, futures_of, naming, past_bars, tables_of
 from kronos.inference.pair import check_pair, load_pair, pair_fingerprint, usable_device
-from kronos.inference.sampling import series_key, uniforms
-from kronos.inference.settings import DecodeSettings, check_setting
+from kronos.inference.settings import DecodeSettings, check_setting, spec_of
 from kronos.inference.threads import Monitor
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.checkpoint import stated_cutoffs
-from kronos.protocol import CLOSE, FEATURES, Context, ForecastSpec
-
-MAX_CONTEXT = 1_000_000
+from kronos.protocol import FEATURES, Context, ForecastSpec
 
 
 class KronosPredictor:
@@ -78,7 +64,7 @@ class KronosPredictor:
         compiled: bool | None = None,
     ) -> None:
         check_pair(model, tokenizer)
-        self.max_context = int(check_setting("context_length", max_context, name="max_context", high=MAX_CONTEXT))
+        self.max_context = int(check_setting("context_length", max_context, name="max_context", high=10**6))
         if not clip > 0:
             raise ConfigError(f"clip is {clip!r}; it must be above 0")
         self.device = usable_device(device)
@@ -111,16 +97,8 @@ class KronosPredictor:
             ConfigError: a hub id whose tokenizer is unknown.
         """
         pair = load_pair(name, revision, tokenizer)
-        return cls(
-            pair.model,
-            pair.tokenizer,
-            device,
-            pair.max_context,
-            name=pair.name,
-            revision=revision,
-            dtype=dtype,
-            compiled=compiled,
-        )
+        options: dict[str, Any] = {"name": pair.name, "revision": revision, "dtype": dtype, "compiled": compiled}
+        return cls(pair.model, pair.tokenizer, device, pair.max_context, **options)
 
     # -- the published interface ------------------------------------------------------------------------------
 
@@ -174,8 +152,8 @@ class KronosPredictor:
         seed: int = 0,
     ) -> list[pd.DataFrame]:
         """``predict`` for several series, of equal length or not; arguments and numbers are those of ``predict``."""
-        asked = {"pred_len": pred_len, "T": T, "top_k": top_k, "top_p": top_p, "sample_count": sample_count}
-        spec = published.published_spec(**asked, seed=seed)
+        settings = {"pred_len": pred_len, "T": T, "top_k": top_k, "top_p": top_p, "sample_count": sample_count}
+        spec = published.published_spec(**settings, seed=seed)
         return published.predict_batch(self, df_list, x_timestamp_list, y_timestamp_list, spec)
 
     # -- forecasts --------------------------------------------------------------------------------------------
@@ -210,7 +188,7 @@ class KronosPredictor:
             calendar: MIC code, ``24/7`` …, for the future timestamps. None: inferred from the bars.
             future: the timestamps themselves, one a bar, instead of a calendar.
             progress: called with (bars sampled, bars in all) after every bar.
-            cancel: asked before every bar; True stops.
+            cancel: called before every bar; True stops.
             context_length: last bars to read, at most ``max_context``; None reads as many as the model can.
             window_stride: bars to drop at once when the window is full; None: an eighth of ``max_context``.
             stamp: ``start`` or ``end``, the end of a bar that its timestamp names. None: inferred.
@@ -222,19 +200,7 @@ class KronosPredictor:
             CapacityError: more than this machine can hold.
             Cancelled: ``cancel`` said so.
         """
-        spec = ForecastSpec(
-            horizon=horizon,
-            num_samples=num_samples,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-            calendar=calendar,
-            context_length=context_length,
-            window_stride=window_stride,
-            stamp=stamp,
-            frequency=frequency,
-        )
+        spec = spec_of(locals())
         return self.answer(bars, spec, future=future, progress=progress, cancel=cancel)
 
     def answer(
@@ -246,7 +212,7 @@ class KronosPredictor:
         progress: Callable[[int, int], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> Forecast:
-        """What ``forecast`` does, asked with a spec; every other surface asks this way."""
+        """What ``forecast`` does, from a spec; every other surface calls this."""
         settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
         monitor = Monitor(progress, cancel, spec.num_samples * spec.horizon)
         past = self._past(bars, spec)
@@ -281,19 +247,7 @@ class KronosPredictor:
         Yields:
             (symbol, Forecast) in input order. Series are computed in batches that fit in memory.
         """
-        spec = ForecastSpec(
-            horizon=horizon,
-            num_samples=num_samples,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-            calendar=calendar,
-            context_length=context_length,
-            window_stride=window_stride,
-            stamp=stamp,
-            frequency=frequency,
-        )
+        spec = spec_of(locals())
         return self.answer_many(series, spec, future=future, progress=progress, cancel=cancel, on_error=on_error)
 
     def answer_many(
@@ -306,7 +260,7 @@ class KronosPredictor:
         cancel: Callable[[], bool] | None = None,
         on_error: Callable[[str, KronosError], None] | None = None,
     ) -> Iterator[tuple[str, Forecast]]:
-        """What ``forecast_many`` does, asked with a spec; every other surface asks this way."""
+        """What ``forecast_many`` does, from a spec; every other surface calls this."""
         settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
         tables = tables_of(series)
         times = futures_of(tables, future)
@@ -315,18 +269,18 @@ class KronosPredictor:
         def computed() -> Iterator[tuple[str, Forecast]]:
             size = series_at_once(spec.num_samples, spec.horizon)
             for first in range(0, len(tables), size):
-                ready: dict[str, tuple[PastBars, FutureTimes]] = {}
+                jobs: list[tuple[PastBars, ForecastTimes]] = []
                 for name, table in tables[first : first + size]:
                     try:
                         with naming(name):
                             past = self._past(table, spec, name)
-                            ready[name] = past, future_of(past, spec, times.get(name))
+                            jobs.append((past, future_of(past, spec, times.get(name))))
                     except KronosError as error:
                         if on_error is None:
                             raise
                         on_error(name, error)
-                found = self._forecast(list(ready.values()), spec, settings, monitor, many=True) if ready else []
-                yield from zip(ready, found, strict=True)
+                for forecast in self._forecast(jobs, spec, settings, monitor, many=True):
+                    yield str(forecast.symbol), forecast
 
         return computed()  # so that what is wrong with the call itself is said at once
 
@@ -367,16 +321,7 @@ class KronosPredictor:
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
-        lost = self.transform.lost
-        past = past_bars(bars, 1 + lost, self.max_context)
-        n_bars = len(past.bars)
-        context_length = self._leading_context(context_length, n_bars, n_bars)
-        state = self.transform.fit(past.values[:context_length], clip=self.clip)
-        features, stamps = self.transform.encode(past.values, state), time_features(past.context_times)[lost:]
-        known = hidden_states(self.model, self.tokenizer, features, stamps)
-        out = np.full((n_bars, known.shape[1]), np.nan, dtype=np.float32)
-        out[context_length - 1 :] = known[context_length - 1 - lost :]
-        return out
+        return likelihood.embed(self, bars, context_length)
 
     def score(self, bars: Any, context_length: int | None = None) -> npt.NDArray[np.float64]:
         """(T,) negative log-likelihood of every bar's two tokens, in nats.
@@ -387,18 +332,7 @@ class KronosPredictor:
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
-        past = past_bars(bars, 2 * (1 + self.transform.lost))
-        context_length = self._leading_context(context_length, len(past.bars), self.max_context - 1)
-        return score_series(
-            self.model,
-            self.tokenizer,
-            self.transform,
-            past.values,
-            time_features(past.times),
-            context_length=context_length,
-            max_context=self.max_context,
-            clip=self.clip,
-        )
+        return likelihood.score(self, bars, context_length)
 
     # -- as a Forecaster of kronos.protocol ---------------------------------------------------------------------
 
@@ -436,47 +370,13 @@ class KronosPredictor:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _leading_context(self, context_length: int | None, bars: int, most: int) -> int:
-        """The length of the context that sets the scale of what follows it; by default half of all."""
-        least = 1 + self.transform.lost
-        if context_length is None:
-            context_length = max(least, min(self.max_context // 2, bars // 2))
-        return int(check_setting("context_length", context_length, low=least, high=most))
-
     def _past(self, bars: Any, spec: ForecastSpec, name: str | None = None) -> PastBars:
         lost = self.transform.lost
         return past_bars(bars, 2 + lost, (spec.context_length or self.max_context) + lost, name)
 
-    def request(
-        self,
-        values: npt.NDArray[np.float64],
-        times: pd.DatetimeIndex,
-        future: pd.DatetimeIndex,
-        spec: ForecastSpec,
-        name: str | None = None,
-    ) -> tuple[DecodeRequest, Any]:
-        """A request for the engine, and the transform's state to turn its answer into bars.
-
-        Args:
-            values: (T, 6) bars of the context, whose statistics set the scale.
-            times, future: wall-clock times of the context's bars and of the horizon's.
-            name: for errors about one of many series.
-
-        Raises:
-            DataError: too few bars.
-        """
-        lost = self.transform.lost
-        if len(values) <= lost:
-            raise DataError(f"the context has {len(values)} bars; this model needs at least {lost + 1}")
-        state = self.transform.fit(values, clip=self.clip)
-        stamps = np.concatenate([time_features(times)[lost:], time_features(future)])
-        key = series_key(values[-self.max_context - lost :, CLOSE])
-        draws = uniforms(spec.seed, [key], spec.num_samples, spec.horizon)[0]
-        return DecodeRequest(self.transform.encode(values, state), stamps, draws, name), state
-
     def _forecast(
         self,
-        jobs: Sequence[tuple[PastBars, FutureTimes]],
+        jobs: Sequence[tuple[PastBars, ForecastTimes]],
         spec: ForecastSpec,
         settings: DecodeSettings,
         monitor: Monitor,
@@ -485,31 +385,11 @@ class KronosPredictor:
     ) -> list[Forecast]:
         """``many``: errors name the series they are about."""
         prepared = [
-            self.request(past.values, past.context_times, future.times, spec, past.symbol if many else None)
+            make_request(self, past.values, past.context_times, future.times, spec, past.symbol if many else None)
             for past, future in jobs
         ]
         features = self.engine.run([request for request, _ in prepared], settings, monitor)
         return [
-            self._finish(self.transform.decode(sampled, state), past, future, spec, settings, state)
+            assemble_forecast(self, self.transform.decode(sampled, state), past, future, spec, settings, state)
             for sampled, (past, future), (_, state) in zip(features, jobs, prepared, strict=True)
         ]
-
-    def _finish(
-        self,
-        bars: npt.NDArray[np.float64],
-        past: PastBars,
-        future: FutureTimes,
-        spec: ForecastSpec,
-        settings: DecodeSettings,
-        state: Any,
-    ) -> Forecast:
-        """The forecast of one series from its decoded paths (S, H, 6)."""
-        notes = still_notes(self.transform, past.values, state)
-        about = {"model": self.name, "revision": self.revision, **metadata(past, future, spec, settings, notes)}
-        last_close = float(past.values[-1, CLOSE])
-        width = (self.model.config.calibration or {}).get("width")
-        if not self.transform.takes_moves:
-            bars, about["repaired_bars"] = repair_bars(bars, last_close)
-        elif width is not None:
-            bars = widen(bars, last_close, width_factors(width, spec.horizon))
-        return Forecast(bars.astype(np.float32), future.times, about, past.bars, past.symbol)

@@ -17,6 +17,7 @@ import pandas as pd
 
 from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
+from kronos.inference.assemble import make_request
 from kronos.inference.inputs import as_times
 from kronos.inference.settings import DecodeSettings, check_setting
 from kronos.protocol import FEATURES
@@ -28,16 +29,10 @@ if TYPE_CHECKING:
 _NAMES: Final = {"pred_len": "horizon", "sample_count": "num_samples", "T": "temperature"}
 
 
-def published_spec(**asked: Any) -> ForecastSpec:
-    """The published settings as a spec, whose window slides bar by bar.
-
-    Raises:
-        ConfigError: one is out of range; the message has its published name.
-    """
-    checked = {}
-    for name, value in asked.items():
-        setting = _NAMES.get(name, name)
-        checked[setting] = check_setting(setting, value, name=name)
+def published_spec(**arguments: Any) -> ForecastSpec:
+    """The published settings as a spec, whose window slides bar by bar; refusals have the published names."""
+    settings = {_NAMES.get(name, name): (name, value) for name, value in arguments.items()}
+    checked = {setting: check_setting(setting, value, name=name) for setting, (name, value) in settings.items()}
     return ForecastSpec(**checked, window_stride=1)
 
 
@@ -48,11 +43,7 @@ def predict_batch(
     y_timestamps: Sequence[Any],
     spec: ForecastSpec,
 ) -> list[pd.DataFrame]:
-    """The mean of the sampled paths of each series, one row a future bar; see ``KronosPredictor.predict_batch``.
-
-    Raises:
-        DataError: a table or its times cannot be used.
-    """
+    """The mean of the sampled paths of each series, one row a future bar; see ``KronosPredictor.predict_batch``."""
     if not len(tables) == len(x_timestamps) == len(y_timestamps):
         raise DataError(
             f"predict_batch got {len(tables)} tables, {len(x_timestamps)} x_timestamp and "
@@ -71,7 +62,7 @@ def predict_batch(
     prepared = []
     for entry in inputs:
         values, times = _cut(predictor, entry)
-        prepared.append(predictor.request(values, times, entry.future_times, spec))
+        prepared.append(make_request(predictor, values, times, entry.future_times, spec))
     settings = DecodeSettings.resolve(spec, predictor.model.config, predictor.max_context)
     features = predictor.engine.run([request for request, _ in prepared], settings)
     return [
@@ -112,9 +103,6 @@ def read_published(
     Args:
         positive: refuse prices at or below zero and negative volumes (transforms that take logarithms).
         where: what to call the table, for several at once.
-
-    Raises:
-        DataError: a missing column, text, NaN, infinity, or lengths that do not agree, with the position.
     """
     frame = to_table(df)
     if missing := [name for name in PRICES if name not in frame.columns]:

@@ -9,7 +9,7 @@ costs a little memory of the past and saves most of the work.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +32,11 @@ def check_setting(setting: str, value: object, **changes: Any) -> Any:
         ConfigError: of another type, out of range, or None.
     """
     return dataclasses.replace(_SETTINGS[setting], optional=False, **changes).check(value)
+
+
+def spec_of(arguments: Mapping[str, Any]) -> ForecastSpec:
+    """The spec among a call's arguments, those of other names left out."""
+    return ForecastSpec(**{name: value for name, value in arguments.items() if name in _SETTINGS})
 
 
 @dataclass(frozen=True)

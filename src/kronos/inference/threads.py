@@ -32,7 +32,7 @@ class Monitor:
 
     Args:
         progress: called with (bars sampled so far, bars in all).
-        cancel: asked before every bar; True stops.
+        cancel: called before every bar; True stops.
         total: bars in all.
 
     Attributes:

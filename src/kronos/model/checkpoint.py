@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +26,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kronos.errors import CheckpointError, ConfigError
+from kronos.files import replacing, write_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
 PUBLISHED_CUTOFF = "2024-07-01"  # the published weights were trained on bars up to June 2024
 _MAX_CONFIG_BYTES = 1 << 20
-_MAX_HEADER_BYTES = 4 << 20
-_MAX_TENSORS = 20_000
-_DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
+_DTYPES = ("F32", "F16", "BF16", "I64")
 
 EMBEDDED = Path(__file__).parent.parent / "pretrained"
 
@@ -135,15 +132,12 @@ class PretrainedMixin:
             key: value.detach().cpu().to(dtype if _is_weight(key, value) else value.dtype).contiguous()
             for key, value in self.state_dict().items()
         }
-        weights = folder / f"{WEIGHTS_FILE}.tmp"
-        save_file(state, weights, metadata={"format": "pt"})
-        config = folder / f"{CONFIG_FILE}.tmp"
-        config.write_text(json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        weights.chmod(config.stat().st_mode)  # the writer of safetensors lets nobody else read
-        with weights.open("rb") as file:
-            os.fsync(file.fileno())  # so that a power cut leaves the old file or the new one
-        weights.replace(folder / WEIGHTS_FILE)
-        config.replace(folder / CONFIG_FILE)
+        with replacing(folder / WEIGHTS_FILE, durable=True) as part:
+            part.touch()
+            mode = part.stat().st_mode
+            save_file(state, part, metadata={"format": "pt"})
+            part.chmod(mode)  # the writer of safetensors lets nobody else read
+        write_json(folder / CONFIG_FILE, self.config.to_dict(), sort_keys=True, durable=True)
         return folder
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
@@ -282,46 +276,18 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Names, dtypes and shapes in a safetensors file, checked against its length; no tensor is read.
 
     Raises:
-        CheckpointError: not a safetensors file, truncated, padded, or with absurd contents.
+        CheckpointError: not a safetensors file, truncated, padded, or with tensors that do not fill their places.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-            if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-                raise CheckpointError(f"{path} is not a safetensors file, or is cut off; fetch the checkpoint again")
-            entries = json.loads(file.read(length))
+        with safe_open(path, "pt") as file:
+            entries = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+            return {key: (entry.get_dtype(), tuple(entry.get_shape())) for key, entry in entries.items()}
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); the folder holds no weights") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the header is damaged ({error}); fetch the checkpoint again") from error
-    if not isinstance(entries, dict) or len(entries) > _MAX_TENSORS:
-        raise CheckpointError(f"{path}: the header is not a table of at most {_MAX_TENSORS:,} tensors")
-    entries.pop("__metadata__", None)
-    header: dict[str, tuple[str, tuple[int, ...]]] = {}
-    end = 0
-    for key, entry in sorted(entries.items(), key=_offset):
-        try:
-            dtype, shape, (begin, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-            n_bytes = _DTYPE_BYTES[dtype]
-            for extent in shape:
-                n_bytes *= extent
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: the entry of tensor '{key}' is damaged or of an unknown dtype") from error
-        if begin != end or stop - begin != n_bytes:
-            raise CheckpointError(f"{path}: tensor '{key}' does not fill its place in the file")
-        header[key], end = (dtype, shape), stop
-    if 8 + length + end != size:
-        raise CheckpointError(f"{path} has {size:,} bytes, its header promises {8 + length + end:,}; fetch it again")
-    return header
-
-
-def _offset(item: tuple[str, Any]) -> int:
-    try:
-        return int(item[1]["data_offsets"][0])
-    except (KeyError, TypeError, ValueError, IndexError):
-        return -1  # comes first and is refused with its name
+        raise CheckpointError(f"{path} cannot be read ({error}); the folder holds no weights") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); fetch it again") from error
 
 
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -341,7 +307,7 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
         dtype, shape = header[key]
         if shape != tuple(tensor.shape):
             raise CheckpointError(f"{path}: '{key}' has shape {list(shape)}, the config asks for {list(tensor.shape)}")
-        if (dtype == "I64") == tensor.is_floating_point():
+        if dtype not in _DTYPES or (dtype == "I64") == tensor.is_floating_point():
             raise CheckpointError(f"{path}: '{key}' is stored as {dtype}, the network holds {tensor.dtype}")
     state = load_file(path)
     for key, tensor in state.items():

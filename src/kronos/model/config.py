@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from kronos.errors import ConfigError
 
@@ -26,6 +26,14 @@ _MOST_CODE_BITS = 12  # of which every code is counted in a training step
 _MAX_WIDTH = 16_384
 _MAX_LAYERS = 256
 
+# Numbers with their range, both ends included.
+Bits = Annotated[int, (1, _MAX_BITS)]
+Layers = Annotated[int, (1, _MAX_LAYERS)]
+HeadCount = Annotated[int, (1, 256)]
+FeedForwardWidth = Annotated[int, (1, 8 * _MAX_WIDTH)]
+Dropout = Annotated[float, (0, 0.99)]
+Weight = Annotated[float, (0, 1e3)]
+
 
 def _check_range(owner: str, name: str, value: object, low: float, high: float, *, integer: bool) -> None:
     right_type = isinstance(value, int if integer else int | float) and not isinstance(value, bool)
@@ -35,7 +43,7 @@ def _check_range(owner: str, name: str, value: object, low: float, high: float, 
 
 
 class _Config:
-    """Shared reading and writing; a config is a flat mapping, as in ``config.json``."""
+    """Shared reading, writing and checking; a config is a flat mapping, as in ``config.json``."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -56,6 +64,19 @@ class _Config:
         ours = {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}  # type: ignore[arg-type]
         return {k: v for k, v in values.items() if k not in ours or v != ours[k]}
 
+    def _check_fields(self) -> None:
+        """Refuses numbers out of their range, words that are no choice, and flags that are neither true nor false."""
+        owner = type(self).__name__
+        for name, kind in get_type_hints(type(self), include_extras=True).items():
+            value, parts = getattr(self, name), get_args(kind)
+            if get_origin(kind) is Annotated:
+                _check_range(owner, name, value, *parts[1], integer=parts[0] is int)
+            elif get_origin(kind) is Literal and value not in parts:
+                *others, last = (repr(choice) for choice in parts)
+                raise ConfigError(f"{owner}: {name} is {value!r}; choose {', '.join(others)} or {last}")
+            elif kind is bool and not isinstance(value, bool):
+                raise ConfigError(f"{owner}: {name} is {value!r}; it must be true or false")
+
     def _check_widths(self, d_model: int, n_heads: int, *head_counts: int) -> None:
         for heads in (n_heads, *head_counts):
             if d_model % heads or (d_model // heads) % 2:
@@ -68,52 +89,31 @@ class _Config:
 class TokenizerConfig(_Config):
     """The tokenizer's shape and loss weights (defaults only for keys that published files lack)."""
 
-    d_in: int  # features of a bar: open, high, low, close, volume, amount
-    d_model: int
-    n_heads: int
-    ff_dim: int
-    n_enc_layers: int  # counts one more than the real blocks, as the published code does
-    n_dec_layers: int
-    ffn_dropout_p: float
-    attn_dropout_p: float
-    resid_dropout_p: float
-    s1_bits: int  # coarse token
-    s2_bits: int  # fine token
-    beta: float  # weight of the commitment term
-    gamma0: float  # weight of the per-bar entropy (decisive bits)
-    gamma: float  # weight of the codebook entropy (all codes in use)
-    zeta: float  # weight of the two entropies together
-    group_size: int  # kept for the layout; it does not change the loss
+    d_in: Annotated[int, (1, 64)]  # features of a bar: open, high, low, close, volume, amount
+    d_model: Annotated[int, (4, _MAX_WIDTH)]
+    n_heads: HeadCount
+    ff_dim: FeedForwardWidth
+    n_enc_layers: Layers  # counts one more than the real blocks, as the published code does
+    n_dec_layers: Layers
+    ffn_dropout_p: Dropout
+    attn_dropout_p: Dropout
+    resid_dropout_p: Dropout
+    s1_bits: Bits  # coarse token
+    s2_bits: Bits  # fine token
+    beta: Weight  # weight of the commitment term
+    gamma0: Weight  # weight of the per-bar entropy (decisive bits)
+    gamma: Weight  # weight of the codebook entropy (all codes in use)
+    zeta: Weight  # weight of the two entropies together
+    group_size: Annotated[int, (1, 64)]  # kept for the layout; it does not change the loss
     quantizer: Literal["bsq", "fsq"] = "bsq"
     bar_transform: Literal["zscore", "returns", "running"] = "zscore"  # bars to features (see kronos.bars.transform)
-    move_gain: float = 1.0  # of decoded moves, with bar_transform "running": a code's mean moves less than its bars do
-    code_entropy: float = 0.0  # weight of the entropy of whole codes (bsq): bits that go together leave codes unused
+    move_gain: Annotated[float, (0.5, 2)] = 1.0  # of moves decoded by "running": a code moves less than its bars
+    code_entropy: Annotated[float, (0, 1e3)] = 0.0
+    # weight of the entropy of whole codes: bits that go together waste some
 
     def __post_init__(self) -> None:
+        self._check_fields()
         owner = type(self).__name__
-        for name, low, high in (
-            ("d_in", 1, 64),
-            ("d_model", 4, _MAX_WIDTH),
-            ("n_heads", 1, 256),
-            ("ff_dim", 1, 8 * _MAX_WIDTH),
-            ("n_enc_layers", 1, _MAX_LAYERS),
-            ("n_dec_layers", 1, _MAX_LAYERS),
-            ("s1_bits", 1, _MAX_BITS),
-            ("s2_bits", 1, _MAX_BITS),
-            ("group_size", 1, 64),
-        ):
-            _check_range(owner, name, getattr(self, name), low, high, integer=True)
-        for name in ("ffn_dropout_p", "attn_dropout_p", "resid_dropout_p"):
-            _check_range(owner, name, getattr(self, name), 0.0, 0.99, integer=False)
-        for name in ("beta", "gamma0", "gamma", "zeta", "code_entropy"):
-            _check_range(owner, name, getattr(self, name), 0.0, 1e3, integer=False)
-        _check_range(owner, "move_gain", self.move_gain, 0.5, 2.0, integer=False)
-        if self.quantizer not in ("bsq", "fsq"):
-            raise ConfigError(f"{owner}: quantizer is {self.quantizer!r}; choose 'bsq' or 'fsq'")
-        if self.bar_transform not in ("zscore", "returns", "running"):
-            raise ConfigError(
-                f"{owner}: bar_transform is {self.bar_transform!r}; choose 'zscore', 'returns' or 'running'"
-            )
         if self.quantizer == "fsq" and (self.s1_bits % 2 or self.s2_bits % 2):
             raise ConfigError(f"{owner}: fsq packs two bits a dimension, so s1_bits and s2_bits must be even")
         if self.code_entropy and self.quantizer != "bsq":
@@ -131,40 +131,26 @@ class TokenizerConfig(_Config):
 class KronosConfig(_Config):
     """The network's shape (defaults only for keys that published files lack)."""
 
-    s1_bits: int
-    s2_bits: int
-    n_layers: int
-    d_model: int
-    n_heads: int
-    ff_dim: int
-    ffn_dropout_p: float
-    attn_dropout_p: float
-    resid_dropout_p: float
-    token_dropout_p: float
+    s1_bits: Bits
+    s2_bits: Bits
+    n_layers: Layers
+    d_model: Annotated[int, (8, _MAX_WIDTH)]
+    n_heads: HeadCount
+    ff_dim: FeedForwardWidth
+    ffn_dropout_p: Dropout
+    attn_dropout_p: Dropout
+    resid_dropout_p: Dropout
+    token_dropout_p: Dropout
     learn_te: bool  # learnt time embeddings; otherwise fixed sinusoids
     consistent: bool = False  # our marker: decoding computes the function that training computed
-    max_context: int = 512  # bars of context the network was trained on
+    max_context: Annotated[int, (2, 1_000_000)] = 512  # bars of context the network was trained on
     time_features: tuple[str, ...] = TIME_FEATURES  # those that count; day and month invite learning dates by heart
     calibration: Mapping[str, Any] | None = None  # sampling defaults and width by horizon, fitted on past forecasts
     training_cutoff: str | Mapping[str, str] | None = None  # the last bars trained on: an ISO date, or one a group
 
     def __post_init__(self) -> None:
+        self._check_fields()
         owner = type(self).__name__
-        for name, low, high in (
-            ("s1_bits", 1, _MAX_BITS),
-            ("s2_bits", 1, _MAX_BITS),
-            ("n_layers", 1, _MAX_LAYERS),
-            ("d_model", 8, _MAX_WIDTH),
-            ("n_heads", 1, 256),
-            ("ff_dim", 1, 8 * _MAX_WIDTH),
-            ("max_context", 2, 1_000_000),
-        ):
-            _check_range(owner, name, getattr(self, name), low, high, integer=True)
-        for name in ("ffn_dropout_p", "attn_dropout_p", "resid_dropout_p", "token_dropout_p"):
-            _check_range(owner, name, getattr(self, name), 0.0, 0.99, integer=False)
-        for name in ("learn_te", "consistent"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{owner}: {name} is {getattr(self, name)!r}; it must be true or false")
         names = self.time_features
         if not isinstance(names, list | tuple) or any(name not in TIME_FEATURES for name in names):
             raise ConfigError(f"{owner}: time_features is {names!r}; list some of {', '.join(TIME_FEATURES)}")

@@ -178,3 +178,8 @@ def init_weights(module: nn.Module, generator: torch.Generator | None = None) ->
             nn.init.normal_(child.weight, std=child.embedding_dim**-0.5, generator=generator)
         elif isinstance(child, RMSNorm):
             nn.init.ones_(child.weight)
+
+
+def weighted_mean(values: Tensor, weights: Tensor, total: Tensor | None = None) -> Tensor:
+    """``sum(values * weights) / total``; the total is the weights' sum where none is given."""
+    return (values * weights).sum() / (weights.sum() if total is None else total).clamp_min(1e-9)

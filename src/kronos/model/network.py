@@ -2,8 +2,8 @@
 
 Notable:
 - a bar enters as the fusion of its two token embeddings plus the embedding of its time;
-- one hidden state predicts the next bar's coarse token; a dependency-aware layer, asked by the embedding of that
-  coarse token, predicts the fine one, so p(s1, s2) = p(s1) p(s2 | s1);
+- one hidden state predicts the next bar's coarse token; a dependency-aware layer, whose query is the embedding of
+  that coarse token, predicts the fine one, so p(s1, s2) = p(s1) p(s2 | s1);
 - every path is causal in train and in eval mode alike.
 
 Two behaviours, one code path: *consistent* checkpoints decode the function that they were trained on; *published*
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from kronos.errors import ConfigError
 from kronos.model.checkpoint import PretrainedMixin
 from kronos.model.config import DEPENDENCY_HEADS, TIME_FEATURES, KronosConfig
-from kronos.model.layers import Attention, RMSNorm, TransformerBlock, init_weights
+from kronos.model.layers import Attention, RMSNorm, TransformerBlock, init_weights, weighted_mean
 
 # Rows of each table, in the order of the stamp's last dimension. Days and months count from 1, so row 0 is unused.
 TIME_TABLES = dict(zip(TIME_FEATURES, (60, 24, 7, 32, 13)))
@@ -99,8 +99,8 @@ class DependencyAwareLayer(nn.Module):
         rotate_positions: bool = True,
     ) -> Tensor:
         """(B, T, C) hidden, (B, Q, C) embeddings of the coarse tokens after the last Q of them -> (B, Q, C)."""
-        asked = self.cross_attn(s1_embedding, hidden, padding_mask, rotate_positions=rotate_positions)
-        return self.norm(hidden[:, -s1_embedding.shape[1] :] + asked)  # type: ignore[no-any-return]
+        answer = self.cross_attn(s1_embedding, hidden, padding_mask, rotate_positions=rotate_positions)
+        return self.norm(hidden[:, -s1_embedding.shape[1] :] + answer)  # type: ignore[no-any-return]
 
 
 class DualHead(nn.Module):
@@ -218,10 +218,9 @@ def token_loss(
     """
 
     def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-        if weights is None:
-            return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-        losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-        return (losses * weights.flatten()).sum() / (weights.sum() if total is None else total).clamp_min(1e-9)
+        reduction = "mean" if weights is None else "none"
+        losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction=reduction)
+        return losses if weights is None else weighted_mean(losses, weights.flatten(), total)
 
     parts = {"s1": cross_entropy(s1_logits, s1_targets), "s2": cross_entropy(s2_logits, s2_targets)}
     return (s1_weight * parts["s1"] + parts["s2"]) / 2, parts

@@ -1,15 +1,20 @@
 """From a real vector to two token ids and back.
 
-A quantizer is a seam: whatever has the members of :class:`Quantizer` can take the place of binary spherical
-quantization by one word in the config. Both kinds here are parameter-free and keep the coarse half (s1) in the
-first dimensions, so that the decoder can be run on it alone.
+Two kinds with the same members, chosen by one word in the config; both are without parameters and keep the coarse
+half (s1) in the first dimensions, so that the decoder can be run on it alone:
+
+``width``, ``s1_width``
+    dimensions of the vector that is quantized, and how many of them, counted from the first, are the coarse token's;
+``quantizer(z)``
+    (…, width) -> quantized (…, width) with a straight-through gradient, and a scalar loss;
+``to_ids(quantized)``, ``from_ids(s1, s2)``
+    (…, width) -> s1 and s2 ids, each (…) int64, and back to (…, width) float32.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,30 +22,6 @@ from torch.nn import functional as F
 
 from kronos.errors import ConfigError
 from kronos.model.config import TokenizerConfig
-
-
-class Quantizer(Protocol):
-    """What the tokenizer needs of a quantizer.
-
-    Attributes:
-        width: dimensions of the vector that is quantized.
-        s1_width: how many of them, counted from the first, belong to the coarse token.
-    """
-
-    width: int
-    s1_width: int
-
-    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(…, width) -> (quantized (…, width) with a straight-through gradient, loss scalar)."""
-        ...
-
-    def to_ids(self, quantized: Tensor) -> tuple[Tensor, Tensor]:
-        """(…, width) -> s1 and s2 ids, each (…), int64."""
-        ...
-
-    def from_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
-        """Inverse of :meth:`to_ids`: (…, width) float32."""
-        ...
 
 
 def bits_to_ids(bits: Tensor) -> Tensor:
@@ -106,19 +87,11 @@ class BSQuantizer(nn.Module):
     _SHARPNESS = 4.0  # of the soft assignment: a bit where u, ±1 at a code, stands at it is 98 % decided
     _MOST_BARS = 4096  # of a batch that are counted, evenly taken
 
-    def __init__(
-        self,
-        s1_bits: int,
-        s2_bits: int,
-        beta: float,
-        gamma0: float,
-        gamma: float,
-        zeta: float,
-        group_size: int,
-    ) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.s1_width, self.width = s1_bits, s1_bits + s2_bits
-        self.bsq = BinarySphericalQuantizer(self.width, beta, gamma0, gamma, zeta, group_size)
+        c = config
+        self.s1_width, self.width = c.s1_bits, c.s1_bits + c.s2_bits
+        self.bsq = BinarySphericalQuantizer(self.width, c.beta, c.gamma0, c.gamma, c.zeta, c.group_size)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self.bsq(z)  # type: ignore[no-any-return]
@@ -154,9 +127,9 @@ class FSQuantizer(nn.Module):
 
     LEVELS = 4
 
-    def __init__(self, s1_bits: int, s2_bits: int) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.s1_width, self.width = s1_bits // 2, (s1_bits + s2_bits) // 2
+        self.s1_width, self.width = config.s1_bits // 2, (config.s1_bits + config.s2_bits) // 2
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         half = (self.LEVELS - 1) * (1 + 1e-3) / 2  # a little wider, so that the outer levels can be reached
@@ -178,17 +151,7 @@ class FSQuantizer(nn.Module):
 
 def build_quantizer(config: TokenizerConfig) -> BSQuantizer | FSQuantizer:
     """The quantizer that the config names."""
-    if config.quantizer == "fsq":
-        return FSQuantizer(config.s1_bits, config.s2_bits)
-    return BSQuantizer(
-        config.s1_bits,
-        config.s2_bits,
-        config.beta,
-        config.gamma0,
-        config.gamma,
-        config.zeta,
-        config.group_size,
-    )
+    return FSQuantizer(config) if config.quantizer == "fsq" else BSQuantizer(config)
 
 
 def join_ids(s1: Tensor, s2: Tensor, s1_bits: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from kronos.model.checkpoint import PretrainedMixin
 from kronos.model.config import TokenizerConfig
-from kronos.model.layers import TransformerBlock, init_weights
+from kronos.model.layers import TransformerBlock, init_weights, weighted_mean
 from kronos.model.quantizer import BSQuantizer, build_quantizer, check_pair, join_ids, split_ids
 
 
@@ -130,8 +130,7 @@ def tokenizer_loss(
     def mse(y: Tensor) -> Tensor:
         if weights is None:
             return F.mse_loss(y.float(), x.float())
-        errors = (y.float() - x.float()).pow(2).mean(-1) * weights
-        return errors.sum() / (weights.sum() if total is None else total).clamp_min(1e-9)
+        return weighted_mean((y.float() - x.float()).pow(2).mean(-1), weights, total)
 
     parts: dict[str, Any] = {"mse_coarse": mse(coarse), "mse_full": mse(full), "quantizer": quantizer}
     return (coarse_weight * parts["mse_coarse"] + parts["mse_full"] + quantizer) / 2, parts

@@ -31,10 +31,10 @@ def trader() -> Trade:
 
 def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dict[str, pd.DataFrame]:
     """By forecaster a table of sessions, as ``Trade`` has it; a signal is traded on the session after it."""
-    from kronos.backtest.config import UNIVERSE, BacktestSettings
-    from kronos.backtest.export import write_provider
-    from kronos.backtest.provider import Provider
-    from kronos.backtest.simulate import benchmark_returns, simulate, tradable_sessions
+    from kronos.backtesting.config import UNIVERSE, BacktestSettings
+    from kronos.backtesting.export import write_provider
+    from kronos.backtesting.provider import Provider
+    from kronos.backtesting.simulate import benchmark_returns, simulate, tradable_sessions
 
     names = sorted({str(name) for signal in signals.values() for name in signal.index.get_level_values("instrument")})
     topk = max(1, min(HELD, len(names) // SHARE))

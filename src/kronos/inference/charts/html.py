@@ -6,7 +6,7 @@ The page carries plotly.js inside, so it opens offline, and follows the reader's
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,31 +18,17 @@ if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
 
 INK, GRID = "#7d8896", "rgba(128, 138, 150, 0.18)"  # readable on white and on near-black
-FILLS = ("rgba(59, 130, 246, 0.13)", "rgba(59, 130, 246, 0.17)", "rgba(59, 130, 246, 0.28)")
 
 
 def figure(forecast: Forecast) -> go.Figure:
     """Candles of the history, the median path with its fan, and the volume below."""
-    shown = scene(forecast)
-    with_volume = shown.volume is not None
-    chart = make_subplots(
-        rows=2 if with_volume else 1,
-        cols=1,
-        shared_xaxes=True,
-        vertical_spacing=0.03,
-        row_heights=[0.8, 0.2] if with_volume else None,
-    )
-    _add_candles(chart, shown)
-    _add_fan(chart, shown)
-    _add_volume(chart, shown)
-    _arrange(chart, shown)
-    return chart
+    return _figure(scene(forecast))
 
 
 def page(forecast: Forecast) -> str:
     """A whole HTML document with the figure, the headline numbers and their source."""
     shown = scene(forecast)
-    chart = figure(forecast).to_html(
+    chart = _figure(shown).to_html(
         full_html=False,
         include_plotlyjs=True,
         div_id="chart",
@@ -53,101 +39,91 @@ def page(forecast: Forecast) -> str:
     return _PAGE.format(title=escape(shown.title), facts=facts, source=escape(shown.source), chart=chart)
 
 
-def _add_candles(chart: go.Figure, shown: Scene) -> None:
+def _figure(shown: Scene) -> go.Figure:
+    rows = 1 if shown.volume is None else 2
+    heights = [0.8, 0.2][:rows]
+    chart = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.03, row_heights=heights)
+    for trace in [*_candles(shown), *_fan(shown)]:
+        chart.add_trace(trace, row=1, col=1)
+    for trace in _volume(shown):
+        chart.add_trace(trace, row=2, col=1)
+    _arrange(chart, shown)
+    return chart
+
+
+def _candles(shown: Scene) -> list[go.Candlestick]:
     past = shown.past
     if past.empty:
-        return
-    chart.add_trace(
-        go.Candlestick(
-            x=shown.labels[: len(past)],
-            open=past["open"],
-            high=past["high"],
-            low=past["low"],
-            close=past["close"],
-            increasing={"line": {"color": UP, "width": 1}, "fillcolor": UP},
-            decreasing={"line": {"color": DOWN, "width": 1}, "fillcolor": DOWN},
-            showlegend=False,
-            name="",
-        ),
-        row=1,
-        col=1,
-    )
+        return []
+    prices = {name: past[name] for name in ("open", "high", "low", "close")}
+    rising, falling = ({"line": {"color": colour, "width": 1}, "fillcolor": colour} for colour in (UP, DOWN))
+    x = shown.labels[: len(past)]
+    return [go.Candlestick(x=x, **prices, increasing=rising, decreasing=falling, showlegend=False, name="")]
 
 
-def _add_fan(chart: go.Figure, shown: Scene) -> None:
+def _fan(shown: Scene) -> list[go.Scatter]:
     along = [shown.labels[position] for position in shown.line]
-    for band, fill in zip(shown.bands, FILLS, strict=True):
-        chart.add_trace(
-            go.Scatter(
-                x=along + along[::-1],
-                y=np.concatenate([band.upper, band.lower[::-1]]),
-                fill="toself",
-                fillcolor=fill,
-                line={"width": 0},
-                mode="lines",
-                hoverinfo="skip",
-                name=band.name,
-            ),
-            row=1,
-            col=1,
-        )
-    chart.add_trace(
+    red, green, blue = (int(AHEAD[i : i + 2], 16) for i in (1, 3, 5))
+    bands = [
         go.Scatter(
-            x=along,
-            y=shown.median,
+            x=along + along[::-1],
+            y=np.concatenate([band.upper, band.lower[::-1]]),
+            fill="toself",
+            fillcolor=f"rgba({red}, {green}, {blue}, {band.opacity})",
+            line={"width": 0},
             mode="lines",
-            line={"color": AHEAD, "width": 2},
-            name="Median close",
-            text=_hover(shown),
-            hovertemplate="%{text}<extra></extra>",
-        ),
-        row=1,
-        col=1,
+            hoverinfo="skip",
+            name=band.name,
+        )
+        for band in shown.bands
+    ]
+    median = go.Scatter(
+        x=along,
+        y=shown.median,
+        mode="lines",
+        line={"color": AHEAD, "width": 2},
+        name="Median close",
+        text=_hover(shown),
+        hovertemplate="%{text}<extra></extra>",
     )
+    return [*bands, median]
 
 
 def _hover(shown: Scene) -> list[str]:
     """What the pointer reads over each point of the median; nothing over the last close, whose candle speaks."""
     known = len(shown.line) - len(shown.ahead)
     texts = [""] * known
-    for step in range(len(shown.ahead)):
-        point = step + known
-        lines = [f"<b>Median {shown.median[point]:,.{shown.decimals}f}</b>"]
-        lines += [
-            f"{band.name}: {band.lower[point]:,.{shown.decimals}f} – {band.upper[point]:,.{shown.decimals}f}"
-            for band in reversed(shown.bands)
-        ]
+    for step, point in enumerate(range(known, len(shown.line))):
+        lines = [f"<b>Median {shown.price(shown.median[point])}</b>"]
+        bands = reversed(shown.bands)
+        lines += [f"{band.name}: {shown.price(band.lower[point])} – {shown.price(band.upper[point])}" for band in bands]
         if shown.prob_up is not None:
             lines.append(f"P(up): {shown.prob_up[step]:.0%}")
         texts.append("<br>".join(lines))
     return texts
 
 
-def _add_volume(chart: go.Figure, shown: Scene) -> None:
-    past = shown.past
+def _volume(shown: Scene) -> list[go.Bar]:
     if shown.volume is None:
-        return
-    colours = np.where(past["close"] >= past["open"], UP, DOWN)
-    parts: list[tuple[list[str], Any, Any, str]] = [
-        (shown.labels[: len(past)], past["volume"], colours, "Volume"),
-        ([shown.labels[position] for position in shown.ahead], shown.volume, AHEAD, "Median volume"),
-    ]
-    for x, y, colour, name in parts:
-        chart.add_trace(
-            go.Bar(
-                x=x,
-                y=y,
-                marker={"color": colour, "line": {"width": 0}},
-                opacity=0.55,
-                name=name,
-                showlegend=False,
-                text=[short_number(value) for value in y],
-                textposition="none",
-                hovertemplate=name + " %{text}<extra></extra>",
-            ),
-            row=2,
-            col=1,
+        return []
+    first = len(shown.past)
+    return [
+        go.Bar(
+            x=x,
+            y=y,
+            marker={"color": colour, "line": {"width": 0}},
+            opacity=0.55,
+            name=name,
+            showlegend=False,
+            text=[short_number(value) for value in y],
+            textposition="none",
+            hovertemplate=name + " %{text}<extra></extra>",
         )
+        for x, y, colour, name in (
+            (shown.labels[:first], shown.past["volume"], shown.colours, "Volume"),
+            (shown.labels[first:], shown.volume, AHEAD, "Median volume"),
+        )
+    ]
 
 
 def _arrange(chart: go.Figure, shown: Scene) -> None:

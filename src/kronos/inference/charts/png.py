@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kronos.errors import MissingExtraError
-from kronos.inference.charts.scene import AHEAD, DOWN, UP, Floats, Scene, scene, short_number
+from kronos.inference.charts.scene import AHEAD, Floats, Scene, scene, short_number
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
 
 INK, SOFT, GRID = "#1b2430", "#5d6977", "#e8ecf0"
-OPACITIES = (0.14, 0.18, 0.30)
 
 
 def draw(forecast: Forecast, target: Path) -> None:
@@ -50,27 +49,26 @@ def draw(forecast: Forecast, target: Path) -> None:
 def _draw_candles(axis: Any, shown: Scene) -> None:
     past = shown.past
     position = np.arange(len(past))
-    colours = np.where(past["close"] >= past["open"], UP, DOWN)
     bottom = np.minimum(past["open"], past["close"])
     # A bar that closes where it opened still shows as a dash.
     least = 0.0008 * float(np.ptp(past[["low", "high"]].to_numpy())) if len(past) else 0.0
     height = np.maximum((past["close"] - past["open"]).abs(), least)
-    axis.vlines(position, past["low"], past["high"], colors=colours, linewidth=0.9)
-    axis.bar(position, height, bottom=bottom, width=0.66, color=colours, linewidth=0)
+    axis.vlines(position, past["low"], past["high"], colors=shown.colours, linewidth=0.9)
+    axis.bar(position, height, bottom=bottom, width=0.66, color=shown.colours, linewidth=0)
 
 
 def _draw_fan(axis: Any, shown: Scene) -> None:
-    for band, opacity in zip(shown.bands, OPACITIES, strict=True):
-        axis.fill_between(shown.line, band.lower, band.upper, color=AHEAD, alpha=opacity, linewidth=0, label=band.name)
+    for band in shown.bands:
+        fill = {"color": AHEAD, "alpha": band.opacity, "linewidth": 0}
+        axis.fill_between(shown.line, band.lower, band.upper, label=band.name, **fill)
     axis.plot(shown.line, shown.median, color=AHEAD, linewidth=1.8, label="Median close")
 
 
 def _draw_volume(axis: Any, shown: Scene, ahead: Floats) -> None:
     past = shown.past
-    colours = np.where(past["close"] >= past["open"], UP, DOWN)
-    axis.bar(np.arange(len(past)), past["volume"], width=0.66, color=colours, alpha=0.55, linewidth=0)
+    axis.bar(np.arange(len(past)), past["volume"], width=0.66, color=shown.colours, alpha=0.55, linewidth=0)
     axis.bar(shown.ahead, ahead, width=0.66, color=AHEAD, alpha=0.55, linewidth=0)
-    axis.yaxis.set_major_locator(_locator(3))
+    axis.yaxis.get_major_locator().set_params(nbins=3)
     axis.yaxis.set_major_formatter(lambda value, _: short_number(value))
 
 
@@ -93,7 +91,7 @@ def _write_ticks(axis: Any, shown: Scene) -> None:
 
 
 def _write_words(chart: Any, axis: Any, shown: Scene) -> None:
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.{shown.decimals}f}".rstrip("0").rstrip("."))
+    axis.yaxis.set_major_formatter(lambda value, _: shown.price(value).rstrip("0").rstrip("."))
     handles, names = axis.get_legend_handles_labels()
     axis.legend(
         handles[::-1],
@@ -115,9 +113,3 @@ def _write_words(chart: Any, axis: Any, shown: Scene) -> None:
 
 def plain(text: str) -> str:
     return text.replace("$", r"\$")
-
-
-def _locator(count: int) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(count)

@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.protocol import CLOSE, VOLUME
+
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
 
 UP, DOWN, AHEAD = "#26a69a", "#ef5350", "#3b82f6"
-BANDS = (0.90, 0.80, 0.50)  # widest first, the order in which they are laid over each other
+BANDS = {0.90: 0.13, 0.80: 0.17, 0.50: 0.28}  # share of the closes: opacity; widest first, as they are laid over
 FEWEST_PAST, MOST_PAST = 60, 240
 
 Floats = npt.NDArray[np.float64]
@@ -29,6 +31,7 @@ class Band:
     """The central share of the paths' closes; ``lower`` and ``upper`` begin at the last close, if it is known."""
 
     share: float
+    opacity: float
     lower: Floats
     upper: Floats
 
@@ -45,6 +48,7 @@ class Scene:
     facts: list[tuple[str, str]]
     source: str
     past: pd.DataFrame
+    colours: npt.NDArray[np.str_]  # of the past bars
     labels: list[str]
     ahead: npt.NDArray[np.intp]  # positions of the bars ahead
     line: npt.NDArray[np.intp]  # the same, begun at the last past bar: where bands and median are drawn
@@ -58,33 +62,32 @@ class Scene:
     def size(self) -> int:
         return len(self.labels)
 
+    def price(self, value: float) -> str:
+        """A price as the series is quoted."""
+        return f"{value:,.{self.decimals}f}"
+
 
 def scene(forecast: Forecast) -> Scene:
     """Arrange a forecast for drawing."""
     past = _past(forecast)
     count = len(past)
     ahead = np.arange(count, count + forecast.horizon)
-    edges = [(1 - share) / 2 for share in BANDS]
-    levels = [*edges, 0.5, *(1 - edge for edge in edges)]
-    table = forecast.quantile_array(levels)
-    close, volume = forecast.columns.index("close"), forecast.columns.index("volume")
     start = past["close"].to_numpy()[-1:]  # empty where no history is known
-
-    def curve(row: int) -> Floats:
-        return np.concatenate([start, table[row, :, close]])
-
-    bands = [Band(share, curve(i), curve(i + len(BANDS) + 1)) for i, share in enumerate(BANDS)]
-    volumes = table[len(BANDS), :, volume]
+    edges = [(1 - share) / 2 for share in BANDS]
+    table = forecast.quantile_array([*edges, 0.5, *(1 - edge for edge in edges)])
+    closes = [np.concatenate([start, close]) for close in table[:, :, CLOSE]]
+    volumes = table[len(BANDS), :, VOLUME]
     return Scene(
         title=series_title(forecast),
         facts=facts(forecast),
         source=_source(forecast.metadata, forecast.num_samples),
         past=past,
+        colours=np.where(past["close"] >= past["open"], UP, DOWN),
         labels=_labels(past, forecast.timestamps),
         ahead=ahead,
         line=np.arange(count - len(start), count + forecast.horizon),
-        median=curve(len(BANDS)),
-        bands=bands,
+        median=closes[len(BANDS)],
+        bands=[Band(*item, low, high) for item, low, high in zip(BANDS.items(), closes, closes[len(BANDS) + 1 :])],
         prob_up=np.asarray(forecast.prob_up(), dtype=np.float64) if count else None,
         volume=volumes if volumes.any() or past["volume"].any() else None,
         decimals=price_decimals(past["close"] if count else forecast.median()["close"]),
@@ -99,20 +102,21 @@ def series_title(forecast: Forecast) -> str:
 
 def facts(forecast: Forecast) -> list[tuple[str, str]]:
     """The few numbers a reader asks for first, as (name, value) pairs, about the end of the horizon."""
-    low, middle, high = forecast.quantile_array([0.05, 0.5, 0.95])[:, -1, forecast.columns.index("close")]
-    known = forecast.history is not None and not forecast.history.empty
-    decimals = price_decimals(forecast.history["close"] if known and forecast.history is not None else [middle])
-    listed = [
-        (f"Median in {forecast.horizon} bars", f"{middle:,.{decimals}f}"),
-        ("90% interval", f"{low:,.{decimals}f}–{high:,.{decimals}f}"),
+    low, middle, high = forecast.quantile_array([0.05, 0.5, 0.95])[:, -1, CLOSE]
+    history, median = forecast.history, f"Median in {forecast.horizon} bars"
+    known = history is not None and not history.empty
+    decimals = price_decimals(history["close"] if history is not None and known else [middle])
+    interval = ("90% interval", f"{low:,.{decimals}f}–{high:,.{decimals}f}")
+    if not known:
+        return [(median, f"{middle:,.{decimals}f}"), interval]
+    last = forecast.last_close
+    return [
+        ("Last close", f"{last:,.{decimals}f}"),
+        (median, f"{middle:,.{decimals}f} ({middle / last - 1:+.2%})"),
+        interval,
+        ("P(up)", f"{forecast.prob_up().iloc[-1]:.0%}"),
+        ("VaR 95%", f"{forecast.value_at_risk(0.95):.2%}"),
     ]
-    if known:
-        last = forecast.last_close
-        listed[0] = (listed[0][0], f"{listed[0][1]} ({middle / last - 1:+.2%})")
-        listed.insert(0, ("Last close", f"{last:,.{decimals}f}"))
-        listed.append(("P(up)", f"{forecast.prob_up().iloc[-1]:.0%}"))
-        listed.append(("VaR 95%", f"{forecast.value_at_risk(0.95):.2%}"))
-    return listed
 
 
 def price_decimals(prices: Any) -> int:

@@ -12,12 +12,12 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.backtest.market import market_bars, research
+from tests.backtesting.market import market_bars, research
 
-from kronos.backtest.config import ResearchConfig
-from kronos.backtest.dataset import prepare, run_settings, split_ranges, traded_bars
-from kronos.backtest.export import write_provider
-from kronos.backtest.provider import Provider
+from kronos.backtesting.config import ResearchConfig
+from kronos.backtesting.dataset import prepare, run_settings, split_ranges, traded_bars
+from kronos.backtesting.export import write_provider
+from kronos.backtesting.provider import Provider
 from kronos.bars import read_bars
 from kronos.errors import ConfigError, DataError
 from kronos.training.config import RunConfig

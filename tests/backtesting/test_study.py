@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from tests.backtest.market import panel_of
+from tests.backtesting.market import panel_of
 
-from kronos.backtest.baselines import momentum_signal, random_signal
-from kronos.backtest.performance import capacity, drawdown, monthly
-from kronos.backtest.study import forward_returns, group_returns, overlap_lags, study
-from kronos.backtest.summary import in_words
+from kronos.backtesting.performance import capacity, drawdown, monthly
+from kronos.backtesting.signals import momentum_signal, random_signal
+from kronos.backtesting.study import forward_returns, group_returns, overlap_lags, study
+from kronos.backtesting.summary import in_words
 
 DAYS = pd.bdate_range("2018-01-01", periods=60)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.backtest.market import SUSPENDED, market_bars
+from tests.backtesting.market import SUSPENDED, market_bars
 
-from kronos.backtest.export import FIELDS, instrument_names, write_provider
-from kronos.backtest.provider import Provider
+from kronos.backtesting.export import FIELDS, instrument_names, write_provider
+from kronos.backtesting.provider import Provider
 from kronos.bars import sample_bars
 from kronos.errors import ConfigError, DataError
 

@@ -10,7 +10,7 @@ factor. Sessions without a bar inside a symbol's listing are NaN, which Qlib tak
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.backtest.engine import load_qlib
+from kronos.backtesting.provider import load_qlib
 from kronos.bars.schema import PRICES
 from kronos.errors import ConfigError, DataError
+from kronos.files import write_text
 
 FIELDS: Final = ("open", "high", "low", "close", "volume", "amount", "vwap", "factor", "change")
 """What is written for each instrument."""
@@ -33,12 +34,9 @@ _SAFE: Final = " #^.-_=+@$&()[]{}!~,;"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """What was written to ``folder``: how much of what, from ``first`` to ``last``.
 
     Attributes:
-        folder: the provider.
-        instruments, sessions, bars: how many.
-        first, last: of the calendar.
         suspended: sessions inside a listing without a bar.
         sets: instrument sets by size.
         renamed: symbols that Qlib cannot hold → the names they have there.
@@ -59,8 +57,8 @@ def write_provider(
     bars: pd.DataFrame,
     folder: Path,
     *,
-    sets: Mapping[str, Iterable[str]] | None = None,
-    factors: pd.DataFrame | None = None,
+    sets: Mapping[str, Iterable[str] | Path] | None = None,
+    factors: pd.DataFrame | Path | None = None,
     adjusted: bool = False,
 ) -> Exported:
     """Writes daily bars of many symbols as a new provider.
@@ -68,9 +66,9 @@ def write_provider(
     Args:
         bars: a bars table with a symbol column; timestamps without a zone, one bar a symbol and day.
         folder: does not exist yet, or is empty.
-        sets: instrument sets beside ``all``: name → symbols.
-        factors: ``symbol, timestamp, factor``: from each time on the factor holds, before the first the first one.
-            None: 1 everywhere.
+        sets: instrument sets beside ``all``: symbols, or a file with one a line (what follows a tab is passed over).
+        factors: ``symbol, timestamp, factor``, as a table, CSV or Parquet: from each time on the factor holds, before
+            the first the first one. None: 1 everywhere.
         adjusted: whether the bars' prices are already multiplied by the factor.
 
     Raises:
@@ -80,38 +78,34 @@ def write_provider(
     load_qlib()
     from qlib.utils import code_to_fname
 
-    days = _days(bars)
-    calendar = pd.DatetimeIndex(np.unique(days))
+    calendar = pd.DatetimeIndex(np.unique(_days(bars)))
     groups = {str(name): rows for name, rows in bars.groupby("symbol", sort=True, observed=True)}
-    names = instrument_names(groups)
-    chosen = {"all": sorted(groups), **{name.lower(): sorted(set(map(str, s))) for name, s in (sets or {}).items()}}
-    for set_name, symbols in chosen.items():
-        if unknown := [symbol for symbol in symbols if symbol not in groups]:
-            raise ConfigError(
-                f"the set '{set_name}' names {len(unknown)} symbols without bars, the first '{unknown[0]}'; "
-                "leave them out or export their bars too"
-            )
-    _claim(folder)
-    by_symbol = factor_series(factors)
-    spans: dict[str, str] = {}
+    names, by_symbol = instrument_names(groups), factor_series(factors)
+    members = {"all": sorted(groups)} | {
+        name.lower(): _members(name, given, groups) for name, given in (sets or {}).items()
+    }
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is in use; remove it, or name another folder for the provider")
+    for part in ("features", "instruments", "calendars"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    listings: dict[str, str] = {}
     suspended = 0
     for symbol, rows in groups.items():
         where = calendar.get_indexer(pd.DatetimeIndex(rows["timestamp"]).normalize())
-        columns = _columns(rows, by_symbol.get(symbol), adjusted)
         start, stop = int(where[0]), int(where[-1]) + 1
         suspended += stop - start - len(rows)
         home = folder / "features" / code_to_fname(names[symbol]).lower()
-        home.mkdir(parents=True, exist_ok=True)
-        for field, values in columns.items():
+        home.mkdir()
+        for field, values in _fields(rows, by_symbol.get(symbol), adjusted).items():
             dense = np.full(stop - start + 1, np.nan, dtype="<f4")
             dense[0] = start
             dense[1 + where - start] = values
             dense.tofile(home / f"{field}.day.bin")
-        spans[symbol] = f"{names[symbol]}\t{calendar[start]:%Y-%m-%d}\t{calendar[stop - 1]:%Y-%m-%d}\n"
-    for set_name, symbols in chosen.items():
-        _write(folder / "instruments" / f"{set_name}.txt", "".join(spans[symbol] for symbol in symbols))
+        listings[symbol] = f"{names[symbol]}\t{calendar[start]:%Y-%m-%d}\t{calendar[stop - 1]:%Y-%m-%d}\n"
+    for name, symbols in members.items():
+        write_text(folder / "instruments" / f"{name}.txt", "".join(listings[symbol] for symbol in symbols))
     # the calendar comes last: without it a folder is no provider, so a half-written one is not taken for one
-    _write(folder / "calendars" / "day.txt", "".join(f"{day:%Y-%m-%d}\n" for day in calendar))
+    write_text(folder / "calendars" / "day.txt", "".join(f"{day:%Y-%m-%d}\n" for day in calendar))
     return Exported(
         folder=folder,
         instruments=len(groups),
@@ -120,9 +114,27 @@ def write_provider(
         first=calendar[0],
         last=calendar[-1],
         suspended=suspended,
-        sets={name: len(symbols) for name, symbols in chosen.items()},
+        sets={name: len(symbols) for name, symbols in members.items()},
         renamed={symbol: name for symbol, name in names.items() if name != symbol},
     )
+
+
+def _members(name: str, given: Iterable[str] | Path, known: Container[str]) -> list[str]:
+    """The symbols of a set.
+
+    Raises:
+        ConfigError: one of them has no bars.
+    """
+    if isinstance(given, Path):
+        lines = given.read_text(encoding="utf-8").splitlines()
+        given = [line.split("\t")[0].strip() for line in lines if line.strip()]
+    symbols = sorted(set(map(str, given)))
+    if unknown := [symbol for symbol in symbols if symbol not in known]:
+        raise ConfigError(
+            f"the set '{name.lower()}' names {len(unknown)} symbols without bars, the first '{unknown[0]}'; "
+            "leave them out or export their bars too"
+        )
+    return symbols
 
 
 def instrument_names(symbols: Iterable[str]) -> dict[str, str]:
@@ -143,7 +155,7 @@ def instrument_names(symbols: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def factor_series(factors: pd.DataFrame | None) -> dict[str, pd.Series]:
+def factor_series(factors: pd.DataFrame | Path | None) -> dict[str, pd.Series]:
     """Symbol → its factors by time.
 
     Raises:
@@ -151,6 +163,13 @@ def factor_series(factors: pd.DataFrame | None) -> dict[str, pd.Series]:
     """
     if factors is None:
         return {}
+    if isinstance(factors, Path):
+        parquet = factors.suffix == ".parquet"
+        try:
+            table = pd.read_parquet(factors) if parquet else pd.read_csv(factors, dtype={"symbol": str})
+            factors = table.assign(timestamp=pd.to_datetime(table["timestamp"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{factors} cannot be read as factors (symbol, timestamp, factor): {error}") from error
     if missing := {"symbol", "timestamp", "factor"} - set(factors.columns):
         raise DataError(f"the factors have no column {', '.join(sorted(missing))}; they need symbol, timestamp, factor")
     values = factors["factor"].to_numpy(dtype=float)
@@ -179,13 +198,7 @@ def _days(bars: pd.DataFrame) -> pd.DatetimeIndex:
     return days
 
 
-def _claim(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is in use; remove it, or name another folder for the provider")
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _columns(rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool) -> dict[str, npt.NDArray[np.float64]]:
+def _fields(rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool) -> dict[str, npt.NDArray[np.float64]]:
     """The nine fields of one symbol, one value a bar."""
     count = len(rows)
     values = {name: rows[name].to_numpy(dtype=float) for name in (*PRICES, "volume", "amount")}
@@ -201,8 +214,3 @@ def _columns(rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool) -> d
         values["vwap"] = np.where(values["volume"] > 0, values["amount"] / values["volume"], np.nan)
         values["change"] = np.concatenate([[np.nan], values["close"][1:] / values["close"][:-1] - 1])
     return {**values, "factor": factor}
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

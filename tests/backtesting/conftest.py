@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.backtest.market import export_market
+from tests.backtesting.market import export_market
 
-from kronos.backtest.provider import Provider
+from kronos.backtesting.provider import Provider
 from kronos.cli import main
 
 

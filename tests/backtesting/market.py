@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kronos.backtest.config import BacktestSettings, ResearchConfig
-from kronos.backtest.export import write_provider
-from kronos.backtest.provider import Provider
+from kronos.backtesting.config import BacktestSettings, ResearchConfig
+from kronos.backtesting.export import write_provider
+from kronos.backtesting.provider import Provider
 from kronos.bars import sample_bars
 
 SESSIONS = 260

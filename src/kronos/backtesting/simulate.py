@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from kronos.backtest.config import UNIVERSE, BacktestSettings
-from kronos.backtest.engine import use_provider
-from kronos.backtest.provider import Provider, Spans, member_mask
+from kronos.backtesting.config import UNIVERSE, BacktestSettings
+from kronos.backtesting.provider import Provider, Spans, member_mask, use_provider
 from kronos.errors import ConfigError, DataError
+
+STRATEGY: Final = {"topk", "n_drop", "hold_thresh"}
+EXCHANGE: Final = {"deal_price", "open_cost", "close_cost", "min_cost", "limit_threshold", "trade_unit"}
+"""Settings that Qlib's strategy and Qlib's exchange know by the same names."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,7 @@ class Simulation:
         return self.daily["gross"] - self.daily["cost"]
 
 
-def simulate(
-    provider: Provider,
-    signal: pd.Series,
-    benchmark: pd.Series,
-    settings: BacktestSettings,
-    *,
-    seed: int = 0,
-) -> Simulation:
+def simulate(provider: Provider, signal: pd.Series, benchmark: pd.Series, settings: BacktestSettings) -> Simulation:
     """Trades one signal over the sessions of the benchmark.
 
     The signal of a session is traded on the next one, at its ``deal_price``. Sessions without signals trade nothing.
@@ -50,53 +46,29 @@ def simulate(
     Args:
         signal: by (datetime, instrument); equal values of a date are ordered by lot.
         benchmark: daily returns; its sessions are those of the backtest.
-        seed: of the lots.
 
     Raises:
         DataError: the signal names no instrument of the provider, or lies outside the sessions.
     """
     use_provider(provider.folder)
     from qlib.backtest import get_strategy_executor
+    from qlib.backtest.executor import SimulatorExecutor
+    from qlib.contrib.strategy.signal_strategy import TopkDropoutStrategy
 
     sessions = pd.DatetimeIndex(benchmark.index)
-    ranked = ranks(signal, seed)
+    ranked = ranks(signal)
     _check_signal(ranked, provider, sessions)
     names = sorted(map(str, ranked.index.get_level_values("instrument").unique()))
-    strategy = {
-        "class": "TopkDropoutStrategy",
-        "module_path": "qlib.contrib.strategy.signal_strategy",
-        "kwargs": {
-            "signal": ranked,
-            "topk": settings.topk,
-            "n_drop": settings.n_drop,
-            "hold_thresh": settings.hold_thresh,
-            "risk_degree": settings.invested,
-        },
-    }
-    executor = {
-        "class": "SimulatorExecutor",
-        "module_path": "qlib.backtest.executor",
-        "kwargs": {"time_per_step": "day", "generate_portfolio_metrics": True},
-    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Qlib's own, about pandas and empty slices
         trader, market = get_strategy_executor(
             sessions[0],
             sessions[-1],
-            strategy,
-            executor,
+            TopkDropoutStrategy(signal=ranked, risk_degree=settings.invested, **settings.model_dump(include=STRATEGY)),
+            SimulatorExecutor("day", generate_portfolio_metrics=True),
             benchmark=benchmark,
             account=settings.account,
-            exchange_kwargs={
-                "freq": "day",
-                "codes": names,
-                "deal_price": settings.deal_price,
-                "open_cost": settings.open_cost,
-                "close_cost": settings.close_cost,
-                "min_cost": settings.min_cost,
-                "limit_threshold": settings.limit_threshold,
-                "trade_unit": settings.trade_unit,
-            },
+            exchange_kwargs={"freq": "day", "codes": names, **settings.model_dump(include=EXCHANGE)},
         )
         market.reset(start_time=sessions[0], end_time=sessions[-1])
         trader.reset(level_infra=market.get_level_infra())
@@ -165,29 +137,20 @@ def benchmark_returns(provider: Provider, benchmark: str, spans: Spans, sessions
     """
     calendar = provider.calendar()
     before = calendar[max(0, int(calendar.searchsorted(sessions[0])) - 1)]
-    if benchmark == UNIVERSE:
-        closes = field_table(provider, sorted(spans), before, sessions[-1])
-        moves = closes.ffill().pct_change(fill_method=None).where(closes.notna())
-        inside = moves.where(member_mask(spans, moves.columns, pd.DatetimeIndex(moves.index)))
-        return inside.mean(axis=1).reindex(sessions).fillna(0.0)
-    if provider.lacks([benchmark]):
+    if benchmark != UNIVERSE and provider.lacks([benchmark]):
         raise ConfigError(
             f"the provider {provider.folder} has no benchmark '{benchmark}'; name one of its "
             f"{len(provider.members('all'))} instruments, or '{UNIVERSE}' for the instrument set with equal weights"
         )
-    own = field_table(provider, [benchmark], before, sessions[-1])[benchmark]
-    known = own.reindex(sessions).notna()
+    closes = provider.table(sorted(spans) if benchmark == UNIVERSE else [benchmark], before, sessions[-1])
+    moves = closes.ffill().pct_change(fill_method=None)
+    if benchmark == UNIVERSE:
+        members = member_mask(spans, moves.columns, pd.DatetimeIndex(moves.index))
+        return moves.where(closes.notna() & members).mean(axis=1).reindex(sessions).fillna(0.0)
+    known = closes[benchmark].reindex(sessions).notna()
     if not known.iloc[0] or known.mean() < 0.9:
         raise ConfigError(
             f"the benchmark '{benchmark}' has bars on {int(known.sum())} of the {len(sessions)} sessions from "
             f"{sessions[0].date()} to {sessions[-1].date()}; choose another one, or '{UNIVERSE}'"
         )
-    return own.ffill().pct_change(fill_method=None).reindex(sessions).fillna(0.0)
-
-
-def field_table(
-    provider: Provider, names: Sequence[str], start: pd.Timestamp, end: pd.Timestamp, field: str = "close"
-) -> pd.DataFrame:
-    """(sessions, instruments) of one field; NaN on suspended days."""
-    table = provider.features(names, [field], start, end)[field].unstack(level="instrument")
-    return table.reindex(columns=list(names)).sort_index().astype(float)
+    return moves[benchmark].reindex(sessions).fillna(0.0)

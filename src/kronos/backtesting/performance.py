@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.backtest.simulate import Simulation
+from kronos.backtesting.simulate import Simulation
 from kronos.evaluation.statistics import Estimate, block_bootstrap, cluster_bootstrap
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,26 +43,27 @@ DEFINITIONS: Final = {
 
 def performance(simulation: Simulation, sessions_per_year: int) -> dict[str, Any]:
     """The figures of one strategy; see :data:`DEFINITIONS`."""
-    net = simulation.net.to_numpy()
-    gross = simulation.daily["gross"].to_numpy()
-    excess = net - simulation.daily["bench"].to_numpy()
-    wealth = np.cumprod(1.0 + net)
+    from qlib.contrib.evaluate import risk_analysis
+
+    net, gross, bench = (x.to_numpy() for x in (simulation.net, simulation.daily["gross"], simulation.daily["bench"]))
+    excess = net - bench
     years = len(net) / sessions_per_year
+    risk = risk_analysis(pd.Series(excess), freq="day")["risk"]
     return {
         "sessions": len(net),
-        "annual_return": float(wealth[-1] ** (1 / years) - 1),
+        "annual_return": float(np.cumprod(1.0 + net)[-1] ** (1 / years) - 1),
         "annual_return_gross": float(np.prod(1.0 + gross) ** (1 / years) - 1),
-        "annual_return_benchmark": float(np.prod(1.0 + simulation.daily["bench"].to_numpy()) ** (1 / years) - 1),
+        "annual_return_benchmark": float(np.prod(1.0 + bench) ** (1 / years) - 1),
         "volatility": float(net.std(ddof=1) * np.sqrt(sessions_per_year)),
         "sharpe": ratio(net, sessions_per_year).as_dict(),
         "excess_annual": annual_mean(excess, sessions_per_year).as_dict(),
-        "excess_annual_gross": annual_mean(gross - simulation.daily["bench"].to_numpy(), sessions_per_year).as_dict(),
+        "excess_annual_gross": annual_mean(gross - bench, sessions_per_year).as_dict(),
         "information_ratio": ratio(excess, sessions_per_year).as_dict(),
         "max_drawdown": float(drawdown(simulation.net).min()),
         "turnover": float(simulation.daily["turnover"].mean()),
         "cost_annual": float(simulation.daily["cost"].mean() * sessions_per_year),
         "names_held": float(simulation.holdings.mean()),
-        "qlib": qlib_risk(pd.Series(excess, index=simulation.daily.index)),
+        "qlib": {str(name): float(value) for name, value in risk.items()},
     }
 
 
@@ -92,14 +93,6 @@ def drawdown(daily: pd.Series) -> pd.Series:
     return wealth / peak - 1.0
 
 
-def qlib_risk(excess: pd.Series) -> dict[str, float]:
-    """Qlib's own figures of a daily series."""
-    from qlib.contrib.evaluate import risk_analysis
-
-    table = risk_analysis(excess, freq="day")["risk"]
-    return {str(name): float(value) for name, value in table.items()}
-
-
 def monthly(daily: pd.Series) -> pd.Series:
     """Compounded return of each month, by period."""
     months = pd.DatetimeIndex(daily.index).to_period("M")
@@ -121,11 +114,9 @@ def capacity(
     usual = amounts.rolling(20, min_periods=5).median().reindex(index=held.index, columns=held.columns)
     traded = usual.where(held > 0).to_numpy()
     traded = traded[np.isfinite(traded)]
-    if not len(traded):
-        return {"median": None, "least_traded_tenth": None, "participation": participation}
     scale = participation / order_share
     return {
-        "median": float(np.median(traded) * scale),
-        "least_traded_tenth": float(np.quantile(traded, 0.1) * scale),
+        "median": float(np.median(traded) * scale) if len(traded) else None,
+        "least_traded_tenth": float(np.quantile(traded, 0.1) * scale) if len(traded) else None,
         "participation": participation,
     }

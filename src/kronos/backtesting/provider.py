@@ -1,20 +1,75 @@
-"""Bars, calendars and instrument sets read from any provider in Qlib's format."""
+"""Bars, calendars and instrument sets read from any provider in Qlib's format, through Qlib's data layer.
+
+``qlib.init`` would also start Qlib's experiment manager (which writes to the working directory), replace the
+interpreter's exception hook and use as many processes as there are cores. Here the data layer alone is set up, quiet
+and in this process, and it can be pointed at another provider at any time.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
-from kronos.backtest.engine import use_provider
+from kronos.bars.reading import read_bars
 from kronos.bars.schema import FEATURES, PRICES
-from kronos.errors import ConfigError, DataError
+from kronos.errors import ConfigError, DataError, MissingExtraError
+
+Day = pd.Timestamp | date
 
 Spans = Mapping[str, Sequence[tuple[pd.Timestamp, pd.Timestamp]]]
 """Instrument → the periods, ends included, in which it is a member."""
+
+
+def load_qlib() -> Any:
+    """Qlib's global configuration, imported when it is first needed.
+
+    Raises:
+        MissingExtraError: Qlib is not installed.
+    """
+    try:
+        from qlib.config import C
+    except ImportError as error:
+        raise MissingExtraError("pyqlib", "qlib", "Qlib's data format and backtest") from error
+    return C
+
+
+def use_provider(folder: Path) -> Any:
+    """Qlib's data interface ``D``, reading from ``folder``.
+
+    Raises:
+        MissingExtraError: Qlib is not installed.
+    """
+    config = load_qlib()
+    with contextlib.redirect_stderr(io.StringIO()):  # one of the packages that Qlib imports prints a greeting
+        import qlib.backtest
+        import qlib.contrib.strategy  # noqa: F401
+    from qlib.data import D
+    from qlib.data.cache import H
+    from qlib.data.data import register_all_wrappers
+    from qlib.data.ops import register_all_ops
+    from qlib.log import get_module_logger
+
+    H.clear()
+    config.set(
+        "client",
+        provider_uri=str(folder.resolve()),
+        region="us",  # without limits and lots; a backtest names its own
+        kernels=1,
+        logging_level=logging.CRITICAL,
+        logging_config={},
+    )
+    get_module_logger.setLevel(logging.CRITICAL)  # of the loggers made before
+    register_all_ops(config)
+    register_all_wrappers(config)
+    config._registered = True  # or the first read would start the experiment manager after all
+    return D
 
 
 class Provider:
@@ -34,26 +89,22 @@ class Provider:
             raise DataError(
                 f"there is no Qlib provider at {self.folder}; write one with: kronos qlib export BARS --out {folder}"
             )
-        missing = [
-            name for name in ("calendars/day.txt", "instruments", "features") if not (self.folder / name).exists()
-        ]
-        if missing:
+        parts = ("calendars/day.txt", "instruments", "features")
+        if missing := [name for name in parts if not (self.folder / name).exists()]:
             raise DataError(f"{self.folder} is no Qlib provider of daily bars: it has no {', '.join(missing)}")
 
     def calendar(self) -> pd.DatetimeIndex:
         """Every session, in order."""
-        text = (self.folder / "calendars" / "day.txt").read_text(encoding="utf-8").split()
+        path = self.folder / "calendars" / "day.txt"
         try:
-            days = pd.DatetimeIndex(pd.to_datetime(text))
+            days = pd.DatetimeIndex(pd.to_datetime(path.read_text(encoding="utf-8").split()))
         except ValueError as error:
-            raise DataError(f"{self.folder / 'calendars' / 'day.txt'} holds something that is no date") from error
+            raise DataError(f"{path} holds something that is no date") from error
         if not len(days) or not days.is_monotonic_increasing:
-            raise DataError(f"{self.folder / 'calendars' / 'day.txt'} is empty, or its dates do not ascend")
+            raise DataError(f"{path} is empty, or its dates do not ascend")
         return days
 
-    def sessions(
-        self, start: date | pd.Timestamp, end: date | pd.Timestamp, what: str = "the dates"
-    ) -> pd.DatetimeIndex:
+    def sessions(self, start: Day, end: Day, what: str = "the dates") -> pd.DatetimeIndex:
         """The sessions from ``start`` to ``end``.
 
         Raises:
@@ -109,8 +160,8 @@ class Provider:
         self,
         instruments: Sequence[str],
         fields: Sequence[str],
-        start: pd.Timestamp | date | None = None,
-        end: pd.Timestamp | date | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
     ) -> pd.DataFrame:
         """Fields by (instrument, datetime), float32, as Qlib reads them; NaN on suspended days."""
         data = use_provider(self.folder)
@@ -119,11 +170,16 @@ class Provider:
         table.columns = list(fields)
         return table
 
+    def table(self, names: Sequence[str], start: Day, end: Day, field: str = "close") -> pd.DataFrame:
+        """(sessions, instruments) of one field, float64; NaN on suspended days."""
+        table = self.features(names, [field], start, end)[field].unstack(level="instrument")
+        return table.reindex(columns=list(names)).sort_index().astype(float)
+
     def bars(
         self,
         instrument: str | Sequence[str],
-        start: pd.Timestamp | date | None = None,
-        end: pd.Timestamp | date | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
         *,
         prices: Literal["adjusted", "raw"] = "adjusted",
         on_defect: Literal["strict", "drop"] = "strict",
@@ -141,8 +197,6 @@ class Provider:
             DataError: defective days, or no bars at all.
             ConfigError: there is no such set or symbol.
         """
-        from kronos.bars.reading import read_bars
-
         fields = [*FEATURES, "factor"] if prices == "raw" else list(FEATURES)
         found = self.features(list(self.members(instrument)), fields, start, end).reset_index()
         traded = found[list(PRICES)].notna().any(axis=1)  # a day without any price is a suspended one, not a defect

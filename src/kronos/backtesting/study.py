@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from kronos.backtest.simulate import ranks
+from kronos.backtesting.simulate import ranks
 from kronos.evaluation.signals import ic_by_date
 from kronos.evaluation.statistics import MeanTest, automatic_lags, newey_west
 
@@ -75,25 +75,22 @@ def study(signal: pd.Series, prices: pd.DataFrame, horizon: int, groups: int) ->
     dates = pd.DatetimeIndex(signal.index.get_level_values("datetime").unique()).sort_values()
     step = _sessions_between(dates, pd.DatetimeIndex(prices.index))
     outcome = forward_returns(prices, dates, horizon)
-    coefficients = _coefficients(signal, outcome)
-    lags = overlap_lags(horizon, step)
+    coefficients = pd.DataFrame({"ic": _ic(signal, outcome, rank=False), "rank_ic": _ic(signal, outcome, rank=True)})
     decay = {}
     for ahead in sorted({*HORIZONS, horizon}):
-        series = _rank_ic(signal, forward_returns(prices, dates, ahead))
-        test = newey_west(series.to_numpy(), _lags(len(series), overlap_lags(ahead, step)))
+        test = _mean_test(_ic(signal, forward_returns(prices, dates, ahead), rank=True), ahead, step)
         decay[ahead] = {"rank_ic": test.mean, "error": test.error, "t": test.t}
     by_group = group_returns(signal, outcome, groups)
-    spread = by_group[groups - 1] - by_group[0]
-    means = by_group.mean()
+    spread, means = by_group[groups - 1] - by_group[0], by_group.mean()
     return Study(
         horizon=horizon,
         ic=coefficients,
-        ic_test=newey_west(coefficients["ic"].to_numpy(), _lags(len(coefficients), lags)),
-        rank_ic_test=newey_west(coefficients["rank_ic"].to_numpy(), _lags(len(coefficients), lags)),
+        ic_test=_mean_test(coefficients["ic"], horizon, step),
+        rank_ic_test=_mean_test(coefficients["rank_ic"], horizon, step),
         decay=pd.DataFrame.from_dict(decay, orient="index"),
         groups=means,
         spread=spread,
-        spread_test=newey_west(spread.to_numpy(), _lags(len(spread), lags)),
+        spread_test=_mean_test(spread, horizon, step),
         monotone=float(pd.Series(np.arange(groups, dtype=float)).corr(means.reset_index(drop=True).rank())),
         turnover=_top_turnover(signal, groups),
     )
@@ -118,25 +115,17 @@ def overlap_lags(horizon: int, step: int) -> int:
     return 2 * overlap - 1 if overlap > 1 else 0
 
 
-def _lags(size: int, least: int) -> int:
-    return max(least, automatic_lags(size))
+def _mean_test(series: pd.Series, ahead: int, step: int) -> MeanTest:
+    """Newey–West, with lags that cover the overlap of outcomes ``ahead`` sessions long."""
+    return newey_west(series.to_numpy(), max(overlap_lags(ahead, step), automatic_lags(len(series))))
 
 
-def _coefficients(signal: pd.Series, outcome: pd.Series) -> pd.DataFrame:
+def _ic(signal: pd.Series, outcome: pd.Series, *, rank: bool) -> pd.Series:
+    """The correlation across names, or of their ranks, by date."""
     both = pd.DataFrame({"signal": signal, "outcome": outcome}).dropna()
     when = both.index.get_level_values("datetime").to_numpy()
-    columns = {}
-    for name, rank in (("ic", False), ("rank_ic", True)):
-        dates, values = ic_by_date(when, both["signal"].to_numpy(), both["outcome"].to_numpy(), rank=rank)
-        columns[name] = pd.Series(values, index=pd.DatetimeIndex(dates))
-    return pd.DataFrame(columns, columns=["ic", "rank_ic"], dtype=float)
-
-
-def _rank_ic(signal: pd.Series, outcome: pd.Series) -> pd.Series:
-    both = pd.DataFrame({"signal": signal, "outcome": outcome}).dropna()
-    when = both.index.get_level_values("datetime").to_numpy()
-    dates, values = ic_by_date(when, both["signal"].to_numpy(), both["outcome"].to_numpy(), rank=True)
-    return pd.Series(values, index=pd.DatetimeIndex(dates))
+    dates, values = ic_by_date(when, both["signal"].to_numpy(), both["outcome"].to_numpy(), rank=rank)
+    return pd.Series(values, index=pd.DatetimeIndex(dates), dtype=float)
 
 
 def _sessions_between(dates: pd.DatetimeIndex, sessions: pd.DatetimeIndex) -> int:

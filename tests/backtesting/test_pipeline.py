@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from tests.backtest.conftest import Result
-from tests.backtest.market import market_bars, panel_of, random_table
+from tests.backtesting.conftest import Result
+from tests.backtesting.market import market_bars, panel_of, random_table
 
-from kronos.backtest.provider import Provider
-from kronos.backtest.signals import read_panel
+from kronos.backtesting.provider import Provider
+from kronos.backtesting.signals import read_panel
 from kronos.bars import sample_bars, write_bars
 
 Run = Callable[..., Result]
@@ -186,7 +186,7 @@ def test_export_refuses_what_it_cannot_read(folder: Path, run: Run, tmp_path: Pa
     assert "not NAME=FILE" in run("qlib", "export", bars, "-o", tmp_path / "p", "--instruments", "x=none").stderr
     assert "two sources hold" in run("qlib", "export", bars, bars, "-o", tmp_path / "p").stderr
     (tmp_path / "empty").mkdir()
-    assert "holds no CSV" in run("qlib", "export", tmp_path / "empty", "-o", tmp_path / "p").stderr
+    assert "holds no files of bars" in run("qlib", "export", tmp_path / "empty", "-o", tmp_path / "p").stderr
     assert run("bars", "import", "sample:eurusd", "--store", tmp_path / "hourly").status == 0
     assert "without daily bars" in run("qlib", "export", tmp_path / "hourly", "-o", tmp_path / "p").stderr
     factors = tmp_path / "factors.csv"

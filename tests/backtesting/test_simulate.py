@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.backtest.market import export_market, next_returns, panel_of, random_table, research
+from tests.backtesting.market import export_market, next_returns, panel_of, random_table, research
 
-from kronos.backtest.config import UNIVERSE, BacktestSettings
-from kronos.backtest.performance import annual_mean, performance
-from kronos.backtest.provider import Provider
-from kronos.backtest.run import run_backtest
-from kronos.backtest.simulate import benchmark_returns, field_table, ranks, simulate, tradable_sessions
+from kronos.backtesting.config import UNIVERSE, BacktestSettings
+from kronos.backtesting.performance import annual_mean, performance
+from kronos.backtesting.provider import Provider
+from kronos.backtesting.run import run_backtest
+from kronos.backtesting.simulate import benchmark_returns, ranks, simulate, tradable_sessions
 from kronos.errors import ConfigError, DataError
 
 FREE = {"open_cost": 0.0, "close_cost": 0.0, "min_cost": 0.0}
@@ -154,7 +154,7 @@ def test_two_backtests_in_one_process_leave_nothing_behind(
 
 def test_benchmarks(provider: Provider, sessions: pd.DatetimeIndex) -> None:
     spans = provider.members("some")
-    closes = field_table(provider, sorted(spans), provider.calendar()[0], sessions[-1])
+    closes = provider.table(sorted(spans), provider.calendar()[0], sessions[-1])
     universe = benchmark_returns(provider, UNIVERSE, spans, sessions)
     day = sessions[30]
     before = provider.calendar()[provider.calendar().get_loc(day) - 1]
@@ -162,7 +162,7 @@ def test_benchmarks(provider: Provider, sessions: pd.DatetimeIndex) -> None:
     index = benchmark_returns(provider, "SP08", spans, sessions)
     wealth = (1 + index).prod()
     first = provider.calendar()[provider.calendar().get_loc(sessions[0]) - 1]
-    whole = field_table(provider, ["SP08"], first, sessions[-1])["SP08"]
+    whole = provider.table(["SP08"], first, sessions[-1])["SP08"]
     assert wealth == pytest.approx(whole.iloc[-1] / whole.iloc[0])
     with pytest.raises(
         ConfigError, match=r"has no benchmark 'SH000300'; name one of its 38 instruments, or 'universe'"

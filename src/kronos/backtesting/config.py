@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from kronos.errors import ConfigError
+from kronos.spec import ForecastSpec, Setting, settings
 
 SIGNALS = ("last", "mean", "max", "min", "median", "prob_up", "mean_over_deviation")
-"""What :mod:`kronos.backtest.signals` derives from the paths of a forecast."""
+"""What :mod:`kronos.backtesting.signals` derives from the paths of a forecast."""
 
 UNIVERSE = "universe"
 """The benchmark that holds every member of the instrument set with equal weight."""
@@ -46,16 +56,27 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SignalSettings(_Section):
-    """How paths are sampled for the signals."""
+ELSEWHERE = {"horizon", "context_length", "calendar", "stamp", "frequency"}
+"""Settings of a forecast that a research file says outside ``signals``, or that daily bars decide."""
+
+
+def _field(setting: Setting, default: Any) -> Any:
+    kind: Any = setting.kind | None if setting.optional else setting.kind
+    return Annotated[kind, AfterValidator(setting.check)], Field(default, description=setting.help)
+
+
+SAMPLING: Final = {
+    setting.name: _field(setting, 5 if setting.name == "num_samples" else setting.default)  # 5 paths as published
+    for setting in settings()
+    if setting.name not in ELSEWHERE
+}
+
+
+class SignalSettings(create_model("Sampling", __base__=_Section, **SAMPLING)):  # type: ignore[misc]
+    """How the paths of the signals are sampled: the model, the dates, and settings of ``ForecastSpec``."""
 
     model: str = "kronos-nano"  # a name, a folder or a hub id
     every: int = Field(1, ge=1)  # sessions from one signal date to the next
-    num_samples: int = Field(5, ge=1)  # paths of each symbol and date
-    temperature: float | None = None  # None: the checkpoint's own
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int = Field(0, ge=0)
 
 
 class BacktestSettings(_Section):
@@ -117,6 +138,21 @@ class ResearchConfig(_Section):
     def embargo_sessions(self) -> int:
         return self.predict_window if self.embargo is None else self.embargo
 
+    @property
+    def forecast_spec(self) -> ForecastSpec:
+        """What is asked of the model on each signal date."""
+        sampling = {name: getattr(self.signals, name) for name in SAMPLING}
+        return ForecastSpec(
+            horizon=self.predict_window, context_length=self.lookback_window, calendar=self.calendar, **sampling
+        )
+
+    def absolute(self) -> ResearchConfig:
+        """The same files whatever the working directory."""
+        model = Path(self.signals.model)
+        signals = self.signals.model_copy(update={"model": str(model.resolve())}) if model.is_dir() else self.signals
+        folders = {"provider": self.provider.expanduser().resolve(), "out": self.out.resolve()}
+        return self.model_copy(update={**folders, "signals": signals})
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ResearchConfig:
         """Checks a mapping; published names are understood.
@@ -138,14 +174,12 @@ def translate(values: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: both names of one setting.
     """
     out = {name: value for name, value in values.items() if name not in ALIASES}
-    for name, ours in ALIASES.items():
-        if name not in values:
-            continue
-        section, _, last = ours.rpartition(".")
-        inner = dict(out.get(section) or {}) if section else out
-        if last in inner:
-            raise ConfigError(f"both {name} and {ours} are given, which is the same setting; keep one")
-        inner[last] = values[name]
+    for name in (name for name in ALIASES if name in values):
+        *section, last = ALIASES[name].split(".")
+        inner = out
         if section:
-            out[section] = inner
+            inner = out[section[0]] = dict(out.get(section[0]) or {})
+        if last in inner:
+            raise ConfigError(f"both {name} and {ALIASES[name]} are given, which is the same setting; keep one")
+        inner[last] = values[name]
     return out

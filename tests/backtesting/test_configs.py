@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from kronos.backtest.config import SIGNALS, BacktestSettings, ResearchConfig, SignalSettings
-from kronos.backtest.performance import DEFINITIONS
+from kronos.backtesting.config import SIGNALS, BacktestSettings, ResearchConfig, SignalSettings
+from kronos.backtesting.performance import DEFINITIONS
 from kronos.training.config import RunConfig, read_settings
 
 ROOT = Path(__file__).parents[2]

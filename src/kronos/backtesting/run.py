@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 
-from kronos.backtest.baselines import momentum_signal, random_signal
-from kronos.backtest.config import ResearchConfig
-from kronos.backtest.provider import Provider
-from kronos.backtest.signals import EXPOSURES, NEUTRAL, neutralise
-from kronos.backtest.simulate import Simulation, benchmark_returns, field_table, simulate, tradable_sessions
-from kronos.backtest.study import Study, study
-from kronos.backtest.summary import summarise
+from kronos.backtesting.config import ResearchConfig
+from kronos.backtesting.provider import Provider
+from kronos.backtesting.signals import EXPOSURES, NEUTRAL, momentum_signal, neutralise, random_signal
+from kronos.backtesting.simulate import Simulation, benchmark_returns, simulate, tradable_sessions
+from kronos.backtesting.study import Study, study
+from kronos.backtesting.summary import MOMENTUM, RANDOM, summarise
 from kronos.errors import ConfigError
-
-RANDOM, MOMENTUM = "random", "momentum"
-BASELINES: Final = (RANDOM, MOMENTUM)
-
-Told = Callable[[int, int, str], None]
+from kronos.protocol import Progress
 
 
 @dataclass(frozen=True)
@@ -39,6 +34,11 @@ class Backtest:
     benchmark: str
     summary: dict[str, Any]
 
+    @property
+    def benchmark_returns(self) -> pd.Series:
+        """Daily returns of the benchmark."""
+        return next(iter(self.simulations.values())).daily["bench"]
+
 
 def run_backtest(
     config: ResearchConfig,
@@ -46,7 +46,7 @@ def run_backtest(
     panel: pd.DataFrame,
     *,
     notes: Mapping[str, str] | None = None,
-    progress: Told | None = None,
+    progress: Progress | None = None,
 ) -> Backtest:
     """Backtests every signal that the settings name.
 
@@ -59,38 +59,30 @@ def run_backtest(
         ConfigError: a signal that the panel lacks, a benchmark that the provider lacks, dates outside its calendar.
         DataError: signals of other instruments or dates.
     """
-    settings = config.backtest
-    first, last = config.backtest_time_range or (
-        panel.index.get_level_values("datetime").min().date(),
-        panel.index.get_level_values("datetime").max().date(),
-    )
+    settings, moments = config.backtest, panel.index.get_level_values("datetime")
+    first, last = config.backtest_time_range or (moments.min().date(), moments.max().date())
     sessions = tradable_sessions(provider, provider.sessions(first, last, "backtest_time_range"))
-    spans = provider.members(config.instrument)
-    benchmark = benchmark_returns(provider, settings.benchmark, spans, sessions)
+    benchmark = benchmark_returns(provider, settings.benchmark, provider.members(config.instrument), sessions)
     signals = chosen_signals(panel, config)
     names = sorted(map(str, panel.index.get_level_values("instrument").unique()))
     before = sessions[0] - pd.Timedelta(days=2 * config.lookback_window + 30)
-    closes = field_table(provider, names, before, sessions[-1])
+    closes = provider.table(names, before, sessions[-1])
     index = next(iter(signals.values())).index
     signals[MOMENTUM] = momentum_signal(index, closes, config.lookback_window)
-    total = len(signals) + settings.random_runs
-
-    def trade(name: str, signal: pd.Series, done: int, seed: int = 0) -> Simulation:
-        if progress is not None:
-            progress(done, total, name)
-        return simulate(provider, signal, benchmark, settings, seed=seed)
-
     lots = [random_signal(index, seed) for seed in range(settings.random_runs)]
-    random_runs = [trade(RANDOM, lot, done) for done, lot in enumerate(lots)]
-    simulations = {name: trade(name, s, settings.random_runs + k) for k, (name, s) in enumerate(signals.items())}
-    simulations[RANDOM] = mean_simulation(random_runs)
+    runs = [(RANDOM, lot) for lot in lots] + list(signals.items())
+    traded = []
+    for done, (name, signal) in enumerate(runs):
+        if progress is not None:
+            progress(done, len(runs), name)
+        traded.append(simulate(provider, signal, benchmark, settings))
+    random_runs = traded[: len(lots)]
+    simulations = dict(zip(signals, traded[len(lots) :], strict=True)) | {RANDOM: mean_simulation(random_runs)}
     deals = deal_prices(provider, names, settings.deal_price, sessions)
-    studies = {
-        name: study(s, deals, config.predict_window, settings.groups)
-        for name, s in {**signals, RANDOM: lots[0]}.items()
-    }
-    traded = traded_value(provider, names, closes)
-    summary = summarise(config, simulations, studies, random_runs, traded, panel, dict(notes or {}))
+    studied = signals | {RANDOM: lots[0]}
+    studies = {name: study(s, deals, config.predict_window, settings.groups) for name, s in studied.items()}
+    values = traded_value(provider, names, closes)
+    summary = summarise(config, simulations, studies, random_runs, values, panel, dict(notes or {}))
     return Backtest(simulations, studies, settings.benchmark, summary)
 
 
@@ -100,29 +92,29 @@ def chosen_signals(panel: pd.DataFrame, config: ResearchConfig) -> dict[str, pd.
     Raises:
         ConfigError: the panel has no such column.
     """
-    wanted = [*config.backtest.signals, *config.backtest.neutralise]
-    if missing := [name for name in wanted if name not in panel.columns]:
+    chosen, exposures = config.backtest.signals, config.backtest.neutralise
+    if missing := [name for name in (*chosen, *exposures) if name not in panel.columns]:
         known = ", ".join(str(name) for name in panel.columns if name not in EXPOSURES)
         raise ConfigError(f"the panel of signals has no column '{missing[0]}'; it has: {known}")
-    signals = {name: panel[name].dropna() for name in config.backtest.signals}
-    if config.backtest.neutralise:
-        for name in config.backtest.signals:
-            signals[name + NEUTRAL] = neutralise(panel, name, config.backtest.neutralise).dropna()
+    signals = {name: panel[name].dropna() for name in chosen}
+    if exposures:
+        signals |= {name + NEUTRAL: neutralise(panel, name, exposures).dropna() for name in chosen}
     return signals
 
 
 def deal_prices(provider: Provider, names: list[str], field: str, sessions: pd.DatetimeIndex) -> pd.DataFrame:
     """The price of each session that deals are made at; the close where there is none, as Qlib does."""
-    closes = field_table(provider, names, sessions[0], sessions[-1])
-    if field == "close":
-        return closes.reindex(sessions)
-    return field_table(provider, names, sessions[0], sessions[-1], field).fillna(closes).reindex(sessions)
+    closes = provider.table(names, sessions[0], sessions[-1])
+    if field != "close":
+        closes = provider.table(names, sessions[0], sessions[-1], field).fillna(closes)
+    return closes.reindex(sessions)
 
 
 def traded_value(provider: Provider, names: list[str], closes: pd.DataFrame) -> pd.DataFrame:
     """The traded value of each session; volume × close where a provider knows no amount."""
-    first, last = closes.index[0], closes.index[-1]
-    amounts, volumes = (field_table(provider, names, first, last, field) for field in ("amount", "volume"))
+    amounts, volumes = (
+        provider.table(names, closes.index[0], closes.index[-1], field) for field in ("amount", "volume")
+    )
     return amounts.fillna(volumes * closes)
 
 
