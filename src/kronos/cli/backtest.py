@@ -31,11 +31,7 @@ def backtest(
 
     Signals that are not there yet are sampled first; a run that was stopped goes on.
     """
-    from kronos.backtest.provider import Provider
-    from kronos.backtest.report import write_report
-    from kronos.backtest.run import run_backtest
     from kronos.cli.qlib import read_research
-    from kronos.files import to_json as clean
 
     if signals is not None and compute.chosen:
         raise ConfigError(

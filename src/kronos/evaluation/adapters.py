@@ -75,10 +75,9 @@ class SampleForecaster:
             past = context.values[:, CLOSE].copy()
             found = self._model(context, past, horizon, num_samples, seed)
             closes = as_prices(self.name, found, (num_samples, horizon), context.last_close)
-            rng, shapes = context_rng(seed, context), BarShapes.of(context)
-            picked = rng.integers(len(shapes.move), size=closes.shape)
-            moves = np.diff(np.log(closes), axis=1, prepend=np.log(context.last_close))
-            out.append(build_bars(context.last_close, shapes, picked, moves, np.ones(picked.shape)))
+            shapes = BarShapes.of(context)
+            picked = context_rng(seed, context).integers(len(shapes.move), size=closes.shape)
+            out.append(_whole_bars(context, shapes, picked, np.log(closes)))
         return out
 
 
@@ -126,9 +125,13 @@ class QuantileForecaster:
         picked = rng.integers(len(shapes.move), size=(num_samples, len(quantiles)))
         walk = np.cumsum(shapes.move[picked] + 1e-12 * rng.standard_normal(picked.shape), axis=1)
         ranks = walk.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")  # (S, H)
-        dealt = np.take_along_axis(logs.T, ranks, axis=0)
-        moves = np.diff(dealt, axis=1, prepend=np.log(context.last_close))
-        return build_bars(context.last_close, shapes, picked, moves, np.ones(picked.shape))
+        return _whole_bars(context, shapes, picked, np.take_along_axis(logs.T, ranks, axis=0))
+
+
+def _whole_bars(context: Context, shapes: BarShapes, picked: Any, logs: FloatArray) -> FloatArray:
+    """Bars (S, H, 6) of log closes (S, H), with the gaps, shadows and volumes of the picked bars."""
+    moves = np.diff(logs, axis=1, prepend=np.log(context.last_close))
+    return build_bars(context.last_close, shapes, picked, moves, np.ones(picked.shape))
 
 
 def _interpolate(wanted: FloatArray, known: FloatArray, values: FloatArray) -> FloatArray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kronos.evaluation.jobs import ResultStore, identity, window_id
+from kronos.evaluation.scoring import ResultStore, identity, window_id
 from kronos.evaluation.summary import SILENT
 from kronos.evaluation.windows import Window
 from kronos.protocol import CLOSE, HIGH, LOW, OPEN, VOLUME, FloatArray, Forecaster, Progress, sample_in_batches

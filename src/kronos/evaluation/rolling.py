@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError
-from kronos.evaluation.jobs import ResultStore, ScoringJob, identity, jobs_of, run_jobs, window_id
+from kronos.evaluation.scoring import ResultStore, ScoringJob, identity, jobs_of, run_jobs, window_id
 from kronos.evaluation.windows import (
     NO_TIME,
     BarsInput,

@@ -18,10 +18,10 @@ from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import BASELINES
 from kronos.evaluation.generation import STEPS, generate_and_judge
 from kronos.evaluation.investment import Trade, invest
-from kronos.evaluation.jobs import ResultStore, identity, window_id
 from kronos.evaluation.report import Evaluation
 from kronos.evaluation.report_charts import Example
 from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
+from kronos.evaluation.scoring import ResultStore, identity, window_id
 from kronos.evaluation.summary import Comparison, compare, corrected, in_words, per_window, task_tables
 from kronos.evaluation.tasks import TASKS, check_tasks, paper_window
 from kronos.evaluation.windows import Series, Window, required_windows
