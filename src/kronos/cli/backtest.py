@@ -31,7 +31,7 @@ def backtest(
 
     Signals that are not there yet are sampled first; a run that was stopped goes on.
     """
-    from kronos.cli.qlib import read_research
+    from kronos.workflows.backtest import read_research
 
     if signals is not None and compute.chosen:
         raise ConfigError(

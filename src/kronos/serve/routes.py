@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from kronos.files import to_json
 from kronos.serve.errors import ApiError
 from kronos.serve.library import READING_OPTIONS
+from kronos.serve.models import Model
 from kronos.serve.schemas import (
     MOST_PATH_BARS,
     REFUSED,
@@ -122,7 +123,7 @@ async def plotly() -> FileResponse:
 async def list_models(here: Here) -> dict[str, Any]:
     """The models at hand."""
     return {
-        "items": [model.item() for model in await here.models.list()],
+        "items": await here.models.list(),
         "devices": here.models.devices,
         "memory_budget_bytes": here.models.budget,
         "memory_used_bytes": here.models.used(),
@@ -133,23 +134,23 @@ async def list_models(here: Here) -> dict[str, Any]:
 async def get_model(id: str, here: Here) -> dict[str, Any]:
     """One model and its card."""
     model = await here.models.get(id)
-    return model.item() | {"card": await here.models.card(model)}
+    return model.model_dump() | {"card": await here.models.card(model)}
 
 
 @models.post("/{id}/load", status_code=202, response_model=ModelItem)
-async def load_model(id: str, here: Here, asked: LoadRequest | None = None) -> dict[str, Any]:
+async def load_model(id: str, here: Here, asked: LoadRequest | None = None) -> Model:
     """Begin to load a model, or to move it to another device; its state says how it goes."""
     model = await here.models.get(id)
     here.models.begin_load(model, asked.device if asked else None)
-    return model.item()
+    return model
 
 
 @models.post("/{id}/unload", response_model=ModelItem)
-async def unload_model(id: str, here: Here) -> dict[str, Any]:
+async def unload_model(id: str, here: Here) -> Model:
     """Free a model's memory. A forecast that uses it ends first."""
     model = await here.models.get(id)
     await here.models.unload(model)
-    return model.item()
+    return model
 
 
 # -- bars -------------------------------------------------------------------------------------------------------------

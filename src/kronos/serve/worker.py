@@ -21,7 +21,6 @@ from kronos.inference.predictor import KronosPredictor
 from kronos.model.catalogue import info, list_models, model_card
 from kronos.serve.batch import ForecastBatch, Order
 from kronos.serve.child import Channel, Message
-from kronos.serve.documents import TableCache
 from kronos.serve.errors import ApiError, from_error
 
 _EVERY = 0.1  # seconds between two words on progress
@@ -54,7 +53,6 @@ class Worker:
         self.models: dict[str, KronosPredictor] = {}
         self.unwanted: set[str] = set()
         self.lock = Lock()
-        self.tables = TableCache()
         self.batches: SimpleQueue[Message] = SimpleQueue()
         self.told = 0.0  # when progress was last told
         Thread(target=self._work, name="kronos-forecasts", daemon=True).start()
@@ -90,7 +88,7 @@ class Worker:
         predictor = self.models.get(model)
         if predictor is None:
             raise ApiError(409, "unloaded", f"{model} was unloaded before the forecast began. Ask again.")
-        batch = ForecastBatch([Order(**order) for order in orders], self.tables, self.unwanted.__contains__, self._tell)
+        batch = ForecastBatch([Order(**order) for order in orders], self.unwanted.__contains__, self._tell)
         batch.run(predictor)
         return {}
 
