@@ -92,7 +92,7 @@ class QuantileForecaster:
     Args:
         name: for the tables.
         model: see :data:`QuantileModel`.
-        levels: asked of the model, ascending, at least two.
+        levels: that the model gives, ascending, at least two.
     """
 
     fingerprint = ""
@@ -113,8 +113,8 @@ class QuantileForecaster:
         if len(found) != len(contexts):
             raise ConfigError(f"forecaster {self.name!r} answered {len(found)} of {len(contexts)} contexts")
         out = []
-        for context, own in zip(contexts, found, strict=True):
-            quantiles = as_prices(self.name, own, (horizon, len(self._levels)), context.last_close)
+        for context, one in zip(contexts, found, strict=True):
+            quantiles = as_prices(self.name, one, (horizon, len(self._levels)), context.last_close)
             out.append(self._paths(context, np.sort(quantiles, axis=-1), num_samples, seed))
         return out
 
@@ -231,7 +231,7 @@ def chronos_forecaster(name: str = "amazon/chronos-bolt-small", device: str = "c
     """A checkpoint by hub id or folder, ready to be judged on closes.
 
     Chronos (T5) answers with sample paths, which are taken as they are. Chronos-Bolt and Chronos-2 answer with
-    quantiles: all that the checkpoint was trained on are asked for, none beyond them.
+    quantiles: at all levels that the checkpoint was trained on, none beyond them.
 
     Raises:
         MissingExtraError: the package is not installed. CheckpointError: no such checkpoint.

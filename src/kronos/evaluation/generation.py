@@ -177,7 +177,7 @@ def _tame(sequences: FloatArray) -> FloatArray:
 
 
 def _train(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
-    """A small LSTM on one thread (its steps are too short to be shared), from a random stream of its own."""
+    """A small LSTM on one thread (its steps are too short to be shared), from a separate random stream."""
     import torch
     from torch import nn
 
