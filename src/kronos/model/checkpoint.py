@@ -165,7 +165,7 @@ def save_tensors(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with replacing(path, durable=True) as part:
+    with replacing(path, durable=True, previous=previous) as part:
         part.touch()
         mode = part.stat().st_mode
         try:
@@ -173,8 +173,6 @@ def save_tensors(
         except SafetensorError as error:  # a full disk, for one, is not an OSError there
             raise OSError(str(error)) from error
         part.chmod(mode)  # the writer of safetensors lets nobody else read
-        if previous is not None and path.exists():
-            path.replace(previous)
 
 
 def change_config(folder: Path, **changes: Any) -> None:

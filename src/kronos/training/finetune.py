@@ -138,7 +138,7 @@ def set_aside(out: Path) -> None:
     shutil.rmtree(half, ignore_errors=True)
     take_over(str(out), half)
     shutil.rmtree(out / ASIDE, ignore_errors=True)  # of an earlier run; the new pair is still in ``out``
-    half.replace(out / ASIDE)
+    half.rename(out / ASIDE)
 
 
 def put_back(out: Path) -> None:
@@ -147,7 +147,7 @@ def put_back(out: Path) -> None:
         take_over(str(out / ASIDE), out)
         half = out / f"{ASIDE}.tmp"
         shutil.rmtree(half, ignore_errors=True)
-        (out / ASIDE).replace(half)
+        (out / ASIDE).rename(half)
         shutil.rmtree(half)
 
 
