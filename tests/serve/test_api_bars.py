@@ -105,6 +105,13 @@ def test_uploads_of_every_form(live: Live, form: str) -> None:
     assert live.client.get(f"/api/bars/{found['id']}").status_code == 404
 
 
+def test_an_upload_whose_text_arrow_reads(own_server: Callable[..., Live]) -> None:
+    """Arrow's threads and memory fit in what the reader of uploads may have, also in its first file."""
+    out = io.BytesIO()
+    sample_bars("sp500").tail(80).to_parquet(out)
+    assert accepted(own_server(), out.getvalue(), "mine.parquet")["rows"] == 80
+
+
 def test_reading_options_decide_and_are_checked(live: Live) -> None:
     days = pd.date_range("2024-01-01", periods=12)
     text = "date,open,high,low,close\n" + "".join(f"{day:%d/%m/%Y},1,2,1,2\n" for day in days)
