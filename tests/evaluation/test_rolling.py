@@ -14,7 +14,6 @@ from tests.evaluation.forecasters import asking
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
-from kronos.evaluation.jobs import ResultStore
 from kronos.evaluation.rolling import (
     LeakWarning,
     cross_validate,
@@ -23,6 +22,7 @@ from kronos.evaluation.rolling import (
     training_end,
     warn_of_leaks,
 )
+from kronos.evaluation.scoring import ResultStore
 from kronos.evaluation.windows import Refusals, Window
 from kronos.files import LEFTOVERS
 from kronos.protocol import CLOSE, Context, FloatArray

@@ -75,10 +75,9 @@ class SampleForecaster:
             past = context.values[:, CLOSE].copy()
             found = self._model(context, past, horizon, num_samples, seed)
             closes = as_prices(self.name, found, (num_samples, horizon), context.last_close)
-            rng, shapes = context_rng(seed, context), BarShapes.of(context)
-            picked = rng.integers(len(shapes.move), size=closes.shape)
-            moves = np.diff(np.log(closes), axis=1, prepend=np.log(context.last_close))
-            out.append(build_bars(context.last_close, shapes, picked, moves, np.ones(picked.shape)))
+            shapes = BarShapes.of(context)
+            picked = context_rng(seed, context).integers(len(shapes.move), size=closes.shape)
+            out.append(_whole_bars(context, shapes, picked, np.log(closes)))
         return out
 
 
@@ -93,7 +92,7 @@ class QuantileForecaster:
     Args:
         name: for the tables.
         model: see :data:`QuantileModel`.
-        levels: asked of the model, ascending, at least two.
+        levels: that the model gives, ascending, at least two.
     """
 
     fingerprint = ""
@@ -114,8 +113,8 @@ class QuantileForecaster:
         if len(found) != len(contexts):
             raise ConfigError(f"forecaster {self.name!r} answered {len(found)} of {len(contexts)} contexts")
         out = []
-        for context, own in zip(contexts, found, strict=True):
-            quantiles = as_prices(self.name, own, (horizon, len(self._levels)), context.last_close)
+        for context, one in zip(contexts, found, strict=True):
+            quantiles = as_prices(self.name, one, (horizon, len(self._levels)), context.last_close)
             out.append(self._paths(context, np.sort(quantiles, axis=-1), num_samples, seed))
         return out
 
@@ -126,9 +125,13 @@ class QuantileForecaster:
         picked = rng.integers(len(shapes.move), size=(num_samples, len(quantiles)))
         walk = np.cumsum(shapes.move[picked] + 1e-12 * rng.standard_normal(picked.shape), axis=1)
         ranks = walk.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")  # (S, H)
-        dealt = np.take_along_axis(logs.T, ranks, axis=0)
-        moves = np.diff(dealt, axis=1, prepend=np.log(context.last_close))
-        return build_bars(context.last_close, shapes, picked, moves, np.ones(picked.shape))
+        return _whole_bars(context, shapes, picked, np.take_along_axis(logs.T, ranks, axis=0))
+
+
+def _whole_bars(context: Context, shapes: BarShapes, picked: Any, logs: FloatArray) -> FloatArray:
+    """Bars (S, H, 6) of log closes (S, H), with the gaps, shadows and volumes of the picked bars."""
+    moves = np.diff(logs, axis=1, prepend=np.log(context.last_close))
+    return build_bars(context.last_close, shapes, picked, moves, np.ones(picked.shape))
 
 
 def _interpolate(wanted: FloatArray, known: FloatArray, values: FloatArray) -> FloatArray:
@@ -228,7 +231,7 @@ def chronos_forecaster(name: str = "amazon/chronos-bolt-small", device: str = "c
     """A checkpoint by hub id or folder, ready to be judged on closes.
 
     Chronos (T5) answers with sample paths, which are taken as they are. Chronos-Bolt and Chronos-2 answer with
-    quantiles: all that the checkpoint was trained on are asked for, none beyond them.
+    quantiles: at all levels that the checkpoint was trained on, none beyond them.
 
     Raises:
         MissingExtraError: the package is not installed. CheckpointError: no such checkpoint.

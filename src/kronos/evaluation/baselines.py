@@ -2,7 +2,7 @@
 
 A new one is a class with ``paths`` here, and a line in :data:`BASELINES`. The shape of a past bar (opening gap,
 shadows, volume) is drawn whole from the context and stretched by the volatility at hand, so that the joint bar is as
-real as the context's own.
+real as those of the context.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ALL_ORDERS: tuple[Order, ...] = tuple((p, q) for q in range(4) for p in range(1,
 
 
 class Baseline:
-    """Common part of the baselines: one context at a time, each with its own random stream."""
+    """Common part of the baselines: one context at a time, each with a random stream."""
 
     name = "baseline"
     parallel = True  # no state between contexts but a counter: processes may share the work
@@ -105,7 +105,7 @@ class RandomWalkGaussian(Baseline):
 
 
 class RandomWalkResampled(Baseline):
-    """Independent draws of the context's own bars.
+    """Independent draws of the bars of the context.
 
     Args:
         drift: False takes the context's mean move out of the draws (the default: over 24 bars the estimated drift

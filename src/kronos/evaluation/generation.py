@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kronos.evaluation.jobs import ResultStore, identity, window_id
+from kronos.evaluation.scoring import ResultStore, identity, window_id
 from kronos.evaluation.summary import SILENT
 from kronos.evaluation.windows import Window
 from kronos.protocol import CLOSE, HIGH, LOW, OPEN, VOLUME, FloatArray, Forecaster, Progress, sample_in_batches
@@ -177,7 +177,7 @@ def _tame(sequences: FloatArray) -> FloatArray:
 
 
 def _train(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
-    """A small LSTM on one thread (its steps are too short to be shared), from a random stream of its own."""
+    """A small LSTM on one thread (its steps are too short to be shared), from a separate random stream."""
     import torch
     from torch import nn
 

@@ -39,7 +39,7 @@ def _axes(chart: go.Figure, x: str, y: str, title: str) -> go.Figure:
 
 
 def dress(chart: go.Figure, height: int, **layout: Any) -> go.Figure:
-    """The house style: no background of its own, a legend below."""
+    """The house style: no background, a legend below."""
     chart.update_layout(
         height=height,
         margin={"l": 55, "r": 15, "t": 35, "b": 45},

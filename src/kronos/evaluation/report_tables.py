@@ -160,7 +160,7 @@ def verdict_list(summary: dict[str, Any]) -> str:
 
 
 def market_table(markets: Mapping[str, dict[str, Any]]) -> str:
-    """What was asked of each market, and when."""
+    """Sizes and dates of the windows of each market."""
     rows = []
     for name, market in markets.items():
         sizes = [market[key] for key in ("context", "horizon", "symbols", "windows")]

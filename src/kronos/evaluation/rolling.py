@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError
-from kronos.evaluation.jobs import ResultStore, ScoringJob, identity, jobs_of, run_jobs, window_id
+from kronos.evaluation.scoring import ResultStore, ScoringJob, identity, jobs_of, run_jobs, window_id
 from kronos.evaluation.windows import (
     NO_TIME,
     BarsInput,
@@ -48,9 +48,9 @@ def training_end(forecaster: Forecaster, market: str) -> np.datetime64[Any] | No
     """
     by_group = getattr(forecaster, "training_cutoffs", None) or {}
     name, named, _ = market.rpartition("_")
-    own = [date for group, date in by_group.items() if named and group.rpartition("_")[0] == name]
-    if own:
-        return np.datetime64(max([*own, *(date for group, date in by_group.items() if "_" not in group)]))
+    same = [date for group, date in by_group.items() if named and group.rpartition("_")[0] == name]
+    if same:
+        return np.datetime64(max([*same, *(date for group, date in by_group.items() if "_" not in group)]))
     end = getattr(forecaster, "training_cutoff", None)
     return None if end is None else np.datetime64(end)
 
@@ -59,7 +59,7 @@ def warn_of_leaks(forecasters: Sequence[Forecaster], windows: Sequence[Window]) 
     """One sentence, and a :class:`LeakWarning`, for each forecaster whose training reaches into the test dates.
 
     A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64), and by market in
-    ``training_cutoffs``. One whose attribute is None was trained, but says not until when: that is told too. One
+    ``training_cutoffs``. One whose attribute is None was trained, but says not until when: that is noted too. One
     without the attribute makes no claim and gets no warning.
     """
     notes = []

@@ -18,10 +18,10 @@ from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import BASELINES
 from kronos.evaluation.generation import STEPS, generate_and_judge
 from kronos.evaluation.investment import Trade, invest
-from kronos.evaluation.jobs import ResultStore, identity, window_id
 from kronos.evaluation.report import Evaluation
 from kronos.evaluation.report_charts import Example
 from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
+from kronos.evaluation.scoring import ResultStore, identity, window_id
 from kronos.evaluation.summary import Comparison, compare, corrected, in_words, per_window, task_tables
 from kronos.evaluation.tasks import TASKS, check_tasks, paper_window
 from kronos.evaluation.windows import Series, Window, required_windows
@@ -156,6 +156,33 @@ class _Findings:
         self.comparisons += compare(rows, tasks, models, baselines)
         self.parts.append(table.assign(tasks=",".join(tasks)))
 
+    def invest(self, markets: Markets, forecasters: Sequence[Forecaster], plan: Plan, trade: Trade) -> None:
+        """Trade the signals of the forecasters."""
+        models, baselines = _sides(forecasters)
+        self.tables["investment"], compared = invest(
+            chosen_symbols(markets, plan),
+            forecasters,
+            trade,
+            n_windows=plan.n_windows,
+            after=plan.after_in,
+            num_samples=plan.num_samples,
+            seed=plan.seed,
+            models=models,
+            baselines=baselines,
+        )
+        self.comparisons += compared
+
+    def summary(self, tasks: Sequence[str]) -> dict[str, Any]:
+        """What was found, for ``summary.json``."""
+        comparisons = corrected(self.comparisons)
+        return {
+            "tasks": self.tables,
+            "questions": {task: asdict(TASKS[task]) for task in tasks},
+            "comparisons": [comparison.as_dict() for comparison in comparisons],
+            "verdicts": in_words(comparisons),
+            "notes": list(dict.fromkeys(self.notes)),
+        }
+
 
 def evaluate(
     markets: Markets,
@@ -200,32 +227,15 @@ def evaluate(
             progress=progress,
         )
     if trade is not None and "investment" in tasks:
-        ready = of_task("investment")
-        models, baselines = _sides(ready)
-        found.tables["investment"], compared = invest(
-            chosen_symbols(markets, plan),
-            ready,
-            trade,
-            n_windows=plan.n_windows,
-            after=plan.after_in,
-            num_samples=plan.num_samples,
-            seed=plan.seed,
-            models=models,
-            baselines=baselines,
-        )
-        found.comparisons += compared
-    comparisons, first = corrected(found.comparisons), of_task(tasks[0])
+        found.invest(markets, of_task("investment"), plan, trade)
     table = pd.concat(found.parts, ignore_index=True) if found.parts else pd.DataFrame()
+    first = of_task(tasks[0])
     summary = {
         "settings": plan.as_dict(markets),
         "markets": facts,
         "forecasters": [describe(forecaster) for forecaster in first],
         "yardstick": YARDSTICK,
-        "tasks": found.tables,
-        "questions": {task: asdict(TASKS[task]) for task in tasks},
-        "comparisons": [comparison.as_dict() for comparison in comparisons],
-        "verdicts": in_words(comparisons),
-        "notes": list(dict.fromkeys(found.notes)),
+        **found.summary(tasks),
         "data": dict(data_hashes or {}),
         "versions": versions(),
         "runtime": {

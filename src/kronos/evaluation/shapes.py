@@ -15,7 +15,7 @@ from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, Flo
 
 
 def context_rng(seed: int, context: Context) -> np.random.Generator:
-    """A generator of its own for each seed and context, whatever batch the context comes in."""
+    """The generator of a seed and context, whatever batch the context comes in."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(context.symbol.encode())
     digest.update(np.int64(context.timestamps[-1].astype(np.int64)).tobytes())

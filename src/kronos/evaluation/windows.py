@@ -33,7 +33,7 @@ class Window:
         context: what forecasters see.
         truth: (H, 6) float64, the bars after the cutoff, read-only.
         group: where it comes from (a file, a market); reports break down by it.
-        origin: the cutoff asked for, shared by all symbols of a date; by default the context's own last bar.
+        origin: the common cutoff of all symbols of a date; by default the context's last bar.
     """
 
     context: Context

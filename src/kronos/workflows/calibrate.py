@@ -80,7 +80,7 @@ def calibrate(
         after: only forecast bars later than this date, the end of the training.
         seed: of the windows and of the paths.
         on_defect: refuse defective bars, or drop and report them.
-        progress: told of (done, total) forecasts.
+        progress: called with (done, total) forecasts.
 
     Raises:
         ConfigError: ``out`` holds a checkpoint, or a temperature is not positive.

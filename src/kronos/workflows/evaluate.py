@@ -60,15 +60,15 @@ def evaluate(
         windows: cutoffs per market, counted back from the end; ``step``: bars between them, None: the horizon.
         num_samples: paths of each forecast; None: 50, or the paper's 10.
         max_symbols: at most so many symbols per market, drawn by the seed; None: all.
-        settings: sampling of checkpoints, each one's own or the paper's for each task.
-        temperature, top_k, top_p: instead of each checkpoint's own.
+        settings: sampling of checkpoints: as each was calibrated (``own``), or the paper's for each task.
+        temperature, top_k, top_p: instead of what each checkpoint was calibrated for.
         after: forecast only bars later than this date, or than the training of every model (``training``).
         on_defect: refuse defective bars, or drop and report them.
         device: where checkpoints compute.
         workers: processes of one thread each, for what can be computed there.
         engine: computes instead of those processes; see :mod:`kronos.scale`.
         out: folder of the report, where an interrupted evaluation goes on. None: nothing is written.
-        progress: told of (done, total) forecasts.
+        progress: called with (done, total) forecasts.
         command: what was typed, for the record in the report.
 
     Returns:

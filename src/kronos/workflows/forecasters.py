@@ -23,7 +23,7 @@ CHRONOS, STATSMODELS = "chronos:", "statsmodels:"
 
 
 class Configured:
-    """A forecaster under a name of its own, with sampling settings that take the place of the spec's.
+    """A forecaster under a given name, whose sampling settings take the place of the spec's.
 
     Args:
         inner: the forecaster.
