@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -103,6 +104,13 @@ def test_uploads_of_every_form(live: Live, form: str) -> None:
     assert live.result(bars=found["id"])["history"]["close"][-1] == bars["close"].iloc[-1]
     assert live.client.delete(f"/api/bars/{found['id']}").status_code == 204
     assert live.client.get(f"/api/bars/{found['id']}").status_code == 404
+
+
+def test_an_upload_whose_text_arrow_reads(own_server: Callable[..., Live]) -> None:
+    """Arrow's threads and memory fit in what the reader of uploads may have, also in its first file."""
+    out = io.BytesIO()
+    sample_bars("sp500").tail(80).to_parquet(out)
+    assert accepted(own_server(), out.getvalue(), "mine.parquet")["rows"] == 80
 
 
 def test_reading_options_decide_and_are_checked(live: Live) -> None:

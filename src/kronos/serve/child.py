@@ -27,6 +27,9 @@ _LINE_BYTES = 256 * 2**20  # the longest message; an array of paths is the large
 _PAUSE = 0.2  # seconds before a process that died is started again
 _GRACE = 2.0  # seconds in which a closed process may end by itself
 
+# Arrow's usual allocator takes a gigabyte at its first use: all that the reader of uploads may have.
+_ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+
 Message = dict[str, Any]
 
 
@@ -71,6 +74,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_BYTES,
+                env={**os.environ, **_ENVIRONMENT},
                 start_new_session=True,  # a Ctrl-C in the terminal is for the server alone, which drains
             )
             self._reading = asyncio.create_task(self._read(self._process))
