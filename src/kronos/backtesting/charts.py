@@ -106,32 +106,18 @@ def charts_of(backtest: Backtest) -> list[Chart]:
         Curve(name, one.groups.set_axis([str(k + 1) for k in range(len(one.groups))]), lines[name])
         for name, one in studies.items()
     ]
-    horizon = next(iter(studies.values())).horizon
+    excess = curves(lambda one: (one.net - one.daily["bench"]).cumsum())
+    turnover = curves(lambda one: one.daily["turnover"].resample("MS").mean())
+    by_group = f"Mean return over {next(iter(studies.values())).horizon} sessions by group"
+    ordered = "group by signal, lowest to highest"
     return [
         Chart("return", "Return since the start, after cost", returns, form="+.0%", height=460),
-        Chart(
-            "excess",
-            "Excess over the benchmark after cost, summed",
-            curves(lambda one: (one.net - one.daily["bench"]).cumsum()),
-            form="+.0%",
-        ),
+        Chart("excess", "Excess over the benchmark after cost, summed", excess, form="+.0%"),
         Chart("drawdown", "Drawdown", curves(lambda one: drawdown(one.net)), form=".0%"),
-        Chart(
-            "turnover",
-            "Turnover a day, by month",
-            curves(lambda one: one.daily["turnover"].resample("MS").mean()),
-            form=".0%",
-        ),
+        Chart("turnover", "Turnover a day, by month", turnover, form=".0%"),
         Chart("ic", "Rank IC, summed over dates", skill),
         Chart("", "Rank IC by sessions ahead, ± one standard error", decay, "points", "sessions ahead"),
-        Chart(
-            "groups",
-            f"Mean return over {horizon} sessions by group",
-            groups,
-            "bars",
-            "group by signal, lowest to highest",
-            "+.2%",
-        ),
+        Chart("groups", by_group, groups, "bars", ordered, "+.2%"),
     ]
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import numpy as np
@@ -24,6 +24,8 @@ from kronos.backtesting.provider import load_qlib
 from kronos.bars.schema import PRICES
 from kronos.errors import ConfigError, DataError
 from kronos.files import write_text
+
+FloatArray = npt.NDArray[np.float64]
 
 FIELDS: Final = ("open", "high", "low", "close", "volume", "amount", "vwap", "factor", "change")
 """What is written for each instrument."""
@@ -95,12 +97,7 @@ def write_provider(
         start, stop = int(where[0]), int(where[-1]) + 1
         suspended += stop - start - len(rows)
         home = folder / "features" / code_to_fname(names[symbol]).lower()
-        home.mkdir()
-        for field, values in _fields(rows, by_symbol.get(symbol), adjusted).items():
-            dense = np.full(stop - start + 1, np.nan, dtype="<f4")
-            dense[0] = start
-            dense[1 + where - start] = values
-            dense.tofile(home / f"{field}.day.bin")
+        _write_fields(home, where, _fields(rows, by_symbol.get(symbol), adjusted))
         listings[symbol] = f"{names[symbol]}\t{calendar[start]:%Y-%m-%d}\t{calendar[stop - 1]:%Y-%m-%d}\n"
     for name, symbols in members.items():
         write_text(folder / "instruments" / f"{name}.txt", "".join(listings[symbol] for symbol in symbols))
@@ -117,6 +114,16 @@ def write_provider(
         sets={name: len(symbols) for name, symbols in members.items()},
         renamed={symbol: name for symbol, name in names.items() if name != symbol},
     )
+
+
+def _write_fields(home: Path, where: npt.NDArray[Any], fields: Mapping[str, FloatArray]) -> None:
+    """A file a field; ``where``: the places of the bars in the calendar."""
+    home.mkdir()
+    for name, values in fields.items():
+        dense = np.full(where[-1] - where[0] + 2, np.nan, dtype="<f4")
+        dense[0] = where[0]
+        dense[1 + where - where[0]] = values
+        dense.tofile(home / f"{name}.day.bin")
 
 
 def _members(name: str, given: Iterable[str] | Path, known: Container[str]) -> list[str]:
@@ -198,11 +205,10 @@ def _days(bars: pd.DataFrame) -> pd.DatetimeIndex:
     return days
 
 
-def _fields(rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool) -> dict[str, npt.NDArray[np.float64]]:
+def _fields(rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool) -> dict[str, FloatArray]:
     """The nine fields of one symbol, one value a bar."""
-    count = len(rows)
     values = {name: rows[name].to_numpy(dtype=float) for name in (*PRICES, "volume", "amount")}
-    factor = np.ones(count)
+    factor = np.ones(len(rows))
     if factors is not None:
         place = np.searchsorted(factors.index.to_numpy(), rows["timestamp"].to_numpy(), side="right") - 1
         factor = factors.to_numpy()[np.maximum(place, 0)]

@@ -130,14 +130,19 @@ class Provider:
         Raises:
             ConfigError: there is no such set or symbol.
         """
+        chosen = instrument.lower() if isinstance(instrument, str) else "all"
+        if chosen not in self.sets():
+            raise ConfigError(
+                f"the provider {self.folder} has no instrument set '{chosen}' but {', '.join(self.sets())}; "
+                "write one as a line a symbol (name, first and last date, by tabs) into its folder instruments/"
+            )
+        data = use_provider(self.folder)
+        found = data.list_instruments(data.instruments(chosen), as_list=False)
+        listed = {
+            str(symbol): [(pd.Timestamp(a), pd.Timestamp(b)) for a, b in spans] for symbol, spans in found.items()
+        }
         if isinstance(instrument, str):
-            if instrument.lower() not in self.sets():
-                raise ConfigError(
-                    f"the provider {self.folder} has no instrument set '{instrument}' but {', '.join(self.sets())}; "
-                    "write one as a line a symbol (name, first and last date, by tabs) into its folder instruments/"
-                )
-            return self._set(instrument)
-        listed = self._set("all")
+            return listed
         if unknown := [symbol for symbol in instrument if symbol not in listed]:
             raise ConfigError(
                 f"the provider {self.folder} has no instrument '{unknown[0]}' ({len(unknown)} are unknown)"
@@ -150,11 +155,6 @@ class Provider:
 
         features = self.folder / "features"
         return [name for name in names if not (features / code_to_fname(name).lower()).is_dir()]
-
-    def _set(self, name: str) -> Spans:
-        data = use_provider(self.folder)
-        found = data.list_instruments(data.instruments(name.lower()), as_list=False)
-        return {str(symbol): [(pd.Timestamp(a), pd.Timestamp(b)) for a, b in spans] for symbol, spans in found.items()}
 
     def features(
         self,

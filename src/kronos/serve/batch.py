@@ -66,10 +66,7 @@ class ForecastBatch:
     """
 
     def __init__(
-        self,
-        orders: list[Order],
-        cancelled: Callable[[str], bool],
-        tell: Callable[[dict[str, Any]], None],
+        self, orders: list[Order], cancelled: Callable[[str], bool], tell: Callable[[dict[str, Any]], None]
     ) -> None:
         self.spec = spec_of(orders[0].parameters)
         self.cancelled, self.tell = cancelled, tell

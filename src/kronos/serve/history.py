@@ -49,9 +49,7 @@ _JSON = ("parameters", "summary", "error")
 _SEARCHED = ("bars_name", "symbol", "model", "id")
 
 
-def _in_thread(
-    work: Callable[Concatenate[History, P], T],
-) -> Callable[Concatenate[History, P], Coroutine[Any, Any, T]]:
+def _in_thread(work: Callable[Concatenate[History, P], T]) -> Callable[Concatenate[History, P], Coroutine[Any, Any, T]]:
     """The method, done in the thread that holds the database, one call after another."""
 
     @wraps(work)

@@ -20,6 +20,7 @@ from kronos.errors import DataError, KronosError
 from kronos.files import to_json
 from kronos.inference.export import document
 from kronos.inference.predictor import KronosPredictor
+from kronos.serve.documents import one_series
 from kronos.serve.schemas import annotated, check_work, offered, spec_of
 from kronos.workflows.evaluate import evaluate
 
@@ -107,12 +108,7 @@ class Tools:
         return KronosPredictor.from_pretrained(self.model, device=self.device)
 
     def _read(self, bars: str, symbol: str | None) -> pd.DataFrame:
-        table = read_bars(self._locate(bars), symbol=symbol)
-        symbols = table.attrs["report"].symbols
-        if len(symbols) > 1:
-            some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "")
-            raise DataError(f"{bars} holds {len(symbols)} symbols ({some}); choose one of them as symbol.")
-        return table
+        return one_series(read_bars(self._locate(bars), symbol=symbol))
 
     def _locate(self, bars: str) -> Path:
         """The file that an assistant names.

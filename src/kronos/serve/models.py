@@ -96,12 +96,12 @@ class Models:
             raise not_found("model")
         return self._models[id]
 
-    async def card(self, model: Model) -> str | None:
-        """The model card, Markdown."""
+    async def card(self, model: Model) -> dict[str, Any]:
+        """The model card as Markdown and as elements."""
         try:
-            return str(await self.worker.call("card", source=model.source))
-        except ApiError:
-            return None  # not downloaded yet
+            return dict(await self.worker.call("card", source=model.source))
+        except ApiError:  # damaged, or not downloaded yet
+            return {"text": None, "elements": None}
 
     def state(self, id: str) -> str:
         """``unloaded``, ``loading``, ``loaded`` or ``failed``."""

@@ -275,13 +275,7 @@ class ForecastQueue:
     def _order(self, job: Job) -> dict[str, Any]:
         """What the worker is told of a job: a ``kronos.serve.batch.Order``."""
         result = str(self.history.result(job.id))
-        return {
-            "id": job.id,
-            "path": str(job.path),
-            "name": job.name,
-            "result": result,
-            "parameters": job.parameters,
-        }
+        return {"id": job.id, "path": str(job.path), "name": job.name, "result": result, "parameters": job.parameters}
 
     async def _lost(self, job: Job, error: dict[str, Any]) -> None:
         """The batch broke off; what was written before is a result all the same."""

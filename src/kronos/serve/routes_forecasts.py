@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from kronos.serve.errors import ApiError, not_found
 from kronos.serve.queue import Job
 from kronos.serve.schemas import REFUSED, ForecastDetail, ForecastList, ForecastRequest, Status
-from kronos.serve.services import Services, services
+from kronos.serve.services import Here, Services
 
 _HEARTBEAT = 15.0  # seconds between two signs of life on a quiet stream
 _EXPORT_SECONDS = 60.0
@@ -41,7 +41,6 @@ _FILES: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(prefix="/api/forecasts", tags=["forecasts"])
-Here = Annotated[Services, Depends(services)]
 Format = Literal["csv", "json", "parquet", "html"]
 
 
@@ -116,9 +115,7 @@ async def delete(id: str, here: Here) -> Response:
 
 @router.get("/{id}/result")
 async def result(
-    id: str,
-    here: Here,
-    paths: Annotated[int, Query(ge=0, le=200, description="Sample paths of the close to add.")] = 0,
+    id: str, here: Here, paths: Annotated[int, Query(ge=0, le=200, description="Sample paths of the close to add.")] = 0
 ) -> Response:
     """The document of a finished forecast."""
     await _finished(id, here)

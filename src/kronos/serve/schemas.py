@@ -201,6 +201,12 @@ class ModelDetail(ModelItem):
     card: str | None
 
 
+class ModelCard(BaseModel):
+    """A model's card as a page shows it; null where there is none."""
+
+    elements: list[Any] | None
+
+
 class ModelList(BaseModel):
     """All models, where they can be put, and the memory they share."""
 

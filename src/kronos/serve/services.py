@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
+from fastapi import Depends
 from starlette.requests import Request
 
 from kronos.serve.child import Child, Message
@@ -55,7 +57,10 @@ class Services:
         await self.history.close()
 
 
-def services(request: Request) -> Services:
-    """The parts of the server that answers the request."""
+def _services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
+
+
+Here = Annotated[Services, Depends(_services)]
+"""The parts of the server that answers a request, as a route asks for them."""
