@@ -63,6 +63,8 @@ def test_what_contradicts_itself_is_refused(table: pd.DataFrame, monkeypatch: py
         kronos.evaluate(table, settings="paper", temperature=1.0)
     with pytest.raises(ConfigError, match="no model states"):
         kronos.evaluate(table, baselines="none", after="training")
+    with pytest.raises(TypeError, match="horizons"):
+        kronos.evaluate(table, horizons=4)
     monkeypatch.setattr("kronos.workflows.investment.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="qlib"):
         kronos.evaluate(table, tasks="investment")

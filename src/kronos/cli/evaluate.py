@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,36 @@ import typer
 import kronos
 from kronos.cli.common import console, emit_json, note, output, progress
 from kronos.cli.options import AsJson, Compute, Defects, with_options
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Which windows are forecast, and how."""
+
+    windows: Annotated[int, typer.Option(min=1, help="Cutoffs per market, counted back from the end.")] = 20
+    step: Annotated[int | None, typer.Option(min=1, help="Bars between cutoffs. Default: the horizon.")] = None
+    context: Annotated[int | None, typer.Option(min=3, help="Bars seen. Default: the paper's for the bar size.")] = None
+    horizon: Annotated[int | None, typer.Option(min=1, help="Bars ahead. Default: the paper's.")] = None
+    num_samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Sample paths. Default: 50, the paper's 10.")
+    ] = None
+    max_symbols: Annotated[
+        int, typer.Option("--symbols", min=1, help="At most so many symbols per market, drawn by the seed.")
+    ] = 30
+    settings: Annotated[
+        Literal["own", "paper"], typer.Option(help="Sampling: each checkpoint's own, or the paper's for each task.")
+    ] = "own"
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE|training", help="Forecast only bars later than this, or than the training of every model."
+        ),
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0
+    temperature: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None
+    top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None
+    top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None
+    on_defect: Defects = "strict"
 
 
 @with_options
@@ -23,6 +54,7 @@ def evaluate(
             help="Files of bars (each a market, of one or many symbols), folders of such, stores, or samples.",
         ),
     ],
+    options: EvaluationOptions,
     compute: Compute,
     model: Annotated[
         list[str] | None,
@@ -37,28 +69,6 @@ def evaluate(
     out: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of the report; an interrupted run goes on.")
     ] = Path("report"),
-    windows: Annotated[int, typer.Option(min=1, help="Cutoffs per market, counted back from the end.")] = 20,
-    step: Annotated[int | None, typer.Option(min=1, help="Bars between cutoffs. Default: the horizon.")] = None,
-    context: Annotated[
-        int | None, typer.Option(min=3, help="Bars seen. Default: the paper's for the bar size.")
-    ] = None,
-    horizon: Annotated[int | None, typer.Option(min=1, help="Bars ahead. Default: the paper's.")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Sample paths. Default: 50, the paper's 10.")] = None,
-    symbols: Annotated[int, typer.Option(min=1, help="At most so many symbols per market, drawn by the seed.")] = 30,
-    settings: Annotated[
-        Literal["own", "paper"], typer.Option(help="Sampling: each checkpoint's own, or the paper's for each task.")
-    ] = "own",
-    after: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATE|training", help="Forecast only bars later than this, or than the training of every model."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0,
-    temperature: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None,
-    on_defect: Defects = "strict",
     as_json: AsJson = False,
 ) -> None:
     """Judge checkpoints on bars against honest baselines.
@@ -72,19 +82,7 @@ def evaluate(
             model or (),
             baselines=baselines,
             tasks=tasks,
-            context=context,
-            horizon=horizon,
-            windows=windows,
-            step=step,
-            num_samples=samples,
-            max_symbols=symbols,
-            settings=settings,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            after=after,
-            seed=seed,
-            on_defect=on_defect,
+            **asdict(options),
             device=compute.device,
             workers=compute.workers or os.cpu_count() or 1,
             engine=compute.away(),  # here, there are processes of one thread

@@ -238,11 +238,7 @@ def evaluate(
         **found.summary(tasks),
         "data": dict(data_hashes or {}),
         "versions": versions(),
-        "runtime": {
-            "seconds": round(time.perf_counter() - began, 1),
-            "scores": found.scores,
-            "stored": found.stored,
-        },
+        "runtime": {"seconds": round(time.perf_counter() - began, 1), "scores": found.scores, "stored": found.stored},
     }
     return Evaluation(table, summary, pick_examples(table, windows, first, plan) if len(table) else [])
 

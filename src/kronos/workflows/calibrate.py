@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from kronos.evaluation.summary import cluster_labels
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows, no_windows_message
 from kronos.files import write_json
 from kronos.model.checkpoint import CONFIG_FILE, read_config
-from kronos.protocol import Forecaster, Progress
+from kronos.protocol import FloatArray, Forecaster, Progress
 from kronos.training.finetune import take_over
 from kronos.workflows.forecasters import Configured, load_forecaster
 from kronos.workflows.markets import load_markets, read_date
@@ -73,18 +73,16 @@ def calibrate(
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
         model: the checkpoint, a name, a folder or a hub id.
         out: folder for the calibrated copy; it must not hold a checkpoint yet.
-        horizon: bars ahead, the longest that shall be right; ``context``: bars seen.
+        horizon, context: bars ahead, the longest that shall be right, and bars seen.
         windows: how many; the earlier half fits, the later half judges.
         temperatures: to choose from, by CRPS.
         num_samples: paths of each forecast; 19 carry a 90 % interval.
         after: only forecast bars later than this date, the end of the training.
         seed: of the windows and of the paths.
-        on_defect: refuse defective bars, or drop and report them.
         progress: called with (done, total) forecasts.
 
     Raises:
-        ConfigError: ``out`` holds a checkpoint, or a temperature is not positive.
-        DataError: too few windows.
+        ConfigError: ``out`` holds a checkpoint, or a temperature is not positive. DataError: too few windows.
     """
     out = Path(out)
     if (out / "model").exists():
@@ -92,47 +90,46 @@ def calibrate(
     grid = read_temperatures(temperatures)
     markets, digests = load_markets(bars, on_defect)
     fitting, judging = draw(markets, context, horizon, windows, read_date(after), seed)
+    sample = _Sampler(num_samples, seed, progress, len(fitting) * len(grid) + 2 * len(judging))
     start = load_forecaster(model, device)
-    rounds = [len(fitting)] * len(grid) + [len(judging)] * 2
-
-    def sample(forecaster: Forecaster, some: Sequence[Window], place: int) -> tuple[Any, Any]:
-        return sample_closes(forecaster, some, num_samples, seed, _listener(progress, rounds, place))
-
-    bare, paths = load_forecaster(model, device, calibrated=False), {}
-    for place, temperature in enumerate(grid):
-        at_temperature = bare.with_settings(temperature=temperature, top_k=0, top_p=1.0)
-        paths[temperature], truth = sample(at_temperature, fitting, place)
-    best = fit_temperature(paths, truth)
-    width = fit_width(paths[best], truth)
-    before, truth = sample(start, judging, len(grid))
-    found = {"temperature": best, "top_k": 0, "top_p": 1.0, "width": width.as_dict()}
+    found = _fit(load_forecaster(model, device, calibrated=False), fitting, grid, sample)
+    before, truth = sample(start, judging)
     store(model, out, found)
-    later, _ = sample(load_forecaster(str(out), device), judging, len(grid) + 1)
-    judgement = judge(before, later, truth, _clusters(judging))
-    summary = {
-        "model": model,
-        "calibration": found,
-        "words": judgement.words,
-        **judgement.as_dict(),
-        "fitted_on": _span(fitting),
-        "judged_on": _span(judging),
-        "settings": {
-            "context": context,
-            "horizon": horizon,
-            "samples": num_samples,
-            "seed": seed,
-            "temperatures": grid,
-        },
-        "data": digests,
-        "notes": leaks(start, fitting),
-    }
-    write_json(out / REPORT, summary, indent=1)
-    return Calibration(summary, judgement)
+    later, _ = sample(load_forecaster(str(out), device), judging)
+    judged = judge(before, later, truth, _clusters(judging))
+    settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
+    summary = {"model": model, "calibration": found, "words": judged.words, **judged.as_dict()}
+    summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
+    write_json(out / REPORT, summary := {**summary, "notes": leaks(start, fitting)}, indent=1)
+    return Calibration(summary, judged)
 
 
-def _listener(progress: Progress | None, rounds: Sequence[int], place: int) -> Callable[[int], None] | None:
-    """Told the windows done of one round, tells those done of all."""
-    return None if progress is None else lambda done: progress(sum(rounds[:place]) + done, sum(rounds))
+@dataclass
+class _Sampler:
+    """Samples closes of windows, and tells how many of all forecasts are done."""
+
+    num_samples: int
+    seed: int
+    progress: Progress | None
+    total: int
+    done: int = 0
+
+    def __call__(self, forecaster: Forecaster, windows: Sequence[Window]) -> tuple[FloatArray, FloatArray]:
+        return sample_closes(forecaster, windows, self.num_samples, self.seed, self._count)
+
+    def _count(self, _: int) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _fit(bare: Configured, windows: Sequence[Window], grid: Sequence[float], sample: _Sampler) -> dict[str, Any]:
+    """The temperature of lowest CRPS, then the width of the paths at that temperature."""
+    paths = {}
+    for temperature in grid:
+        paths[temperature], truth = sample(bare.with_settings(temperature=temperature, top_k=0, top_p=1.0), windows)
+    best = fit_temperature(paths, truth)
+    return {"temperature": best, "top_k": 0, "top_p": 1.0, "width": fit_width(paths[best], truth).as_dict()}
 
 
 def read_temperatures(given: Sequence[float] | str) -> list[float]:

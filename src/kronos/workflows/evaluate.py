@@ -10,6 +10,7 @@ import numpy as np
 
 from kronos.errors import ConfigError
 from kronos.evaluation.baselines import make_baselines
+from kronos.evaluation.investment import Trade
 from kronos.evaluation.report import Evaluation
 from kronos.evaluation.rolling import training_end
 from kronos.evaluation.run import YARDSTICK, Plan
@@ -36,9 +37,6 @@ def evaluate(
     num_samples: int | None = None,
     max_symbols: int | None = 30,
     settings: Literal["own", "paper"] = "own",
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
     after: Any = None,
     seed: int = 0,
     on_defect: Literal["strict", "drop"] = "strict",
@@ -48,8 +46,9 @@ def evaluate(
     out: str | Path | None = None,
     progress: Progress | None = None,
     command: str | None = None,
+    **sampling: float | None,
 ) -> Evaluation:
-    """Judge forecasters on rolling cutoffs of past bars against honest baselines.
+    """Judge forecasters on rolling cutoffs of past bars against honest baselines; ``.save`` writes the report.
 
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
@@ -57,67 +56,46 @@ def evaluate(
         baselines: names, as a list or between commas, ``all`` or ``none``; ``rw-resampled`` is always among them.
         tasks: of price, return, volatility, generation, investment; a list, or between commas.
         context, horizon: bars seen and bars ahead; None: the paper's for each market's bar size.
-        windows: cutoffs per market, counted back from the end; ``step``: bars between them, None: the horizon.
+        windows, step: cutoffs per market, counted back from the end; bars between them, None: the horizon.
         num_samples: paths of each forecast; None: 50, or the paper's 10.
         max_symbols: at most so many symbols per market, drawn by the seed; None: all.
-        settings: sampling of checkpoints: as each was calibrated (``own``), or the paper's for each task.
-        temperature, top_k, top_p: instead of what each checkpoint was calibrated for.
+        settings, sampling: as each checkpoint was calibrated, but for temperature, top_k, top_p; or the paper's.
         after: forecast only bars later than this date, or than the training of every model (``training``).
-        on_defect: refuse defective bars, or drop and report them.
-        device: where checkpoints compute.
-        workers: processes of one thread each, for what can be computed there.
-        engine: computes instead of those processes; see :mod:`kronos.scale`.
+        device, workers, engine: where checkpoints compute; processes of one thread each; or an engine instead.
         out: folder of the report, where an interrupted evaluation goes on. None: nothing is written.
-        progress: called with (done, total) forecasts.
-        command: what was typed, for the record in the report.
-
-    Returns:
-        The scores, the summary and the verdicts; ``.save(folder)`` writes the report.
+        progress, command: called with (done, total) forecasts; what was typed, for the record.
 
     Raises:
-        DataError: bars that cannot be read, or too few for one window.
-        ConfigError: an unknown name, or settings that contradict each other.
-        MissingExtraError: a task, baseline or model needs a package that is not installed.
+        DataError, ConfigError, MissingExtraError: bars, a name or setting that cannot be used; a missing package.
     """
-    chosen = check_tasks(_names(tasks))
-    trade = None
-    if "investment" in chosen:
-        from kronos.workflows.investment import trader
-
-        trade = trader()
-    after_training = isinstance(after, str) and after == UNSEEN
-    dates: Any = None if after_training else read_date(after)
-    there = None if engine is None else device or engine.device()
-    sources = find_markets(bars)
-    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    several = [models] if isinstance(models, str | Forecaster) else list(models)
-    wanted = [model for place, model in enumerate(several) if model not in several[:place]]
-    of_task = forecasters_of(wanted, _names(baselines), settings, sampling, device, there)
-    if after_training:
+    chosen, sources = check_tasks(_names(tasks)), find_markets(bars)
+    trade = _trader() if "investment" in chosen else None
+    unseen = isinstance(after, str) and after == UNSEEN
+    dates: Any = None if unseen else read_date(after)
+    of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine)
+    if unseen:
         dates = ends_of_training(of_task(chosen[0]), list(sources))
     markets, digests = load_markets(sources, on_defect)
-    plan = Plan(
-        tasks=tuple(chosen),
-        context=context,
-        horizon=horizon,
-        n_windows=windows,
-        step=step,
-        max_symbols=max_symbols,
-        num_samples=num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES),
-        seed=seed,
-        after=dates,
-        workers=workers,
-    )
-    folder = None if out is None else Path(out)
-    parts = None if folder is None else folder / ".parts"
-    found = run(
-        markets, of_task, plan, folder=parts, data_hashes=digests, engine=engine, progress=progress, trade=trade
-    )
+    samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
+    plan = Plan(tuple(chosen), context, horizon, windows, step, max_symbols, samples, seed, dates, workers=workers)
+    parts = None if out is None else Path(out) / ".parts"
+    how: dict[str, Any] = {"engine": engine, "progress": progress, "trade": trade}
+    found = run(markets, of_task, plan, folder=parts, data_hashes=digests, **how)
+    return _recorded(found, command, out)
+
+
+def _recorded(found: Evaluation, command: str | None, out: str | Path | None) -> Evaluation:
     if command is not None:
         found.summary["command"] = command
-    if folder is not None:
-        found.save(folder)
+    if out is not None:
+        found.save(out)
     return found
+
+
+def _trader() -> Trade:
+    from kronos.workflows.investment import trader  # Qlib's side of the house
+
+    return trader()
 
 
 def _names(names: str | Sequence[str]) -> list[str]:
@@ -125,23 +103,24 @@ def _names(names: str | Sequence[str]) -> list[str]:
 
 
 def forecasters_of(
-    models: Sequence[str | Forecaster],
+    models: str | Forecaster | Sequence[str | Forecaster],
     baselines: Sequence[str],
     settings: Literal["own", "paper"],
     sampling: Mapping[str, Any],
     device: str | None,
-    away: str | None = None,
+    engine: WorkEngine | None = None,
 ) -> Callable[[str], Sequence[Forecaster]]:
-    """The forecasters of each task; with the paper's settings, models sample differently from task to task.
-
-    Args:
-        device, away: what models compute on here, and on the workers of an engine.
-    """
+    """The forecasters of each task; with the paper's settings, models sample differently from task to task."""
     wanted = "all" if "all" in baselines else list(dict.fromkeys([*(n for n in baselines if n != "none"), YARDSTICK]))
     common = make_baselines(wanted)
+    if unknown := set(sampling) - {"temperature", "top_k", "top_p"}:
+        raise TypeError(f"evaluate() has no argument {', '.join(sorted(unknown))}")
     if settings == "paper" and any(value is not None for value in sampling.values()):
         raise ConfigError("--temperature, --top-k and --top-p belong to --settings own; the paper fixes them")
-    loaded = [load_any(model, device, away, **sampling) if isinstance(model, str) else model for model in models]
+    away = None if engine is None else device or engine.device()
+    several = [models] if isinstance(models, str | Forecaster) else list(models)
+    once = [model for place, model in enumerate(several) if model not in several[:place]]
+    loaded = [load_any(model, device, away, **sampling) if isinstance(model, str) else model for model in once]
 
     def of_task(task: str) -> Sequence[Forecaster]:
         if settings == "own":
