@@ -4,9 +4,9 @@
     python -m benchmarks.signals --dates 2 --threads 1 --clock cpu      # a part, in processor time, on a busy machine
 
 Symbols are windows of the packaged index samples, dated onto one calendar. The road is that of ``kronos backtest``:
-past of each date, ``forecast_many`` with the packaged checkpoint, signals, one Parquet file a date. The oracle encodes
-every path, computes the whole window for every bar and sorts all tokens to sample, as the published loop does; it is
-timed on a part of the symbols of one date and a few of its steps, in the same process, and scaled up.
+past of each date, ``KronosPredictor.sample_paths`` with the packaged checkpoint, signals, one Parquet file a date. The
+oracle encodes every path, computes the whole window for every bar and sorts all tokens to sample, as the published loop
+does; it is timed on a part of the symbols of one date and a few of its steps, in the same process, and scaled up.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ import pandas as pd
 import torch
 from benchmarks import decode
 
-from kronos.backtest.signals import SignalPlan, make_signals, signal_dates
+from kronos.backtesting.signals import make_signals
 from kronos.bars import sample_bars
 from kronos.bars.arrays import time_features
 from kronos.bars.schema import FEATURES
 from kronos.bars.transform import get_transform
 from kronos.inference.oracle import recompute_everything
+from kronos.inference.predictor import KronosPredictor
 from kronos.inference.sampling import uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.spec import ForecastSpec
-from kronos.workflows.forecasters import load_forecaster
-from kronos.workflows.signals import PredictorSampler
 
 LOOKBACK, HORIZON = 90, 10
 EVERY = 5  # sessions from one date to the next
@@ -91,15 +90,15 @@ def oracle_seconds(predictor: Any, bars: pd.DataFrame, paths: int, series: int, 
 def measure(symbols: int, dates: int, paths: int, oracle_series: int, oracle_steps: int) -> dict[str, Any]:
     """Our road on all of it, the oracle on a part."""
     bars = market(symbols, LOOKBACK + 2 + EVERY * (dates - 1) + HORIZON)
-    forecaster = load_forecaster("kronos-nano", "cpu")
-    sampler = PredictorSampler(forecaster, LOOKBACK, paths, seed=0)
+    predictor = KronosPredictor.from_pretrained("kronos-nano", device="cpu")
+    spec = ForecastSpec(horizon=HORIZON, num_samples=paths, context_length=LOOKBACK, calendar="XNYS")
     sessions = pd.DatetimeIndex(np.unique(bars["timestamp"]))[LOOKBACK + 1 :]
-    plan = SignalPlan(signal_dates(sessions, EVERY)[:dates], LOOKBACK, HORIZON, "XNYS")
+    days = sessions[::EVERY][:dates]
     spans = {symbol: [(sessions[0], sessions[-1])] for symbol in bars["symbol"].unique()}
     with tempfile.TemporaryDirectory() as folder:
-        make_signals(bars, spans, SignalPlan(plan.dates[:1], LOOKBACK, HORIZON, "XNYS"), sampler, Path(folder) / "warm")
-        theirs = oracle_seconds(forecaster.inner, bars, paths, oracle_series, oracle_steps)
-        ours = decode.seconds(lambda: make_signals(bars, spans, plan, sampler, Path(folder) / "timed"))
+        make_signals(bars, spans, days[:1], spec, predictor, Path(folder) / "warm")
+        theirs = oracle_seconds(predictor, bars, paths, oracle_series, oracle_steps)
+        ours = decode.seconds(lambda: make_signals(bars, spans, days, spec, predictor, Path(folder) / "timed"))
     count = symbols * dates
     return {
         "symbols": symbols,

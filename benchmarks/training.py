@@ -25,6 +25,7 @@ from kronos.bars.arrays import write_arrays
 from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
 from kronos.training.config import RunConfig
 from kronos.training.data import open_arrays, samplers
+from kronos.training.recipe import read_recipe
 from kronos.training.schedule import build_optimizer
 from kronos.training.stages import ModelStage
 
@@ -85,9 +86,13 @@ def measure(size: str, windows: int, steps: int) -> tuple[float, int]:
         return bars / spent, sum(p.numel() for p in stage.module.parameters())
 
 
+def _recipe(size: str) -> RunConfig:
+    return next(part.config for part in read_recipe(ROOT / "configs" / "pretrain.yaml") if part.name == size)
+
+
 def _config(size: str, folder: Path) -> RunConfig:
     """The size's recipe on random walks, with a fresh tokenizer."""
-    run = RunConfig.from_yaml(ROOT / "configs" / f"pretrain_{size}.yaml")
+    run = _recipe(size)
     arrays = folder / "arrays"
     write_arrays([("walks", f"S{i}", _walk(i, 4 * run.data.window)) for i in range(4)], arrays)
     assert isinstance(run.tokenizer, dict)
@@ -117,7 +122,7 @@ def _walk(seed: int, bars: int) -> pd.DataFrame:
 
 def rate_of(size: str, windows: int, steps: int) -> Rate:
     """Measures a size (not where ``steps`` is 0) and reckons what follows."""
-    run = RunConfig.from_yaml(ROOT / "configs" / f"pretrain_{size}.yaml")
+    run = _recipe(size)
     window = run.data.window - 1
     config = _network(run)
     each = operations_per_bar(config, window, run.checkpoint_activations)

@@ -24,17 +24,17 @@ ARROWS: dict[str, set[str]] = {
     "inference": {"model", "bars"},
     "training": {"model", "bars"},
     "evaluation": {"bars"},
-    "backtest": {"bars", "evaluation"},
+    "backtesting": {"bars", "evaluation"},
     "scale": {"inference", "bars"},
-    "workflows": {"model", "bars", "inference", "training", "evaluation", "backtest", "scale", "pretrained"},
+    "workflows": {"model", "bars", "inference", "training", "evaluation", "backtesting", "scale", "pretrained"},
     "serve": {"model", "bars", "inference", "evaluation", "workflows"},
     "pretrained": set(),
-    "cli": {"model", "bars", "inference", "training", "evaluation", "backtest", "serve", "scale", "workflows"},
+    "cli": {"model", "bars", "inference", "training", "evaluation", "backtesting", "serve", "scale", "workflows"},
 }
 GROUND = {"errors", "files", "spec", "protocol"}  # what every room may import
 # Packages that only the named rooms may import.
 OWNERS = {
-    "qlib": {"backtest"},
+    "qlib": {"backtesting"},
     "ray": {"scale"},
     "typer": {"cli"},
     "rich": {"cli"},
@@ -255,3 +255,116 @@ def test_every_file_that_the_map_names_is_there() -> None:
 def test_files_fit_in_the_head() -> None:
     long = {str(path.relative_to(ROOT)): n for path in LIBRARY if (n := len(path.read_text().splitlines())) > 400}
     assert not long
+
+
+# -- one spine --------------------------------------------------------------------------------------------------------
+
+LONGEST_FUNCTION = 60
+WRITERS = {"os.replace", "os.rename", "os.fsync", "tempfile.mkstemp", "tempfile.NamedTemporaryFile"}
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_files() -> dict[str, set[str]]:
+    """Module → the modules of this package that it imports anywhere but for type checkers."""
+    known = {module(path) for path in LIBRARY}
+    graph: dict[str, set[str]] = {}
+    for path in LIBRARY:
+        typing_only = lines_if_type_checking(path)
+        found = set()
+        for line, name in imports(path):
+            if line in typing_only or not name.startswith("kronos"):
+                continue
+            parent = name.rpartition(".")[0]
+            found.add(name if name in known else parent)
+        graph[module(path)] = (found & known) - {module(path)}
+    return graph
+
+
+def lines_if_type_checking(path: Path) -> set[int]:
+    lines: set[int] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return lines
+
+
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    graph = imported_files()
+    state: dict[str, int] = {}
+
+    def visit(name: str, road: list[str]) -> None:
+        state[name] = 1
+        for other in sorted(graph[name]):
+            if state.get(other) == 1:
+                pytest.fail("a circle: " + " → ".join([*road[road.index(other) :], other]))
+            if other not in state:
+                visit(other, [*road, other])
+        state[name] = 2
+
+    for name in sorted(graph):
+        if name not in state:
+            visit(name, [name])
+
+
+def test_functions_fit_on_a_screen() -> None:
+    wrong = [
+        where(path, node.lineno, f"{node.name} has {length} lines")
+        for path in LIBRARY
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION
+    ]
+    assert not wrong
+
+
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in LIBRARY:
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(where(path, node.lineno, ""))
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_files_are_written_in_one_place() -> None:
+    """Whoever wants a file whole asks ``kronos.files``; renaming and syncing stand nowhere else."""
+    wrong = []
+    for path in LIBRARY:
+        if path == PACKAGE / "files.py":
+            continue
+        for line, name, node in calls(path):
+            moved = name.endswith(".replace") and len(node.args) == 1 and not node.keywords
+            if name in WRITERS or (moved and not name.startswith(("dataclasses", "str"))):
+                wrong.append(where(path, line, name))
+    assert not wrong
+
+
+def test_bars_are_found_in_one_place() -> None:
+    """A list of endings to look for stands in ``kronos.files`` alone; ``write_bars`` says which it can write."""
+    wrong = []
+    for path in LIBRARY:
+        if path in (PACKAGE / "files.py", PACKAGE / "bars" / "store" / "write.py"):
+            continue
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Tuple | ast.List | ast.Set):
+                words = {item.value for item in node.elts if isinstance(item, ast.Constant)}
+                if {".csv", ".parquet"} <= words and not {".html", ".png"} & words:
+                    wrong.append(where(path, node.lineno, "lists endings of bars"))
+    assert not wrong
+
+
+def test_the_command_line_holds_no_logic() -> None:
+    """Its functions parse, call and print: few imports hide inside them, since the library's face is lazy."""
+    inside = [
+        where(path, node.lineno, "imports inside a function")
+        for path in sources(PACKAGE / "cli")
+        for outer in ast.walk(tree(path))
+        if isinstance(outer, ast.FunctionDef)
+        for node in ast.walk(outer)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert len(inside) <= 40, inside

@@ -62,6 +62,14 @@ def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path, durable: bo
     assert os.listdir(tmp_path) == ["x.json"]
 
 
+def test_the_file_before_is_kept_where_that_is_wanted(tmp_path: Path) -> None:
+    target, previous = tmp_path / "x", tmp_path / "x.previous"
+    for text in ("one", "two"):
+        with files.replacing(target, previous=previous) as part:
+            part.write_text(text)
+    assert (previous.read_text(), target.read_text()) == ("one", "two")
+
+
 def test_a_failing_block_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "x.csv"
     target.write_text("old")

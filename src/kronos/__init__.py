@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor
     from kronos.model import Kronos, KronosTokenizer
     from kronos.spec import ForecastSpec
+    from kronos.workflows.backtest import backtest
+    from kronos.workflows.calibrate import calibrate
+    from kronos.workflows.evaluate import evaluate
+    from kronos.workflows.finetune import finetune, train, train_recipe
     from kronos.workflows.forecast import forecast_file, forecast_universe
 
     __version__: str
@@ -48,10 +52,16 @@ __all__ = [
     "KronosPredictor",
     "KronosTokenizer",
     "MissingExtraError",
+    "backtest",
+    "calibrate",
+    "evaluate",
+    "finetune",
     "forecast_file",
     "forecast_universe",
     "future_timestamps",
     "read_bars",
+    "train",
+    "train_recipe",
 ]
 
 _HOMES = {
@@ -60,10 +70,16 @@ _HOMES = {
     "Kronos": "kronos.model",
     "KronosPredictor": "kronos.inference.predictor",
     "KronosTokenizer": "kronos.model",
+    "backtest": "kronos.workflows.backtest",
+    "calibrate": "kronos.workflows.calibrate",
+    "evaluate": "kronos.workflows.evaluate",
+    "finetune": "kronos.workflows.finetune",
     "forecast_file": "kronos.workflows.forecast",
     "forecast_universe": "kronos.workflows.forecast",
     "future_timestamps": "kronos.bars",
     "read_bars": "kronos.bars",
+    "train": "kronos.workflows.finetune",
+    "train_recipe": "kronos.workflows.finetune",
 }
 
 

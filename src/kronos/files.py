@@ -68,11 +68,12 @@ def bars_files(places: Iterable[str | Path]) -> list[Path]:
 
 
 @contextmanager
-def replacing(target: str | Path, *, durable: bool = False) -> Iterator[Path]:
+def replacing(target: str | Path, *, durable: bool = False, previous: Path | None = None) -> Iterator[Path]:
     """A path beside ``target``, with its ending, that takes its place when the block ends well and vanishes otherwise.
 
     Args:
         durable: sync file and folder, so that not even a power cut leaves half of it.
+        previous: where the file that was there before is kept; None: nowhere.
 
     Raises:
         ConfigError: the folder does not exist, or ``target`` is a folder.
@@ -89,6 +90,8 @@ def replacing(target: str | Path, *, durable: bool = False) -> Iterator[Path]:
             yield part
             if durable:
                 _sync(part)
+            if previous is not None and target.exists():
+                target.replace(previous)
             part.replace(target)
             if durable and os.name == "posix":  # elsewhere a folder cannot be opened, and need not be
                 _sync(target.parent)

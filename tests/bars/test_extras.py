@@ -19,6 +19,7 @@ SERVICES = {"tracking"}  # other people's trackers, which accelerate imports by 
 FEATURES = sorted(set(EXTRAS) - TOOLS - SERVICES)
 MODULES = {  # where the module has another name
     "chronos-forecasting": "chronos",
+    "markdown-it-py": "markdown_it",
     "prometheus-client": "prometheus_client",
     "pyqlib": "qlib",
     "pyyaml": "yaml",

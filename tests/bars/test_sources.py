@@ -240,19 +240,16 @@ def test_overlapping_and_short_pages() -> None:
     """Exchanges answer with what they like: pages that overlap, or that hold one candle."""
 
     class Odd:
-        step = 10
-
         def page(self, since: int) -> list[list[float]]:
             first = max(since - 20, 0)
             return [[t, 1.0, 2.0, 0.5, 1.5, 3.0] for t in range(first, min(first + 30, 100), 10)]
 
-    candles = Download(Odd(), {"source": "odd"}, 0, 1000).run()
+    candles = Download(Odd().page, 10, {"source": "odd"}, 0, 1000).run()
     assert candles[:, 0].tolist() == list(range(0, 100, 10))
 
 
 def test_failures_are_counted_a_page() -> None:
     class Flaky:
-        step = 1
         calls = 0
 
         def page(self, since: int) -> list[list[float]]:
@@ -262,7 +259,7 @@ def test_failures_are_counted_a_page() -> None:
             return [[since, 1, 1, 1, 1, 1]] if since < 5 else []
 
     waits: list[float] = []
-    candles = Download(Flaky(), {"source": "flaky"}, 0, 100, sleep=waits.append).run()
+    candles = Download(Flaky().page, 1, {"source": "flaky"}, 0, 100, sleep=waits.append).run()
     assert len(candles) == 5
     assert waits == [1.0, 2.0] * 6
 

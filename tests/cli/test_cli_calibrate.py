@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos.cli.calibrate import draw, read_temperatures
 from kronos.evaluation.rolling import as_series
 from kronos.model import Kronos
+from kronos.workflows.calibrate import draw, read_temperatures
 from kronos.workflows.forecasters import load_forecaster
 
 SMALL = ("--context", 30, "--horizon", 6, "--windows", 60, "--samples", 20, "--temperatures", "0.7,1")

@@ -15,7 +15,7 @@ from kronos.bars.store import BarStore
 from kronos.errors import DataError, KronosError
 from kronos.evaluation.windows import Series
 from kronos.workflows.forecasters import Configured, load_any, load_forecaster
-from kronos.workflows.markets import find_bars, load_markets
+from kronos.workflows.markets import find_markets, load_markets
 
 FEW = ("--windows", 4, "--context", 40, "--horizon", 4, "--samples", 20, "--workers", 1)
 
@@ -225,7 +225,7 @@ def test_a_store_gives_a_market_for_each_bar_size(run, two_markets: Path, tmp_pa
     many["amount"] = np.nan
     BarStore(store).write(many)
     BarStore(store).write(many[many["timestamp"].dt.hour % 4 == 0], frequency="4h")
-    sources = find_bars([str(store)])
+    sources = find_markets([str(store)])
     assert set(sources) == {"store_1h", "store_4h"}
     markets, hashes = load_markets(sources, "strict")
     assert {name: sorted(series) for name, series in markets.items()} == {name: ["A", "B", "C"] for name in sources}
@@ -236,9 +236,9 @@ def test_a_store_gives_a_market_for_each_bar_size(run, two_markets: Path, tmp_pa
 
 
 def test_inputs_are_found_and_named(two_markets: Path, tmp_path: Path) -> None:
-    assert set(find_bars([str(two_markets), "sample:sp500"])) == {"many_1h", "one_1h", "sp500"}
+    assert set(find_markets([str(two_markets), "sample:sp500"])) == {"many_1h", "one_1h", "sp500"}
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="without bars files"):
-        find_bars([str(tmp_path / "empty")])
+    with pytest.raises(DataError, match="holds no files of bars"):
+        find_markets([str(tmp_path / "empty")])
     with pytest.raises(DataError, match="two inputs are called 'one_1h'"):
-        find_bars([str(two_markets), str(two_markets / "one_1h.csv")])
+        find_markets([str(two_markets), str(two_markets / "one_1h.csv")])

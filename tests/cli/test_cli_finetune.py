@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import sample_bars
+from kronos.files import LEFTOVERS
 from kronos.workflows.verdict import in_words, ratio
 
 QUICK = [
@@ -138,14 +139,14 @@ def test_a_run_that_was_stopped_while_it_put_the_start_back_goes_on(
     for part in ("unproven/model", "unproven/tokenizer", "model", "tokenizer"):
         ours, theirs = (load_file(tmp_path / name / part / "model.safetensors") for name in ("o", "whole"))
         assert all((ours[key] == theirs[key]).all() for key in theirs), part
-    assert not list((tmp_path / "o").rglob("*.tmp"))
+    assert not [path for words in ("*.tmp", LEFTOVERS) for path in (tmp_path / "o").rglob(words)]
 
 
 def test_settings_of_both_stages_reach_both(tiny: Path, csv: Path, tmp_path: Path) -> None:
-    from kronos.training.finetune import lay_out
+    from kronos.training.finetune import plan_finetune
 
     given = {"optim": {"steps": 7, "lr": 1e-3}, "stages": {"model": {"lr": 2e-3}}}
-    config = lay_out([str(csv)], str(tiny), tmp_path / "o", given=given).config
+    config = plan_finetune([str(csv)], str(tiny), tmp_path / "o", given=given).config
     for stage, rate, clip in (("tokenizer", 1e-3, 2.0), ("model", 2e-3, 3.0)):
         optim = config.optim_of(stage)
         assert (optim.steps, optim.lr, optim.clip_norm) == (7, rate, clip)

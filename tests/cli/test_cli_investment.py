@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("kronos.backtest")
+pytest.importorskip("kronos.backtesting")
 pytest.importorskip("qlib")
 
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from kronos.cli import common
-from kronos.cli.options import Compute, Reading, with_options
+from kronos.cli.options import Compute, ReadingOptions, with_options
 from kronos.errors import ConfigError
 from kronos.spec import ForecastSpec, settings
 
@@ -67,7 +67,9 @@ def test_a_command_is_handed_checked_bundles() -> None:
 
     @app.command()
     @with_options
-    def command(name: Annotated[str, typer.Argument()], spec: ForecastSpec, reading: Reading, compute: Compute) -> None:
+    def command(
+        name: Annotated[str, typer.Argument()], spec: ForecastSpec, reading: ReadingOptions, compute: Compute
+    ) -> None:
         seen.extend([name, spec, reading.keywords(), compute])
 
     words = ["x", "--samples", "7", "--column", "close=4", "--monthfirst", "--engine", "ray", "--workers", "2"]

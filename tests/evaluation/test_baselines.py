@@ -12,8 +12,15 @@ from tests.evaluation.forecasters import asking
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.evaluation import metrics
-from kronos.evaluation.baselines import BASELINE_NAMES, BarShapes, EwmaVolatility, make_baselines, season_length
-from kronos.evaluation.garch import ALL_ORDERS, Garch, fit_garch
+from kronos.evaluation.baselines import (
+    ALL_ORDERS,
+    BASELINES,
+    EwmaVolatility,
+    Garch,
+    fit_garch,
+    make_baselines,
+    season_length,
+)
 from kronos.evaluation.windows import Series
 from kronos.protocol import CLOSE, OPEN, Context, Forecaster
 
@@ -27,7 +34,7 @@ def context_of(bars: pd.DataFrame, horizon: int = 5, symbol: str = "A") -> Conte
     return Series.from_frame(symbol, bars).window(end, end + 1, horizon).context
 
 
-@pytest.mark.parametrize("name", BASELINE_NAMES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_gives_valid_bars_from_its_own_stream(name: str, make_bars: Maker) -> None:
     contexts = [context_of(make_bars(260, seed), symbol=f"S{seed}") for seed in range(3)]
     forecaster = make_baselines(name)[0]
@@ -42,7 +49,7 @@ def test_every_baseline_gives_valid_bars_from_its_own_stream(name: str, make_bar
         assert not np.array_equal(alone, forecaster.sample_paths(contexts[1:2], asking(5, 20, 8))[0])
 
 
-@pytest.mark.parametrize("name", BASELINE_NAMES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_scaling_prices_scales_forecasts(name: str, make_bars: Maker) -> None:
     bars = make_bars(260)
     scaled = bars.copy()
@@ -58,7 +65,7 @@ def test_scaling_prices_scales_forecasts(name: str, make_bars: Maker) -> None:
 
 def test_bar_shapes_rebuild_the_context(make_bars: Maker) -> None:
     """The pieces of a bar put together again are the bar."""
-    from kronos.evaluation.baselines import build_bars
+    from kronos.evaluation.shapes import BarShapes, build_bars
 
     context = context_of(make_bars(100))
     shapes = BarShapes.of(context)
@@ -160,7 +167,7 @@ def test_garch_first_step_variance_is_the_recursion_on_the_last_bar(make_bars: M
 
 def test_garch_best_takes_the_lowest_bic() -> None:
     moves = simulate_garch(800, 5)
-    best = Garch.best().choose(moves / moves.std())
+    best = Garch(ALL_ORDERS).choose(moves / moves.std())
     assert best is not None
     bics = [fit.bic for order in ALL_ORDERS if (fit := fit_garch(moves / moves.std(), order)) is not None]
     assert best.bic <= min(bics) + 0.5  # warm starts find the optimum that cold ones find

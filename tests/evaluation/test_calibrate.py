@@ -7,9 +7,10 @@ import pytest
 from tests.evaluation.forecasters import asking
 
 from kronos.errors import ConfigError
-from kronos.evaluation import calibrate
+from kronos.evaluation import calibrate, metrics
 from kronos.evaluation.baselines import RandomWalkResampled
 from kronos.evaluation.calibrate import WidthCurve
+from kronos.evaluation.statistics import Estimate
 from kronos.evaluation.windows import Window
 
 
@@ -22,18 +23,22 @@ def forecasts(windows: int, seed: int, narrow: np.ndarray, samples: int = 60) ->
     return paths, truth
 
 
+def error(covered: dict[float, Estimate]) -> float:
+    """Mean distance of coverage from its level."""
+    return float(np.mean([abs(found.value - level) for level, found in covered.items()]))
+
+
 def test_fitted_width_undoes_a_known_error() -> None:
     wrong = WidthCurve((1, 16), (0.9, 0.6)).at(16)
     paths, truth = forecasts(1500, 0, wrong)
     curve = calibrate.fit_width(paths, truth, knots=(1, 16))
     assert curve.at(16) * wrong == pytest.approx(np.ones(16), abs=0.12)
     later_paths, later_truth = forecasts(1500, 1, wrong)
-    before = calibrate.measure(later_paths, later_truth)
-    after = calibrate.measure(curve.apply(later_paths), later_truth)
-    assert before.covered[0.9] < 0.80
-    assert after.covered[0.9] == pytest.approx(0.9, abs=0.02)
-    assert after.error < 0.2 * before.error
-    assert after.crps < before.crps
+    found = calibrate.judge(later_paths, curve.apply(later_paths), later_truth, np.arange(1500))
+    assert found.before[0.9].value < 0.80
+    assert found.after[0.9].value == pytest.approx(0.9, abs=0.02)
+    assert error(found.after) < 0.2 * error(found.before)
+    assert found.crps_ratio.value < 1
 
 
 def test_right_width_is_left_alone() -> None:
@@ -47,7 +52,7 @@ def test_temperature_is_chosen_by_crps() -> None:
     assert calibrate.fit_temperature(paths, truth) == 1.0
     only_first = np.r_[1.0, np.zeros(1499)]
     best = calibrate.fit_temperature(paths, truth, only_first)
-    scores = {t: calibrate.measure(p[:1], truth[:1]).crps for t, p in paths.items()}
+    scores = {t: metrics.crps(truth[:1], np.moveaxis(p[:1], 1, -1)).mean() for t, p in paths.items()}
     assert best == min(scores, key=scores.get)  # type: ignore[arg-type]
 
 
@@ -68,7 +73,7 @@ def test_knots_and_shapes() -> None:
         with pytest.raises(ConfigError):
             WidthCurve(steps, factors)
     with pytest.raises(ConfigError, match="need"):
-        calibrate.measure(np.ones((3, 5, 4)), np.ones((3, 5)))
+        calibrate.fit_width(np.ones((3, 5, 4)), np.ones((3, 5)))
 
 
 def test_split_by_time_leaves_the_embargo_out() -> None:

@@ -14,8 +14,7 @@ from tests.evaluation.forecasters import asking
 
 from kronos.errors import CheckpointError, MissingExtraError
 from kronos.evaluation import metrics
-from kronos.evaluation.adapters import FLOOR, QuantileForecaster, SampleForecaster
-from kronos.evaluation.chronos import chronos_forecaster
+from kronos.evaluation.adapters import FLOOR, QuantileForecaster, SampleForecaster, chronos_forecaster
 from kronos.evaluation.windows import Series
 from kronos.protocol import CLOSE, Context, Forecaster
 

@@ -31,7 +31,6 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 POOLED: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
     "pit_histogram": lambda y, x: metrics.pit_histogram(np.abs(x) / 4, bins=7),
     "ks_distance": lambda y, x: metrics.ks_distance(np.abs(x) / 4),
-    "r_squared": lambda y, x: metrics.r_squared(x[..., 0], x[..., 1]),
     "randomised_pit": lambda y, x: metrics.randomised_pit(y, x, np.random.default_rng(0)),
 }
 
@@ -203,15 +202,6 @@ def test_direction_hit_by_hand() -> None:
 
 def test_realised_volatility_by_hand() -> None:
     assert metrics.realised_volatility([0.0, 0.03, -0.01]) == pytest.approx(0.05)
-
-
-def test_r_squared_by_hand() -> None:
-    y = np.array([1.0, 2.0, 3.0])
-    assert metrics.r_squared(y, y) == 1.0
-    assert metrics.r_squared(y, np.full(3, 2.0)) == 0.0
-    assert metrics.r_squared(y, y + 1.0) == pytest.approx(-0.5)
-    assert metrics.r_squared(0.1 * y, 0.1 * y + 0.1) == pytest.approx(-0.5)
-    assert np.isnan(metrics.r_squared([2.0, 2.0], [2.0, 1.0]))  # nothing to explain
 
 
 def test_qlike_by_hand_and_its_minimum() -> None:

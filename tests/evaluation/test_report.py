@@ -7,15 +7,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.report import clean, write_report
+from kronos.evaluation.report import Evaluation, write_report
 from kronos.evaluation.report_tables import number
 from kronos.evaluation.rolling import as_series
-from kronos.evaluation.run import Evaluation, Plan, evaluate
+from kronos.evaluation.run import Plan, evaluate
+from kronos.files import LEFTOVERS
 
 Maker = Callable[..., pd.DataFrame]
 
@@ -39,7 +39,7 @@ def evaluation(make_bars: Maker) -> Evaluation:
 def test_report_is_three_whole_files(evaluation: Evaluation, tmp_path: Path) -> None:
     written = write_report(evaluation, tmp_path / "new" / "report")
     assert [path.name for path in written] == ["metrics.parquet", "summary.json", "report.html"]
-    assert not list((tmp_path / "new" / "report").glob("*.draft"))
+    assert not list((tmp_path / "new" / "report").glob(LEFTOVERS))
     table = pd.read_parquet(written[0])
     assert len(table) == len(evaluation.table)
     summary = json.loads(written[1].read_text(encoding="utf-8"))
@@ -74,13 +74,3 @@ def test_numbers_are_shown_with_their_interval_or_a_dash() -> None:
     assert number(float("nan"), 2) == "–"
     assert number(None, 2) == "–"
     assert number(123456.0, 2) == "1.2e+05"
-
-
-def test_clean_makes_json_of_anything_here() -> None:
-    dirty = {
-        "a": np.float64("nan"),
-        "b": [np.int64(3), float("inf")],
-        "c": (True, None, "x"),
-        4: np.datetime64("2024-01-01"),
-    }
-    assert clean(dirty) == {"a": None, "b": [3, None], "c": [True, None, "x"], "4": "2024-01-01"}

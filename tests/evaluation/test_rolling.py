@@ -22,8 +22,9 @@ from kronos.evaluation.rolling import (
     training_end,
     warn_of_leaks,
 )
-from kronos.evaluation.store import ResultStore
+from kronos.evaluation.scoring import ResultStore
 from kronos.evaluation.windows import Refusals, Window
+from kronos.files import LEFTOVERS
 from kronos.protocol import CLOSE, Context, FloatArray
 from kronos.spec import ForecastSpec
 
@@ -168,14 +169,18 @@ def test_contexts_stay_read_only_in_another_process(window: Window) -> None:
 
 
 def test_figures_of_a_set_of_windows_are_kept(tmp_path: Path) -> None:
-    store = ResultStore(tmp_path)
-    assert store.figures("a") is None
-    store.keep_figures("a", {"score": 0.25, "undefined": float("nan")})
-    found = ResultStore(tmp_path).figures("a")
-    assert found is not None
-    assert found["score"] == 0.25
-    assert np.isnan(found["undefined"])
-    assert not list(tmp_path.glob("*.draft"))
+    made: list[int] = []
+
+    def make() -> dict[str, float]:
+        made.append(1)
+        return {"score": 0.25, "undefined": float("nan")}
+
+    for _ in range(2):
+        found = ResultStore(tmp_path).figures("a", make)
+        assert found["score"] == 0.25
+        assert np.isnan(found["undefined"])
+    assert made == [1]
+    assert not list(tmp_path.glob(LEFTOVERS))
 
 
 def test_progress_counts_to_the_end(make_bars: Maker) -> None:

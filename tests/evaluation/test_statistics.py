@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import astuple
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from kronos.errors import MissingExtraError
 from kronos.evaluation.statistics import (
     Estimate,
     _expanded_tail,
@@ -191,6 +193,16 @@ def test_block_bootstrap_of_a_known_mean() -> None:
     assert (middle.low, middle.high) == pytest.approx((x.mean() - half, x.mean() + half), abs=0.02)
 
 
+def test_block_bootstrap_draws_the_blocks_of_arch() -> None:
+    bootstrap = pytest.importorskip("arch.bootstrap")
+    x = np.random.default_rng(11).normal(size=61)
+    blocks = bootstrap.CircularBlockBootstrap(4, x, seed=np.random.default_rng([0, 61, 4]))
+    means = blocks.apply(np.mean, 500)[:, 0]
+    tail = _expanded_tail(0.95, 16)
+    found = block_bootstrap(x, 4, draws=500)
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, [tail, 1 - tail]), rel=1e-12)
+
+
 def test_blocks_keep_neighbours_together() -> None:
     """Opposite neighbours cancel in blocks of two that begin at any place, also across the end."""
     found = block_bootstrap(np.tile([1.0, -1.0], 20), 2)
@@ -260,3 +272,9 @@ def test_verdict_needs_both_the_interval_and_the_p_value() -> None:
     assert verdict("X", Estimate(0.1, 0.05, 0.2), 0.01) == "worse than X"
     assert verdict("X", Estimate(0.1, 0.05, 0.2), 0.01, lower_is_better=False) == "better than X"
     assert verdict("X", Estimate(-0.1, float("nan"), float("nan")), float("nan")) == "no edge shown over X"
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "statsmodels.stats.multitest", None)
+    with pytest.raises(MissingExtraError, match=r"kronos-kline\[eval\]"):
+        holm([0.1])

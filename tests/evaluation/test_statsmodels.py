@@ -9,7 +9,7 @@ import pytest
 from tests.evaluation.forecasters import asking
 
 from kronos.errors import ConfigError, MissingExtraError
-from kronos.evaluation.statsmodels import NAMED, point_model, statsmodels_forecaster
+from kronos.evaluation.adapters import NAMED, point_model, statsmodels_forecaster
 from kronos.protocol import CLOSE, Context
 
 

@@ -11,11 +11,10 @@ from tests.evaluation.forecasters import Knowing, Stranger
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.means import overlap_of
 from kronos.evaluation.rolling import as_series, rolling_windows, score_windows
 from kronos.evaluation.run import Plan, evaluate
 from kronos.evaluation.signals import ic_by_date, rank_correlation
-from kronos.evaluation.statistics import block_bootstrap, diebold_mariano, verdict
+from kronos.evaluation.statistics import block_bootstrap, diebold_mariano, overlap_of, verdict
 from kronos.evaluation.summary import compare, per_window, return_row
 from kronos.evaluation.tasks import check_tasks, paper_window
 from kronos.protocol import CLOSE

@@ -82,14 +82,14 @@ def test_code_entropy_of_a_large_batch_counts_the_same_bars_whoever_shares_it(mo
     quantizer = build_quantizer(dataclasses.replace(TINY, s1_bits=4, s2_bits=4))
     assert isinstance(quantizer, BSQuantizer)
     means: list[torch.Tensor] = []
-    monkeypatch.setattr(quantizer.bsq, "over_all", lambda mean: means.append(mean) or mean)
+    quantizer.bsq.batch_mean.register_forward_hook(lambda _, args, mean: means.append(mean))
     quantizer.codes_entropy(z)
-    monkeypatch.setattr(quantizer.bsq, "processes", 2)
+    monkeypatch.setattr(quantizer.bsq.batch_mean, "processes", 2)
     quantizer.codes_entropy(z[:3])
     quantizer.codes_entropy(z[3:])
     for whole, first, second in zip(means[:2], means[2:4], means[4:], strict=True):
         torch.testing.assert_close((first + second) / 2, whole)
-    monkeypatch.setattr(quantizer.bsq, "processes", 1)
+    monkeypatch.setattr(quantizer.bsq.batch_mean, "processes", 1)
     quantizer.codes_entropy(z[:, ::4])  # 60 bars, so all of them
     torch.testing.assert_close(means[6], means[0])
 

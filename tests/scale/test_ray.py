@@ -142,7 +142,7 @@ def test_a_piece_that_kills_every_worker_is_given_up_and_the_others_are_done(dou
 
 
 def test_signals_on_ray_are_those_made_here(tmp_path: Path, sent: list[int]) -> None:
-    from tests.backtest.market import export_market, research
+    from tests.backtesting.market import export_market, research
 
     from kronos.cli import main
 

@@ -16,7 +16,7 @@ from kronos.errors import DataError
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
 from kronos.serve.batch import ForecastBatch, Order
-from kronos.serve.documents import TableCache
+from kronos.serve.documents import read_table
 from kronos.serve.errors import ApiError
 from kronos.serve.schemas import ForecastRequest
 from kronos.serve.security import Bounded
@@ -40,7 +40,7 @@ class Run:
             Order(str(number), str(sample_path("sp500")), "sp500", str(folder / f"{number}.json"), one)
             for number, one in enumerate(parameters)
         ]
-        self.batch = ForecastBatch(orders, TableCache(), self.unwanted.__contains__, self.tell)
+        self.batch = ForecastBatch(orders, self.unwanted.__contains__, self.tell)
 
     def tell(self, event: dict[str, Any]) -> None:
         self.events.append(event)
@@ -115,15 +115,15 @@ def test_an_unexpected_error_fails_one_series(
     tmp_path: Path, predictor: KronosPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(tmp_path, {}, {"cutoff": "2018-01-02"})
-    read, seen = run.batch.tables.read, list[Path]()
+    seen = list[Path]()
 
     def once(path: Path, symbol: str | None) -> pd.DataFrame:
         seen.append(path)
         if len(seen) == 1:
             raise ZeroDivisionError
-        return read(path, symbol)
+        return read_table(path, symbol)
 
-    monkeypatch.setattr(run.batch.tables, "read", once)
+    monkeypatch.setattr("kronos.serve.batch.read_table", once)
     run.batch.run(predictor)
     assert run.ends() == {"0": "failed", "1": "done"}
 

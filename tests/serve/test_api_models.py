@@ -13,7 +13,7 @@ from serving import Live, eventually
 
 from kronos.model.checkpoint import EMBEDDED
 from kronos.serve.child import Channel
-from kronos.serve.worker import Worker
+from kronos.serve.worker import Worker, elements
 
 
 def state(live: Live, id: str) -> str:
@@ -44,6 +44,20 @@ def test_a_card_and_its_facts(live: Live) -> None:
     assert found["training_cutoff"].startswith("2024-07-01")
     assert found["parameters"] > 1e6
     assert found["context"] == 512
+    shown = live.get("/api/models/kronos-nano/card")["elements"]
+    assert shown[0][0] == "h1"
+    assert {"h2", "p", "table"} <= {part[0] for part in shown}
+
+
+def test_a_card_is_taken_apart_and_no_tag_in_it_becomes_one() -> None:
+    text = "---\nlicense: mit\n---\n# A *b*\n\n- [c](https://x.y)\n\n<b>d</b> ![e](http://x/y.png)\n\n```\nf\n```\n"
+    assert elements(text) == [
+        ["h1", None, "A ", ["em", None, "b"]],
+        ["ul", None, ["li", None, ["a", "https://x.y", "c"]]],
+        ["p", None, "<b>d</b> ", "e"],
+        ["pre", None, ["code", None, "f\n"]],
+    ]
+    assert elements("[go](javascript:alert(3))") == [["p", None, "[go](javascript:alert(3))"]]
 
 
 def test_loading_and_unloading(live: Live) -> None:

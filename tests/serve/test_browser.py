@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kronos.bars import sample_bars
+from kronos.serve.worker import elements
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -248,14 +249,14 @@ def test_untrusted_text_stays_text(server: Live, browser: Browser, tmp_path: Pat
         page.goto(f"{server.address}/#/history")
         page.get_by_role("link", name=HOSTILE).wait_for()
         card = page.evaluate(
-            """async (text) => {
-                const { markdown } = await import("/static/js/markdown.js");
-                const root = document.body.appendChild(markdown(text));
+            """async (parts) => {
+                const { prose } = await import("/static/js/prose.js");
+                const root = document.body.appendChild(prose(parts));
                 return [root.querySelectorAll("img, script, a").length, root.textContent];
             }""",
-            f"# {HOSTILE}\n\n[go](javascript:alert`3`) <script>alert(4)</script>",
+            elements(f"# {HOSTILE}\n\n[go](javascript:alert`3`) <script>alert(4)</script>"),
         )
-        assert card == [0, f"{HOSTILE}go <script>alert(4)</script>"]
+        assert card == [0, f"{HOSTILE}[go](javascript:alert3) <script>alert(4)</script>"]
         assert page.locator("img[src=x]").count() == 0
         assert not dialogs
         assert not found.complaints

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import TOKENIZER
+from tiny_runs import TOKENIZER, train_model
 
 from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosTokenizer, TokenizerConfig
-from kronos.training.run import train_model
 from kronos.training.stages import ModelStage, TokenizerStage
 from kronos.training.state import whole_state
 

@@ -77,7 +77,7 @@ def test_arrays_half_built_are_built_again(folder: Path, tmp_path: Path) -> None
     ("make", "words"),
     [
         (lambda p: p / "nowhere.csv", "nowhere.csv does not exist"),
-        (lambda p: (p / "empty").mkdir() or p / "empty", "folder without files of bars"),
+        (lambda p: (p / "empty").mkdir() or p / "empty", "holds no files of bars"),
         (lambda p: (p / "bad.csv").write_text("a,b\n1,2\n") and p / "bad.csv", "bad.csv"),
     ],
 )

@@ -7,13 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_runs import TOKENIZER
+from tiny_runs import TOKENIZER, train_tokenizer
 
 from kronos.bars.transform.running import DECAY, moves_variance
 from kronos.model import KronosTokenizer, TokenizerConfig
 from kronos.training.gain import measured_gain
-from kronos.training.run import train_tokenizer
-from kronos.training.stages import Batch
+from kronos.training.stages import TrainingBatch
 
 RUNNING = {**TOKENIZER, "bar_transform": "running"}
 
@@ -37,11 +36,13 @@ class Cutting(Shrinking):
         return x.clamp(-0.8, 0.8)
 
 
-def bars(seed: int = 0, windows: int = 8, length: int = 100) -> Batch:
+def bars(seed: int = 0, windows: int = 8, length: int = 100) -> TrainingBatch:
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(windows, length, 6, generator=generator) * 0.5
     features[..., 1:3] = features[..., 1:3].abs()  # shadows
-    return Batch(features, torch.zeros(windows, length, 5), torch.ones(windows, length), torch.ones(windows, length))
+    return TrainingBatch(
+        features, torch.zeros(windows, length, 5), torch.ones(windows, length), torch.ones(windows, length)
+    )
 
 
 @pytest.mark.parametrize("share", [0.9, 1.0, 1.1])

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import train_model, train_tokenizer
 
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import ConfigError
@@ -25,7 +26,7 @@ from kronos.training.config import RunConfig
 from kronos.training.data import open_arrays
 from kronos.training.log import read_log
 from kronos.training.parallel import recompute_blocks
-from kronos.training.run import train, train_model, train_tokenizer
+from kronos.training.run import train
 from kronos.training.stages import ModelStage
 from kronos.training.state import STATE_FILE
 

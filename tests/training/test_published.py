@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from kronos.errors import ConfigError
-from kronos.training.config import RunConfig
-from kronos.training.published import ALIASES, merge
+from kronos.training.config import ALIASES, RunConfig, merge
 
 
 def config(**values: Any) -> RunConfig:

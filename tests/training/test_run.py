@@ -17,15 +17,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import MODEL, TOKENIZER
+from tiny_runs import MODEL, TOKENIZER, train_model, train_tokenizer
 
+import kronos
 from kronos.errors import CapacityError, CheckpointError, ConfigError
+from kronos.files import LEFTOVERS
 from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
+from kronos.model.checkpoint import change_config
 from kronos.training.config import RunConfig
 from kronos.training.log import read_log
-from kronos.training.run import Forecasts, train, train_model, train_tokenizer
+from kronos.training.run import ForecastScores, train
 from kronos.training.schedule import build_optimizer
-from kronos.training.state import PREVIOUS_FILE, STATE_FILE, DamagedStateWarning, change_config, load_state, save_state
+from kronos.training.state import PREVIOUS_FILE, STATE_FILE, DamagedStateWarning, load_state, save_state
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_tiny"
 DROPOUT = {"ffn_dropout_p": 0.2, "resid_dropout_p": 0.2}
@@ -225,11 +228,11 @@ def test_the_best_forecasts_are_kept_rather_than_the_lowest_loss(make_config, tm
     config = make_config(validate_every=2, choose_by="crps", forecasts={"windows": 8})
     verdicts, heard = iter([0.9, 0.7, 0.8]), []
 
-    def judge(model: Kronos, tokenizer: KronosTokenizer) -> Forecasts:
+    def judge(model: Kronos, tokenizer: KronosTokenizer) -> ForecastScores:
         assert not model.training
         assert not tokenizer.training
         heard.append({key: value.clone() for key, value in model.state_dict().items()})
-        return Forecasts(next(verdicts), 1.0, 0.9, 0.0)
+        return ForecastScores(next(verdicts), 1.0, 0.9, 0.0)
 
     result = train("model", config, judge=judge)
     assert (result.best_validation, result.chosen_by) == (0.7, "crps")
@@ -261,6 +264,19 @@ def test_accumulated_batches_are_one_large_batch(make_config, tmp_path: Path) ->
 def test_a_loss_that_explodes_is_told(make_config) -> None:
     with pytest.raises(ConfigError, match=r"loss is nan.*optim\.lr"):
         train_tokenizer(make_config(optim={"lr": 1e30, "clip_norm": 1e30, "steps": 8}))
+
+
+def test_a_stage_from_python(make_config) -> None:
+    """As a notebook calls it: settings in a mapping, nobody who watches."""
+    notes: list[str] = []
+    settings = make_config().model_dump(mode="json")
+    result = kronos.train("tokenizer", settings, overrides=["optim.steps=2"], note=notes.append)
+    assert (result.steps, result.folder.name) == (2, "tokenizer")
+    assert notes[0].startswith("4 windows a step")
+    assert notes[-1].startswith("tokenizer, step 2: validation loss")
+    assert kronos.train("tokenizer", settings, overrides=["optim.steps=3"], resume=True).steps == 3
+    with pytest.raises(ConfigError, match="choose of tokenizer, model"):
+        kronos.train("both", settings)
 
 
 # --- saved states --------------------------------------------------------------------------------------------------
@@ -361,7 +377,7 @@ def test_a_disk_without_room_stops_cleanly(make_config) -> None:
     assert "cannot be written" in done.stdout
     assert len(done.stdout.splitlines()) <= 2
     assert (config.out / "tokenizer" / STATE_FILE).read_bytes() == before
-    assert not list(config.out.rglob("*.tmp"))
+    assert not list(config.out.rglob(LEFTOVERS))
     assert train("tokenizer", config, resume=True).steps == 4
 
 
@@ -420,10 +436,10 @@ def test_a_config_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(CapacityError, match="No space left"):
             change_config(tmp_path, move_gain=1.1)
     assert (tmp_path / "config.json").read_bytes() == before
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob(LEFTOVERS))
     change_config(tmp_path, beta=0.07)
     assert KronosTokenizer.from_pretrained(tmp_path).config.beta == 0.07

@@ -13,8 +13,7 @@ from tiny_runs import learnable
 
 from kronos.errors import DataError
 from kronos.training.config import RunConfig
-from kronos.training.data import find_files, open_arrays, read_tables
-from kronos.training.shards import is_sharded, read_shards, units
+from kronos.training.data import find_files, is_sharded, open_arrays, read_shards, read_tables, units
 
 NAMES = ("ALPHA", "BETA", "GAMMA")
 
@@ -105,9 +104,9 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 from kronos.training.config import RunConfig
-from kronos.training import data, shards
+from kronos.training import data
 import pandas, pyarrow.dataset, kronos.bars.reading
-shards.read_shards.__defaults__ = (60_000,)
+data.read_shards.__defaults__ = (60_000,)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 arrays = data.open_arrays(RunConfig.from_yaml(sys.argv[1]))
 print(len(arrays.values), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

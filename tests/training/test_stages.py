@@ -17,7 +17,7 @@ from kronos.model import Kronos, KronosTokenizer, TokenizerConfig
 from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
 from kronos.training.schedule import build_optimizer, learning_rate
-from kronos.training.stages import Batch, ModelStage, TokenizerStage, make_batch
+from kronos.training.stages import ModelStage, TokenizerStage, TrainingBatch, make_batch
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def stage(make_config, tmp_path) -> ModelStage:
 
 
 @pytest.fixture
-def batch(make_config, stage) -> Batch:
+def batch(make_config, stage) -> TrainingBatch:
     config = make_config()
     return stage.batch(samplers(config, open_arrays(config), 4)[0](0))
 
@@ -59,7 +59,7 @@ def test_where_no_feature_knows_a_later_bar_all_behind_the_shortest_context_are_
     torch.testing.assert_close(make_batch(other, "running", 8).features, batch.features, rtol=0, atol=0)
 
 
-def loss_of(stage: ModelStage, batch: Batch, s1: torch.Tensor, s2: torch.Tensor, targets: Any) -> float:
+def loss_of(stage: ModelStage, batch: TrainingBatch, s1: torch.Tensor, s2: torch.Tensor, targets: Any) -> float:
     """The loss where the network reads ``s1, s2`` and is asked for ``targets``."""
     from kronos.model import token_loss
 
@@ -70,7 +70,7 @@ def loss_of(stage: ModelStage, batch: Batch, s1: torch.Tensor, s2: torch.Tensor,
         return float(token_loss(*logits, *targets, batch.asked[:, 1:].contiguous())[0])
 
 
-def test_targets_in_the_context_do_not_count(stage: ModelStage, batch: Batch) -> None:
+def test_targets_in_the_context_do_not_count(stage: ModelStage, batch: TrainingBatch) -> None:
     s1, s2 = stage.tokenizer.encode(batch.features, half=True)
     before = batch.asked[:, 1:] == 0
     other = [torch.where(before, (ids[:, 1:] + 3) % 16, ids[:, 1:]) for ids in (s1, s2)]
@@ -82,7 +82,7 @@ def test_targets_in_the_context_do_not_count(stage: ModelStage, batch: Batch) ->
     assert loss_of(stage, batch, s1, s2, asked) != pytest.approx(expected, rel=1e-3)
 
 
-def test_padding_does_not_count(make_config, stage: ModelStage, batch: Batch) -> None:
+def test_padding_does_not_count(make_config, stage: ModelStage, batch: TrainingBatch) -> None:
     cut = dataclasses.replace(batch, real=batch.real.clone(), asked=batch.asked.clone())
     cut.real[:, 30:] = cut.asked[:, 30:] = 0
     wild = dataclasses.replace(cut, features=cut.features.clone())
@@ -91,7 +91,9 @@ def test_padding_does_not_count(make_config, stage: ModelStage, batch: Batch) ->
 
 
 @pytest.mark.parametrize(("share", "forced"), [(1.0, 100), (0.0, 0), (0.3, 30), (0.5, 50)])
-def test_share_of_teacher_forcing(make_config, stage: ModelStage, batch: Batch, share: float, forced: int) -> None:
+def test_share_of_teacher_forcing(
+    make_config, stage: ModelStage, batch: TrainingBatch, share: float, forced: int
+) -> None:
     stage.config = make_config(loss={"teacher_forcing": share})
     asked: list[bool] = []
 
@@ -105,7 +107,7 @@ def test_share_of_teacher_forcing(make_config, stage: ModelStage, batch: Batch, 
     assert sum(asked) == forced
 
 
-def test_teacher_forcing_conditions_s2_on_the_true_s1(stage: ModelStage, batch: Batch) -> None:
+def test_teacher_forcing_conditions_s2_on_the_true_s1(stage: ModelStage, batch: TrainingBatch) -> None:
     s1, s2 = stage.tokenizer.encode(batch.features, half=True)
     logits = stage.model(s1[:, :-1], s2[:, :-1], batch.stamps[:, :-1], use_teacher_forcing=True, s1_targets=s1[:, 1:])
     other = stage.model(
@@ -115,20 +117,20 @@ def test_teacher_forcing_conditions_s2_on_the_true_s1(stage: ModelStage, batch: 
     assert not torch.allclose(logits[1], other[1])
 
 
-def test_loss_weights(make_config, stage: ModelStage, batch: Batch) -> None:
+def test_loss_weights(make_config, stage: ModelStage, batch: TrainingBatch) -> None:
     loss, parts = stage.loss(batch, 0)
     torch.testing.assert_close(loss, (parts["s1"] + parts["s2"]) / 2)
     stage.config = make_config(loss={"s1": 3.0})
     torch.testing.assert_close(stage.loss(batch, 0)[0], (3 * parts["s1"] + parts["s2"]) / 2)
 
 
-def test_the_tokenizers_loss(make_config, batch: Batch) -> None:
+def test_the_tokenizers_loss(make_config, batch: TrainingBatch) -> None:
     stage = TokenizerStage(make_config(loss={"coarse": 0.5}))
     loss, parts = stage.loss(batch, 0)
     torch.testing.assert_close(loss, (0.5 * parts["mse_coarse"] + parts["mse_full"] + parts["quantizer"]) / 2)
 
 
-def test_the_tokenizer_is_frozen_in_stage_two(stage: ModelStage, batch: Batch) -> None:
+def test_the_tokenizer_is_frozen_in_stage_two(stage: ModelStage, batch: TrainingBatch) -> None:
     stage.loss(batch, 0)[0].backward()
     assert all(p.grad is None for p in stage.tokenizer.parameters())
     assert all(p.grad is not None for p in stage.model.head.parameters())

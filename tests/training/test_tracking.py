@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_runs import train_tokenizer
 
 from kronos.errors import ConfigError, MissingExtraError
-from kronos.training.log import read_log
-from kronos.training.run import train_tokenizer
-from kronos.training.tracking import chosen_trackers
+from kronos.training.log import chosen_trackers, read_log
 
 SILENT = """
 import sys
@@ -70,9 +69,9 @@ def told(folder: Path, tag: str) -> dict[int, float]:
 
 def test_the_default_is_tensorboard_where_it_is_installed(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config().model_copy(update={"tracking": None})
-    monkeypatch.setattr("kronos.training.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("kronos.training.log.find_spec", lambda name: None)
     assert chosen_trackers(config) == ()
-    monkeypatch.setattr("kronos.training.tracking.find_spec", lambda name: name)
+    monkeypatch.setattr("kronos.training.log.find_spec", lambda name: name)
     assert chosen_trackers(config) == ("tensorboard",)
     assert chosen_trackers(make_config()) == ()
 
@@ -80,6 +79,6 @@ def test_the_default_is_tensorboard_where_it_is_installed(make_config, monkeypat
 def test_a_tracker_that_is_not_there_is_named(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="tracking"):
         make_config(tracking=["paper"])
-    monkeypatch.setattr("kronos.training.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("kronos.training.log.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"comet_ml.*kronos-kline\[tracking\]"):
         train_tokenizer(make_config(tracking=["comet"]))

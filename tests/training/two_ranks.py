@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from kronos.training.config import RunConfig
-from kronos.training.engine import leave
+from kronos.training.parallel import leave
 from kronos.training.run import train
 
 if __name__ == "__main__":

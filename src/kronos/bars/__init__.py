@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kronos.bars.calendar import (
         BarSize,
         FutureTimes,
+        calendar_aliases,
         calendar_names,
         future_times,
         future_timestamps,
@@ -20,49 +21,13 @@ if TYPE_CHECKING:
         parse_frequency,
     )
     from kronos.bars.clean import CLEANING, CleanedBars, CleaningRule, clean_bars
-    from kronos.bars.reading import describe, inspect_bars, read_bars, validate_bars
+    from kronos.bars.reading import describe, inspect_bars, read_bars, sample_bars, validate_bars
     from kronos.bars.report import BarsReport, Defect
     from kronos.bars.resample import resample_bars
-    from kronos.bars.samples import SAMPLES, sample_bars, sample_path
+    from kronos.bars.samples import SAMPLES, sample_path
     from kronos.bars.schema import FEATURES, PRICES, TIME_FEATURES, to_table
     from kronos.bars.splits import SplitSuspect, adjust_bars, split_suspects
     from kronos.bars.store import BarStore, fetch_bars, import_bars, write_bars
-
-_WHERE = {
-    "CLEANING": "clean",
-    "FEATURES": "schema",
-    "PRICES": "schema",
-    "SAMPLES": "samples",
-    "TIME_FEATURES": "schema",
-    "BarSize": "calendar",
-    "BarStore": "store",
-    "BarsReport": "report",
-    "CleanedBars": "clean",
-    "CleaningRule": "clean",
-    "Defect": "report",
-    "FutureTimes": "calendar",
-    "SplitSuspect": "splits",
-    "adjust_bars": "splits",
-    "calendar_names": "calendar",
-    "clean_bars": "clean",
-    "describe": "reading",
-    "fetch_bars": "store",
-    "future_times": "calendar",
-    "future_timestamps": "calendar",
-    "import_bars": "store",
-    "infer_calendar": "calendar",
-    "infer_frequency": "calendar",
-    "inspect_bars": "reading",
-    "parse_frequency": "calendar",
-    "read_bars": "reading",
-    "resample_bars": "resample",
-    "sample_bars": "samples",
-    "sample_path": "samples",
-    "split_suspects": "splits",
-    "to_table": "schema",
-    "validate_bars": "reading",
-    "write_bars": "store",
-}
 
 __all__ = [
     "CLEANING",
@@ -79,6 +44,7 @@ __all__ = [
     "FutureTimes",
     "SplitSuspect",
     "adjust_bars",
+    "calendar_aliases",
     "calendar_names",
     "clean_bars",
     "describe",
@@ -100,11 +66,23 @@ __all__ = [
     "write_bars",
 ]
 
+_HOMES = {
+    "clean": ("CLEANING", "CleanedBars", "CleaningRule", "clean_bars"),
+    "reading": ("describe", "inspect_bars", "read_bars", "sample_bars", "validate_bars"),
+    "report": ("BarsReport", "Defect"),
+    "resample": ("resample_bars",),
+    "samples": ("SAMPLES", "sample_path"),
+    "schema": ("FEATURES", "PRICES", "TIME_FEATURES", "to_table"),
+    "splits": ("SplitSuspect", "adjust_bars", "split_suspects"),
+    "store": ("BarStore", "fetch_bars", "import_bars", "write_bars"),
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    home = next((module for module, names in _HOMES.items() if name in names), "calendar")
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

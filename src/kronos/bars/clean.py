@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import parse_frequency
-from kronos.bars.schema import PRICES
+from kronos.bars.schema import COLUMNS, PRICES
 from kronos.errors import ConfigError, DataError
 
 Mask = npt.NDArray[np.bool_]
@@ -91,22 +92,28 @@ class CleanedBars:
 
     def to_frame(self) -> pd.DataFrame:
         """All pieces in one table, each a symbol of its own (``AAPL/1``, ``AAPL/2`` …): no window can span a cut."""
+        if not self.pieces:
+            return self.bars.iloc[:0].reset_index(drop=True)
         parts: list[pd.DataFrame] = []
-        seen: dict[str, int] = {}
+        seen: Counter[str] = Counter()
         for piece, frame in zip(self.pieces, self.frames(), strict=True):
             base = piece.symbol or "series"
-            seen[base] = seen.get(base, 0) + 1
-            name = f"{base}/{seen[base]}"
-            if "symbol" in frame.columns:
-                parts.append(frame.assign(symbol=name))
-            else:
-                frame.insert(1, "symbol", name)
-                parts.append(frame)
-        if not parts:
-            return self.bars.iloc[:0].reset_index(drop=True)
+            seen[base] += 1
+            parts.append(frame.assign(symbol=f"{base}/{seen[base]}"))
         table = pd.concat(parts, ignore_index=True)
         table.attrs = {}
-        return table
+        return table[[name for name in COLUMNS if name in table.columns]]
+
+    @property
+    def summary(self) -> str:
+        """The counts in two sentences."""
+        kept = sum(len(piece) for piece in self.pieces)
+        return (
+            f"Kept {kept:,} of {len(self.bars):,} bars in {len(self.pieces):,} pieces; a piece has at least "
+            f"{self.rule.min_length} bars.\n"
+            f"Cut: {self.jumps:,} jumps above {self.rule.jump:.0%}, {self.idle_bars:,} bars without volume, "
+            f"{self.flat_bars:,} at an unchanged close, {self.short_bars:,} in pieces that are too short."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Counts in plain types."""
@@ -201,8 +208,7 @@ def _long_runs(mask: Mask, longest: int) -> Mask:
     """True on every row of a run of more than ``longest`` True values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
     starts, ends = edges[::2], edges[1::2]
+    runs = np.repeat(ends - starts > longest, ends - starts)
     out = np.zeros(len(mask), dtype=bool)
-    for start, end in zip(starts, ends, strict=True):
-        if end - start > longest:
-            out[start:end] = True
+    out[mask] = runs
     return out

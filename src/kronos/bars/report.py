@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 DEFECT_WORDS: Final[dict[str, str]] = {
     "unparsable_time": "the timestamp cannot be read",
@@ -52,6 +55,34 @@ def name_columns(**spots: object) -> str:
     python = ", ".join(f"'{role}': {spot}" for role, spot in spots.items())
     shell = " ".join(f"--column {role}={spot}" for role, spot in spots.items())
     return f"columns={{{python}}} ({shell})"
+
+
+class RowNumbers:
+    """The number of each row in its source, from 1; computed at the first look, which most files never need."""
+
+    def __init__(self, make: Callable[[], NDArray[np.int64]]) -> None:
+        self._make = make
+
+    @classmethod
+    def counted(cls, count: int, first: int = 1) -> RowNumbers:
+        """Rows numbered one after the other."""
+        return cls(lambda: np.arange(first, first + count))
+
+    @cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        """All row numbers."""
+        return self._make()
+
+    def __getitem__(self, positions: Any) -> Any:
+        return self.numbers[positions]
+
+    def first(self, positions: NDArray[np.int64]) -> tuple[int, ...]:
+        """The numbers of the first ten of some rows, for a report."""
+        return tuple(int(row) for row in self.numbers[positions[:10]]) if len(positions) else ()
+
+    def picked(self, positions: Any) -> RowNumbers:
+        """The numbers of some rows, still uncounted."""
+        return RowNumbers(lambda: self.numbers[positions])
 
 
 @dataclass(frozen=True)
@@ -130,8 +161,8 @@ class BarsReport(dict[str, Any]):
     calendar: str | None = None
     stamp: str | None = None
     left_out: tuple[str, ...] = ()
-    defects: tuple[Defect, ...] = field(default=())
-    warnings: tuple[Defect, ...] = field(default=())
+    defects: tuple[Defect, ...] = ()
+    warnings: tuple[Defect, ...] = ()
     notes: tuple[str, ...] = ()
     dropped: int = 0
 
@@ -146,6 +177,29 @@ class BarsReport(dict[str, Any]):
     def to_dict(self) -> dict[str, Any]:
         """The report in plain types, ready for JSON."""
         return dict(self)
+
+    def noted(self, *notes: str, **changes: Any) -> BarsReport:
+        """The report with more notes, and other values of some fields."""
+        return replace(self, notes=(*self.notes, *notes), **changes)
+
+    def facts(self) -> dict[str, str]:
+        """What was recognised, in words for people."""
+        hours = f"; the hours are those of {self.timezone_guess}" if self.timezone_guess else ""
+        stamp = f", stamps name the {self.stamp} of the bar" if self.stamp else ""
+        more = f" … ({len(self.symbols)})" if len(self.symbols) > 8 else ""
+        return {
+            "file": self.source,
+            "layout": self.layout,
+            "symbol": ", ".join(self.symbols[:8]) + more or "not named",
+            "bar size": self.frequency or "cannot be told",
+            "time zone": self.timezone or f"not said{hours or '; the times are wall time'}",
+            "calendar": (self.calendar or "none stands out") + stamp,
+            "rows": f"{self.rows:,}" + (f" of {self.rows_read:,}" if self.dropped else ""),
+            "from": str(self.first),
+            "to": str(self.last),
+            "left out": ", ".join(self.left_out) or "no column",
+            "read as": "; ".join(self.notes) or "written",
+        }
 
     def __repr__(self) -> str:
         span = f"{self.first} … {self.last}" if self.rows else "no rows"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -69,17 +68,16 @@ def resample_bars(
     table.attrs = {}
     before = bars.attrs.get("report")
     report = before if isinstance(before, BarsReport) else BarsReport()
-    notes = [*report.notes, f"resampled from {report.frequency or 'smaller bars'} by {rule}"]
+    notes = [f"resampled from {report.frequency or 'smaller bars'} by {rule}"]
     if forming:
         notes.append("the last bar is not over in the data: left out")
-    table.attrs["report"] = replace(
-        report,
+    table.attrs["report"] = report.noted(
+        *notes,
         rows=len(table),
         frequency=str(target),
         first=table["timestamp"].min() if len(table) else None,
         last=table["timestamp"].max() if len(table) else None,
         warnings=(),
-        notes=tuple(notes),
     )
     return table
 
@@ -154,16 +152,13 @@ def _intraday_labels(
     zone, anchor = guess.market.zone, guess.grid.anchor
     begin, _ = intraday_stamps(sessions, target, Grid(anchor, "start"), zone)
     end, _ = intraday_stamps(sessions, target, Grid(anchor, "end"), zone)
-    own = guess.grid.stamp
-    # A start stamp lies in [begin, end), an end stamp in (begin, end].
-    place = np.searchsorted(begin, nanos, side="right" if own == "start" else "left") - 1
+    starting = guess.grid.stamp == "start"
+    inner = nanos if starting else nanos - 1  # a start stamp lies in [begin, end), an end stamp in (begin, end]
+    place = np.searchsorted(begin, inner, side="right") - 1
     safe = np.maximum(place, 0)
-    outside = (place < 0) | ((nanos >= end[safe]) if own == "start" else (nanos > end[safe]))
-    chosen = begin[safe] if own == "start" else end[safe]
-    labels = pd.DatetimeIndex(guess.clock.from_utc(chosen, times).where(~outside))
-    length = size.delta.value
-    finished = nanos[-1] + (length if own == "start" else 0)
-    return labels, bool(finished >= end[safe[-1]])
+    outside = (place < 0) | (inner >= end[safe])
+    labels = pd.DatetimeIndex(guess.clock.from_utc((begin if starting else end)[safe], times).where(~outside))
+    return labels, bool(inner[-1] + (size.delta.value if starting else 1) >= end[safe[-1]])
 
 
 def _day_labels(
@@ -190,18 +185,17 @@ def _day_labels(
 
 def _session_days(times: pd.DatetimeIndex, size: BarSize, guess: Fit) -> tuple[pd.DatetimeIndex, bool]:
     """The session date of each row, and whether the last session is over."""
-    nanos = guess.clock.to_utc(times)
-    length = size.delta.value
-    inner = nanos if guess.grid.stamp == "start" else nanos - 1
+    starting = guess.grid.stamp == "start"
+    inner = guess.clock.to_utc(times) - (0 if starting else 1)
+    finish = inner[-1] + (size.delta.value if starting else 1)
     if guess.market.name == FX:
         ahead = Clock("", guess.market.zone, _FX_DAY).from_utc(inner, times.tz_localize(None))
-        finish = ahead[-1] + pd.Timedelta(length if guess.grid.stamp == "start" else 1)
-        return ahead.normalize(), bool(finish >= ahead[-1].normalize() + pd.Timedelta(days=1))
-    sessions = guess.market.sessions_around(nanos)
+        midnight = ahead[-1].normalize() + pd.Timedelta(days=1)
+        return ahead.normalize(), bool(ahead[-1] + pd.Timedelta(finish - inner[-1]) >= midnight)
+    sessions = guess.market.sessions_around(inner)
     place = np.maximum(np.searchsorted(sessions.opens, inner, side="right") - 1, 0)
     outside = (inner < sessions.opens[place]) | (inner >= sessions.closes[place])
     days = pd.DatetimeIndex(pd.DatetimeIndex(sessions.dates[place].view("datetime64[ns]")).where(~outside))
-    finish = nanos[-1] + (length if guess.grid.stamp == "start" else 0)
     return days, bool(finish >= sessions.closes[place[-1]])
 
 

@@ -43,18 +43,13 @@ def to_table(obj: Any) -> pd.DataFrame:
     if module == "polars" and hasattr(obj, "collect"):
         obj = obj.collect()
     if module == "pyarrow" or hasattr(obj, "__arrow_c_stream__"):
-        return _from_arrow(obj)
+        import pyarrow as pa
+
+        if isinstance(obj, pa.RecordBatch):
+            obj = pa.Table.from_batches([obj])
+        frame: pd.DataFrame = (obj if isinstance(obj, pa.Table) else pa.table(obj)).to_pandas()
+        return frame
     raise DataError(
         f"A {type(obj).__name__} cannot be read as bars. "
         "Pass a path, or a pandas, polars or Arrow table with open, high, low, close and a timestamp."
     )
-
-
-def _from_arrow(obj: Any) -> pd.DataFrame:
-    import pyarrow as pa
-
-    if isinstance(obj, pa.RecordBatch):
-        obj = pa.Table.from_batches([obj])
-    table = obj if isinstance(obj, pa.Table) else pa.table(obj)
-    frame: pd.DataFrame = table.to_pandas()
-    return frame

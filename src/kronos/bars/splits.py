@@ -119,5 +119,5 @@ def adjust_bars(bars: pd.DataFrame, factors: Mapping[Any, float]) -> pd.DataFram
         notes.append(f"prices before {date} divided by {factor:g}, as asked")
     report = bars.attrs.get("report")
     if isinstance(report, BarsReport):
-        adjusted.attrs["report"] = replace(report, notes=(*report.notes, *notes))
+        adjusted.attrs["report"] = report.noted(*notes)
     return adjusted

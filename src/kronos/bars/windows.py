@@ -74,7 +74,7 @@ class WindowSampler:
     ) -> None:
         self.arrays, self.plan, self.batch_size, self.seed = arrays, plan, batch_size, seed
         self.drawn = batch_size * ranks
-        self.own = slice(rank * batch_size, (rank + 1) * batch_size)
+        self.part = slice(rank * batch_size, (rank + 1) * batch_size)
         shortest = plan.boundary[0] + self._MIN_TARGETS
         segments = [s for s in arrays.segments if len(s) >= shortest]
         if not segments:
@@ -108,13 +108,13 @@ class WindowSampler:
             tossed = rng.random(size) < self.plan.coin_flips
             flipped[tossed] = rng.random((int(tossed.sum()), length)) < 0.5
         # Everything is drawn for all processes, which costs little; bars are read for this one alone.
-        own = self.own
-        values, stamps = self._read(starts[own], valid[own], factors[own])
-        values[silent[own], :, 4:] = 0.0
-        tossed = tossed[own]
+        part = self.part
+        values, stamps = self._read(starts[part], valid[part], factors[part])
+        values[silent[part], :, 4:] = 0.0
+        tossed = tossed[part]
         if tossed.any():
-            values[tossed] = flip_bars(values[tossed], flipped[own][tossed])
-        return Windows(values, stamps, valid[own], boundary[own])
+            values[tossed] = flip_bars(values[tossed], flipped[part][tossed])
+        return Windows(values, stamps, valid[part], boundary[part])
 
     def _read(
         self, starts: NDArray[np.int64], valid: NDArray[np.int64], factors: NDArray[np.int64]

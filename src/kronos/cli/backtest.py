@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import kronos
 from kronos.cli.common import console, emit_json, note, output, progress
 from kronos.cli.options import AsJson, Compute, with_options
-from kronos.cli.qlib import Config, Overrides
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from kronos.backtest.config import ResearchConfig
-    from kronos.backtest.provider import Provider
+from kronos.cli.qlib import Config, Overrides, engine_of, say
+from kronos.errors import ConfigError
 
 
 @with_options
@@ -35,52 +31,21 @@ def backtest(
 
     Signals that are not there yet are sampled first; a run that was stopped goes on.
     """
-    from kronos.backtest.provider import Provider
-    from kronos.backtest.report import write_report
-    from kronos.backtest.run import run_backtest
-    from kronos.cli.qlib import read_research
-    from kronos.evaluation.report import clean
+    from kronos.workflows.backtest import read_research
 
-    settings = read_research(config, overrides)
-    provider = Provider(settings.provider)
-    check(settings, provider)
-    panel, notes = load_panel(settings, provider, signals, compute)
-    with progress("Trading") as report:
-        done = run_backtest(settings, provider, panel, notes=notes, progress=report)
-    written = write_report(done, out)
+    if signals is not None and compute.chosen:
+        raise ConfigError(
+            "The panel of --signals is there already; leave --engine, --address, --workers and --gpus out."
+        )
+    settings, engine = read_research(config, overrides), engine_of(compute)
+    with progress("Backtest") as report:
+        done = kronos.backtest(settings, out, signals=signals, device=compute.device, engine=engine, progress=report)
     if as_json:
-        emit_json(clean(done.summary))
+        emit_json(done.summary)
         return
     show(done.summary)
-    console.print(f"Wrote {', '.join(str(path) for path in written[:3])} and charts", markup=False, soft_wrap=True)
-
-
-def check(settings: ResearchConfig, provider: Provider) -> None:
-    """Tell what is wrong with set, dates or benchmark before hours of sampling, not after."""
-    from kronos.backtest.simulate import benchmark_returns, tradable_sessions
-    from kronos.workflows.signals import scored_sessions
-
-    spans = provider.members(settings.instrument)
-    sessions = tradable_sessions(provider, scored_sessions(settings, provider))
-    benchmark_returns(provider, settings.backtest.benchmark, spans, sessions)
-
-
-def load_panel(
-    settings: ResearchConfig, provider: Provider, given: Path | None, compute: Compute
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The given panel, or the research file's own, with what has to be said about it."""
-    from kronos.backtest.signals import read_panel
-    from kronos.errors import ConfigError
-    from kronos.workflows.signals import make_panel, overlap_note
-
-    if given is not None:
-        if compute.chosen:
-            raise ConfigError(
-                "The panel of --signals is there already; leave --engine, --address, --workers and --gpus out."
-            )
-        return read_panel(given), {}
-    panel, cutoff = make_panel(settings, provider, compute)
-    return panel, overlap_note(panel, cutoff)
+    names = ("report.html", "summary.json", "daily.parquet")
+    console.print(f"Wrote {', '.join(str(out / name) for name in names)} and charts", markup=False, soft_wrap=True)
 
 
 def show(summary: dict[str, Any]) -> None:
@@ -112,4 +77,4 @@ def show(summary: dict[str, Any]) -> None:
     for line in summary["notes"]:
         note(f"Warning: {line}.")
     for entry in summary["verdict"]:
-        output.print(f"{entry['signal']}: {entry['words']}", markup=False, soft_wrap=True)
+        say(f"{entry['signal']}: {entry['words']}")

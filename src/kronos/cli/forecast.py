@@ -13,7 +13,7 @@ from rich.table import Table
 
 import kronos
 from kronos.cli.common import emit_json, note, output, progress, tell_report
-from kronos.cli.options import MANY, AsJson, Compute, Defects, Model, Reading, with_options
+from kronos.cli.options import MANY, AsJson, Compute, Defects, Model, ReadingOptions, with_options
 from kronos.errors import ConfigError
 from kronos.spec import ForecastSpec
 
@@ -51,7 +51,7 @@ PartitionSize = Annotated[
 def forecast(
     bars: Source,
     spec: ForecastSpec,
-    reading: Reading,
+    reading: ReadingOptions,
     compute: Compute,
     model: Model = "kronos-nano",
     revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None,

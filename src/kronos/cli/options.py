@@ -1,7 +1,7 @@
 """Options that commands share, each declared once.
 
 A command asks for a bundle by the type of a parameter: :class:`~kronos.spec.ForecastSpec` for what is asked of a
-forecast, :class:`Reading` for how files are read, :class:`Compute` for where many series are computed. Under
+forecast, :class:`ReadingOptions` for how files are read, :class:`Compute` for where many series are computed. Under
 :func:`with_options` it gets an option for every field, and is handed one value, already checked.
 """
 
@@ -35,7 +35,7 @@ Frequency = Annotated[str | None, typer.Option(help="Bar size: 1m, 5m, 1h, 1d, 1
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     """How a file of bars is to be read; what is None is found out from the file."""
 
     symbol: Annotated[str | None, typer.Option(help="Take this series; or, where the file names none, call it so.")] = (
@@ -122,14 +122,14 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         ConfigError: when it is called with a value that a bundle refuses.
     """
     parameters: list[inspect.Parameter] = []
-    bundles: dict[str, tuple[type, list[str]]] = {}
+    bundles: dict[str, tuple[Any, list[str]]] = {}  # parameter → what makes it, from which options
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         kind = parameter.annotation
         if not dataclasses.is_dataclass(kind):
             parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
             continue
         options = list(_options_of(kind))
-        bundles[parameter.name] = kind, [option.name for option in options]  # type: ignore[assignment]
+        bundles[parameter.name] = kind, [option.name for option in options]
         parameters += options
 
     @functools.wraps(command)

@@ -1,23 +1,21 @@
-"""``kronos qlib``: bars into Qlib's format, and a data set out of it."""
+"""``kronos qlib``: bars into Qlib's format, a data set out of it, and signals."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kronos.cli.common import emit_json, moment, note, output
+from kronos.cli.common import emit_json, moment, note, output, progress
 from kronos.cli.options import AsJson, Compute, Defects, with_options
+from kronos.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from kronos.backtest.config import ResearchConfig
+    from kronos.protocol import WorkEngine
 
 app = typer.Typer(help="Qlib: export bars to a provider, prepare a data set from one.", no_args_is_help=True)
-
-RUN_FILE = "finetune.yaml"
 
 Config = Annotated[Path, typer.Option("--config", help="The research file (YAML), such as configs/qlib_cn.yaml.")]
 Overrides = Annotated[
@@ -47,22 +45,26 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write daily bars as a Qlib provider: calendar, instruments with listing ranges, nine features."""
-    from dataclasses import asdict
+    from kronos.workflows.backtest import export_provider
 
-    from kronos.backtest.export import write_provider
-
-    table = read_many(bars, symbol, on_defect)
-    done = write_provider(table, out, sets=read_sets(sets or []), factors=read_factors(factors), adjusted=adjusted)
+    done = export_provider(
+        bars,
+        out,
+        sets=_named_files(sets or []),
+        factors=factors,
+        adjusted=adjusted,
+        symbol=symbol,
+        on_defect=on_defect,
+        note=note,
+    )
     if as_json:
-        emit_json({**asdict(done), "folder": str(done.folder)})
+        emit_json(asdict(done))
         return
     for before, name in list(done.renamed.items())[:5]:
         note(f"Qlib cannot hold the name '{before}'; there it is '{name}'.")
-    output.print(
+    say(
         f"Wrote {done.bars:,} bars of {done.instruments:,} instruments, {moment(done.first)} … {moment(done.last)}, "
-        f"to {out}; {done.suspended:,} suspended days. Sets: {', '.join(f'{k} ({v:,})' for k, v in done.sets.items())}",
-        markup=False,
-        soft_wrap=True,
+        f"to {out}; {done.suspended:,} suspended days. Sets: {', '.join(f'{k} ({v:,})' for k, v in done.sets.items())}"
     )
 
 
@@ -73,141 +75,70 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Cut a provider's bars into train, val and test, no bar scored twice, and write the run file for training."""
-    import yaml
-
-    from kronos.backtest import dataset
+    from kronos.workflows.backtest import prepare_data, read_research
 
     settings = read_research(config, overrides)
-    done = dataset.prepare(settings)
-    run_file = done.folder / RUN_FILE
-    run_file.write_text(yaml.safe_dump(dataset.run_settings(done, settings), sort_keys=False), encoding="utf-8")
+    done = prepare_data(settings)
     if as_json:
-        emit_json({**dataset.describe(done, settings), "run_file": str(run_file)})
+        emit_json(done.to_dict(settings) | {"run_file": done.run_file})
         return
     for split in done.splits:
         shortened = f", {split.purged} sessions purged at its end" if split.purged > 0 else ""
-        output.print(
+        say(
             f"{split.name}: {done.bars[split.name]:,} bars of {done.symbols[split.name]:,} symbols; context from "
-            f"{moment(split.start)}, scored {moment(split.scored_from)} … {moment(split.end)}{shortened}",
-            markup=False,
-            soft_wrap=True,
+            f"{moment(split.start)}, scored {moment(split.scored_from)} … {moment(split.end)}{shortened}"
         )
     if done.untraded:
         note(f"Left out {done.untraded:,} bars of days on which nothing was traded.")
-    output.print(f"Fine-tune with: kronos train tokenizer --config {run_file}", markup=False, soft_wrap=True)
-    output.print(f"          then: kronos train model --config {run_file}", markup=False, soft_wrap=True)
+    say(f"Fine-tune with: kronos train tokenizer --config {done.run_file}")
+    say(f"          then: kronos train model --config {done.run_file}")
 
 
 @app.command()
 @with_options
 def signals(config: Config, compute: Compute, overrides: Overrides = None) -> None:
     """Sample the signals of a research file; a run that was stopped goes on where it stopped."""
-    from kronos.backtest.provider import Provider
-    from kronos.workflows.signals import make_panel, overlap_note, signal_folder
+    from kronos.workflows.backtest import make_signals, read_research
 
-    settings = read_research(config, overrides)
-    panel, cutoff = make_panel(settings, Provider(settings.provider), compute)
-    for line in overlap_note(panel, cutoff).values():
+    settings, engine = read_research(config, overrides), engine_of(compute)
+    with progress("Sampling signals") as report:
+        made = make_signals(settings, device=compute.device, engine=engine, progress=report)
+    for line in made.notes.values():
         note(f"Warning: {line}.")
-    dates = panel.index.get_level_values("datetime").unique()
-    output.print(
-        f"{len(panel):,} signals on {len(dates):,} dates, {moment(dates.min())} … {moment(dates.max())}, "
-        f"in {signal_folder(settings)}",
-        markup=False,
-        soft_wrap=True,
+    dates = made.panel.index.get_level_values("datetime").unique()
+    say(
+        f"{len(made.panel):,} signals on {len(dates):,} dates, {moment(dates.min())} … {moment(dates.max())}, "
+        f"in {made.folder}"
     )
 
 
-def read_research(config: Path, overrides: list[str] | None) -> ResearchConfig:
-    """A research file with overrides applied.
+def engine_of(compute: Compute) -> WorkEngine | None:
+    """What samples the signals, where it is not this process.
 
     Raises:
-        ConfigError: it cannot be read, or a setting does not hold.
+        ConfigError: a number of workers for this process.
     """
-    from kronos.backtest.config import ResearchConfig
-    from kronos.training.config import read_settings
-
-    return ResearchConfig.from_dict(read_settings(config, overrides))
-
-
-def read_many(sources: list[str], symbol: str | None, on_defect: Defects) -> pd.DataFrame:
-    """All bars of files, folders of files, samples and stores in one long table.
-
-    Raises:
-        DataError: a source that cannot be read, or a symbol in two of them.
-    """
-    import pandas as pd
-
-    from kronos.bars import BarStore, read_bars
-    from kronos.bars.store import bars_files
-    from kronos.errors import DataError
-
-    tables: list[pd.DataFrame] = []
-    files: list[str | Path] = []
-    for source in sources:
-        folder = Path(source)
-        if not folder.is_dir():
-            files.append(source)  # a file, or the name of a sample
-        elif not any(folder.glob("frequency=*")):
-            files += bars_files([folder])
-        else:
-            store = BarStore(folder)
-            names = store.symbols("1d")
-            if not names:
-                raise DataError(f"{source} is a bar store without daily bars; see kronos bars list --store {source}")
-            tables += [store.read(name, "1d") for name in names]
-    for file in files:
-        table = read_bars(file, symbol=symbol, on_defect=on_defect)
-        if dropped := table.attrs["report"].dropped:
-            note(f"Dropped {dropped:,} defective rows of {file}.")
-        if "symbol" not in table.columns:
-            table.insert(1, "symbol", symbol or Path(file).name.partition(".")[0])
-        tables.append(table)
-    joined = pd.concat([_plain(table) for table in tables], ignore_index=True)
-    twice = joined.duplicated(["symbol", "timestamp"])
-    if twice.any():
-        row = joined[twice].iloc[0]
-        raise DataError(f"two sources hold {row['symbol']} on {row['timestamp']:%Y-%m-%d}; leave one out")
-    return joined
+    engine = compute.away()
+    if engine is None and compute.workers is not None:
+        raise ConfigError("--workers is for --engine ray; this process shares each date among its cores by itself.")
+    return engine
 
 
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    table.attrs = {}
-    return table
+def say(line: str) -> None:
+    """A line of results, unbroken, whatever is in it."""
+    output.print(line, markup=False, soft_wrap=True)
 
 
-def read_sets(pairs: list[str]) -> dict[str, list[str]]:
-    """NAME=FILE pairs as sets of symbols; what follows a tab in a line is left out.
+def _named_files(pairs: list[str]) -> dict[str, Path]:
+    """NAME=FILE pairs.
 
     Raises:
         ConfigError: not such a pair, or no such file.
     """
-    from kronos.errors import ConfigError
-
-    found: dict[str, list[str]] = {}
+    found = {}
     for pair in pairs:
         name, equals, file = pair.partition("=")
         if not equals or not Path(file).is_file():
             raise ConfigError(f"--instruments '{pair}' is not NAME=FILE with an existing file of one symbol a line")
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-        found[name] = [line.split("\t")[0].strip() for line in lines if line.strip()]
+        found[name] = Path(file)
     return found
-
-
-def read_factors(path: Path | None) -> pd.DataFrame | None:
-    """The table of adjustment factors.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    import pandas as pd
-
-    from kronos.errors import DataError
-
-    if path is None:
-        return None
-    try:
-        table: Any = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"symbol": str})
-        return table.assign(timestamp=pd.to_datetime(table["timestamp"]))  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as factors (symbol, timestamp, factor): {error}") from error

@@ -35,7 +35,7 @@ def serve(
 
     Prints the address and opens nothing. Running forecasts are finished before it stops.
     """
-    for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+    for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "markdown_it"):
         if find_spec(package) is None:
             raise MissingExtraError(package.replace("_", "-"), "serve", "The server")
     from kronos.serve.app import serve as run

@@ -1,87 +1,32 @@
 """Baselines that every forecast is judged against. All return whole, valid bars and need no training.
 
-They share one manner of making bars: the shape of a past bar (opening gap, shadows, volume) is drawn whole from the
-context and stretched by the volatility at hand, so that the joint bar is as real as the context's own. And they
-share one random stream per (seed, context): two baselines differ by their model, not by their luck.
+A new one is a class with ``paths`` here, and a line in :data:`BASELINES`. The shape of a past bar (opening gap,
+shadows, volume) is drawn whole from the context and stretched by the volatility at hand, so that the joint bar is as
+real as those of the context.
 """
 
 from __future__ import annotations
 
-import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from kronos.errors import ConfigError
-from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray
+from kronos.errors import ConfigError, MissingExtraError
+from kronos.evaluation.shapes import BarShapes, bars_of_line, build_bars, context_rng
+from kronos.protocol import Context, FloatArray, Forecaster
 from kronos.spec import ForecastSpec
 
-if TYPE_CHECKING:
-    from kronos.protocol import Forecaster
+Order = tuple[int, int]
 
-
-def context_rng(seed: int, context: Context) -> np.random.Generator:
-    """A generator of its own for each seed and context, whatever batch the context comes in."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(context.symbol.encode())
-    digest.update(np.int64(context.timestamps[-1].astype(np.int64)).tobytes())
-    digest.update(np.ascontiguousarray(context.values[-1]).tobytes())
-    return np.random.default_rng([seed, *np.frombuffer(digest.digest(), dtype=np.uint32).tolist()])
-
-
-@dataclass(frozen=True)
-class BarShapes:
-    """The bars of a context relative to the close before them; each array (T-1,), logs."""
-
-    gap: FloatArray  # ln open / previous close
-    move: FloatArray  # ln close / previous close
-    up: FloatArray  # ln high / max(open, close), never negative
-    down: FloatArray  # ln min(open, close) / low, never negative
-    volume: FloatArray  # as traded
-    price_factor: FloatArray  # amount / (volume × mean price); 1 where there is no volume
-
-    @classmethod
-    def of(cls, context: Context) -> BarShapes:
-        """Measure the context's bars from the second one on."""
-        logs = np.log(context.values[:, : CLOSE + 1])
-        before, now = logs[:-1, CLOSE], logs[1:]
-        body = now[:, [OPEN, CLOSE]]
-        volume, amount = context.values[1:, VOLUME], context.values[1:, AMOUNT]
-        traded = volume * context.values[1:, : CLOSE + 1].mean(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factor = np.where(traded > 0, amount / traded, 1.0)
-        return cls(
-            gap=now[:, OPEN] - before,
-            move=now[:, CLOSE] - before,
-            up=np.maximum(now[:, HIGH] - body.max(axis=1), 0.0),
-            down=np.maximum(body.min(axis=1) - now[:, LOW], 0.0),
-            volume=np.maximum(volume, 0.0),
-            price_factor=np.where(np.isfinite(factor), np.maximum(factor, 0.0), 1.0),
-        )
-
-
-def build_bars(
-    last_close: float, shapes: BarShapes, picked: np.ndarray, moves: FloatArray, stretch: FloatArray
-) -> FloatArray:
-    """Bars (S, H, 6) from close-to-close log moves (S, H) and the drawn shapes.
-
-    ``picked`` (S, H) numbers the context bar that lends gap, shadows and volume; ``stretch`` (S, H) multiplies gap
-    and shadows (a bar drawn from a calm hour becomes larger in a wild one).
-    """
-    closes = np.log(last_close) + np.cumsum(moves, axis=1)
-    opens = closes - moves + shapes.gap[picked] * stretch
-    highs = np.maximum(opens, closes) + shapes.up[picked] * stretch
-    lows = np.minimum(opens, closes) - shapes.down[picked] * stretch
-    prices = np.exp(np.clip(np.stack([opens, highs, lows, closes], axis=-1), -600.0, 600.0))
-    volume = shapes.volume[picked]
-    amount = volume * prices.mean(axis=-1) * shapes.price_factor[picked]
-    return np.concatenate([prices, volume[..., None], amount[..., None]], axis=-1)
+#: ARCH(1..3) and GARCH(1..3, 1..3): (lags of the squared move, lags of the variance).
+ALL_ORDERS: tuple[Order, ...] = tuple((p, q) for q in range(4) for p in range(1, 4))
 
 
 class Baseline:
-    """Common part of the baselines: one context at a time, each with its own random stream."""
+    """Common part of the baselines: one context at a time, each with a random stream."""
 
     name = "baseline"
     parallel = True  # no state between contexts but a counter: processes may share the work
@@ -103,10 +48,8 @@ class LastClose(Baseline):
     name = "last-close"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(1, horizon, 6); volume and amount are those of the last bar."""
-        bar = np.full(6, context.last_close)
-        bar[[VOLUME, AMOUNT]] = context.values[-1, [VOLUME, AMOUNT]]
-        return np.broadcast_to(bar, (1, horizon, 6)).copy()
+        """(1, horizon, 6)."""
+        return bars_of_line(context, np.full(horizon, context.last_close))
 
 
 class Drift(Baseline):
@@ -115,15 +58,9 @@ class Drift(Baseline):
     name = "drift"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(1, horizon, 6) of bars that open at the previous close."""
+        """(1, horizon, 6)."""
         slope = float(context.log_returns().mean())
-        line = context.last_close * np.exp(slope * np.arange(horizon + 1))
-        bars = np.empty((1, horizon, 6))
-        bars[0, :, OPEN], bars[0, :, CLOSE] = line[:-1], line[1:]
-        bars[0, :, HIGH] = np.maximum(line[:-1], line[1:])
-        bars[0, :, LOW] = np.minimum(line[:-1], line[1:])
-        bars[0, :, [VOLUME, AMOUNT]] = context.values[-1, [VOLUME, AMOUNT]][:, None]
-        return bars
+        return bars_of_line(context, context.last_close * np.exp(slope * np.arange(1, horizon + 1)))
 
 
 def season_length(context: Context) -> int:
@@ -168,7 +105,7 @@ class RandomWalkGaussian(Baseline):
 
 
 class RandomWalkResampled(Baseline):
-    """Independent draws of the context's own bars.
+    """Independent draws of the bars of the context.
 
     Args:
         drift: False takes the context's mean move out of the draws (the default: over 24 bars the estimated drift
@@ -187,37 +124,49 @@ class RandomWalkResampled(Baseline):
         return build_bars(context.last_close, shapes, picked, moves[picked], np.ones(picked.shape))
 
 
+@dataclass(frozen=True)
+class VarianceFit:
+    """``v[t] = omega + Σ alpha_i r[t-i]² + Σ beta_j v[t-j]`` over the moves of a context."""
+
+    omega: float
+    alpha: FloatArray
+    beta: FloatArray
+    sigma: FloatArray  # (T-1,) conditional volatility of each move
+    bic: float = float("nan")
+
+    @property
+    def persistence(self) -> float:
+        """Σ alpha + Σ beta; below 1 the variance returns to its mean."""
+        return float(self.alpha.sum() + self.beta.sum())
+
+
 def filtered_paths(
-    context: Context,
-    moves: FloatArray,
-    sigma: FloatArray,
-    advance: Callable[[FloatArray], FloatArray],
-    first_variance: float,
-    shape: tuple[int, int],
-    rng: np.random.Generator,
+    context: Context, moves: FloatArray, unit: float, fit: VarianceFit, shape: tuple[int, int], rng: np.random.Generator
 ) -> FloatArray:
     """Filtered historical simulation: draw past bars, each divided by its own volatility, times the path's volatility.
 
     Args:
         context: where the bar shapes come from.
-        moves: (T-1,) centred log moves; ``sigma``: (T-1,) their conditional volatilities.
-        advance: given the moves (S,) just made, the variances (S,) of the next bar; it keeps its own state.
-        first_variance: variance of the first bar to forecast.
+        moves: (T-1,) centred log moves, divided by ``unit``; ``fit``: their variance, whose recursion goes on.
         shape: (num_samples, horizon).
     """
-    shapes = BarShapes.of(context)
-    residual = moves / sigma
+    residual = moves / fit.sigma
     residual = residual - residual.mean()  # no drift: centred moves do not make centred residuals
     residual = residual / np.sqrt((residual**2).mean())  # unit variance: the recursion alone sets the level
     picked = rng.integers(len(moves), size=shape)
     steps, stretch = np.empty(shape), np.empty(shape)
-    variance = np.full(shape[0], first_variance)
+    squares = [np.full(shape[0], moves[-1 - i] ** 2) for i in range(len(fit.alpha))]  # newest first
+    variances = [np.full(shape[0], fit.sigma[-1 - j] ** 2) for j in range(len(fit.beta))]
     for h in range(shape[1]):
+        variance = np.full(shape[0], fit.omega)
+        for weight, past in zip((*fit.alpha, *fit.beta), (*squares, *variances), strict=True):
+            variance = variance + weight * past
         volatility = np.sqrt(variance)
         steps[:, h] = volatility * residual[picked[:, h]]
-        stretch[:, h] = volatility / sigma[picked[:, h]]
-        variance = advance(steps[:, h])
-    return build_bars(context.last_close, shapes, picked, steps, stretch)
+        stretch[:, h] = volatility / fit.sigma[picked[:, h]]
+        squares = [steps[:, h] ** 2, *squares[:-1]]
+        variances = [variance, *variances][: len(variances)]
+    return build_bars(context.last_close, BarShapes.of(context), picked, unit * steps, stretch)
 
 
 class EwmaVolatility(Baseline):
@@ -229,11 +178,12 @@ class EwmaVolatility(Baseline):
         decay: λ, .94 as published for daily data.
     """
 
+    name = "ewma"
+
     def __init__(self, decay: float = 0.94) -> None:
         if not 0.0 < decay < 1.0:
             raise ConfigError(f"EWMA decay {decay} is outside (0, 1)")
         self.decay = decay
-        self.name = "ewma"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         """(num_samples, horizon, 6)."""
@@ -241,54 +191,112 @@ class EwmaVolatility(Baseline):
         moves = moves - moves.mean()
         if not (moves != 0).any():
             return RandomWalkResampled().paths(context, horizon, num_samples, rng)
-        variances = np.empty(len(moves) + 1)
+        variances = np.empty(len(moves))
         variances[0] = float((moves**2).mean())
-        for t, move in enumerate(moves):
+        for t, move in enumerate(moves[:-1]):
             variances[t + 1] = self.decay * variances[t] + (1.0 - self.decay) * move**2
-        state = {"v": np.full(num_samples, variances[-1])}
-
-        def advance(made: FloatArray) -> FloatArray:
-            state["v"] = self.decay * state["v"] + (1.0 - self.decay) * made**2
-            return state["v"]
-
-        sigma = np.sqrt(variances[:-1])
-        return filtered_paths(context, moves, sigma, advance, variances[-1], (num_samples, horizon), rng)
+        fit = VarianceFit(0.0, np.array([1.0 - self.decay]), np.array([self.decay]), np.sqrt(variances))
+        return filtered_paths(context, moves, 1.0, fit, (num_samples, horizon), rng)
 
 
-BASELINE_NAMES = (
-    "last-close",
-    "drift",
-    "seasonal-naive",
-    "rw-gaussian",
-    "rw-resampled",
-    "rw-resampled-drift",
-    "ewma",
-    "garch",
-    "garch-best",
-)
+class Garch(Baseline):
+    """GARCH paths: the order of lowest BIC among ``orders``, residuals resampled with their whole bars.
+
+    Where no order can be fitted (too few bars, no convergence, explosive parameters) the context gets the EWMA
+    baseline's paths, and ``fallbacks`` counts it.
+    """
+
+    def __init__(self, orders: Sequence[Order] = ((1, 1),), name: str = "garch") -> None:
+        self.orders = tuple(orders)
+        self.name = name
+        self.fallbacks = 0
+
+    def choose(self, moves: FloatArray) -> VarianceFit | None:
+        """The fit of lowest BIC on unit-variance moves (T,); larger orders start from the GARCH(1,1) solution."""
+        best: VarianceFit | None = None
+        first: VarianceFit | None = None
+        for order in sorted(self.orders, key=lambda o: (o != (1, 1), o[1], o[0])):
+            fit = fit_garch(moves, order, first if order[1] > 0 else None)
+            if order == (1, 1):
+                first = fit
+            if fit is not None and (best is None or fit.bic < best.bic):
+                best = fit
+        return best
+
+    def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
+        """(num_samples, horizon, 6)."""
+        moves = context.log_returns()
+        moves = moves - moves.mean()
+        unit = float(moves.std())
+        fit = self.choose(moves / unit) if unit > 0 and len(moves) >= 30 else None
+        if fit is None:
+            self.fallbacks += 1
+            return EwmaVolatility().paths(context, horizon, num_samples, rng)
+        return filtered_paths(context, moves / unit, unit, fit, (num_samples, horizon), rng)
+
+
+def fit_garch(moves: FloatArray, order: Order, start: VarianceFit | None = None) -> VarianceFit | None:
+    """Gaussian quasi-maximum likelihood for one order by ``arch``; None where the optimiser fails.
+
+    Args:
+        moves: (T,) centred log moves scaled to unit variance (the optimiser's home ground).
+        order: (p, q).
+        start: a fit of a smaller order to begin at, instead of arch's grid search.
+    """
+    try:
+        from arch.univariate import GARCH, ZeroMean
+    except ImportError as error:  # pragma: no cover - exercised by hiding the package in a test
+        raise MissingExtraError("arch", "eval", "The GARCH baseline") from error
+    p, q = order
+    model = ZeroMean(moves, volatility=GARCH(p=p, q=q), rescale=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result: Any = model.fit(
+                disp="off", show_warning=False, starting_values=_start_values(start, order), options={"maxiter": 200}
+            )
+    except (ValueError, FloatingPointError, np.linalg.LinAlgError):
+        return None
+    numbers = np.asarray(result.params, dtype=float)
+    sigma = np.asarray(result.conditional_volatility, dtype=float)
+    fit = VarianceFit(float(numbers[0]), numbers[1 : 1 + p], numbers[1 + p :], sigma, float(result.bic))
+    healthy = result.convergence_flag == 0 and np.isfinite(numbers).all() and np.isfinite(sigma).all()
+    return fit if healthy and fit.omega > 0 and (sigma > 0).all() and fit.persistence < 1.0 else None
+
+
+def _start_values(start: VarianceFit | None, order: Order) -> FloatArray | None:
+    """Parameters of a smaller order with tiny weights for the added lags."""
+    if start is None:
+        return None
+    p, q = order
+    alpha, beta = np.full(p, 0.01), np.full(q, 0.01)
+    alpha[: min(p, len(start.alpha))] = np.maximum(start.alpha[:p], 0.01)
+    beta[: min(q, len(start.beta))] = np.maximum(start.beta[:q], 0.01)
+    shrink = min(1.0, 0.97 / (alpha.sum() + beta.sum()))
+    return np.concatenate([[max(start.omega, 1e-3)], alpha * shrink, beta * shrink])
+
+
+#: Every baseline by name.
+BASELINES: dict[str, Callable[[], Forecaster]] = {
+    "last-close": LastClose,
+    "drift": Drift,
+    "seasonal-naive": SeasonalNaive,
+    "rw-gaussian": RandomWalkGaussian,
+    "rw-resampled": RandomWalkResampled,
+    "rw-resampled-drift": lambda: RandomWalkResampled(drift=True),
+    "ewma": EwmaVolatility,
+    "garch": Garch,
+    "garch-best": lambda: Garch(ALL_ORDERS, "garch-best"),
+}
 
 
 def make_baselines(names: Sequence[str] | str = "all") -> list[Forecaster]:
-    """Baselines by name; ``"all"`` gives every one of :data:`BASELINE_NAMES`.
+    """Baselines by name; ``"all"`` gives every one of :data:`BASELINES`.
 
     Raises:
-        ConfigError: an unknown name. MissingExtraError: a GARCH is asked for and ``arch`` is not installed.
+        ConfigError: an unknown name.
     """
-    from kronos.evaluation.garch import Garch
-
-    makers: dict[str, Callable[[], Forecaster]] = {
-        "last-close": LastClose,
-        "drift": Drift,
-        "seasonal-naive": SeasonalNaive,
-        "rw-gaussian": RandomWalkGaussian,
-        "rw-resampled": RandomWalkResampled,
-        "rw-resampled-drift": lambda: RandomWalkResampled(drift=True),
-        "ewma": EwmaVolatility,
-        "garch": Garch,
-        "garch-best": lambda: Garch.best(),
-    }
-    wanted = list(BASELINE_NAMES) if names == "all" else [names] if isinstance(names, str) else list(names)
-    unknown = [name for name in wanted if name not in makers]
-    if unknown:
-        raise ConfigError(f"unknown baseline(s) {', '.join(unknown)}; known: {', '.join(BASELINE_NAMES)}")
-    return [makers[name]() for name in wanted]
+    wanted = list(BASELINES) if names == "all" else [names] if isinstance(names, str) else list(names)
+    if unknown := [name for name in wanted if name not in BASELINES]:
+        raise ConfigError(f"unknown baseline(s) {', '.join(unknown)}; known: {', '.join(BASELINES)}")
+    return [BASELINES[name]() for name in wanted]

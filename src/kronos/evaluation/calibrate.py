@@ -59,32 +59,6 @@ class WidthCurve:
         return {"horizon": list(self.steps), "factor": [round(f, 4) for f in self.factors]}
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Calibration of a set of forecasts: mean CRPS and the coverage of each level, over all windows and steps."""
-
-    crps: float
-    covered: dict[float, float]
-    by_step: dict[float, list[float]]
-
-    @property
-    def error(self) -> float:
-        """Mean distance of coverage from its level."""
-        return float(np.mean([abs(value - level) for level, value in self.covered.items()]))
-
-
-def measure(paths: FloatArray, truth: FloatArray, levels: Sequence[float] = metrics.LEVELS) -> Coverage:
-    """CRPS and coverage of paths (N, S, H) against truth (N, H)."""
-    _check(paths, truth)
-    samples = np.moveaxis(paths, 1, -1)
-    inside = {level: metrics.covered(truth, samples, level) for level in levels}
-    return Coverage(
-        crps=float(metrics.crps(truth, samples).mean()),
-        covered={level: float(value.mean()) for level, value in inside.items()},
-        by_step={level: value.mean(axis=0).tolist() for level, value in inside.items()},
-    )
-
-
 def fit_temperature(
     paths_by_temperature: Mapping[float, FloatArray], truth: FloatArray, weights: npt.ArrayLike | None = None
 ) -> float:
@@ -203,6 +177,14 @@ class Judgement:
     before: dict[float, Estimate]
     after: dict[float, Estimate]
     crps_ratio: Estimate
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        coverage = {
+            side: {f"{level:.0%}": found.as_dict() for level, found in levels.items()}
+            for side, levels in (("before", self.before), ("after", self.after))
+        }
+        return {"coverage": coverage, "crps_ratio": self.crps_ratio.as_dict()}
 
     @property
     def words(self) -> str:

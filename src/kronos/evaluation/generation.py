@@ -7,14 +7,18 @@ truths of test windows, synthetic ones from one sampled path per window: the sam
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kronos.evaluation.scoring import ResultStore, identity, window_id
+from kronos.evaluation.summary import SILENT
 from kronos.evaluation.windows import Window
-from kronos.protocol import CLOSE, HIGH, LOW, OPEN, VOLUME, FloatArray
+from kronos.protocol import CLOSE, HIGH, LOW, OPEN, VOLUME, FloatArray, Forecaster, Progress, sample_in_batches
+from kronos.spec import ForecastSpec
 
 MOVE, LOG_VOLUME = 1, 4
 #: Features are cut here before a network sees them, so that one wild bar does not decide.
@@ -173,19 +177,7 @@ def _tame(sequences: FloatArray) -> FloatArray:
 
 
 def _train(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
-    """A small LSTM on one thread: its steps are too short to be shared."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _trained(x, y, purpose, seed, steps)
-    finally:
-        torch.set_num_threads(before)
-
-
-def _trained(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
-    """Adam on random batches, drawn and initialised from a generator of its own."""
+    """A small LSTM on one thread (its steps are too short to be shared), from a separate random stream."""
     import torch
     from torch import nn
 
@@ -205,20 +197,23 @@ def _trained(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
 
     generator = torch.Generator().manual_seed(seed)
     network = Reader(x.shape[-1])
-    with torch.no_grad():  # own stream: the global one is left alone
+    with torch.no_grad():
         for parameter in network.parameters():
             parameter.uniform_(-0.17, 0.17, generator=generator)
     optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
     loss_of = nn.BCEWithLogitsLoss() if purpose == "classify" else nn.L1Loss()
-    done = 0
-    while done < steps:
-        order = torch.randperm(len(x), generator=generator)
-        for batch in torch.split(order, 64)[: steps - done]:
-            optimiser.zero_grad()
-            loss = loss_of(network(x[batch]), y[batch])
-            loss.backward()
-            optimiser.step()
-            done += 1
+    done, threads = 0, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        while done < steps:
+            order = torch.randperm(len(x), generator=generator)
+            for batch in torch.split(order, 64)[: steps - done]:
+                optimiser.zero_grad()
+                loss_of(network(x[batch]), y[batch]).backward()
+                optimiser.step()
+                done += 1
+    finally:
+        torch.set_num_threads(threads)
     return network.eval()
 
 
@@ -243,3 +238,51 @@ def generation_figures(
         "facts": stylised_facts(made),
         "real_facts": stylised_facts(real),
     }
+
+
+def generate_and_judge(
+    windows: Sequence[Window],
+    forecasters: Sequence[Forecaster],
+    *,
+    most: int,
+    steps: int,
+    seed: int,
+    store: ResultStore,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """``{market: {forecaster: figures}}``; one market at a time, since horizons and habits differ.
+
+    Points have no path to sample and are left out.
+
+    Args:
+        most: windows of a market that are used, drawn by the seed; ``steps``: of each network's training.
+    """
+    out: dict[str, Any] = {}
+    forecasters = [one for one in forecasters if one.name not in SILENT]
+    markets = list(dict.fromkeys(window.group for window in windows))
+    for market in markets:
+        mine = [window for window in windows if window.group == market]
+        if len(mine) > most:
+            rng = np.random.default_rng([seed, len(mine)])
+            mine = [mine[i] for i in np.sort(rng.choice(len(mine), most, replace=False))]
+        spec, trtr = ForecastSpec(horizon=len(mine[0].truth), num_samples=1, seed=seed), None
+        out[market] = {}
+        for forecaster in forecasters:
+
+            def make(forecaster: Forecaster = forecaster, trtr: float | None = trtr) -> dict[str, Any]:
+                sampled = sample_in_batches(forecaster, [window.context for window in mine], spec)  # noqa: B023
+                return generation_figures(mine, [paths for _, paths in sampled], seed, steps, trtr)  # noqa: B023
+
+            figures = store.figures(_key(mine, forecaster, steps, seed), make)
+            trtr = figures["train_on_synthetic"]["trtr"]
+            out[market][forecaster.name] = figures
+            if progress is not None:
+                progress(sum(map(len, out.values())), len(markets) * len(forecasters))
+    return out
+
+
+def _key(windows: Sequence[Window], forecaster: Forecaster, steps: int, seed: int) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for text in (identity(forecaster), str(steps), *(window_id(w, 1, seed) for w in windows)):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()

@@ -13,17 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kronos.errors import ConfigError, DataError
-from kronos.evaluation.means import dates_interval, dates_test
-from kronos.evaluation.rolling import no_windows_message, rolling_windows
-from kronos.evaluation.statistics import MeanTest, verdict
+from kronos.errors import ConfigError
+from kronos.evaluation.statistics import dates_interval, dates_test
 from kronos.evaluation.summary import SILENT, Comparison
-from kronos.evaluation.windows import Refusals, Series, Window
+from kronos.evaluation.windows import Series, Window, required_windows
 from kronos.protocol import CLOSE, Forecaster, sample_in_batches
 from kronos.spec import ForecastSpec
 
 LOOKBACK, HORIZON, EVERY = 90, 10, 5
-SESSIONS_A_YEAR = 252
+SESSIONS_A_YEAR, A_DAY = 252, pd.Timedelta(days=1)
 DAILY = np.timedelta64(20, "h")  # bars of this size and longer are sessions
 
 #: Bars of a market and signals by forecaster, each by (datetime, instrument) → by forecaster a table of sessions with
@@ -43,23 +41,6 @@ def daily_markets(markets: Mapping[str, Mapping[str, Series]]) -> list[str]:
     return found
 
 
-def signal_windows(
-    series: Mapping[str, Series], n_windows: int, after: np.datetime64[Any] | None, market: str
-) -> list[Window]:
-    """Windows at ``n_windows`` cutoffs, ``EVERY`` sessions apart, counted back from the end.
-
-    Raises:
-        DataError: none fits.
-    """
-    refused = Refusals()
-    found = rolling_windows(
-        dict(series), LOOKBACK, HORIZON, n_windows=n_windows, step=EVERY, after=after, group=market, refused=refused
-    )
-    if not found:
-        raise DataError(f"market {market!r}: " + no_windows_message(LOOKBACK, HORIZON, refused))
-    return found
-
-
 def signals_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: int, seed: int) -> pd.Series:
     """Mean predicted close over the horizon and the paths against the last close, by (datetime, instrument)."""
     contexts = [window.context for window in windows]
@@ -75,8 +56,8 @@ def signals_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: i
 
 def portfolio_figures(daily: pd.DataFrame) -> dict[str, Any]:
     """Excess over the benchmark with interval and t value, information ratio, return, drawdown and turnover a year."""
-    excess, span = daily["net"] - daily["bench"], pd.Timedelta(days=1)
-    interval, test = dates_interval(excess, span), dates_test(excess, span)
+    excess = daily["net"] - daily["bench"]
+    interval, test = dates_interval(excess, A_DAY), dates_test(excess, A_DAY)
     wealth = (1.0 + daily["net"]).cumprod()
     year = SESSIONS_A_YEAR
     spread = float(excess.std())
@@ -95,29 +76,12 @@ def compare_portfolios(
     daily: Mapping[str, pd.DataFrame], market: str, models: Sequence[str], baselines: Sequence[str]
 ) -> list[Comparison]:
     """Every model against every baseline that picks names: minus the net return of a session, ours less theirs."""
-    span, found = pd.Timedelta(days=1), []
-    for model in models:
-        for baseline in [name for name in baselines if name in daily]:
-            gap = -(daily[model]["net"] - daily[baseline]["net"])
-            interval, test = dates_interval(gap, span), dates_test(gap, span)
-            found.append(_comparison(market, model, baseline, interval, test))
-    return found
-
-
-def _comparison(market: str, model: str, baseline: str, interval: Any, test: MeanTest) -> Comparison:
-    return Comparison(
-        task="investment",
-        market=market,
-        model=model,
-        baseline=baseline,
-        difference=interval,
-        relative=float("nan"),
-        p=test.p,
-        adjusted_p=test.p,
-        n=test.n,
-        test="Diebold-Mariano",
-        words=verdict(baseline, interval, test.p),
-    )
+    return [
+        Comparison.by_date("investment", market, model, baseline, daily[baseline]["net"] - daily[model]["net"], A_DAY)
+        for model in models
+        for baseline in baselines
+        if baseline in daily
+    ]
 
 
 def invest(
@@ -135,12 +99,17 @@ def invest(
     """``{market: {forecaster: figures}}`` of the daily markets, and the comparisons, not corrected for their number.
 
     A flat forecast picks no names, so those baselines are left out.
+
+    Args:
+        n_windows: signals, ``EVERY`` sessions apart, counted back from the end.
     """
     tables: dict[str, dict[str, Any]] = {}
     comparisons: list[Comparison] = []
     choosing = [one for one in forecasters if one.name not in SILENT[:1]]
     for market in daily_markets(markets):
-        windows = signal_windows(markets[market], n_windows, after(market), market)
+        windows, _ = required_windows(
+            markets[market], LOOKBACK, HORIZON, n_windows=n_windows, step=EVERY, after=after(market), group=market
+        )
         signals = {one.name: signals_of(one, windows, num_samples, seed) for one in choosing}
         daily = trade(markets[market], signals)
         tables[market] = {name: {"windows": len(windows), **portfolio_figures(table)} for name, table in daily.items()}

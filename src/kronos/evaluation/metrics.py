@@ -3,6 +3,10 @@
 Shapes: ``truth`` (...,), ``samples`` (..., S) with the sample axis last. Units: what goes in comes out; the
 evaluation passes log prices relative to the last close divided by the context's one-bar volatility, so that a score
 of 1 means one typical bar's move. Lower is better unless the text says otherwise.
+
+CRPS and energy score equal those of scoringrules with ``estimator="fair"`` (a test compares them). They are written
+here because the server uses them without the extra ``eval``, and because they are faster: of 24 steps with 100 paths
+.04 and 8 ms against 2.0 and 16 ms.
 """
 
 from __future__ import annotations
@@ -174,16 +178,6 @@ def realised_volatility(log_close: ArrayLike) -> FloatArray:
     """
     steps = np.diff(np.asarray(log_close, float), axis=-1)
     return np.asarray(np.sqrt((steps**2).sum(axis=-1)))
-
-
-def r_squared(truth: ArrayLike, forecast: ArrayLike) -> float:
-    """``1 - Σ (y - f)² / Σ (y - mean y)²``; 1 is perfect, 0 the constant mean, negative worse; higher is better.
-
-    Not the squared correlation: a biased forecast is not forgiven.
-    """
-    y, f = np.asarray(truth, float).ravel(), np.asarray(forecast, float).ravel()
-    total = float(((y - y.mean()) ** 2).sum())
-    return float(1.0 - ((y - f) ** 2).sum() / total) if total > 0 else float("nan")
 
 
 def qlike(truth_variance: ArrayLike, forecast_variance: ArrayLike) -> FloatArray:

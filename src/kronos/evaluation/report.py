@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,33 @@ from kronos.evaluation.report_tables import (
     task_table,
     verdict_list,
 )
-from kronos.evaluation.run import Evaluation
 from kronos.evaluation.summary import ALL
+from kronos.files import replacing, write_json, write_text
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """The outcome of an evaluation.
+
+    Attributes:
+        table: the long table, one row per forecaster, window and step.
+        summary: the content of ``summary.json``: figures by task, market and forecaster, comparisons, settings.
+        examples: forecasts that the report shows.
+    """
+
+    table: pd.DataFrame
+    summary: dict[str, Any]
+    examples: list[charts.Example] = field(default_factory=list)
+
+    @property
+    def verdicts(self) -> list[dict[str, str]]:
+        """One sentence (``verdict``) per ``model``, ``task`` and ``market``."""
+        found: list[dict[str, str]] = self.summary["verdicts"]
+        return found
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the report; see :func:`write_report`."""
+        return write_report(self, Path(folder))
 
 
 def page(evaluation: Evaluation) -> str:
@@ -141,33 +165,15 @@ def _origin(forecaster: dict[str, Any]) -> str:
     return f"model, trained until {forecaster['training_cutoff'] or '(no date is stated)'}, weights {weights}"
 
 
-def clean(value: Any) -> Any:
-    """A JSON-safe copy: numpy to Python, NaN and infinities to None."""
-    if isinstance(value, dict):
-        return {str(key): clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(item) for item in value]
-    if isinstance(value, bool | int | str) or value is None:
-        return value
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return str(value)
-
-
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write ``metrics.parquet``, ``summary.json`` and ``report.html``; each appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / name for name in ("metrics.parquet", "summary.json", "report.html")]
-    drafts = [path.with_name(path.name + ".draft") for path in written]
-    evaluation.table.to_parquet(drafts[0], index=False, compression="zstd")
-    text = json.dumps(clean(evaluation.summary), indent=1, ensure_ascii=False, allow_nan=False)
-    drafts[1].write_text(text + "\n", encoding="utf-8")
-    drafts[2].write_text(page(evaluation), encoding="utf-8")
-    for draft, final in zip(drafts, written, strict=True):
-        os.replace(draft, final)
-    return written
+    metrics, summary, report = (folder / name for name in ("metrics.parquet", "summary.json", "report.html"))
+    with replacing(metrics) as part:
+        evaluation.table.to_parquet(part, index=False, compression="zstd")
+    write_json(summary, evaluation.summary, indent=1)
+    write_text(report, page(evaluation))
+    return [metrics, summary, report]
 
 
 #: The document around ``title``, ``plotly`` and ``body``.

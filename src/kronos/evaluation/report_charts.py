@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from kronos.evaluation.metrics import pit_histogram, sample_quantile
-from kronos.protocol import CLOSE
+from kronos.evaluation.windows import Window
+from kronos.protocol import CLOSE, FloatArray
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-    from kronos.evaluation.run import Example
 
 INK, GRID, TRUTH = "#7d8896", "rgba(128, 138, 150, 0.18)", "#e4572e"
 PALETTE = ("#2563eb", "#0d9488", "#9333ea", "#d97706", "#475569", "#db2777", "#65a30d", "#0891b2", "#b45309")
 BANDS = ((0.9, "rgba(37, 99, 235, 0.14)"), (0.8, "rgba(37, 99, 235, 0.16)"), (0.5, "rgba(37, 99, 235, 0.26)"))
 
 
+@dataclass(eq=False)
+class Example:
+    """A forecast worth looking at."""
+
+    model: str
+    kind: str  # best, median or worst by CRPS
+    crps: float
+    window: Window
+    paths: FloatArray
+
+
+def _axes(chart: go.Figure, x: str, y: str, title: str) -> go.Figure:
+    chart.update_xaxes(title=x)
+    chart.update_yaxes(title=y)
+    return dress(chart, 430, title=title)
+
+
 def dress(chart: go.Figure, height: int, **layout: Any) -> go.Figure:
-    """The house style: no background of its own, a legend below."""
+    """The house style: no background, a legend below."""
     chart.update_layout(
         height=height,
         margin={"l": 55, "r": 15, "t": 35, "b": 45},
@@ -65,9 +82,7 @@ def calibration_chart(table: pd.DataFrame, styles: dict[str, dict[str, Any]]) ->
         if pit.size:
             below = [float((pit <= level).mean()) for level in levels]
             chart.add_scatter(x=levels, y=below, mode="lines", name=name, line=style)
-    chart.update_xaxes(title="quantile that was forecast")
-    chart.update_yaxes(title="share of truths below it")
-    return dress(chart, 430, title="Calibration of the close")
+    return _axes(chart, "quantile that was forecast", "share of truths below it", "Calibration of the close")
 
 
 def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[str, Any]]) -> go.Figure:
@@ -83,9 +98,8 @@ def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[
             steps = np.append(height, height[-1])
             chart.add_scatter(x=edges, y=steps, mode="lines", line={**styles[name], "shape": "hv"}, name=name)
     chart.add_hline(y=1.0, line={"color": INK, "width": 1})
-    chart.update_xaxes(title="rank of the truth among the paths")
-    chart.update_yaxes(title="density", rangemode="tozero")
-    return dress(chart, 430, title="PIT")
+    chart.update_yaxes(rangemode="tozero")
+    return _axes(chart, "rank of the truth among the paths", "density", "PIT")
 
 
 def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[str, Any]], market: str) -> go.Figure:
@@ -103,9 +117,7 @@ def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[st
         if name != yardstick and spread.get(name, False):
             ratio = means[name] / means[yardstick]
             chart.add_scatter(x=ratio.index, y=ratio, mode="lines", name=name, line=style)
-    chart.update_xaxes(title="bars ahead")
-    chart.update_yaxes(title=f"CRPS / {yardstick}")
-    return dress(chart, 430, title=f"CRPS by horizon, {market}")
+    return _axes(chart, "bars ahead", f"CRPS / {yardstick}", f"CRPS by horizon, {market}")
 
 
 def ratio_chart(rows: dict[str, dict[str, Any]], yardstick: str, models: Sequence[str]) -> go.Figure:

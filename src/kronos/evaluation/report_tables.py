@@ -133,7 +133,7 @@ def task_table(task: str, rows: dict[str, dict[str, Any]], models: Sequence[str]
 
 
 def _row(name: str, figures: dict[str, Any], columns: Sequence[tuple[str, str, int]], model: bool) -> str:
-    cells = "".join(f"<td>{number(figures.get(key), digits)}</td>" for _, key, digits in columns)
+    cells = _numbers(*(number(figures.get(key), digits) for _, key, digits in columns))
     return f"<tr{' class=model' if model else ''}><th>{escape(name)}</th>{cells}</tr>"
 
 
@@ -141,14 +141,10 @@ def comparison_table(items: Iterable[dict[str, Any]]) -> str:
     """Every comparison with its difference, test and adjusted p-value."""
     rows = []
     for item in items:
-        cells = [item["task"], item["market"], item["model"], item["baseline"]]
-        text = "".join(f"<td class=text>{escape(cell)}</td>" for cell in cells)
         relative = "–" if not np.isfinite(item["relative"]) else f"{item['relative']:+.2%}"
-        text += f"<td>{number(item['difference'], 4)}</td><td>{relative}</td>"
-        text += f"<td>{number(item['p'], 4)}</td><td>{number(item['adjusted_p'], 4)}</td><td>{item['n']}</td>"
-        rows.append(
-            f"<tr>{text}<td class=text>{escape(item['test'])}</td><td class=text>{escape(item['words'])}</td></tr>"
-        )
+        numbers = [number(item["difference"], 4), relative, number(item["p"], 4), number(item["adjusted_p"], 4)]
+        text = _text(*(item[key] for key in ("task", "market", "model", "baseline")))
+        rows.append(f"<tr>{text}{_numbers(*numbers, item['n'])}{_text(item['test'], item['words'])}</tr>")
     names = ["task", "market", "model", "baseline", "difference", "relative", "p", "p (Holm)", "n", "test", "verdict"]
     return _table(names, rows)
 
@@ -158,26 +154,29 @@ def verdict_list(summary: dict[str, Any]) -> str:
     if not summary["verdicts"]:
         return "<p>Only baselines were evaluated: there is nothing to compare.</p>"
     lines = sorted(summary["verdicts"], key=lambda v: (v["model"], v["task"], v["market"] != ALL))
-    rows = "".join(
-        f"<tr class={'model' if v['market'] == ALL else ''}><td class=text>{escape(v['model'])}</td>"
-        f"<td class=text>{escape(v['task'])}</td><td class=text>{escape(v['market'])}</td>"
-        f"<td class=text>{escape(v['verdict'])}</td></tr>"
-        for v in lines
-    )
-    return _table(["model", "task", "market", "verdict"], [rows])
+    names = ["model", "task", "market", "verdict"]
+    rows = (f"<tr class={'model' if v['market'] == ALL else ''}>{_text(*(v[n] for n in names))}</tr>" for v in lines)
+    return _table(names, list(rows))
 
 
 def market_table(markets: Mapping[str, dict[str, Any]]) -> str:
-    """What was asked of each market, and when."""
+    """Sizes and dates of the windows of each market."""
     rows = []
     for name, market in markets.items():
-        first, last = (str(market[key])[:16].replace("T", " ") for key in ("first_cutoff", "last_cutoff"))
-        refused = sum(market["refused"].values())
-        numbers = [market["context"], market["horizon"], market["symbols"], market["windows"]]
-        cells = "".join(f"<td>{value}</td>" for value in numbers)
-        rows.append(f"<tr><th>{escape(name)}</th>{cells}<td>{first}</td><td>{last}</td><td>{refused:,}</td></tr>")
+        sizes = [market[key] for key in ("context", "horizon", "symbols", "windows")]
+        dates = [str(market[key])[:16].replace("T", " ") for key in ("first_cutoff", "last_cutoff")]
+        refused = f"{sum(market['refused'].values()):,}"
+        rows.append(f"<tr><th>{escape(name)}</th>{_numbers(*sizes, *dates, refused)}</tr>")
     names = ["market", "bars seen", "bars ahead", "symbols", "windows", "first cutoff", "last cutoff", "refused"]
     return _table(names, rows)
+
+
+def _text(*cells: str) -> str:
+    return "".join(f"<td class=text>{escape(cell)}</td>" for cell in cells)
+
+
+def _numbers(*cells: Any) -> str:
+    return "".join(f"<td>{cell}</td>" for cell in cells)
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:

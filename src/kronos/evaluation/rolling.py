@@ -3,106 +3,39 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from kronos.errors import ConfigError, DataError
-from kronos.evaluation.jobs import Engine, Job, batches, identity, score_jobs
-from kronos.evaluation.store import ResultStore, window_id
-from kronos.evaluation.windows import MAX_JUMP, NO_TIME, Refusals, Series, Window, candidate_ends
-from kronos.protocol import Forecaster, TimeArray
+from kronos.errors import ConfigError
+from kronos.evaluation.scoring import ResultStore, ScoringJob, identity, jobs_of, run_jobs, window_id
+from kronos.evaluation.windows import (
+    NO_TIME,
+    BarsInput,
+    Window,
+    as_series,
+    common_cutoffs,
+    required_windows,
+    rolling_windows,
+)
+from kronos.protocol import Forecaster, Progress, WorkEngine
 
-Progress = Callable[[int, int], None]
-#: In ``training_cutoffs``: the bars of the weights that a fine-tuning started from.
-START = "start"
-BarsInput = pd.DataFrame | Mapping[str, pd.DataFrame] | Mapping[str, Series]
+__all__ = [
+    "LeakWarning",
+    "as_series",
+    "common_cutoffs",
+    "cross_validate",
+    "rolling_windows",
+    "score_windows",
+    "training_end",
+    "warn_of_leaks",
+]
 
 
 class LeakWarning(UserWarning):
     """A test date lies before the end of a forecaster's training: its scores may be remembered, not forecast."""
-
-
-def as_series(bars: BarsInput) -> dict[str, Series]:
-    """Bars by symbol, from a table with or without a ``symbol`` column or from a mapping."""
-    if isinstance(bars, pd.DataFrame):
-        if "symbol" not in bars.columns:
-            return {"": Series.from_frame("", bars)}
-        parts = bars.groupby(bars["symbol"].astype(str), sort=True)
-        return {str(symbol): Series.from_frame(str(symbol), part) for symbol, part in parts}
-    return {
-        symbol: table if isinstance(table, Series) else Series.from_frame(symbol, table)
-        for symbol, table in bars.items()
-    }
-
-
-def common_cutoffs(series: Iterable[Series], horizon: int, n_windows: int, step: int) -> TimeArray:
-    """The last ``n_windows`` cutoffs, ``step`` bars apart, on the time axis that the symbols share.
-
-    Only times that at least half as many symbols have as the busiest time count, so that one symbol with odd hours
-    does not shift everybody. Symbols are then judged on the same dates, which is what a cross-section needs.
-    """
-    times, counts = np.unique(np.concatenate([s.timestamps for s in series]), return_counts=True)
-    axis = times[counts >= 0.5 * counts.max()]
-    places = len(axis) - 1 - horizon - step * np.arange(n_windows)
-    return np.asarray(np.sort(axis[places[places >= 0]]))
-
-
-def rolling_windows(
-    bars: BarsInput,
-    context: int,
-    horizon: int,
-    *,
-    n_windows: int | None = None,
-    cutoffs: Sequence[Any] | None = None,
-    step: int | None = None,
-    after: np.datetime64[Any] | None = None,
-    embargo: np.timedelta64 = NO_TIME,
-    group: str = "",
-    max_jump: float = MAX_JUMP,
-    refused: Refusals | None = None,
-) -> list[Window]:
-    """Windows of every symbol at common cutoffs, in order of cutoff and symbol.
-
-    Args:
-        bars: a table (with ``symbol`` for several series) or tables by symbol.
-        context, horizon: bars seen and bars to forecast.
-        n_windows: how many cutoffs, counted back from the end of the shared time axis; or
-        cutoffs: the cutoffs themselves. Each symbol's context ends at its last bar at or before the cutoff, if that
-            is not more than one usual step older.
-        step: bars between cutoffs; by default ``horizon``, so that truths do not overlap.
-        after, embargo: the first bar to forecast lies later than ``after + embargo``.
-        group, max_jump, refused: as in :func:`~kronos.evaluation.windows.draw_windows`.
-    """
-    if (n_windows is None) == (cutoffs is None):
-        raise ConfigError("give either n_windows or cutoffs")
-    step = horizon if step is None else step
-    if context < 3 or horizon < 1 or step < 1 or (n_windows is not None and n_windows < 1):
-        raise ConfigError(f"context {context}, horizon {horizon}, step {step}, n_windows {n_windows}: all too small")
-    refused = Refusals() if refused is None else refused
-    series = as_series(bars)
-    if not series:
-        raise DataError("no bars to evaluate on")
-    if cutoffs is None:
-        assert n_windows is not None
-        dates = common_cutoffs(series.values(), horizon, n_windows, step)
-    else:
-        dates = np.sort(np.array([np.datetime64(pd.Timestamp(c)) for c in cutoffs], dtype="datetime64[ns]"))
-    found: list[tuple[np.datetime64, str, Window]] = []
-    for symbol, one in series.items():
-        ends = candidate_ends(one, context, horizon, after, embargo, refused, max_jump)
-        allowed = np.zeros(len(one.timestamps), bool)
-        allowed[ends] = True
-        places = np.searchsorted(one.timestamps, dates, side="right") - 1
-        for date, place in zip(dates, places, strict=True):
-            if place < 0 or date - one.timestamps[place] > one.step():
-                refused.add("no bar at the cutoff")
-            elif allowed[place]:
-                found.append((date, symbol, one.window(int(place), context, horizon, group, date)))
-    found.sort(key=lambda item: (item[0], item[1]))
-    return [window for _, _, window in found]
 
 
 def training_end(forecaster: Forecaster, market: str) -> np.datetime64[Any] | None:
@@ -115,9 +48,9 @@ def training_end(forecaster: Forecaster, market: str) -> np.datetime64[Any] | No
     """
     by_group = getattr(forecaster, "training_cutoffs", None) or {}
     name, named, _ = market.rpartition("_")
-    own = [date for group, date in by_group.items() if named and group.rpartition("_")[0] == name]
-    if own:
-        return np.datetime64(max([*own, *(date for group, date in by_group.items() if "_" not in group)]))
+    same = [date for group, date in by_group.items() if named and group.rpartition("_")[0] == name]
+    if same:
+        return np.datetime64(max([*same, *(date for group, date in by_group.items() if "_" not in group)]))
     end = getattr(forecaster, "training_cutoff", None)
     return None if end is None else np.datetime64(end)
 
@@ -126,7 +59,7 @@ def warn_of_leaks(forecasters: Sequence[Forecaster], windows: Sequence[Window]) 
     """One sentence, and a :class:`LeakWarning`, for each forecaster whose training reaches into the test dates.
 
     A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64), and by market in
-    ``training_cutoffs``. One whose attribute is None was trained, but says not until when: that is told too. One
+    ``training_cutoffs``. One whose attribute is None was trained, but says not until when: that is noted too. One
     without the attribute makes no claim and gets no warning.
     """
     notes = []
@@ -163,7 +96,7 @@ def score_windows(
     *,
     store: ResultStore | None = None,
     workers: int = 1,
-    engine: Engine | None = None,
+    engine: WorkEngine | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Scores of every forecaster on every window: one row per (forecaster, window, step).
@@ -189,21 +122,20 @@ def score_windows(
     store = ResultStore() if store is None else store
     ids = {id(window): window_id(window, num_samples, seed) for window in windows}
     ready, total = store.done(), len(windows) * len(forecasters)
-    jobs: list[Job] = []
+    jobs: list[ScoringJob] = []
     for forecaster in forecasters:
         missing = [w for w in windows if (identity(forecaster), ids[id(w)]) not in ready]
-        jobs += [(forecaster, batch) for batch in batches(missing)]
-    done = total - sum(len(batch) for _, batch in jobs)
-    for rows, number in score_jobs(jobs, num_samples, seed, workers, engine):
+        jobs += jobs_of(forecaster, missing, num_samples, seed)
+    done = total - sum(len(job.windows) for job in jobs)
+    for rows in run_jobs(jobs, workers, engine):
         store.add(rows)
-        done += number
+        done += int((rows["step"] == 1).sum())
         if progress is not None:
             progress(done, total)
     table = store.read([identity(f) for f in forecasters], list(ids.values()))
-    order = {name: place for place, name in enumerate(names)}
     if table.empty:
         return table
-    table["_order"] = table["forecaster"].map(order)
+    table["_order"] = table["forecaster"].map(names.index)
     table = table.sort_values(["_order", "date", "group", "symbol", "step"], kind="stable").drop(columns="_order")
     return table.reset_index(drop=True)
 
@@ -240,29 +172,8 @@ def cross_validate(
         >>> table = cross_validate(bars, make_baselines(["ewma", "garch"]), 24, n_windows=20)
         >>> table.groupby("forecaster")["crps"].mean()
     """
-    refused = Refusals()
-    windows = rolling_windows(
-        bars,
-        context,
-        horizon,
-        n_windows=n_windows,
-        cutoffs=cutoffs,
-        step=step,
-        after=after,
-        embargo=embargo,
-        refused=refused,
+    windows, _ = required_windows(
+        bars, context, horizon, n_windows=n_windows, cutoffs=cutoffs, step=step, after=after, embargo=embargo
     )
-    if not windows:
-        raise DataError(no_windows_message(context, horizon, refused))
     warn_of_leaks(forecasters, windows)
     return score_windows(windows, forecasters, num_samples, seed, workers=workers, progress=progress)
-
-
-def no_windows_message(context: int, horizon: int, refused: Refusals) -> str:
-    """Why there is nothing to evaluate, and what to do."""
-    reasons = ", ".join(f"{reason} ({count})" for reason, count in refused.counts.items() if count)
-    return (
-        f"no test window of {context} + {horizon} bars fits"
-        + (f"; candidates refused: {reasons}" if reasons else "")
-        + ". Give longer series, or a smaller context or horizon"
-    )

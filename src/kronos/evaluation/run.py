@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 import warnings
@@ -16,23 +15,17 @@ import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.baselines import BASELINE_NAMES
-from kronos.evaluation.generation import STEPS, generation_figures
+from kronos.evaluation.baselines import BASELINES
+from kronos.evaluation.generation import STEPS, generate_and_judge
 from kronos.evaluation.investment import Trade, invest
-from kronos.evaluation.jobs import Engine, identity
-from kronos.evaluation.rolling import (
-    LeakWarning,
-    Progress,
-    no_windows_message,
-    rolling_windows,
-    score_windows,
-    warn_of_leaks,
-)
-from kronos.evaluation.store import ResultStore, window_id
-from kronos.evaluation.summary import SILENT, Comparison, compare, corrected, per_window, task_tables
+from kronos.evaluation.report import Evaluation
+from kronos.evaluation.report_charts import Example
+from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
+from kronos.evaluation.scoring import ResultStore, identity, window_id
+from kronos.evaluation.summary import Comparison, compare, corrected, in_words, per_window, task_tables
 from kronos.evaluation.tasks import TASKS, check_tasks, paper_window
-from kronos.evaluation.windows import Refusals, Series, Window
-from kronos.protocol import FloatArray, Forecaster, sample_in_batches
+from kronos.evaluation.windows import Series, Window, required_windows
+from kronos.protocol import Forecaster, Progress, WorkEngine
 from kronos.spec import ForecastSpec
 
 Markets = Mapping[str, Mapping[str, Series]]
@@ -56,7 +49,7 @@ class Plan:
         seed: of the paths and of every random draw.
         after: the first bar to forecast lies later than this; by market where it is a mapping.
         max_generated: windows used by the generation task; ``generation_steps``: training steps of its networks.
-        workers: processes for the baselines.
+        workers: processes of one thread each.
     """
 
     tasks: tuple[str, ...] = ("price", "return", "volatility")
@@ -82,26 +75,6 @@ class Plan:
         return {**asdict(self), "after": {market: str(date) for market, date in after.items()} or None}
 
 
-@dataclass(eq=False)
-class Example:
-    """A forecast worth looking at."""
-
-    model: str
-    kind: str  # best, median or worst by CRPS
-    crps: float
-    window: Window
-    paths: FloatArray
-
-
-@dataclass(eq=False)
-class Evaluation:
-    """The outcome: the long table, the summary for ``summary.json``, and examples for the report."""
-
-    table: pd.DataFrame
-    summary: dict[str, Any]
-    examples: list[Example] = field(default_factory=list)
-
-
 def chosen_symbols(markets: Markets, plan: Plan) -> dict[str, dict[str, Series]]:
     """At most ``plan.max_symbols`` symbols of each market, drawn by the seed."""
     out = {}
@@ -114,21 +87,17 @@ def chosen_symbols(markets: Markets, plan: Plan) -> dict[str, dict[str, Series]]
     return out
 
 
-def draw_markets(
-    markets: Markets, plan: Plan
-) -> tuple[list[Window], dict[str, tuple[int, int]], dict[str, dict[str, int]]]:
-    """Test windows of all markets, the (context, horizon) of each, and what was refused in each."""
+def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, dict[str, Any]]]:
+    """Test windows of all markets, and what was drawn from each."""
     windows: list[Window] = []
-    sizes: dict[str, tuple[int, int]] = {}
-    refusals: dict[str, dict[str, int]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for market, kept in chosen_symbols(markets, plan).items():
         steps = [one.step() for one in kept.values() if len(one.timestamps) > 1]
         if not steps:
             raise DataError(f"market {market!r} has no series of two bars or more")
         context, horizon = paper_window(np.median(np.array(steps).astype(np.int64)).astype("timedelta64[ns]"))
         context, horizon = plan.context or context, plan.horizon or horizon
-        refused = Refusals()
-        found = rolling_windows(
+        found, refused = required_windows(
             kept,
             context,
             horizon,
@@ -136,13 +105,83 @@ def draw_markets(
             step=plan.step,
             after=plan.after_in(market),
             group=market,
-            refused=refused,
         )
-        if not found:
-            raise DataError(f"market {market!r}: " + no_windows_message(context, horizon, refused))
         windows += found
-        sizes[market], refusals[market] = (context, horizon), refused.counts
-    return windows, sizes, refusals
+        cutoffs = [window.context.cutoff for window in found]
+        facts[market] = {
+            "context": context,
+            "horizon": horizon,
+            "symbols": len({window.context.symbol for window in found}),
+            "windows": len(found),
+            "first_cutoff": str(min(cutoffs)),
+            "last_cutoff": str(max(cutoffs)),
+            "refused": refused,
+        }
+    return windows, facts
+
+
+@dataclass
+class _Findings:
+    """What the tasks have found so far."""
+
+    parts: list[pd.DataFrame] = field(default_factory=list)
+    tables: dict[str, Any] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    scores: int = 0
+    stored: int = 0
+
+    def score(
+        self,
+        tasks: Sequence[str],
+        forecasters: Sequence[Forecaster],
+        windows: Sequence[Window],
+        plan: Plan,
+        store: ResultStore,
+        **how: Any,
+    ) -> None:
+        """Score tasks that share their forecasters; ``how``: engine and progress of :func:`score_windows`."""
+        models, baselines = _sides(forecasters)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeakWarning)  # the notes go into the report instead
+            self.notes += warn_of_leaks(forecasters, windows)
+        wanted = {(identity(one), window_id(w, plan.num_samples, plan.seed)) for one in forecasters for w in windows}
+        self.scores += len(wanted)
+        self.stored += len(wanted & store.done())
+        table = score_windows(
+            windows, forecasters, plan.num_samples, plan.seed, store=store, workers=plan.workers, **how
+        )
+        rows = per_window(table)
+        self.tables |= task_tables(table, rows, tasks, YARDSTICK)
+        self.comparisons += compare(rows, tasks, models, baselines)
+        self.parts.append(table.assign(tasks=",".join(tasks)))
+
+    def invest(self, markets: Markets, forecasters: Sequence[Forecaster], plan: Plan, trade: Trade) -> None:
+        """Trade the signals of the forecasters."""
+        models, baselines = _sides(forecasters)
+        self.tables["investment"], compared = invest(
+            chosen_symbols(markets, plan),
+            forecasters,
+            trade,
+            n_windows=plan.n_windows,
+            after=plan.after_in,
+            num_samples=plan.num_samples,
+            seed=plan.seed,
+            models=models,
+            baselines=baselines,
+        )
+        self.comparisons += compared
+
+    def summary(self, tasks: Sequence[str]) -> dict[str, Any]:
+        """What was found, for ``summary.json``."""
+        comparisons = corrected(self.comparisons)
+        return {
+            "tasks": self.tables,
+            "questions": {task: asdict(TASKS[task]) for task in tasks},
+            "comparisons": [comparison.as_dict() for comparison in comparisons],
+            "verdicts": in_words(comparisons),
+            "notes": list(dict.fromkeys(self.notes)),
+        }
 
 
 def evaluate(
@@ -152,7 +191,7 @@ def evaluate(
     *,
     folder: Path | None = None,
     data_hashes: Mapping[str, str] | None = None,
-    engine: Engine | None = None,
+    engine: WorkEngine | None = None,
     progress: Progress | None = None,
     trade: Trade | None = None,
 ) -> Evaluation:
@@ -173,88 +212,39 @@ def evaluate(
     if "investment" in tasks and trade is None:
         raise ConfigError("the task 'investment' needs somebody who trades its signals: pass trade=")
     of_task: ForecastersOf = forecasters if callable(forecasters) else lambda _: forecasters
-    windows, sizes, refusals = draw_markets(markets, plan)
-    store = ResultStore(folder)
-    scores = {"scores": 0, "stored": 0}
-    parts: list[pd.DataFrame] = []
-    tables: dict[str, Any] = {}
-    comparisons: list[Comparison] = []
-    notes: list[str] = []
-    first = list(of_task(tasks[0]))
+    windows, facts = draw_markets(markets, plan)
+    store, found = ResultStore(folder), _Findings()
     for group in _tasks_by_forecasters([task for task in tasks if task not in APART], of_task):
-        ready = list(of_task(group[0]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LeakWarning)  # the notes go into the report instead
-            notes += warn_of_leaks(ready, windows)
-        wanted = {(identity(one), window_id(w, plan.num_samples, plan.seed)) for one in ready for w in windows}
-        scores["scores"] += len(wanted)
-        scores["stored"] += len(wanted & store.done())
-        table = score_windows(
+        found.score(group, of_task(group[0]), windows, plan, store, engine=engine, progress=progress)
+    if "generation" in tasks:
+        found.tables["generation"] = generate_and_judge(
             windows,
-            ready,
-            plan.num_samples,
-            plan.seed,
+            of_task("generation"),
+            most=plan.max_generated,
+            steps=plan.generation_steps,
+            seed=plan.seed,
             store=store,
-            workers=plan.workers,
-            engine=engine,
             progress=progress,
         )
-        rows = per_window(table)
-        models, baselines = _sides(ready)
-        tables |= task_tables(table, rows, group, YARDSTICK)
-        comparisons += compare(rows, group, models, baselines)
-        parts.append(table.assign(tasks=",".join(group)))
-    if "generation" in tasks:
-        tables["generation"] = _generation(windows, list(of_task("generation")), plan, store, progress)
-    if "investment" in tasks and trade is not None:
-        ready = list(of_task("investment"))
-        models, baselines = _sides(ready)
-        tables["investment"], found = invest(
-            chosen_symbols(markets, plan),
-            ready,
-            trade,
-            n_windows=plan.n_windows,
-            after=plan.after_in,
-            num_samples=plan.num_samples,
-            seed=plan.seed,
-            models=models,
-            baselines=baselines,
-        )
-        comparisons += found
-    comparisons = corrected(comparisons)
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if trade is not None and "investment" in tasks:
+        found.invest(markets, of_task("investment"), plan, trade)
+    table = pd.concat(found.parts, ignore_index=True) if found.parts else pd.DataFrame()
+    first = of_task(tasks[0])
     summary = {
         "settings": plan.as_dict(markets),
-        "markets": {market: _market_facts(market, windows, sizes[market], refusals[market]) for market in markets},
+        "markets": facts,
         "forecasters": [describe(forecaster) for forecaster in first],
         "yardstick": YARDSTICK,
-        "tasks": tables,
-        "questions": {task: asdict(TASKS[task]) for task in tasks},
-        "comparisons": [comparison.as_dict() for comparison in comparisons],
-        "verdicts": in_words(comparisons),
-        "notes": list(dict.fromkeys(notes)),
+        **found.summary(tasks),
         "data": dict(data_hashes or {}),
         "versions": versions(),
-        "runtime": {"seconds": round(time.perf_counter() - began, 1), **scores},
+        "runtime": {
+            "seconds": round(time.perf_counter() - began, 1),
+            "scores": found.scores,
+            "stored": found.stored,
+        },
     }
-    examples = pick_examples(table, windows, first, plan) if len(table) else []
-    return Evaluation(table, summary, examples)
-
-
-def _market_facts(
-    market: str, windows: Sequence[Window], size: tuple[int, int], refused: dict[str, int]
-) -> dict[str, Any]:
-    """What was drawn from one market; ``size`` is (context, horizon)."""
-    own = [w for w in windows if w.group == market]
-    return {
-        "context": size[0],
-        "horizon": size[1],
-        "symbols": len({w.context.symbol for w in own}),
-        "windows": len(own),
-        "first_cutoff": str(min(w.context.cutoff for w in own)),
-        "last_cutoff": str(max(w.context.cutoff for w in own)),
-        "refused": refused,
-    }
+    return Evaluation(table, summary, pick_examples(table, windows, first, plan) if len(table) else [])
 
 
 def _tasks_by_forecasters(tasks: Sequence[str], of_task: ForecastersOf) -> list[list[str]]:
@@ -269,52 +259,7 @@ def _sides(forecasters: Sequence[Forecaster]) -> tuple[list[str], list[str]]:
     names = [forecaster.name for forecaster in forecasters]
     if YARDSTICK not in names:
         raise DataError(f"the yardstick {YARDSTICK!r} must be among the forecasters; add it to the baselines")
-    return [n for n in names if n not in BASELINE_NAMES], [n for n in names if n in BASELINE_NAMES]
-
-
-def _generation(
-    windows: Sequence[Window],
-    forecasters: Sequence[Forecaster],
-    plan: Plan,
-    store: ResultStore,
-    progress: Progress | None,
-) -> dict[str, Any]:
-    """``{market: {forecaster: figures}}``; one market at a time, since horizons and habits differ.
-
-    Points have no path to sample and are left out.
-    """
-    out: dict[str, Any] = {}
-    forecasters = [one for one in forecasters if one.name not in SILENT]
-    markets, done = list(dict.fromkeys(window.group for window in windows)), 0
-    for market in markets:
-        mine = [window for window in windows if window.group == market]
-        if len(mine) > plan.max_generated:
-            rng = np.random.default_rng([plan.seed, len(mine)])
-            mine = [mine[i] for i in np.sort(rng.choice(len(mine), plan.max_generated, replace=False))]
-        trtr: float | None = None
-        for forecaster in forecasters:
-            key = _generation_key(mine, forecaster, plan)
-            figures = store.figures(key)
-            if figures is None:
-                contexts = [window.context for window in mine]
-                spec = ForecastSpec(horizon=len(mine[0].truth), num_samples=1, seed=plan.seed)
-                made = sample_in_batches(forecaster, contexts, spec)
-                paths = [path for _, path in made]
-                figures = generation_figures(mine, paths, plan.seed, plan.generation_steps, trtr)
-                store.keep_figures(key, figures)
-            trtr = figures["train_on_synthetic"]["trtr"]
-            out.setdefault(market, {})[forecaster.name] = figures
-            done += 1
-            if progress is not None:
-                progress(done, len(markets) * len(forecasters))
-    return out
-
-
-def _generation_key(windows: Sequence[Window], forecaster: Forecaster, plan: Plan) -> str:
-    digest = hashlib.blake2b(digest_size=12)
-    for text in (identity(forecaster), str(plan.generation_steps), *(window_id(w, 1, plan.seed) for w in windows)):
-        digest.update(text.encode() + b"\0")
-    return digest.hexdigest()
+    return [n for n in names if n not in BASELINES], [n for n in names if n in BASELINES]
 
 
 def pick_examples(
@@ -337,26 +282,12 @@ def pick_examples(
     return chosen
 
 
-def in_words(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
-    """One sentence per model, task and market."""
-    grouped: dict[tuple[str, str, str], dict[str, list[str]]] = {}
-    for item in comparisons:
-        kind = item.words.split(" ", 1)[0]  # better, worse or no
-        grouped.setdefault((item.model, item.task, item.market), {}).setdefault(kind, []).append(item.baseline)
-    lines = []
-    for (model, task, market), sides in grouped.items():
-        phrases = [("better", "better than"), ("no", "no edge shown over"), ("worse", "worse than")]
-        words = "; ".join(f"{phrase} {', '.join(sides[kind])}" for kind, phrase in phrases if kind in sides)
-        lines.append({"model": model, "task": task, "market": market, "verdict": words})
-    return lines
-
-
 def describe(forecaster: Forecaster) -> dict[str, Any]:
     """Name, kind, fingerprint and end of training of a forecaster."""
     end = getattr(forecaster, "training_cutoff", None)
     return {
         "name": forecaster.name,
-        "kind": "baseline" if forecaster.name in BASELINE_NAMES else "model",
+        "kind": "baseline" if forecaster.name in BASELINES else "model",
         "fingerprint": getattr(forecaster, "fingerprint", None),
         "training_cutoff": None if end is None else str(end),
     }

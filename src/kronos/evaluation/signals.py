@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
 ArrayLike = npt.ArrayLike
@@ -13,11 +13,15 @@ ArrayLike = npt.ArrayLike
 MIN_NAMES = 5
 
 
-def correlation(x: ArrayLike, y: ArrayLike) -> float:
-    """Pearson correlation in [-1, 1]; NaN if either side is constant or there are fewer than three finite pairs."""
+def _finite_pairs(x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
     a, b = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
     keep = np.isfinite(a) & np.isfinite(b)
-    a, b = a[keep], b[keep]
+    return a[keep], b[keep]
+
+
+def correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Pearson correlation in [-1, 1]; NaN if either side is constant or there are fewer than three finite pairs."""
+    a, b = _finite_pairs(x, y)
     if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     a, b = a - a.mean(), b - b.mean()
@@ -27,9 +31,8 @@ def correlation(x: ArrayLike, y: ArrayLike) -> float:
 
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     """Spearman's correlation: Pearson's of the average ranks."""
-    a, b = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
-    keep = np.isfinite(a) & np.isfinite(b)
-    return correlation(stats.rankdata(a[keep]), stats.rankdata(b[keep]))
+    a, b = _finite_pairs(x, y)
+    return correlation(pd.Series(a).rank(), pd.Series(b).rank())
 
 
 def ic_by_date(
@@ -58,9 +61,7 @@ def ic_by_date(
 
 def slope(x: ArrayLike, y: ArrayLike) -> float:
     """Least-squares slope of y on x with an intercept; NaN if x is constant."""
-    a, b = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
-    keep = np.isfinite(a) & np.isfinite(b)
-    a, b = a[keep], b[keep]
+    a, b = _finite_pairs(x, y)
     if a.size < 3 or np.ptp(a) == 0:
         return float("nan")
     a = a - a.mean()

@@ -1,14 +1,24 @@
-"""How sure is a number? Intervals and tests that know that neighbouring dates and markets move together."""
+"""How sure is a number? Intervals and tests that know that neighbouring dates and markets move together.
+
+The autocovariances of Newey and West and Holm's correction are those of statsmodels. The bootstraps are written here:
+``arch.bootstrap.CircularBlockBootstrap`` draws the same blocks from the same stream (a test compares them) in a Python
+loop, 5 to 19 times as slow at 400 and 60 dates, and knows no bootstrap of clusters.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import pandas as pd
+
+from kronos.errors import MissingExtraError
+from kronos.evaluation.signals import correlation
 
 FloatArray = npt.NDArray[np.float64]
 ArrayLike = npt.ArrayLike
@@ -75,6 +85,7 @@ def cluster_bootstrap(
 
 def _expanded_tail(level: float, units: int) -> float:
     """The tail probability at which a percentile interval from so many units holds its level."""
+    stats = _library("scipy.stats")
     reach = stats.t.isf((1.0 - level) / 2.0, units - 1) * np.sqrt(units / (units - 1))
     return float(stats.norm.sf(reach))
 
@@ -133,8 +144,10 @@ def newey_west(values: ArrayLike, lags: int | None = None) -> MeanTest:
         nan = float("nan")
         return MeanTest(float(x.mean()) if size else nan, nan, nan, nan, 0, size)
     order = min(automatic_lags(size) if lags is None else lags, size - 2)
-    mean, variance = float(x.mean()), long_run_variance(x, order)
-    error = float(np.sqrt(variance / size))
+    mean = float(x.mean())
+    hac = _library("statsmodels.stats.sandwich_covariance")
+    summed = hac.S_hac_simple((x - mean)[:, None], nlags=order).item()  # of Bartlett-weighted autocovariances, times T
+    error = float(np.sqrt(max(summed, 0.0)) / size)
     t = _ratio(mean, error)
     return MeanTest(mean, error, t, _two_sided(t / _fixed_b(order, size), size - 1), order, size)
 
@@ -150,15 +163,6 @@ def _fixed_b(lags: int, size: int) -> float:
     return 1.0 if lags == 0 else (1.96 + 2.9694 * b + 0.416 * b**2 - 0.5324 * b**3) / 1.96
 
 
-def long_run_variance(x: FloatArray, lags: int) -> float:
-    """Bartlett-weighted sum of autocovariances (divisor T), never negative."""
-    e = x - x.mean()
-    total = float(e @ e)
-    for lag in range(1, lags + 1):
-        total += 2.0 * (1.0 - lag / (lags + 1)) * float(e[lag:] @ e[:-lag])
-    return max(total / len(x), 0.0)
-
-
 def _ratio(mean: float, error: float) -> float:
     """t; infinite where every observation is the same and not zero, NaN where all are zero."""
     if error > 0:
@@ -167,7 +171,15 @@ def _ratio(mean: float, error: float) -> float:
 
 
 def _two_sided(t: float, degrees: int) -> float:
-    return float(2.0 * stats.t.sf(abs(t), degrees))
+    return float(2.0 * _library("scipy.stats").t.sf(abs(t), degrees))
+
+
+def _library(module: str) -> Any:
+    """A module of scipy or statsmodels."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(module.partition(".")[0], "eval", "Telling how sure a figure is") from error
 
 
 def diebold_mariano(loss: ArrayLike, other: ArrayLike, overlap: int = 1) -> MeanTest:
@@ -194,13 +206,9 @@ def holm(p_values: ArrayLike) -> FloatArray:
     dependence between the tests.
     """
     p = np.asarray(p_values, float)
-    adjusted = np.full(p.shape, np.nan)
-    valid = np.flatnonzero(np.isfinite(p))
-    order = valid[np.argsort(p[valid])]  # among equals any order gives the same
-    running = 0.0
-    for rank, place in enumerate(order):
-        running = max(running, min(1.0, (len(order) - rank) * float(p[place])))
-        adjusted[place] = running
+    adjusted, valid = np.full(p.shape, np.nan), np.isfinite(p)
+    if valid.any():
+        adjusted[valid] = _library("statsmodels.stats.multitest").multipletests(p[valid], method="holm")[1]
     return adjusted
 
 
@@ -266,3 +274,83 @@ def cluster_test(clusters: npt.NDArray[Any], values: ArrayLike) -> MeanTest:
     error = float(np.sqrt(count / (count - 1) * (sums**2).sum()) / len(x))
     t = _ratio(mean, error)
     return MeanTest(mean, error, t, _two_sided(t, count - 1), 0, count)
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Means over the windows of one forecaster, in one market or over all of them.
+
+    Args:
+        labels: (N,) cluster of each window, see ``summary.cluster_labels``; the bootstrap draws whole clusters.
+        dates: (N,) common cutoff of each window.
+        span: from a cutoff to its last step; dates nearer than this share a part of their truths.
+        pooled: several markets, where "the next date" means nothing: errors are cluster-robust then. Otherwise
+            windows are averaged over the symbols of a date, and the series of dates gets Newey–West errors.
+    """
+
+    labels: npt.NDArray[Any]
+    dates: npt.NDArray[np.datetime64]
+    span: Any
+    pooled: bool = False
+
+    def of(self, values: Any, null: float = 0.0) -> dict[str, float]:
+        """``value``, ``low``, ``high`` (95 %), ``error`` (standard error) and ``t`` of the mean against ``null``."""
+        x = np.asarray(values, dtype=float)
+        estimate, test = cluster_bootstrap(self.labels, x, first_mean), self._test(x - null)
+        return {**estimate.as_dict(), "error": test.error, "t": test.t}
+
+    def function(self, columns: Any, statistic: Callable[[FloatArray], FloatArray]) -> dict[str, float]:
+        """``value``, ``low`` and ``high`` of a function of column means."""
+        return cluster_bootstrap(self.labels, columns, statistic).as_dict()
+
+    def correlation(self, x: Any, y: Any) -> dict[str, float]:
+        """Pearson's correlation over all windows with its interval; NaN for a constant side."""
+        return pooled_correlation(self.labels, np.asarray(x, float), np.asarray(y, float)).as_dict()
+
+    def _test(self, x: FloatArray) -> MeanTest:
+        if self.pooled:
+            return cluster_test(self.labels, x)
+        by_date = pd.Series(x).groupby(self.dates).mean().sort_index()
+        return dates_test(by_date, self.span)
+
+
+def dates_test(by_date: pd.Series, span: Any) -> MeanTest:
+    """Newey–West test of a series of dates against zero, with lags for the truths that they share."""
+    overlap = overlap_of(by_date.index.to_numpy(), span)
+    return diebold_mariano(by_date, np.zeros(len(by_date)), overlap)
+
+
+def dates_interval(by_date: pd.Series, span: Any) -> Estimate:
+    """Mean of a series of dates with its interval from circular blocks as long as the truths that they share."""
+    overlap = overlap_of(by_date.index.to_numpy(), span)
+    return block_bootstrap(by_date, max(overlap, round(float(np.cbrt(len(by_date))))))
+
+
+def overlap_of(dates: npt.NDArray[np.datetime64], span: Any) -> int:
+    """How many consecutive dates share a part of their truths (1: none)."""
+    if len(dates) < 2:
+        return 1
+    gap = float(np.median(np.diff(np.sort(dates)).astype("timedelta64[ns]").astype(np.int64)))
+    shared = math.ceil(float(pd.Timedelta(span).value) / max(gap, 1.0) - 1e-9)
+    return max(1, shared)
+
+
+def pooled_correlation(labels: npt.NDArray[Any], x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Estimate:
+    """Correlation over all windows with an interval by clusters; NaN for a constant side."""
+    value = correlation(x, y)
+    if not np.isfinite(value):
+        return Estimate(value, value, value)
+    keep = np.isfinite(x) & np.isfinite(y)
+    x, y, labels = x[keep], y[keep], labels[keep]
+    a, b = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
+
+    def statistic(m: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        cross = m[..., 4] - m[..., 0] * m[..., 1]
+        return np.asarray(cross / np.sqrt((m[..., 2] - m[..., 0] ** 2) * (m[..., 3] - m[..., 1] ** 2)))
+
+    return cluster_bootstrap(labels, np.column_stack([a, b, a * a, b * b, a * b]), statistic)
+
+
+def r_squared_of_means(means: FloatArray) -> FloatArray:
+    """R² from the means of (y - f)², y² and y: a statistic for :meth:`Means.function`."""
+    return np.asarray(1.0 - means[..., 0] / (means[..., 1] - means[..., 2] ** 2))

@@ -11,15 +11,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.evaluation import metrics
-from kronos.evaluation.means import Means, dates_interval, dates_test, r_squared_of_means
-from kronos.evaluation.signals import MIN_NAMES, correlation, ic_by_date, rank_correlation, slope
+from kronos.evaluation.signals import correlation, ic_by_date, rank_correlation, slope
 from kronos.evaluation.statistics import (
     Estimate,
+    Means,
     MeanTest,
     cluster_bootstrap,
     cluster_test,
+    dates_interval,
+    dates_test,
     first_mean,
     holm,
+    r_squared_of_means,
     ratio_of_means,
     time_blocks,
     verdict,
@@ -167,6 +170,26 @@ class Comparison:
     test: str
     words: str
 
+    @classmethod
+    def by_date(
+        cls,
+        task: str,
+        market: str,
+        model: str,
+        baseline: str,
+        gap: pd.Series,
+        span: Any,
+        relative: float = float("nan"),
+    ) -> Comparison:
+        """By the differences ``gap`` of a series of dates (Diebold–Mariano), not corrected for other comparisons.
+
+        ``span``: from a date to the end of its outcome.
+        """
+        difference, test = dates_interval(gap, span), dates_test(gap, span)
+        return cls(
+            task, market, model, baseline, difference, relative, test.p, test.p, test.n, "Diebold-Mariano", words=""
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
@@ -181,15 +204,6 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def losses(rows: pd.DataFrame, task: str) -> pd.Series | None:
-    """Loss per window (price, volatility), or None where the loss belongs to a date (return)."""
-    if task == "price":
-        return rows["crps"]
-    if task == "volatility":
-        return rows["qlike"].where(np.isfinite(rows["qlike"]))
-    return None
-
-
 def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], baselines: list[str]) -> list[Comparison]:
     """Every model against every baseline, per task and market and over all markets; Holm over the whole list.
 
@@ -198,32 +212,19 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
     RankIC per date with the baseline's (0 where the baseline ranks nothing) and needs a cross-section.
     """
     markets = sorted(windows["group"].unique())
-    raw: list[tuple[str, str, str, str, Estimate, float, MeanTest, str]] = []
+    found: list[Comparison] = []
     for task in tasks:
         for market in [*markets, ALL] if len(markets) > 1 and task != "return" else markets:
             part = windows if market == ALL else windows[windows["group"] == market]
             for model in models:
-                for baseline in [b for b in baselines if _speaks(b, task)]:
-                    found = _one(part, task, model, baseline, market == ALL)
-                    if found is not None:
-                        raw.append((task, market, model, baseline, *found))
-    comparisons = [
-        Comparison(
-            task=task,
-            market=market,
-            model=model,
-            baseline=baseline,
-            difference=difference,
-            relative=relative,
-            p=test.p,
-            adjusted_p=test.p,
-            n=test.n,
-            test=kind,
-            words="",
-        )
-        for task, market, model, baseline, difference, relative, test, kind in raw
-    ]
-    return corrected(comparisons)
+                ours = part[part["forecaster"] == model].set_index("window_id")
+                for baseline in [b for b in baselines if _speaks(b, task) and len(ours)]:
+                    theirs = part[part["forecaster"] == baseline].set_index("window_id").reindex(ours.index)
+                    one = (_compare_ranks if task == "return" else _compare_losses)(
+                        ours, theirs, (task, market, model, baseline)
+                    )
+                    found += [] if one is None else [one]
+    return corrected(found)
 
 
 def _speaks(baseline: str, task: str) -> bool:
@@ -233,65 +234,65 @@ def _speaks(baseline: str, task: str) -> bool:
     return not (task == "volatility" and baseline in SILENT)
 
 
-def _one(
-    part: pd.DataFrame, task: str, model: str, baseline: str, pooled: bool
-) -> tuple[Estimate, float, MeanTest, str] | None:
-    """Difference with interval, relative difference, test and its name."""
-    ours = part[part["forecaster"] == model].set_index("window_id")
-    theirs = part[part["forecaster"] == baseline].set_index("window_id").reindex(ours.index)
-    if ours.empty:
-        return None
-    if task == "return":
-        return _compare_ranks(ours, theirs)
-    mine, base = losses(ours, task), losses(theirs, task)
-    if mine is None or base is None:
-        return None
+def _compare_losses(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, str, str, str]) -> Comparison | None:
+    """By loss per window; ``sides``: task, market, model and baseline."""
+    task, market, _, _ = sides
+    loss = "crps" if task == "price" else "qlike"
+    mine, base = (rows[loss].where(np.isfinite(rows[loss])) for rows in (ours, theirs))
     both = mine.notna() & base.notna()
     if not both.any():
         return None
     gap, relative = (mine - base)[both], float((mine - base)[both].mean() / base[both].mean())
-    if pooled:
-        labels = cluster_labels(ours[both].reset_index())
-        return cluster_bootstrap(labels, gap, first_mean), relative, cluster_test(labels, gap), "cluster-robust t"
-    by_date = gap.groupby(ours.loc[both, "date"]).mean().sort_index()
-    span = ours["span"].median()
-    return dates_interval(by_date, span), relative, dates_test(by_date, span), "Diebold-Mariano"
+    if market != ALL:
+        by_date = gap.groupby(ours.loc[both, "date"]).mean().sort_index()
+        return Comparison.by_date(*sides, by_date, ours["span"].median(), relative)
+    labels = cluster_labels(ours[both].reset_index())
+    test: MeanTest = cluster_test(labels, gap)
+    difference = cluster_bootstrap(labels, gap, first_mean)
+    return Comparison(*sides, difference, relative, test.p, test.p, test.n, "cluster-robust t", words="")
 
 
-def _compare_ranks(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[Estimate, float, MeanTest, str] | None:
-    """Minus RankIC per date, ours minus theirs."""
+def _compare_ranks(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, str, str, str]) -> Comparison | None:
+    """By minus RankIC per date."""
     series = []
     for rows in (ours, theirs):
         dates = rows["date"].to_numpy().astype("datetime64[ns]")
-        when, values = ic_by_date(dates, rows["predicted_return"], rows["true_return"], rank=True, min_names=MIN_NAMES)
+        when, values = ic_by_date(dates, rows["predicted_return"], rows["true_return"], rank=True)
         series.append(pd.Series(values, index=when))
     if len(series[0]) < MIN_DATES:
         return None
     gap = -(series[0] - series[1].reindex(series[0].index).fillna(0.0)).sort_index()
-    span = ours["span"].median()
-    return dates_interval(gap, span), float("nan"), dates_test(gap, span), "Diebold-Mariano"
+    return Comparison.by_date(*sides, gap, ours["span"].median())
+
+
+def in_words(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
+    """One sentence per model, task and market."""
+    grouped: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for item in comparisons:
+        kind = item.words.split(" ", 1)[0]  # better, worse or no
+        grouped.setdefault((item.model, item.task, item.market), {}).setdefault(kind, []).append(item.baseline)
+    lines = []
+    for (model, task, market), sides in grouped.items():
+        phrases = [("better", "better than"), ("no", "no edge shown over"), ("worse", "worse than")]
+        words = "; ".join(f"{phrase} {', '.join(sides[kind])}" for kind, phrase in phrases if kind in sides)
+        lines.append({"model": model, "task": task, "market": market, "verdict": words})
+    return lines
 
 
 def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str], yardstick: str) -> dict[str, Any]:
     """``{task: {market: {forecaster: figures}}}`` for price, return and volatility."""
     markets = sorted(windows["group"].unique())
-    groups = [*markets, ALL] if len(markets) > 1 else markets
     out: dict[str, Any] = {}
     for task in tasks:
-        for market in groups:
+        for market in [*markets, ALL] if len(markets) > 1 else markets:
             part = windows if market == ALL else windows[windows["group"] == market]
             base = part[part["forecaster"] == yardstick].set_index("window_id")
-            for name in part["forecaster"].unique():
-                if task == "volatility" and name in SILENT:
-                    continue
-                rows = part[part["forecaster"] == name]
+            for name in [n for n in part["forecaster"].unique() if not (task == "volatility" and n in SILENT)]:
+                rows, pooled = part[part["forecaster"] == name], market == ALL
                 if task == "price":
-                    pit = table.loc[
-                        (table["forecaster"] == name) & table["window_id"].isin(rows["window_id"]), "pit"
-                    ].to_numpy()
-                    figures = price_row(rows, base.loc[rows["window_id"]], pit, market == ALL)
+                    here = (table["forecaster"] == name) & table["window_id"].isin(rows["window_id"])
+                    figures = price_row(rows, base.loc[rows["window_id"]], table.loc[here, "pit"].to_numpy(), pooled)
                 else:
-                    row = return_row if task == "return" else volatility_row
-                    figures = row(rows, market == ALL)
+                    figures = (return_row if task == "return" else volatility_row)(rows, pooled)
                 out.setdefault(task, {}).setdefault(market, {})[name] = figures
     return out

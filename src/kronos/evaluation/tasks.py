@@ -24,7 +24,7 @@ PAPER_WINDOWS: dict[int, tuple[int, int]] = {
 
 
 @dataclass(frozen=True)
-class Task:
+class EvaluationTask:
     """One question put to a forecaster.
 
     Args:
@@ -42,18 +42,20 @@ class Task:
     loss: str
 
 
-TASKS: dict[str, Task] = {
-    "price": Task(
+TASKS: dict[str, EvaluationTask] = {
+    "price": EvaluationTask(
         "price", "Where will the close be, and how sure is that?", 0.6, 0.9, 10, "CRPS of the close, mean over steps"
     ),
-    "return": Task(
+    "return": EvaluationTask(
         "return", "Which way, and which symbol more than the others?", 0.6, 0.9, 10, "minus the RankIC of a date"
     ),
-    "volatility": Task("volatility", "How much will it move?", 0.9, 0.9, 10, "QLIKE of the realised variance"),
-    "generation": Task(
+    "volatility": EvaluationTask(
+        "volatility", "How much will it move?", 0.9, 0.9, 10, "QLIKE of the realised variance"
+    ),
+    "generation": EvaluationTask(
         "generation", "Do sampled bars look and behave like real ones?", 1.0, 0.95, 1, "accuracy of a discriminator"
     ),
-    "investment": Task(
+    "investment": EvaluationTask(
         "investment", "Does a portfolio built on it earn more than it costs?", 0.6, 0.9, 10, "excess return"
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
@@ -33,7 +33,7 @@ class Window:
         context: what forecasters see.
         truth: (H, 6) float64, the bars after the cutoff, read-only.
         group: where it comes from (a file, a market); reports break down by it.
-        origin: the cutoff asked for, shared by all symbols of a date; by default the context's own last bar.
+        origin: the common cutoff of all symbols of a date; by default the context's last bar.
     """
 
     context: Context
@@ -114,6 +114,22 @@ class Series:
         truth.flags.writeable = False
         cut = Context(self.symbol, self.timestamps[past], self.values[past], self.timestamps[ahead], self.zone)
         return Window(cut, truth, group, origin)
+
+
+BarsInput = pd.DataFrame | Mapping[str, pd.DataFrame] | Mapping[str, Series]
+
+
+def as_series(bars: BarsInput) -> dict[str, Series]:
+    """Bars by symbol, from a table with or without a ``symbol`` column or from a mapping."""
+    if isinstance(bars, pd.DataFrame):
+        if "symbol" not in bars.columns:
+            return {"": Series.from_frame("", bars)}
+        parts = bars.groupby(bars["symbol"].astype(str), sort=True)
+        return {str(symbol): Series.from_frame(str(symbol), part) for symbol, part in parts}
+    return {
+        symbol: table if isinstance(table, Series) else Series.from_frame(symbol, table)
+        for symbol, table in bars.items()
+    }
 
 
 def candidate_ends(
@@ -211,3 +227,96 @@ def draw_windows(
                 last = end
     chosen = np.sort(rng.permutation(len(pool))[:n])
     return [pool[i][0].window(pool[i][1], context, horizon, group) for i in chosen]
+
+
+def common_cutoffs(series: Iterable[Series], horizon: int, n_windows: int, step: int) -> TimeArray:
+    """The last ``n_windows`` cutoffs, ``step`` bars apart, on the time axis that the symbols share.
+
+    Only times that at least half as many symbols have as the busiest time count, so that one symbol with odd hours
+    does not shift everybody. Symbols are then judged on the same dates, which is what a cross-section needs.
+    """
+    times, counts = np.unique(np.concatenate([s.timestamps for s in series]), return_counts=True)
+    axis = times[counts >= 0.5 * counts.max()]
+    places = len(axis) - 1 - horizon - step * np.arange(n_windows)
+    return np.asarray(np.sort(axis[places[places >= 0]]))
+
+
+def rolling_windows(
+    bars: BarsInput,
+    context: int,
+    horizon: int,
+    *,
+    n_windows: int | None = None,
+    cutoffs: Sequence[Any] | None = None,
+    step: int | None = None,
+    after: np.datetime64[Any] | None = None,
+    embargo: np.timedelta64 = NO_TIME,
+    group: str = "",
+    max_jump: float = MAX_JUMP,
+    refused: Refusals | None = None,
+) -> list[Window]:
+    """Windows of every symbol at common cutoffs, in order of cutoff and symbol.
+
+    Args:
+        bars: a table (with ``symbol`` for several series) or tables by symbol.
+        context, horizon: bars seen and bars to forecast.
+        n_windows: how many cutoffs, counted back from the end of the shared time axis; or
+        cutoffs: the cutoffs themselves. Each symbol's context ends at its last bar at or before the cutoff, if that
+            is not more than one usual step older.
+        step: bars between cutoffs; by default ``horizon``, so that truths do not overlap.
+        after, embargo: the first bar to forecast lies later than ``after + embargo``.
+        group, max_jump, refused: as in :func:`draw_windows`.
+    """
+    if (n_windows is None) == (cutoffs is None):
+        raise ConfigError("give either n_windows or cutoffs")
+    step = horizon if step is None else step
+    if context < 3 or horizon < 1 or step < 1 or (n_windows is not None and n_windows < 1):
+        raise ConfigError(f"context {context}, horizon {horizon}, step {step}, n_windows {n_windows}: all too small")
+    refused = Refusals() if refused is None else refused
+    series = as_series(bars)
+    if not series:
+        raise DataError("no bars to evaluate on")
+    if cutoffs is None:
+        assert n_windows is not None
+        dates = common_cutoffs(series.values(), horizon, n_windows, step)
+    else:
+        dates = np.sort(np.array([np.datetime64(pd.Timestamp(c)) for c in cutoffs], dtype="datetime64[ns]"))
+    found: list[tuple[np.datetime64, str, Window]] = []
+    for symbol, one in series.items():
+        ends = candidate_ends(one, context, horizon, after, embargo, refused, max_jump)
+        allowed = np.zeros(len(one.timestamps), bool)
+        allowed[ends] = True
+        places = np.searchsorted(one.timestamps, dates, side="right") - 1
+        for date, place in zip(dates, places, strict=True):
+            if place < 0 or date - one.timestamps[place] > one.step():
+                refused.add("no bar at the cutoff")
+            elif allowed[place]:
+                found.append((date, symbol, one.window(int(place), context, horizon, group, date)))
+    found.sort(key=lambda item: (item[0], item[1]))
+    return [window for _, _, window in found]
+
+
+def required_windows(
+    bars: BarsInput, context: int, horizon: int, *, group: str = "", **how: Any
+) -> tuple[list[Window], dict[str, int]]:
+    """:func:`rolling_windows`, and what was refused.
+
+    Raises:
+        DataError: no window fits; the message says why candidates were refused.
+    """
+    refused = Refusals()
+    found = rolling_windows(bars, context, horizon, group=group, refused=refused, **how)
+    if not found:
+        market = f"market {group!r}: " if group else ""
+        raise DataError(market + no_windows_message(context, horizon, refused))
+    return found, refused.counts
+
+
+def no_windows_message(context: int, horizon: int, refused: Refusals) -> str:
+    """Why there is nothing to evaluate, and what to do."""
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in refused.counts.items() if count)
+    return (
+        f"no test window of {context} + {horizon} bars fits"
+        + (f"; candidates refused: {reasons}" if reasons else "")
+        + ". Give longer series, or a smaller context or horizon"
+    )

@@ -305,7 +305,7 @@ class KronosPredictor:
             The paths as a ``Forecast``.
         """
         if bars is None:
-            from kronos.bars.samples import sample_bars
+            from kronos.bars import sample_bars
 
             bars = sample_bars("sp500")
         return self.forecast(bars, length, num_paths, temperature, top_k, top_p, seed, calendar)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kronos.errors import CheckpointError, ConfigError
-from kronos.files import replacing, write_json
+from kronos.files import replacing, write_json, writing
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -121,22 +121,20 @@ class PretrainedMixin:
 
         Args:
             dtype: how floating-point weights are stored; ``torch.float16`` halves the file.
-        """
-        from safetensors.torch import save_file
 
+        Raises:
+            CapacityError: it cannot be written, for instance because the disk is full. What was there before stays.
+        """
         assert isinstance(self, nn.Module)
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         state = {
             # inverse frequencies stay float32: they are not weights but part of the layout
             key: value.detach().cpu().to(dtype if _is_weight(key, value) else value.dtype).contiguous()
             for key, value in self.state_dict().items()
         }
-        with replacing(folder / WEIGHTS_FILE, durable=True) as part:
-            part.touch()
-            mode = part.stat().st_mode
-            save_file(state, part, metadata={"format": "pt"})
-            part.chmod(mode)  # the writer of safetensors lets nobody else read
+        save_tensors(folder / WEIGHTS_FILE, state, {"format": "pt"})
         write_json(folder / CONFIG_FILE, self.config.to_dict(), sort_keys=True, durable=True)
         return folder
 
@@ -151,6 +149,36 @@ class PretrainedMixin:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+
+def save_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], *, previous: Path | None = None
+) -> None:
+    """Writes a safetensors file that appears whole or not at all, and outlives a power cut.
+
+    Args:
+        previous: where the file that was there before is moved; None: it is replaced.
+
+    Raises:
+        CapacityError: it cannot be written, for instance because the disk is full. What was there before stays.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replacing(path, durable=True, previous=previous) as part:
+        part.touch()
+        mode = part.stat().st_mode
+        try:
+            save_file(tensors, part, metadata=metadata)
+        except SafetensorError as error:  # a full disk, for one, is not an OSError there
+            raise OSError(str(error)) from error
+        part.chmod(mode)  # the writer of safetensors lets nobody else read
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    """Writes values into a checkpoint's config, which is replaced in one step."""
+    path = folder / CONFIG_FILE
+    write_json(path, {**read_config(path), **changes}, sort_keys=True)
 
 
 def _is_weight(key: str, value: Tensor) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 ROTARY_BASE = 10_000.0
 
@@ -140,7 +141,14 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """``x += self_attn(norm1(x)); x += ffn(norm2(x))``."""
+    """``x += self_attn(norm1(x)); x += ffn(norm2(x))``.
+
+    Attributes:
+        recompute: computes what happens inside again for the gradient instead of keeping it (activation
+            checkpointing), for a third more arithmetic.
+    """
+
+    recompute = False
 
     def __init__(
         self,
@@ -159,6 +167,11 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C); ``padding_mask`` (B, T) is True at padding."""
+        if self.recompute:
+            return checkpoint(self._compute, x, padding_mask, use_reentrant=False)  # type: ignore[no-any-return]
+        return self._compute(x, padding_mask)
+
+    def _compute(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         y = self.norm1(x)
         x = x + self.self_attn(y, y, padding_mask)
         return x + self.ffn(self.norm2(x))  # type: ignore[no-any-return]

@@ -35,6 +35,19 @@ def ids_to_bits(ids: Tensor, n_bits: int) -> Tensor:
     return (ids.unsqueeze(-1) >> torch.arange(n_bits, device=ids.device)) & 1
 
 
+class BatchMean(nn.Module):
+    """The mean over a batch, from that over this process's part: the same, where one process has the whole batch.
+
+    Training on several processes puts a module here that averages over them, since the entropy of a batch is not the
+    mean of the entropies of its parts.
+    """
+
+    processes = 1  # that share the batch
+
+    def forward(self, mean: Tensor) -> Tensor:
+        return mean
+
+
 class BinarySphericalQuantizer(nn.Module):
     """Sign of a point on the unit sphere (Zhao et al., arXiv 2406.07548), scaled back onto the sphere.
 
@@ -45,11 +58,11 @@ class BinarySphericalQuantizer(nn.Module):
 
     basis: Tensor
     group_basis: Tensor
-    processes = 1  # that share a batch out among them
 
     def __init__(self, n_bits: int, beta: float, gamma0: float, gamma: float, zeta: float, group_size: int) -> None:
         super().__init__()
         self.n_bits = n_bits
+        self.batch_mean: BatchMean = BatchMean()
         self.beta, self.gamma0, self.gamma, self.zeta = beta, gamma0, gamma, zeta
         # Unused here, stored because the published layout has them.
         self.register_buffer("basis", 1 << torch.arange(n_bits - 1, -1, -1, device="cpu"))
@@ -63,13 +76,9 @@ class BinarySphericalQuantizer(nn.Module):
         commitment = (q - u).pow(2).sum(-1).mean()
         p = torch.sigmoid(-4.0 * scale * u)
         per_bar = _binary_entropy(p).sum(-1).mean()
-        codebook = _binary_entropy(self.over_all(p.flatten(0, -2).mean(0))).sum()
+        codebook = _binary_entropy(self.batch_mean(p.flatten(0, -2).mean(0))).sum()
         loss = self.beta * commitment + self.zeta * (self.gamma0 * per_bar - self.gamma * codebook)
         return scale * (u + (sign - u).detach()), loss  # straight through to the unscaled sign, as published
-
-    def over_all(self, mean: Tensor) -> Tensor:
-        """The batch's mean, from this process's: the same, unless whoever shares a batch out puts a sum here."""
-        return mean
 
 
 def _binary_entropy(p: Tensor) -> Tensor:
@@ -98,7 +107,7 @@ class BSQuantizer(nn.Module):
 
     def codes_entropy(self, z: Tensor) -> Tensor:
         """Entropies of a batch's coarse and fine codes, softly assigned, added, in nats: (B, T, width) -> scalar."""
-        bars = z.shape[0] * z.shape[1] * self.bsq.processes
+        bars = z.shape[0] * z.shape[1] * self.bsq.batch_mean.processes
         some = z[:, :: math.ceil(bars / self._MOST_BARS)]  # the same of each window, however many processes share them
         u = F.normalize(some.float().flatten(0, 1), dim=-1) * math.sqrt(self.width) * self._SHARPNESS
         entropy = u.new_zeros(())
@@ -106,7 +115,7 @@ class BSQuantizer(nn.Module):
             n_bits = half.shape[1]
             codes = ids_to_bits(torch.arange(1 << n_bits, device=u.device), n_bits).float()  # (2^n, n)
             p = (F.logsigmoid(half) @ codes.T + F.logsigmoid(-half) @ (1 - codes).T).exp()
-            mean = self.bsq.over_all(p.mean(0))
+            mean = self.bsq.batch_mean(p.mean(0))
             entropy = entropy - (mean * torch.log(mean + 1e-12)).sum()
         return entropy
 

@@ -91,7 +91,7 @@ def serve(settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
     listener = _listen(settings.host, settings.port)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{listener.getsockname()[1]}/"
-    parts = Services.build(settings)
+    parts = Services(settings)
     config = uvicorn.Config(
         create_app(parts),
         log_level="warning",

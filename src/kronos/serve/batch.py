@@ -16,7 +16,7 @@ from kronos.bars.calendar import FutureTimes, future_times
 from kronos.errors import Cancelled, DataError, KronosError
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
-from kronos.serve.documents import TableCache, as_written, description, document, headline, one_series, write_result
+from kronos.serve.documents import as_written, description, document, headline, one_series, read_table, write_result
 from kronos.serve.errors import ApiError, from_error, without_paths
 from kronos.serve.schemas import OF_THE_TIMES, spec_of
 
@@ -66,14 +66,10 @@ class ForecastBatch:
     """
 
     def __init__(
-        self,
-        orders: list[Order],
-        tables: TableCache,
-        cancelled: Callable[[str], bool],
-        tell: Callable[[dict[str, Any]], None],
+        self, orders: list[Order], cancelled: Callable[[str], bool], tell: Callable[[dict[str, Any]], None]
     ) -> None:
         self.spec = spec_of(orders[0].parameters)
-        self.tables, self.cancelled, self.tell = tables, cancelled, tell
+        self.cancelled, self.tell = cancelled, tell
         self.ended: set[Key] = set()  # of which everybody was told
         self.groups: dict[Key, list[Order]] = {}
         for order in orders:
@@ -123,7 +119,7 @@ class ForecastBatch:
 
     def _prepare(self, order: Order, max_context: int) -> PreparedSeries:
         parameters = order.parameters
-        bars = one_series(self.tables.read(Path(order.path), parameters["symbol"]))
+        bars = one_series(read_table(Path(order.path), parameters["symbol"]))
         report = description(bars)["report"]
         end, truth = len(bars), None
         if parameters["cutoff"] is not None:
@@ -197,10 +193,12 @@ def times_ahead(
     came = pd.DatetimeIndex([] if truth is None else truth["timestamp"])
     times = pd.DatetimeIndex(past["timestamp"])
     if len(came):
-        times = times.append(came)
+        times = pd.DatetimeIndex(times.append(came))
     lacking = horizon - len(came)
     found = future_times(times[-CALENDAR_BARS:], max(1, lacking), symbol=symbol, **settings)
     if not len(came):
         return found
     estimated = np.concatenate([np.zeros(len(came), dtype=bool), found.estimated[:lacking]])
-    return dataclasses.replace(found, timestamps=came.append(found.timestamps[:lacking]), estimated=estimated)
+    return dataclasses.replace(
+        found, timestamps=pd.DatetimeIndex(came.append(found.timestamps[:lacking])), estimated=estimated
+    )

@@ -6,8 +6,8 @@ Runs in the reader and in the worker, never in the server itself.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,42 +32,22 @@ _MOST_SYMBOLS = 10_000
 # -- bars -------------------------------------------------------------------------------------------------------------
 
 
-class TableCache:
-    """The tables read last, so that paging through candles does not read a file again and again.
+def read_table(path: Path, symbol: str | None = None) -> pd.DataFrame:
+    """The bars of a file, of one symbol where one is named; the tables read last are kept."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path.name} is no longer there.") from error
+    return _read_table(path, symbol, stat.st_mtime_ns, stat.st_size)
 
-    Args:
-        most: tables to keep.
-    """
 
-    def __init__(self, most: int = 4) -> None:
-        self._most = most
-        self._kept: OrderedDict[tuple[str, int, int, str | None], pd.DataFrame] = OrderedDict()
-
-    def read(self, path: Path, symbol: str | None = None) -> pd.DataFrame:
-        """The bars of a file, of one symbol where one is named.
-
-        Raises:
-            DataError: the file cannot be read as bars, or lacks the symbol.
-        """
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise DataError(f"{path.name} is no longer there.") from error
-        key = (str(path), stat.st_mtime_ns, stat.st_size, symbol)
-        if key not in self._kept:
-            self._kept[key] = read_bars(path, symbol=symbol)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+@lru_cache(maxsize=4)
+def _read_table(path: Path, symbol: str | None, *version: int) -> pd.DataFrame:
+    return read_bars(path, symbol=symbol)
 
 
 def one_series(bars: pd.DataFrame) -> pd.DataFrame:
-    """The table, if it holds one symbol.
-
-    Raises:
-        DataError: it holds several.
-    """
+    """The table, if it holds one symbol."""
     symbols = bars.attrs["report"].symbols
     if len(symbols) > 1:
         some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "")
@@ -76,11 +56,7 @@ def one_series(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def description(bars: pd.DataFrame) -> dict[str, Any]:
-    """The report on a table, with its calendar, symbols, and first and last rows.
-
-    Raises:
-        CapacityError: there are more symbols than anybody could choose from.
-    """
+    """The report on a table, with its calendar, symbols, and first and last rows."""
     symbols = bars.attrs["report"].symbols
     if len(symbols) > _MOST_SYMBOLS:
         raise CapacityError(f"The table names {len(symbols):,} symbols; at most {_MOST_SYMBOLS:,} are shown here.")
@@ -110,11 +86,7 @@ def columns(bars: pd.DataFrame) -> dict[str, Any]:
 
 
 def as_written(text: str, bars: pd.DataFrame) -> pd.Timestamp:
-    """A time in the clock of the bars: one without a zone is theirs, one with a zone is converted.
-
-    Raises:
-        DataError: it is no time.
-    """
+    """A time in the clock of the bars: one without a zone is theirs, one with a zone is converted."""
     try:
         moment = pd.Timestamp(text)
     except (ValueError, OverflowError, pd.errors.OutOfBoundsDatetime) as error:

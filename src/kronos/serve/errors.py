@@ -1,4 +1,7 @@
-"""Errors as callers see them: a code, a plain message, never a path and never a trace."""
+"""Errors as callers see them: a code, a plain message, never a path and never a trace.
+
+Whatever the parts of the server cannot do they say by raising :class:`ApiError`.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +16,25 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from kronos import errors
 from kronos.bars.samples import SAMPLES
-from kronos.errors import (
-    CalendarError,
-    Cancelled,
-    CapacityError,
-    CheckpointError,
-    ConfigError,
-    DataError,
-    KronosError,
-    MissingExtraError,
-)
+from kronos.errors import KronosError
 
 _PATH = re.compile(r"(?<![\w.:/])(?:~|[A-Za-z]:)?(?:[\\/][^\s\\/:'\"*?<>|,;()]+)*[\\/](?=[^\s\\/])")
 _OPTION = re.compile(r"\b(columns|on_defect|dayfirst|epoch|decimal|encoding|timezone)=(?=(\W?))")
 _CODES: tuple[tuple[type[KronosError], int, str], ...] = (
-    (DataError, 422, "bars_refused"),
-    (CalendarError, 422, "calendar"),
-    (CheckpointError, 422, "checkpoint"),
-    (ConfigError, 422, "setting"),
-    (CapacityError, 413, "too_large"),
-    (Cancelled, 409, "cancelled"),
-    (MissingExtraError, 422, "missing_extra"),
+    (errors.DataError, 422, "bars_refused"),
+    (errors.CalendarError, 422, "calendar"),
+    (errors.CheckpointError, 422, "checkpoint"),
+    (errors.ConfigError, 422, "setting"),
+    (errors.CapacityError, 413, "too_large"),
+    (errors.Cancelled, 409, "cancelled"),
+    (errors.MissingExtraError, 422, "missing_extra"),
 )
 
+_SAMPLES = ", ".join(f"sample-{name}" for name in SAMPLES)
 _LISTED = {
-    "bars": "There are no bars with this id; GET /api/bars lists them (samples are "
-    + ", ".join(f"sample-{name}" for name in SAMPLES)
-    + ").",
+    "bars": f"There are no bars with this id; GET /api/bars lists them (samples are {_SAMPLES}).",
     "model": "There is no model with this id; GET /api/models lists them (kronos-nano is always there).",
 }
 
@@ -48,12 +42,9 @@ log = logging.getLogger("kronos.serve")
 
 
 class ApiError(HTTPException):
-    """An error that a request ends with.
+    """An error that a request ends with: a word for programs, and a message that says what was found and what to do.
 
     Args:
-        status: of the HTTP response.
-        code: a word for programs.
-        message: for people: what was found, what to do.
         retry_after: seconds after which to ask again.
     """
 
@@ -99,7 +90,7 @@ def from_error(error: Exception, hide: Sequence[tuple[Path, str]] = ()) -> ApiEr
         return error
     if isinstance(error, KronosError):
         text = without_paths(as_options(str(error)), hide)
-        status, code = next((found for kind, *found in _CODES if isinstance(error, kind)), (422, "refused"))
+        status, code = next((found[1:] for found in _CODES if isinstance(error, found[0])), (422, "refused"))
         return ApiError(status, code, text)
     if isinstance(error, MemoryError):
         return ApiError(413, "too_large", "There is not enough memory. Ask for fewer paths, or unload a model.")
@@ -114,11 +105,8 @@ def as_options(text: str) -> str:
     """
     text = re.sub(r" \(--[^)]*\)", "", text)
     text = _OPTION.sub(lambda found: found[1] + ("" if found[2] in (".", ",", " ") else ": "), text)
-    return (
-        text.replace("on_defect: 'drop'", "on_defect: drop")
-        .replace("dayfirst: True", "dayfirst: true")
-        .replace("dayfirst: False", "dayfirst: false")
-    )
+    text = text.replace("on_defect: 'drop'", "on_defect: drop")
+    return text.replace("dayfirst: True", "dayfirst: true").replace("dayfirst: False", "dayfirst: false")
 
 
 def without_paths(text: str, hide: Sequence[tuple[Path, str]] = ()) -> str:

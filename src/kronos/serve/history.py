@@ -49,13 +49,11 @@ _JSON = ("parameters", "summary", "error")
 _SEARCHED = ("bars_name", "symbol", "model", "id")
 
 
-def _in_thread(
-    work: Callable[Concatenate[History, P], T],
-) -> Callable[Concatenate[History, P], Coroutine[Any, Any, T]]:
+def _in_thread(work: Callable[Concatenate[History, P], T]) -> Callable[Concatenate[History, P], Coroutine[Any, Any, T]]:
     """The method, done in the thread that holds the database, one call after another."""
 
     @wraps(work)
-    async def call(self: History, *args: P.args, **words: P.kwargs) -> T:
+    async def call(self: History, /, *args: P.args, **words: P.kwargs) -> T:
         done = asyncio.get_running_loop().run_in_executor(self.thread, partial(work, self, *args, **words))
         return await done
 
@@ -148,7 +146,7 @@ class History:
 
     # -- in the thread ------------------------------------------------------------------------------------------------
 
-    def _update(self, id: str, **values: Any) -> None:
+    def _update(self, id: str, /, **values: Any) -> None:
         """Remember what became of a forecast."""
         changes = ", ".join(f"{name} = :{name}" for name in values)
         self._base.execute(f"UPDATE forecasts SET {changes} WHERE id = :id", _written({**values, "id": id}))

@@ -96,11 +96,7 @@ class Library:
         return [self._known(bars) for bars in (*self._samples.values(), *folder.values(), *uploads)]
 
     async def get(self, id: str) -> Bars:
-        """The bars of an id.
-
-        Raises:
-            ApiError: there are none.
-        """
+        """The bars of an id."""
         found = self._samples.get(id) or self._uploads.get(id)
         if found is None and id.startswith("folder-"):
             found = (await asyncio.to_thread(self._in_folder)).get(id)
@@ -109,11 +105,7 @@ class Library:
         return found
 
     async def describe(self, bars: Bars, symbol: str | None = None) -> dict[str, Any]:
-        """Report, symbols, rows and a preview of one file.
-
-        Raises:
-            ApiError: it cannot be read, or lacks the symbol.
-        """
+        """Report, symbols, rows and a preview of one file."""
         key = (bars.id, bars.modified, symbol)
         if key not in self._descriptions:
             if symbol is not None:
@@ -125,21 +117,13 @@ class Library:
         return self._descriptions[key]
 
     async def candles(self, bars: Bars, symbol: str | None, limit: int, before: str | None) -> dict[str, Any]:
-        """Some bars of one series.
-
-        Raises:
-            ApiError: they cannot be read, or hold several symbols of which none is named.
-        """
+        """Some bars of one series."""
         if symbol is not None:
             await self._check_symbol(bars, symbol)
         return await self._ask("candles", bars, symbol=symbol, limit=limit, before=before)
 
     async def choose(self, bars: Bars, symbol: str | None) -> str | None:
-        """The symbol to forecast: the one that is named, or the only one; None where the bars name none.
-
-        Raises:
-            ApiError: the bars lack the symbol, or hold several of which none is named.
-        """
+        """The symbol to forecast: the one that is named, or the only one; None where the bars name none."""
         symbols = (await self.describe(bars))["symbols"]
         if symbol is not None:
             await self._check_symbol(bars, symbol)
@@ -151,11 +135,7 @@ class Library:
     # -- uploads ------------------------------------------------------------------------------------------------------
 
     async def upload(self, request: Request) -> tuple[Bars, dict[str, Any]]:
-        """The bars of a multipart request, and the report on them. They are kept as a plain table.
-
-        Raises:
-            ApiError: too large, not to be read as bars, or too much at once. Nothing is left on the disk.
-        """
+        """The bars of a multipart request, and the report on them. They are kept as a plain table."""
         if self._uploading >= _UPLOADS_AT_ONCE:
             raise ApiError(429, "busy", "Several files are being read already. Try again in a second.", 1)
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -189,11 +169,7 @@ class Library:
             self._uploading -= 1
 
     def remove_upload(self, bars: Bars) -> None:
-        """Delete an upload.
-
-        Raises:
-            ApiError: the bars are no upload.
-        """
+        """Delete an upload."""
         if bars.source != "upload":
             raise ApiError(409, "not_yours", f"{bars.name} was not uploaded here, so it is not deleted here.")
         self._uploads.pop(bars.id, None)
@@ -259,11 +235,7 @@ class Library:
 
 
 def reading_options(fields: dict[str, str]) -> dict[str, Any]:
-    """The form's fields as ``read_bars`` takes them.
-
-    Raises:
-        ApiError: an unknown field, or a value that no option has.
-    """
+    """The form's fields as ``read_bars`` takes them."""
     if unknown := sorted(set(fields) - set(READING_OPTIONS)):
         names = ", ".join(READING_OPTIONS)
         raise ApiError(422, "form", f"There is no option '{shown(unknown[0])}'; there are {names}.")
@@ -278,11 +250,7 @@ def reading_options(fields: dict[str, str]) -> dict[str, Any]:
 
 
 def named_columns(text: str) -> dict[str, str | int]:
-    """``{"close": "Last", "open": 1}``: role to name, or to position from 0.
-
-    Raises:
-        ApiError: something else.
-    """
+    """``{"close": "Last", "open": 1}``: role to name, or to position from 0."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

@@ -17,15 +17,12 @@ from pydantic import Field
 from kronos.bars import inspect_bars, read_bars
 from kronos.bars.samples import PREFIX, locate
 from kronos.errors import DataError, KronosError
-from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.rolling import as_series
-from kronos.evaluation.run import Plan
-from kronos.evaluation.run import evaluate as run_evaluation
 from kronos.files import to_json
 from kronos.inference.export import document
 from kronos.inference.predictor import KronosPredictor
+from kronos.serve.documents import one_series
 from kronos.serve.schemas import annotated, check_work, offered, spec_of
-from kronos.workflows.forecasters import load_any
+from kronos.workflows.evaluate import evaluate
 
 _LEVELS: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 _LONGEST_DEFAULT: Final = 96  # bars; the longest of the paper's horizons
@@ -91,11 +88,18 @@ class Tools:
     ) -> dict[str, Any]:
         """Judge the model against simple baselines on rolling cutoffs of past bars: CRPS, coverage, and a verdict."""
         check_work(_LONGEST_DEFAULT if horizon is None else horizon, num_samples)
-        plan = Plan(
-            tasks=("price",), context=context, horizon=horizon, n_windows=windows, num_samples=num_samples, seed=seed
-        )
-        forecasters = [load_any(self.model, self.device), *make_baselines(["rw-resampled", "ewma"])]
-        summary = run_evaluation({"bars": as_series(self._read(bars, None))}, forecasters, plan).summary
+        summary = evaluate(
+            self._read(bars, None),
+            self.model,
+            baselines="rw-resampled,ewma",
+            tasks="price",
+            context=context,
+            horizon=horizon,
+            windows=windows,
+            num_samples=num_samples,
+            seed=seed,
+            device=self.device,
+        ).summary
         kept = ("markets", "tasks", "yardstick", "verdicts", "notes")
         return dict(to_json({key: summary[key] for key in kept}))
 
@@ -104,12 +108,7 @@ class Tools:
         return KronosPredictor.from_pretrained(self.model, device=self.device)
 
     def _read(self, bars: str, symbol: str | None) -> pd.DataFrame:
-        table = read_bars(self._locate(bars), symbol=symbol)
-        symbols = table.attrs["report"].symbols
-        if len(symbols) > 1:
-            some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "")
-            raise DataError(f"{bars} holds {len(symbols)} symbols ({some}); choose one of them as symbol.")
-        return table
+        return one_series(read_bars(self._locate(bars), symbol=symbol))
 
     def _locate(self, bars: str) -> Path:
         """The file that an assistant names.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -16,26 +17,20 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "kronos_requests", "Answers by method and status.", ("method", "status"), registry=registry
-        )
-        self.latency = Histogram(
-            "kronos_request_seconds", "Time to the first byte.", buckets=_SECONDS, registry=registry
-        )
-        self.forecasts = Counter("kronos_forecasts", "Forecasts by how they ended.", ("status",), registry=registry)
-        self.forecast_seconds = Histogram(
-            "kronos_forecast_seconds", "Time a forecast ran.", buckets=_SECONDS, registry=registry
-        )
-        self.batch = Histogram(
-            "kronos_batch_size", "Forecasts in a batch.", buckets=(1, 2, 4, 8, 16, 32), registry=registry
-        )
-        self.refused = Counter("kronos_refused", "Forecasts refused because the queue was full.", registry=registry)
-        self.queued = Gauge("kronos_queued", "Forecasts that wait.", registry=registry)
-        self.running = Gauge("kronos_running", "Forecasts that run.", registry=registry)
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, buckets=_SECONDS, registry=registry)
+        self.requests = counter("kronos_requests", "Answers by method and status.", ("method", "status"))
+        self.latency = seconds("kronos_request_seconds", "Time to the first byte.")
+        self.forecasts = counter("kronos_forecasts", "Forecasts by how they ended.", ("status",))
+        self.forecast_seconds = seconds("kronos_forecast_seconds", "Time a forecast ran.")
+        self.batch = seconds("kronos_batch_size", "Forecasts in a batch.", buckets=(1, 2, 4, 8, 16, 32))
+        self.refused = counter("kronos_refused", "Forecasts refused because the queue was full.")
+        self.queued = gauge("kronos_queued", "Forecasts that wait.")
+        self.running = gauge("kronos_running", "Forecasts that run.")
         self.open_streams = 0
-        self.streams = Gauge("kronos_streams", "Open event streams.", registry=registry)
-        self.models = Gauge("kronos_model_bytes", "Memory of loaded models.", registry=registry)
-        self.starts = Gauge("kronos_forecaster_starts", "Times the forecaster was started.", registry=registry)
+        self.streams = gauge("kronos_streams", "Open event streams.")
+        self.models = gauge("kronos_model_bytes", "Memory of loaded models.")
+        self.starts = gauge("kronos_forecaster_starts", "Times the forecaster was started.")
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -49,11 +44,7 @@ class Metrics:
             self.streams.set(self.open_streams)
 
     def ended(self, status: str, started: float | None) -> None:
-        """A forecast is over.
-
-        Args:
-            started: when it began to run, by the monotonic clock; None if it never did.
-        """
+        """A forecast is over; ``started`` is when it began to run, by the monotonic clock, None if it never did."""
         self.forecasts.labels(status).inc()
         if started is not None:
             self.forecast_seconds.observe(time.monotonic() - started)

@@ -5,52 +5,48 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, from_error, not_found
 from kronos.serve.metrics import Metrics
+from kronos.serve.schemas import ModelItem
 from kronos.serve.settings import digest_of_name
 
 _BYTES_A_PARAMETER = 8  # float32, twice: the weights and their fused copy
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-@dataclass
-class Model:
-    """One model.
+class Model(ModelItem):
+    """A model as the API shows it, and what it does not show.
 
     Attributes:
-        id: what callers name.
-        kind: ``embedded``, ``family`` or ``local``.
-        source: what the library loads: a name or a folder. Never shown.
-        downloaded: whether it can be loaded without the network.
-        bytes: memory it takes, or would take.
+        source: what the library loads: a name or a folder.
+        used: when it was last used, by the loop's clock.
     """
 
-    id: str
-    kind: str
-    source: str
-    downloaded: bool
-    parameters: int | None = None
-    context: int | None = None
-    training_cutoff: str | None = None
-    state: str = "unloaded"
-    device: str | None = None
-    bytes: int | None = None
-    error: str | None = None
-    used: float = 0.0
+    source: str = Field(exclude=True)
+    used: float = Field(0.0, exclude=True)
+
+    @classmethod
+    def found(cls, entry: dict[str, Any]) -> Model:
+        """An entry of the catalogue."""
+        unknown = dict.fromkeys(("device", "parameters", "context", "bytes", "training_cutoff", "error"))
+        model = cls(**{**unknown, "name": entry["id"].removeprefix("local-"), "state": "unloaded", **entry})
+        model.forget("unloaded")
+        return model
 
     @property
     def estimate(self) -> int:
+        """Bytes that it needs."""
         return (self.parameters or 0) * _BYTES_A_PARAMETER
 
-    def item(self) -> dict[str, Any]:
-        """As the API shows it."""
-        shown = {name: value for name, value in vars(self).items() if name not in ("source", "used")}
-        return shown | {"name": self.id.removeprefix("local-"), "bytes": self.bytes or self.estimate or None}
+    def forget(self, state: Literal["unloaded", "failed"]) -> None:
+        """It is not in memory any more."""
+        self.state, self.device, self.bytes = state, None, self.estimate or None
 
 
 class Models:
@@ -80,7 +76,7 @@ class Models:
         self.ready.clear()
         for model in self._models.values():
             if model.state != "failed":
-                model.state, model.device, model.bytes = "unloaded", None, None
+                model.forget("unloaded")
         self._count()
 
     async def list(self) -> list[Model]:
@@ -89,31 +85,23 @@ class Models:
             folders = self._folders()
             if not self._models or folders.keys() != {m.id for m in self._models.values() if m.kind == "local"}:
                 found = await self.worker.call("catalogue", folders={id: str(path) for id, path in folders.items()})
-                known = self._models
-                self._models = {}
-                for entry in found:
-                    model = Model(**entry)
-                    self._models[model.id] = known.get(model.id, model)
+                self._models = {entry["id"]: self._models.get(entry["id"]) or Model.found(entry) for entry in found}
         return list(self._models.values())
 
     async def get(self, id: str) -> Model:
-        """One model.
-
-        Raises:
-            ApiError: there is none of that id.
-        """
+        """One model."""
         if id not in self._models:
             await self.list()
         if id not in self._models:
             raise not_found("model")
         return self._models[id]
 
-    async def card(self, model: Model) -> str | None:
-        """The model card, Markdown."""
+    async def card(self, model: Model) -> dict[str, Any]:
+        """The model card as Markdown and as elements."""
         try:
-            return str(await self.worker.call("card", source=model.source))
-        except ApiError:
-            return None  # not downloaded yet
+            return dict(await self.worker.call("card", source=model.source))
+        except ApiError:  # damaged, or not downloaded yet
+            return {"text": None, "elements": None}
 
     def state(self, id: str) -> str:
         """``unloaded``, ``loading``, ``loaded`` or ``failed``."""
@@ -125,19 +113,11 @@ class Models:
             self._models[id].used = asyncio.get_running_loop().time()
 
     async def load(self, id: str, device: str | None = None) -> None:
-        """As ``begin_load``; return when it is done.
-
-        Raises:
-            ApiError: as there, or it cannot be loaded.
-        """
+        """As ``begin_load``; return when it is done."""
         await self.begin_load(await self.get(id), device)
 
     def begin_load(self, model: Model, device: str | None = None) -> asyncio.Task[None]:
-        """Begin to load a model, or to move it to another device.
-
-        Raises:
-            ApiError: the device does not exist, or the model does not fit in the budget.
-        """
+        """Begin to load a model, or to move it to another device."""
         if device is not None and device not in self.devices:
             raise ApiError(422, "device", f"There is no device '{device[:20]}' here; choose {', '.join(self.devices)}.")
         if model.state == "loading":
@@ -174,8 +154,8 @@ class Models:
             found = await self.worker.call("load", model=model.id, source=model.source, device=device)
         except Exception as error:
             refusal = from_error(error)
-            model.state, model.error = "failed", refusal.message
-            model.device = model.bytes = None
+            model.forget("failed")
+            model.error = refusal.message
             raise refusal from None  # where it is not for callers, the log has it by now
         model.device, model.bytes, model.context = found["device"], found["bytes"], found["context"]
         model.state, model.downloaded = "loaded", True
@@ -185,15 +165,10 @@ class Models:
     def _make_room(self, model: Model) -> None:
         """Unload what was used least lately until the model fits."""
         if model.estimate > self.budget:
-            raise ApiError(
-                413,
-                "too_large",
-                f"{model.id} needs about {model.estimate / 1e6:,.0f} MB; all models together may take "
-                f"{self.budget / 1e6:,.0f} MB.",
-            )
-        idle = sorted(
-            (m for m in self._models.values() if m.state == "loaded" and m is not model), key=lambda m: m.used
-        )
+            needed, most = (f"{size / 1e6:,.0f} MB" for size in (model.estimate, self.budget))
+            raise ApiError(413, "too_large", f"{model.id} needs about {needed}; all models together may take {most}.")
+        loaded = (m for m in self._models.values() if m.state == "loaded" and m is not model)
+        idle = sorted(loaded, key=lambda m: m.used)
         while self.used(but=model) + model.estimate > self.budget and idle:
             gone = idle.pop(0)
             gone.state = "unloaded"
@@ -204,10 +179,11 @@ class Models:
     def used(self, but: Model | None = None) -> int:
         """Bytes of loaded models, and of those that are being loaded; one may be left out."""
         held = [m for m in self._models.values() if m.state in ("loaded", "loading") and m is not but]
-        return sum(model.bytes or model.estimate for model in held)
+        return sum(model.bytes or 0 for model in held)
 
     async def _unload(self, model: Model) -> None:
-        model.state, model.device, model.bytes, model.error = "unloaded", None, None, None
+        model.forget("unloaded")
+        model.error = None
         await self.worker.call("unload", model=model.id)
         self._count()
 

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -56,7 +56,7 @@ class Job:
     error: dict[str, Any] | None = None
     summary: dict[str, Any] | None = None
     timer: asyncio.TimerHandle | None = None
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def over(self) -> bool:
@@ -91,22 +91,14 @@ class Job:
         return {"done": self.done, "total": self.total, "eta_seconds": left}
 
     def notify(self) -> None:
-        """Wake everybody who watches."""
-        changed, self._changed = self._changed, asyncio.Event()
+        """Wake everybody who waits for a change."""
+        changed, self.changed = self.changed, asyncio.Event()
         changed.set()
-
-    async def watch(self) -> AsyncIterator[None]:
-        """Comes round after each change, the last time when the job is over."""
-        while not self.over:
-            changed = self._changed
-            yield
-            if not self.over:
-                await changed.wait()
 
     async def wait(self) -> None:
         """Return when the job is over."""
-        async for _ in self.watch():
-            pass
+        while not self.over:
+            await self.changed.wait()
 
 
 class ForecastQueue:
@@ -154,11 +146,7 @@ class ForecastQueue:
         return self.waiting.index(job) if job in self.waiting else None
 
     async def submit(self, job: Job) -> None:
-        """Accept a forecast.
-
-        Raises:
-            ApiError: the queue is full, or the server is stopping.
-        """
+        """Accept a forecast."""
         if self.draining:
             raise ApiError(429, "stopping", "The server is stopping. Ask again when it is back.", retry_after=10)
         if (refusal := self.refusal()) is not None:
@@ -274,18 +262,8 @@ class ForecastQueue:
             job.notify()  # their places have changed
         model = batch[0].parameters["model"]
         self.models.touch(model)
-        orders = [
-            {
-                "id": job.id,
-                "path": str(job.path),
-                "name": job.name,
-                "result": str(self.history.result(job.id)),
-                "parameters": job.parameters,
-            }
-            for job in batch
-        ]
         try:
-            await self.worker.call("forecast", model=model, orders=orders)
+            await self.worker.call("forecast", model=model, orders=[self._order(job) for job in batch])
         except Exception as error:  # whatever it is, the queue goes on with the next batch
             told = from_error(error).to_dict()
             for job in batch:
@@ -293,6 +271,11 @@ class ForecastQueue:
         finally:
             self.running = []
         self._pace = 0.7 * self._pace + 0.3 * (time.monotonic() - began) / len(batch)
+
+    def _order(self, job: Job) -> dict[str, Any]:
+        """What the worker is told of a job: a ``kronos.serve.batch.Order``."""
+        result = str(self.history.result(job.id))
+        return {"id": job.id, "path": str(job.path), "name": job.name, "result": result, "parameters": job.parameters}
 
     async def _lost(self, job: Job, error: dict[str, Any]) -> None:
         """The batch broke off; what was written before is a result all the same."""
@@ -327,10 +310,9 @@ class ForecastQueue:
         self._later(self._remember(job))
 
     async def _remember(self, job: Job) -> None:
+        end = {"status": job.status, "finished": job.finished, "summary": job.summary, "error": job.error}
         try:
-            await self.history.update(
-                job.id, status=job.status, finished=job.finished, summary=job.summary, error=job.error
-            )
+            await self.history.update(job.id, **end)
         finally:
             self.jobs.pop(job.id, None)
             job.notify()

@@ -18,7 +18,7 @@ from kronos.bars import read_bars, write_bars
 from kronos.errors import CapacityError, DataError, KronosError
 from kronos.protocol import CLOSE
 from kronos.serve.child import Channel, Message
-from kronos.serve.documents import TableCache, candles, description, one_series, read_forecast, read_samples
+from kronos.serve.documents import candles, description, one_series, read_forecast, read_samples, read_table
 from kronos.serve.errors import ApiError, from_error, log
 
 _MOST_ROWS = 5_000_000
@@ -55,7 +55,6 @@ class Reader:
     """The operations, each named as the server calls it."""
 
     def __init__(self) -> None:
-        self.tables = TableCache()
         self.exhausted = False
         operations = (self.describe, self.candles, self.accept, self.paths, self.export)
         self.operations: dict[str, Callable[..., Any]] = {one.__name__: one for one in operations}
@@ -79,11 +78,11 @@ class Reader:
 
     def describe(self, path: str, symbol: str | None = None) -> dict[str, Any]:
         """The report on a file's bars."""
-        return description(self.tables.read(Path(path), symbol))
+        return description(read_table(Path(path), symbol))
 
     def candles(self, path: str, symbol: str | None, limit: int, before: str | None) -> dict[str, Any]:
         """Some bars of one series."""
-        return candles(one_series(self.tables.read(Path(path), symbol)), limit, before)
+        return candles(one_series(read_table(Path(path), symbol)), limit, before)
 
     def accept(self, path: str, target: str, options: dict[str, Any]) -> dict[str, Any]:
         """Read an upload, and keep nothing of it but a plain table of bars."""
@@ -106,11 +105,7 @@ class Reader:
 
 
 def refuse_by_header(path: Path) -> None:
-    """Refuse a Parquet or Arrow file that promises absurd numbers, before any of it is read.
-
-    Raises:
-        CapacityError, DataError: too many rows or bytes, or a damaged footer.
-    """
+    """Refuse a Parquet or Arrow file that promises absurd numbers, before any of it is read."""
     with path.open("rb") as file:
         start = file.read(6)
     count = {b"PAR1": _parquet_rows, b"ARRO": _arrow_rows}.get(start[:4])

@@ -6,13 +6,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from kronos.files import to_json
 from kronos.serve.errors import ApiError
 from kronos.serve.library import READING_OPTIONS
+from kronos.serve.models import Model
 from kronos.serve.schemas import (
     MOST_PATH_BARS,
     REFUSED,
@@ -22,6 +23,7 @@ from kronos.serve.schemas import (
     Health,
     Limits,
     LoadRequest,
+    ModelCard,
     ModelDetail,
     ModelItem,
     ModelList,
@@ -29,10 +31,9 @@ from kronos.serve.schemas import (
     offered,
 )
 from kronos.serve.security import COOKIE
-from kronos.serve.services import Services, services
+from kronos.serve.services import Here
 
 STATIC = Path(__file__).with_name("static")
-Here = Annotated[Services, Depends(services)]
 Symbol = Annotated[str | None, Query(min_length=1, max_length=64, description="Which series, where there are several.")]
 
 system = APIRouter(tags=["system"])
@@ -50,9 +51,7 @@ async def healthz() -> Health:
 
 
 @system.get(
-    "/readyz",
-    response_model=Health,
-    responses={503: {"model": Health, "description": "Not yet, or no longer."}},
+    "/readyz", response_model=Health, responses={503: {"model": Health, "description": "Not yet, or no longer."}}
 )
 async def readyz(here: Here) -> Response:
     """The forecaster runs, and new forecasts are accepted."""
@@ -122,7 +121,7 @@ async def plotly() -> FileResponse:
 async def list_models(here: Here) -> dict[str, Any]:
     """The models at hand."""
     return {
-        "items": [model.item() for model in await here.models.list()],
+        "items": await here.models.list(),
         "devices": here.models.devices,
         "memory_budget_bytes": here.models.budget,
         "memory_used_bytes": here.models.used(),
@@ -133,23 +132,29 @@ async def list_models(here: Here) -> dict[str, Any]:
 async def get_model(id: str, here: Here) -> dict[str, Any]:
     """One model and its card."""
     model = await here.models.get(id)
-    return model.item() | {"card": await here.models.card(model)}
+    return model.model_dump() | {"card": (await here.models.card(model))["text"]}
+
+
+@models.get("/{id}/card", response_model=ModelCard)
+async def get_card(id: str, here: Here) -> dict[str, Any]:
+    """A model's card, its Markdown taken apart: texts, and elements as tag, address of a link or null, children."""
+    return await here.models.card(await here.models.get(id))
 
 
 @models.post("/{id}/load", status_code=202, response_model=ModelItem)
-async def load_model(id: str, here: Here, asked: LoadRequest | None = None) -> dict[str, Any]:
+async def load_model(id: str, here: Here, asked: LoadRequest | None = None) -> Model:
     """Begin to load a model, or to move it to another device; its state says how it goes."""
     model = await here.models.get(id)
     here.models.begin_load(model, asked.device if asked else None)
-    return model.item()
+    return model
 
 
 @models.post("/{id}/unload", response_model=ModelItem)
-async def unload_model(id: str, here: Here) -> dict[str, Any]:
+async def unload_model(id: str, here: Here) -> Model:
     """Free a model's memory. A forecast that uses it ends first."""
     model = await here.models.get(id)
     await here.models.unload(model)
-    return model.item()
+    return model
 
 
 # -- bars -------------------------------------------------------------------------------------------------------------

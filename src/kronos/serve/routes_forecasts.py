@@ -6,9 +6,10 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -16,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from kronos.serve.errors import ApiError, not_found
 from kronos.serve.queue import Job
 from kronos.serve.schemas import REFUSED, ForecastDetail, ForecastList, ForecastRequest, Status
-from kronos.serve.services import Services, services
+from kronos.serve.services import Here, Services
 
 _HEARTBEAT = 15.0  # seconds between two signs of life on a quiet stream
 _EXPORT_SECONDS = 60.0
@@ -40,7 +41,6 @@ _FILES: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(prefix="/api/forecasts", tags=["forecasts"])
-Here = Annotated[Services, Depends(services)]
 Format = Literal["csv", "json", "parquet", "html"]
 
 
@@ -115,9 +115,7 @@ async def delete(id: str, here: Here) -> Response:
 
 @router.get("/{id}/result")
 async def result(
-    id: str,
-    here: Here,
-    paths: Annotated[int, Query(ge=0, le=200, description="Sample paths of the close to add.")] = 0,
+    id: str, here: Here, paths: Annotated[int, Query(ge=0, le=200, description="Sample paths of the close to add.")] = 0
 ) -> Response:
     """The document of a finished forecast."""
     await _finished(id, here)
@@ -149,7 +147,8 @@ async def _accept(asked: ForecastRequest, here: Services) -> Job:
     bars = await here.library.get(asked.bars)
     model = await here.models.get(asked.model)
     symbol = await here.library.choose(bars, asked.symbol)
-    if asked.context_length is not None and model.context is not None and asked.context_length > model.context:
+    length = asked.spec.context_length
+    if length is not None and model.context is not None and length > model.context:
         raise ApiError(422, "context", f"{model.id} reads {model.context:,} bars at most; ask for no more context.")
     parameters = asked.parameters() | {"symbol": symbol}
     deadline = asked.deadline or here.settings.limits.deadline
@@ -183,22 +182,20 @@ async def _hung_up(request: Request) -> None:
 
 async def _events(job: Job | None, last: dict[str, Any], here: Services) -> AsyncIterator[bytes]:
     with here.metrics.stream():
-        if job is not None:
-            changes = job.watch()
-            pending: asyncio.Future[None] | None = None
-            while True:
-                pending = pending or asyncio.ensure_future(anext(changes))
-                done, _ = await asyncio.wait([pending], timeout=_HEARTBEAT)
-                if not done:
-                    yield b": still here\n\n"
-                    continue
-                finished, pending = pending, None
-                if isinstance(finished.exception(), StopAsyncIteration):
-                    break
-                shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
-                yield _event("progress", shown | {"queue_position": here.queue.place(job)})
-            last = here.queue.detail(job)
+        while job is not None and not job.over:
+            changed = job.changed  # taken before the event is sent, so that no change is missed meanwhile
+            shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
+            yield _event("progress", shown | {"queue_position": here.queue.place(job)})
+            while not await _happens(changed, _HEARTBEAT):
+                yield b": still here\n\n"
+        last = here.queue.detail(job) if job is not None else last
         yield _event(last["status"], last)
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

@@ -61,11 +61,7 @@ def annotated(one: Setting) -> Any:
 
 
 def check_work(horizon: int, num_samples: int) -> None:
-    """Refuse what would keep the machine for too long.
-
-    Raises:
-        ConfigError: says what is allowed.
-    """
+    """Refuse what would keep the machine for too long."""
     most = int(CAPS["horizon"])
     if not 1 <= horizon <= most or not 1 <= num_samples <= MOST_PATH_BARS // horizon:
         raise ConfigError(
@@ -79,10 +75,10 @@ def spec_of(parameters: Mapping[str, Any]) -> ForecastSpec:
     return ForecastSpec(**{one.name: parameters[one.name] for one in settings(ForecastSpec) if one.name in parameters})
 
 
-_SETTINGS = create_model("_SETTINGS", **{one.name: (annotated(one), one.default) for one in offered()})  # type: ignore[call-overload]
+_FIELDS: Any = {one.name: (annotated(one), one.default) for one in offered()}
 
 
-class ForecastRequest(_SETTINGS):  # type: ignore[misc, valid-type]
+class ForecastRequest(create_model("ForecastSettings", **_FIELDS)):  # type: ignore[misc]
     """What to forecast, and how."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -109,8 +105,13 @@ class ForecastRequest(_SETTINGS):  # type: ignore[misc, valid-type]
 
     @model_validator(mode="after")
     def _bounded_work(self) -> ForecastRequest:
-        check_work(self.horizon, self.num_samples)
+        check_work(self.spec.horizon, self.spec.num_samples)
         return self
+
+    @property
+    def spec(self) -> ForecastSpec:
+        """The settings among what is asked."""
+        return spec_of(vars(self))
 
     def parameters(self) -> dict[str, Any]:
         """As the job and the document keep them."""
@@ -198,6 +199,12 @@ class ModelDetail(ModelItem):
     """A model and its card."""
 
     card: str | None
+
+
+class ModelCard(BaseModel):
+    """A model's card as a page shows it; null where there is none."""
+
+    elements: list[Any] | None
 
 
 class ModelList(BaseModel):

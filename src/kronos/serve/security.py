@@ -122,11 +122,7 @@ class Guard:
         await self.app(scope, Bounded(receive, limit), send_safely)
 
     def _admit(self, scope: Scope, method: str, path: str) -> int:
-        """Bytes that the body may have.
-
-        Raises:
-            ApiError: the request is refused.
-        """
+        """Bytes that the body may have."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
         if not self._is_own_name(host):

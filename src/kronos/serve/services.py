@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from typing import Annotated
 
+from fastapi import Depends
 from starlette.requests import Request
 
 from kronos.serve.child import Child, Message
@@ -17,47 +18,31 @@ from kronos.serve.security import Tokens
 from kronos.serve.settings import ServerSettings
 
 
-@dataclass(frozen=True)
 class Services:
-    """The parts of one running server."""
+    """The parts of one running server, not yet started.
 
-    settings: ServerSettings
-    metrics: Metrics
-    tokens: Tokens
-    worker: Child
-    reader: Child
-    gate: Child
-    history: History
-    models: Models
-    library: Library
-    queue: ForecastQueue
+    Raises:
+        ConfigError: the data folder cannot be used, or another server uses it.
+    """
 
-    @classmethod
-    def build(cls, settings: ServerSettings) -> Services:
-        """All parts, not yet started.
-
-        Raises:
-            ConfigError: the data folder cannot be used, or another server uses it.
-        """
+    def __init__(self, settings: ServerSettings) -> None:
         settings.make_folders()
-        history = History(settings.data_dir / "history.sqlite", settings.folder("results"))
-        metrics = Metrics()
-        worker = Child("kronos.serve.worker")
-        reader = Child("kronos.serve.reader", serial=True)
-        gate = Child("kronos.serve.reader", str(settings.limits.parse_bytes), serial=True)
-        models = Models(worker, settings.folder("models"), settings.budget, metrics)
-        queue = ForecastQueue(settings, worker, models, history, metrics)
+        self.settings, self.tokens, self.metrics = settings, Tokens(settings.token), Metrics()
+        self.history = History(settings.data_dir / "history.sqlite", settings.folder("results"))
+        self.worker = Child("kronos.serve.worker")
+        self.reader = Child("kronos.serve.reader", serial=True)
+        self.gate = Child("kronos.serve.reader", str(settings.limits.parse_bytes), serial=True)  # for uploads
+        self.library = Library(settings, self.reader, self.gate)
+        self.models = Models(self.worker, settings.folder("models"), settings.budget, self.metrics)
+        self.queue = ForecastQueue(settings, self.worker, self.models, self.history, self.metrics)
+        self.worker.on_event, self.worker.on_loss = self._hear, self.models.is_lost
 
-        def hear(event: Message) -> None:
-            if event["event"] == "ready":
-                models.is_ready(event["devices"])
-                queue.wake()
-            else:
-                queue.hear(event)
-
-        worker.on_event, worker.on_loss = hear, models.is_lost
-        library, tokens = Library(settings, reader, gate), Tokens(settings.token)
-        return cls(settings, metrics, tokens, worker, reader, gate, history, models, library, queue)
+    def _hear(self, event: Message) -> None:
+        if event["event"] == "ready":
+            self.models.is_ready(event["devices"])
+            self.queue.wake()
+        else:
+            self.queue.hear(event)
 
     async def start(self) -> None:
         """Tidy up after the last run, and start the processes."""
@@ -72,7 +57,10 @@ class Services:
         await self.history.close()
 
 
-def services(request: Request) -> Services:
-    """The parts of the server that answers the request."""
+def _services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
+
+
+Here = Annotated[Services, Depends(_services)]
+"""The parts of the server that answers a request, as a route asks for them."""

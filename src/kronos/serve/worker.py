@@ -7,6 +7,7 @@ and each model is loaded in a thread by itself, since a download may take minute
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,14 @@ from threading import Lock, Thread
 from typing import Any
 
 import torch
+from markdown_it import MarkdownIt
+from markdown_it.tree import SyntaxTreeNode
 
 from kronos.errors import KronosError
 from kronos.inference.predictor import KronosPredictor
 from kronos.model.catalogue import info, list_models, model_card
 from kronos.serve.batch import ForecastBatch, Order
 from kronos.serve.child import Channel, Message
-from kronos.serve.documents import TableCache
 from kronos.serve.errors import ApiError, from_error
 
 _EVERY = 0.1  # seconds between two words on progress
@@ -54,7 +56,6 @@ class Worker:
         self.models: dict[str, KronosPredictor] = {}
         self.unwanted: set[str] = set()
         self.lock = Lock()
-        self.tables = TableCache()
         self.batches: SimpleQueue[Message] = SimpleQueue()
         self.told = 0.0  # when progress was last told
         Thread(target=self._work, name="kronos-forecasts", daemon=True).start()
@@ -90,7 +91,7 @@ class Worker:
         predictor = self.models.get(model)
         if predictor is None:
             raise ApiError(409, "unloaded", f"{model} was unloaded before the forecast began. Ask again.")
-        batch = ForecastBatch([Order(**order) for order in orders], self.tables, self.unwanted.__contains__, self._tell)
+        batch = ForecastBatch([Order(**order) for order in orders], self.unwanted.__contains__, self._tell)
         batch.run(predictor)
         return {}
 
@@ -140,11 +141,34 @@ def catalogue(folders: dict[str, str]) -> list[dict[str, Any]]:
     return [*found, *({"id": id, "source": folder, **local, **_facts(id, folder)} for id, folder in folders.items())]
 
 
-def card(source: str) -> str | None:
+def card(source: str) -> dict[str, Any]:
     """The model card, if one lies beside the weights; nothing is downloaded for it."""
     places = {one.name: one.path for one in list_models()}
     place = places.get(source, Path(source))
-    return None if place is None else model_card(str(place))
+    text = None if place is None else model_card(str(place))
+    return {"text": text, "elements": None if text is None else elements(text)}
+
+
+def elements(markdown: str) -> list[Any]:
+    """Markdown as texts and ``[tag, address of a link or None, *children]``; tags in the text stay text."""
+    body = re.sub(r"\A---\n.*?\n---\n", "", markdown.replace("\r\n", "\n"), flags=re.DOTALL)
+    return _children(SyntaxTreeNode(MarkdownIt("commonmark", {"html": False}).enable("table").parse(body)))
+
+
+def _children(node: SyntaxTreeNode) -> list[Any]:
+    return [element for child in node.children for element in _elements(child)]
+
+
+def _elements(node: SyntaxTreeNode) -> list[Any]:
+    """A node, or its children where it has no tag or is left out (the paragraph of a tight list, an image)."""
+    if node.type in ("text", "softbreak"):
+        return [node.content or " "]
+    if node.type in ("fence", "code_block", "code_inline"):
+        code = ["code", None, node.content]
+        return [code if node.type == "code_inline" else ["pre", None, code]]
+    if node.hidden or node.type in ("inline", "image"):
+        return _children(node)
+    return [[node.tag, node.attrs.get("href"), *_children(node)]]
 
 
 def _facts(id: str, folder: str) -> dict[str, Any]:

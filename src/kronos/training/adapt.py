@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +12,24 @@ from kronos.errors import ConfigError, MissingExtraError
 from kronos.model import Kronos
 from kronos.training.config import DropoutSettings, LoraSettings
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
 LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "w1", "w2", "w3")
 """The linear maps of attention and feed-forward, in all blocks and the dependency layer."""
+
+
+def with_weights(cls: type[ModuleT], config: Any, state: dict[str, Tensor]) -> ModuleT:
+    """A module built from its config that shares the tensors of a state."""
+    with torch.device("meta"):
+        module = cls(config)
+    module.load_state_dict(state, assign=True)
+    return module
 
 
 def with_dropout(model: Kronos, settings: DropoutSettings) -> Kronos:
     """The same weights in a network with the rates that are given; the others stay."""
     given = {f"{name}_dropout_p": rate for name, rate in settings.model_dump().items() if rate is not None}
-    if not given:
-        return model
-    config = dataclasses.replace(model.config, **given)
-    with torch.device("meta"):
-        other = Kronos(config)
-    other.load_state_dict(model.state_dict(), assign=True)
-    return other
+    return with_weights(Kronos, dataclasses.replace(model.config, **given), model.state_dict()) if given else model
 
 
 @torch.no_grad()

@@ -10,32 +10,34 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kronos.training.log import read_log
-from kronos.training.stages import STAGES
+from kronos.training.config import STAGE_NAMES
+from kronos.training.log import LOG_FILE, read_log
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Curve = tuple[list[int], list[float]]
-_CIRCLED = "chosen"
-_INK, _BLUE, _RED = "#7d8896", "#2563eb", "#e4572e"
+_TITLES = {"tokenizer": "Tokenizer (may be negative)", "model": "Model (nats)"}
+_LINES = {"training": "#7d8896", "validation": "#e4572e"}
+_CIRCLE = "#2563eb"
 
 
 def loss_curves(out: Path) -> dict[str, dict[str, Curve]]:
     """``{stage: {"training" | "validation" | "chosen": (steps, losses)}}`` of the stages that have a log."""
     found: dict[str, dict[str, Curve]] = {}
-    for stage in STAGES:
-        if not (out / stage / "log.jsonl").is_file():
-            continue
-        records = list(read_log(out / stage))
-        curves = {}
-        for name, key in (("training", "loss"), ("validation", "val_loss")):
-            kept = [record for record in records if key in record]
-            curves[name] = ([int(r["step"]) for r in kept], [float(r[key]) for r in kept])
-        chosen = [record for record in records if record.get("kept")][-1:]
-        curves["chosen"] = ([int(r["step"]) for r in chosen], [float(r["val_loss"]) for r in chosen])
-        found[stage] = curves
+    for stage in STAGE_NAMES:
+        if (out / stage / LOG_FILE).is_file():
+            records = list(read_log(out / stage))
+            found[stage] = {
+                "training": _curve([r for r in records if "loss" in r], "loss"),
+                "validation": _curve([r for r in records if "val_loss" in r], "val_loss"),
+                "chosen": _curve([r for r in records if r.get("kept")][-1:], "val_loss"),
+            }
     return found
+
+
+def _curve(records: list[dict[str, Any]], key: str) -> Curve:
+    return [int(r["step"]) for r in records], [float(r[key]) for r in records]
 
 
 def save_loss_chart(out: Path) -> list[Path]:
@@ -43,11 +45,10 @@ def save_loss_chart(out: Path) -> list[Path]:
     curves = loss_curves(out)
     if not curves:
         return []
-    page = out / "losses.html"
+    page, picture = out / "losses.html", out / "losses.png"
     figure(curves).write_html(page, include_plotlyjs=True, config={"displaylogo": False})
     if find_spec("matplotlib") is None:
         return [page]
-    picture = out / "losses.png"
     _png(curves, picture)
     return [page, picture]
 
@@ -57,23 +58,17 @@ def figure(curves: dict[str, dict[str, Curve]]) -> go.Figure:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    chart = make_subplots(rows=1, cols=len(curves), subplot_titles=[_title(stage) for stage in curves])
+    chart = make_subplots(rows=1, cols=len(curves), subplot_titles=[_TITLES[stage] for stage in curves])
+    ring = {"symbol": "circle-open", "size": 13, "color": _CIRCLE, "line": {"width": 2}}
+    styles: dict[str, dict[str, Any]] = {n: {"mode": "lines+markers", "line": {"color": c}} for n, c in _LINES.items()}
     for column, stage in enumerate(curves, 1):
-        for name, colour in (("training", _INK), ("validation", _RED)):
+        for name, style in {**styles, "chosen": {"mode": "markers", "marker": ring}}.items():
             steps, losses = curves[stage][name]
-            line = go.Scatter(
-                x=steps, y=losses, name=name, mode="lines+markers", line={"color": colour}, showlegend=column == 1
-            )
-            chart.add_trace(line, row=1, col=column)
-        steps, losses = curves[stage]["chosen"]
-        mark = {"symbol": "circle-open", "size": 13, "color": _BLUE, "line": {"width": 2}}
-        circle = go.Scatter(x=steps, y=losses, name=_CIRCLED, mode="markers", marker=mark, showlegend=column == 1)
-        chart.add_trace(circle, row=1, col=column)
+            chart.add_trace(go.Scatter(x=steps, y=losses, name=name, showlegend=column == 1, **style), 1, column)
     chart.update_xaxes(title="step")
     chart.update_yaxes(title="loss", col=1)
-    chart.update_layout(
-        template="plotly_white", font={"color": "#334155"}, title="Losses; circled: the weights that validation chose"
-    )
+    title = "Losses; circled: the weights that validation chose"
+    chart.update_layout(template="plotly_white", font={"color": "#334155"}, title=title)
     return chart
 
 
@@ -85,14 +80,10 @@ def _png(curves: dict[str, dict[str, Curve]], path: Path) -> None:
     FigureCanvasAgg(drawing)
     panels = drawing.subplots(1, len(curves), squeeze=False)[0]
     for axes, stage in zip(panels, curves, strict=True):
-        for name, colour in (("training", _INK), ("validation", _RED)):
+        for name, colour in _LINES.items():
             axes.plot(*curves[stage][name], color=colour, label=name, marker=".")
-        axes.plot(*curves[stage]["chosen"], "o", markersize=11, fillstyle="none", color=_BLUE, label=_CIRCLED)
-        axes.set(title=_title(stage), xlabel="step", ylabel="loss")
+        axes.plot(*curves[stage]["chosen"], "o", markersize=11, fillstyle="none", color=_CIRCLE, label="chosen")
+        axes.set(title=_TITLES[stage], xlabel="step", ylabel="loss")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     drawing.savefig(path, dpi=130)
-
-
-def _title(stage: str) -> str:
-    return "Tokenizer (may be negative)" if stage == "tokenizer" else "Model (nats)"

@@ -1,14 +1,39 @@
-"""One run's settings: read from YAML, overridden from the command line, checked where they are built."""
+"""A run's settings: read from YAML, overridden from the command line, checked where they are built.
+
+The names of the published fine-tuning code are understood too (:data:`ALIASES`).
+"""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from kronos.errors import ConfigError, MissingExtraError
-from kronos.training.published import translate
+
+STAGE_NAMES = ("tokenizer", "model")
+
+ALIASES = {
+    "batch_size": "optim.batch_size",
+    "accumulation_steps": "optim.accumulation",
+    "adam_weight_decay": "optim.weight_decay",
+    "tokenizer_learning_rate": "stages.tokenizer.lr",
+    "predictor_learning_rate": "stages.model.lr",
+    "n_val_iter": "validation_batches",
+    "save_path": "out",
+    "dataset_path": "data.arrays",
+    "pretrained_tokenizer_path": "tokenizer",
+    "pretrained_predictor_path": "model",
+}
+"""Published name → ours, for values that mean the same."""
+
+_PAIRED = ("lookback_window", "predict_window", "adam_beta1", "adam_beta2")
+
+
+Tracker = Literal["tensorboard", "mlflow", "wandb", "comet"]
+_ONE_OR_MANY = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 
 
 class _Section(BaseModel):
@@ -19,7 +44,7 @@ class DataSettings(_Section):
     """Which bars, and how windows are cut from them."""
 
     arrays: Path | None = None  # a folder written by kronos.bars.write_arrays, or else …
-    bars: tuple[str, ...] = ()  # … files of bars, folders of them, packaged samples (sample:sp500)
+    bars: Annotated[tuple[str, ...], _ONE_OR_MANY] = ()  # … files of bars, folders, packaged samples (sample:sp500)
     on_defect: Literal["strict", "drop"] = "strict"  # refuse a file with defective rows, or leave the rows out
     window: int = Field(257, ge=16, le=100_000)  # bars
     boundary: tuple[int, int] = (48, 192)  # shortest and longest context in a window, bars
@@ -30,11 +55,6 @@ class DataSettings(_Section):
     hold_out: Literal["symbols", "dates"] = "symbols"  # validate on later dates of symbols held apart, or of all
     later_share: float = Field(0.15, gt=0, lt=1)  # share of each group's bars, the last ones, for validation
     embargo: int | None = Field(None, ge=0)  # bars unused between training and validation; None: one window
-
-    @field_validator("bars", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
     @property
     def embargo_bars(self) -> int:
@@ -128,7 +148,7 @@ class RunConfig(_Section):
     compile: bool = False
     parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: each holds all weights, or a shard of them
     checkpoint_activations: bool = False  # compute activations again instead of keeping them
-    tracking: tuple[Literal["tensorboard", "mlflow", "wandb", "comet"], ...] | None = None  # None: TensorBoard, if any
+    tracking: Annotated[tuple[Tracker, ...] | None, _ONE_OR_MANY] = None  # None: TensorBoard, if it is installed
     workers: int = Field(1, ge=1)  # threads that prepare windows
     threads: int = Field(0, ge=0)  # of torch; 0 leaves them as they are
     save_every: int = Field(500, ge=1)  # steps
@@ -137,14 +157,9 @@ class RunConfig(_Section):
     validate_first: bool = False  # also before the first step: a start that is never beaten is what is kept
     patience: int | None = Field(None, ge=1)  # validations without a better one before the run ends early
 
-    @field_validator("tracking", mode="before")
-    @classmethod
-    def _one_or_many_trackers(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
     @model_validator(mode="after")
     def _holds_together(self) -> RunConfig:
-        for stage in ("tokenizer", "model"):
+        for stage in STAGE_NAMES:
             self.optim_of(stage)
         if self.choose_by == "crps" and not self.forecasts.windows:
             raise ValueError("choose_by: crps needs forecasts to judge by; set forecasts.windows, such as 64")
@@ -162,6 +177,8 @@ class RunConfig(_Section):
         Raises:
             ConfigError: names every setting that is unknown or out of range.
         """
+        if "parts" in values:
+            raise ConfigError("the settings are a recipe of several runs; train it with: kronos train recipe")
         try:
             return cls.model_validate(translate(values))
         except ValidationError as error:
@@ -199,18 +216,83 @@ def read_settings(path: str | Path | None, overrides: list[str] | None = None) -
             raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no settings; see configs/ for examples")
-    for override in overrides or []:
-        name, equals, value = override.partition("=")
+    return override(values, overrides)
+
+
+def override(values: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
+    """Settings with ``section.name=value`` laid over them, whose values are YAML.
+
+    Raises:
+        ConfigError: an override cannot be read.
+    """
+    import yaml
+
+    values = copy.deepcopy(values)
+    for text in overrides or []:
+        name, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set {override}: write section.name=value")
+            raise ConfigError(f"--set {text}: write section.name=value")
         *sections, last = name.strip().split(".")
         target = values
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
-                raise ConfigError(f"--set {override}: '{section}' is a value, not a section")
+                raise ConfigError(f"--set {text}: '{section}' is a value, not a section")
         try:
             target[last] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: '{value}' is no YAML value") from error
+            raise ConfigError(f"--set {text}: '{value}' is no YAML value") from error
     return values
+
+
+def translate(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings with published names, at the top level, as settings with ours; others are left alone.
+
+    ``lookback_window`` and ``predict_window`` go together (a context of fixed length), and so do the two betas.
+
+    Raises:
+        ConfigError: a published name beside ours for the same thing, or one of a pair alone.
+    """
+    out = {name: value for name, value in values.items() if name not in ALIASES and name not in _PAIRED}
+    for name, ours in ALIASES.items():
+        if name in values:
+            _put(out, ours, values[name], name)
+    windows = _pair(values, "lookback_window", "predict_window")
+    if windows is not None:
+        if not all(isinstance(n, int) for n in windows):
+            raise ConfigError(f"lookback_window and predict_window are {windows}; they must be whole numbers of bars")
+        _put(out, "data.window", sum(windows) + 1, "lookback_window")
+        _put(out, "data.boundary", [windows[0], windows[0]], "lookback_window")
+    betas = _pair(values, "adam_beta1", "adam_beta2")
+    if betas is not None:
+        _put(out, "optim.betas", list(betas), "adam_beta1")
+    return out
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over`` laid over it, section by section."""
+    out = dict(base)
+    for name, value in over.items():
+        known = out.get(name)
+        out[name] = merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return out
+
+
+def _pair(values: dict[str, Any], one: str, other: str) -> tuple[Any, Any] | None:
+    if (one in values) != (other in values):
+        raise ConfigError(f"{one} and {other} go together; give both")
+    return (values[one], values[other]) if one in values else None
+
+
+def _put(values: dict[str, Any], path: str, value: Any, published: str) -> None:
+    """Sets ``section.name`` in nested mappings, which are copied on the way."""
+    *sections, last = path.split(".")
+    for section in sections:
+        inner = values.get(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"'{section}' is {inner!r}; it must be a section of settings")
+        values[section] = inner = dict(inner)
+        values = inner
+    if last in values:
+        raise ConfigError(f"both {published} and {path} are given, which is the same setting; keep one")
+    values[last] = value

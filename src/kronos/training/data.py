@@ -1,9 +1,17 @@
-"""From a run's settings to its windows: arrays are opened or built, split, and drawn from."""
+"""From a run's settings to its windows: arrays are opened or built from files of bars, split, and drawn from.
+
+Parquet shards of one table, files of one folder with a ``symbol`` column whose names differ in their last number alone
+(``crypto_1h-00000-of-00064.parquet``, ``part-0.parquet``), may together be larger than memory. A first look reads the
+symbols, a second one as many whole series as fit. Sorted by symbol, each row is read once; sorted by time, once for
+every so many rows of all.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,17 +19,18 @@ import pandas as pd
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, Segment, write_arrays
 from kronos.bars.reading import OnDefect
+from kronos.bars.samples import locate
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
+from kronos.files import bars_files, writing
 from kronos.training.config import RunConfig
-from kronos.training.shards import is_sharded, read_shards, units
 from kronos.training.split import check_split, split_segments
-from kronos.training.state import writing
 
-SAMPLE = "sample:"
-ENDINGS = (".parquet", ".feather", ".arrow", ".csv", ".txt", ".csv.gz", ".csv.zip")
+ROWS_AT_ONCE = 8_000_000  # of a table in memory, about a gigabyte while it is read
 _SOURCES_FILE = "sources.json"
 _VALIDATION_SEED = 20_240_701  # any constant: validation is the same in every run
+_SYMBOL = "symbol"
+_NUMBER = re.compile(r"([-_.]?(part|shard)?[-_.]?\d+([-_]of[-_]\d+)?)$", re.IGNORECASE)
 
 
 def open_arrays(config: RunConfig) -> BarArrays:
@@ -55,24 +64,11 @@ def find_files(sources: Sequence[str]) -> list[Path]:
     Raises:
         DataError: a source that does not exist, or a folder without bars.
     """
-    from kronos.bars.samples import sample_path
-
-    found: list[Path] = []
-    for source in sources:
-        if source.startswith(SAMPLE):
-            found.append(sample_path(source.removeprefix(SAMPLE)))
-            continue
-        path = Path(source).expanduser()
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and p.name.lower().endswith(ENDINGS))
-            if not inside:
-                raise DataError(f"{path} is a folder without files of bars ({', '.join(ENDINGS)})")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"{path} does not exist; name files of bars, folders of them, or sample:sp500")
-    return found
+    places = [locate(source).expanduser() for source in sources]
+    for place in places:
+        if not place.exists():
+            raise DataError(f"{place} does not exist; name files of bars, folders of them, or sample:sp500")
+    return bars_files(places)
 
 
 def read_tables(files: Sequence[Path], on_defect: OnDefect = "strict") -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -103,6 +99,89 @@ def _bar_size(path: Path, table: pd.DataFrame) -> str | None:
     """As a bar store's folders say, else as the bars are."""
     name, _, stored = path.parent.name.partition("=")
     return stored if name == "frequency" else table.attrs["report"].frequency
+
+
+def units(files: Sequence[Path]) -> list[list[Path]]:
+    """Files as they are read: one alone, or the shards of one table together."""
+    families: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    found: list[list[Path]] = []
+    for path in files:
+        if path.suffix.lower() != ".parquet":
+            found.append([path])
+            continue
+        family = families[path.parent, _NUMBER.sub("", path.stem)]
+        if not family:
+            found.append(family)
+        family.append(path)
+    # a family without symbols is no table: numbers are names there, as of Chinese stocks
+    return [
+        part
+        for unit in found
+        for part in ([unit] if len(unit) > 1 and all(_look(path)[1] for path in unit) else [[path] for path in unit])
+    ]
+
+
+def is_sharded(unit: Sequence[Path], rows_at_once: int = ROWS_AT_ONCE) -> bool:
+    """Whether a unit is read in pieces: shards, or one large Parquet file of many symbols."""
+    if len(unit) > 1:
+        return True
+    rows, symbols = _look(unit[0]) if unit[0].suffix.lower() == ".parquet" else (0, False)
+    return symbols and rows > rows_at_once
+
+
+def read_shards(unit: Sequence[Path], rows_at_once: int = ROWS_AT_ONCE) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(symbol, its rows, sorted by time) of every series of a table, in order of symbol.
+
+    Raises:
+        DataError: a shard that cannot be read.
+    """
+    import pyarrow.dataset as ds
+    from pyarrow import ArrowException, compute
+
+    try:
+        table = ds.dataset([str(path) for path in unit], format="parquet")
+        for names in _batches(_count(table), rows_at_once):
+            chosen = table.to_table(filter=compute.field(_SYMBOL).isin(names)).to_pandas()
+            time = next((name for name in chosen.columns if name.lower() in ("timestamp", "timestamps")), None)
+            for name, rows in chosen.groupby(_SYMBOL, sort=True, observed=True):
+                yield str(name), (rows.sort_values(time, kind="stable") if time else rows).reset_index(drop=True)
+    except (ArrowException, OSError) as error:
+        raise DataError(
+            f"the shards {unit[0].name} … in {unit[0].parent} cannot be read ({' '.join(str(error).split())[:120]})"
+        ) from error
+
+
+def _count(table: object) -> Counter[str]:
+    """Rows of each symbol; only that column is read, a piece at a time."""
+    counts: Counter[str] = Counter()
+    for batch in table.to_batches(columns=[_SYMBOL]):  # type: ignore[attr-defined]
+        for entry in batch.column(0).value_counts().to_pylist():
+            counts[entry["values"]] += entry["counts"]
+    return counts
+
+
+def _batches(counts: Counter[str], rows_at_once: int) -> Iterator[list[str]]:
+    names: list[str] = []
+    rows = 0
+    for name in sorted(counts):
+        if names and rows + counts[name] > rows_at_once:
+            yield names
+            names, rows = [], 0
+        names.append(name)
+        rows += counts[name]
+    if names:
+        yield names
+
+
+def _look(path: Path) -> tuple[int, bool]:
+    """How many rows a Parquet file has, and whether it names symbols; none where it cannot be read."""
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(path)
+    except Exception:  # whatever is wrong with it, the reader will say
+        return 0, False
+    return int(metadata.num_rows), _SYMBOL in metadata.schema.to_arrow_schema().names
 
 
 def samplers(

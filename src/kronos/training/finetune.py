@@ -1,4 +1,4 @@
-"""A fine-tuning run laid out from its bars: what is kept back, how long windows are, how many steps make sense.
+"""A fine-tuning run planned from its bars: what is kept back, how long windows are, how many steps make sense.
 
 Three periods of each group (bars of one size), in order of time: training, validation (which picks the weights and
 stops the run), and a last one that the run never reads, on which the result is judged. Between training and validation
@@ -8,7 +8,7 @@ lies an embargo of one window.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,19 @@ import pandas as pd
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
 from kronos.errors import ConfigError, DataError
+from kronos.files import replacing, writing
 from kronos.model.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
+    change_config,
     family_member,
     find_checkpoint,
     read_config,
     stated_cutoffs,
 )
-from kronos.training.config import RunConfig
-from kronos.training.data import find_files, read_tables
-from kronos.training.engine import is_main, main_first
-from kronos.training.published import merge, translate
-from kronos.training.run import Judge, Report, RunResult, train
-from kronos.training.split import cutoffs, held_apart, split_segments
-from kronos.training.state import PREVIOUS_FILE, change_config, writing
+from kronos.training.config import STAGE_NAMES, RunConfig, merge, translate
+from kronos.training.data import find_files, read_tables, split_of
+from kronos.training.split import cutoffs, held_apart
 
 JUDGED_SHARE = 0.15
 ASIDE = "unproven"  # folder of new weights that were not shown to be better than the start
@@ -44,12 +42,10 @@ _STEPS = (60, 2000)  # fewest and most of the model's stage
 Tables = dict[str, dict[str, pd.DataFrame]]
 """Bars by symbol by group."""
 
-StageReport = Callable[[str, dict[str, Any]], None]
-
 
 @dataclass(frozen=True)
-class Layout:
-    """What :func:`lay_out` decided."""
+class FinetunePlan:
+    """What :func:`plan_finetune` decided."""
 
     config: RunConfig
     start: str  # the checkpoint to go on from
@@ -76,7 +72,7 @@ class Layout:
         return apart if apart and self.config.data.hold_out == "symbols" else tables
 
 
-def lay_out(
+def plan_finetune(
     sources: Sequence[str],
     start: str,
     out: Path,
@@ -85,7 +81,7 @@ def lay_out(
     unseen_symbols: bool = False,
     given: dict[str, Any] | None = None,
     write: bool = True,
-) -> Layout:
+) -> FinetunePlan:
     """Reads the bars, writes those before the judged period into ``out/arrays``, and sets the run up.
 
     Args:
@@ -93,7 +89,7 @@ def lay_out(
         start: the checkpoint to go on from.
         preset: "daily" or "intraday"; None: by the bars' size.
         unseen_symbols: keep some symbols out of training, and judge on those.
-        given: settings that count before what is laid out here, as in a run file; also ``epochs``.
+        given: settings that count before what is planned here, as in a run file; also ``epochs``.
         write: False where another process has written the arrays.
 
     Raises:
@@ -105,93 +101,29 @@ def lay_out(
     given = translate(dict(given or {}))
     _refuse_named_elsewhere(given)
     epochs = _epochs(given.pop("epochs", 30))
-    tables = _tables(sources, (given.get("data") or {}).get("on_defect", "strict"))
+    tables = _read(sources, (given.get("data") or {}).get("on_defect", "strict"))
     judged_after = {group: _judged_after(series) for group, series in tables.items()}
-    known = (
-        (group, name, table[_times(table) <= judged_after[group]])
-        for group, series in tables.items()
-        for name, table in series.items()
-    )
     if write:
-        with writing(out / "arrays" / INDEX_FILE):
-            write_arrays(known, out / "arrays", min_length=2 * _SHORTEST)
-    apart = [held_apart(name) for series in tables.values() for name in series]
-    if unseen_symbols and len(set(apart)) == 1:
-        raise DataError(
-            f"--unseen-symbols keeps an eighth of the symbols apart, by a hash of the name: here {sum(apart)} of "
-            f"{len(apart)}, so none is left to {'train' if apart[0] else 'judge'} on; give more, or leave it out"
-        )
+        _write_known(tables, judged_after, out / "arrays")
+    if unseen_symbols:
+        _check_unseen(tables)
     arrays = BarArrays.open(out / "arrays")
     preset = preset or _preset(tables)
     context = _context(arrays, PRESETS[preset][0])
     values = merge(_leave_to(given, _defaults(start, out, context, unseen_symbols)), given)
     first = RunConfig.from_dict(values)  # whatever is wrong with the settings is told here
-    data = first.data
-    training, _ = split_segments(
-        arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
-    )
-    bars = sum(map(len, training))
-    longest = first.data.boundary[1]
+    training, _ = split_of(first, arrays)
+    bars, longest = sum(map(len, training)), first.data.boundary[1]
     horizon = min(PRESETS[preset][1], max(4, longest // 4))
-    laid_out = merge(_leave_to(given, _lengths(bars, epochs, first)), {"forecasts": {"horizon": horizon}})
-    config = RunConfig.from_dict(merge(merge(values, laid_out), given))
-    return Layout(config, start, tables, judged_after, longest, horizon, preset, bars, arrays.data_hash)
+    planned = merge(_leave_to(given, _lengths(bars, epochs, first)), {"forecasts": {"horizon": horizon}})
+    config = RunConfig.from_dict(merge(merge(values, planned), given))
+    return FinetunePlan(config, start, tables, judged_after, longest, horizon, preset, bars, arrays.data_hash)
 
 
-def fine_tune(
-    layout: Layout,
-    *,
-    tokenizer: bool = True,
-    model: bool = True,
-    resume: bool = False,
-    progress: StageReport | None = None,
-    judge: Judge | None = None,
-) -> dict[str, RunResult]:
-    """Runs the stages that are asked for; the others are taken over as they are.
-
-    Leaves the pair ``tokenizer/`` and ``model/`` in the run's folder. The model's config states up to when it has seen
-    bars (``training_cutoff``), so that an evaluation can warn.
-
-    Args:
-        progress: called with the stage and each logged record.
-        judge: scores real forecasts of the validation period; see :func:`~kronos.training.run.train`.
-
-    Raises:
-        ConfigError: neither stage is asked for.
-    """
-    if not (tokenizer or model):
-        raise ConfigError("both stages are skipped: nothing is left to do")
-    config, results = layout.config, {}
-    if resume:
-        _by_main(put_back, config.out)
-
-    def tell(stage: str) -> Report | None:
-        return None if progress is None else lambda record: progress(stage, record)
-
-    if tokenizer:
-        results["tokenizer"] = train("tokenizer", config, resume=resume, progress=tell("tokenizer"))
-    else:
-        _by_main(take_over, layout.start, config.out, ["tokenizer"])
-    if model:
-        second = config.model_copy(update={"tokenizer": str(config.out / "tokenizer")})
-        results["model"] = train("model", second, resume=resume, progress=tell("model"), judge=judge)
-    else:
-        _by_main(take_over, layout.start, config.out, ["model"])
-    _by_main(_state_cutoff, layout)
-    if is_main():
-        for stage in results:
-            (config.out / stage / PREVIOUS_FILE).unlink(missing_ok=True)
-    return results
+# -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
-def _by_main(work: Callable[..., None], *arguments: Any) -> None:
-    """Has the first process do something while the others wait."""
-    with main_first():
-        if is_main():
-            work(*arguments)
-
-
-def take_over(start: str, out: Path, kinds: Sequence[str] = ("tokenizer", "model")) -> None:
+def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES) -> None:
     """Copies the pair of a checkpoint, or half of it, into a run's folder as it is."""
     for kind in kinds:
         _copy(find_checkpoint(tokenizer_of(start) if kind == "tokenizer" else start, kind), out / kind)
@@ -204,42 +136,28 @@ def set_aside(out: Path) -> None:
     """
     half = out / f"{ASIDE}.tmp"
     shutil.rmtree(half, ignore_errors=True)
-    _copy_pair(out, half)
+    take_over(str(out), half)
     shutil.rmtree(out / ASIDE, ignore_errors=True)  # of an earlier run; the new pair is still in ``out``
-    half.replace(out / ASIDE)
+    half.rename(out / ASIDE)
 
 
 def put_back(out: Path) -> None:
     """Undoes what a run that was stopped at its very end has put in the place of its new pair."""
     if (out / ASIDE).is_dir():
-        _copy_pair(out / ASIDE, out)
+        take_over(str(out / ASIDE), out)
         half = out / f"{ASIDE}.tmp"
         shutil.rmtree(half, ignore_errors=True)
-        (out / ASIDE).replace(half)
+        (out / ASIDE).rename(half)
         shutil.rmtree(half)
 
 
-def _copy_pair(source: Path, target: Path) -> None:
-    for kind in ("tokenizer", "model"):
-        _copy(source / kind, target / kind)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """A checkpoint's two files, each replaced in one step."""
-    with writing(target / f"{WEIGHTS_FILE}.tmp"):
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
-            shutil.copyfile(source / name, target / f"{name}.tmp")
-            (target / f"{name}.tmp").replace(target / name)
-
-
-def _state_cutoff(layout: Layout) -> None:
-    """``training_cutoff`` by group, the later of ours and what the start states of itself."""
-    stated = dict(stated_cutoffs(read_config(find_checkpoint(layout.start, "model") / CONFIG_FILE)))
-    for group, time in layout.judged_after.items():
+def state_cutoffs(plan: FinetunePlan) -> None:
+    """Writes up to when the new model has seen bars into its config: the later of the run and of its start."""
+    stated = dict(stated_cutoffs(read_config(find_checkpoint(plan.start, "model") / CONFIG_FILE)))
+    for group, time in plan.judged_after.items():
         ours = str(np.datetime_as_string(time, unit="s"))
         stated[group] = max(ours, stated.get(group, ours))
-    change_config(layout.config.out / "model", training_cutoff=stated)
+    change_config(plan.config.out / "model", training_cutoff=stated)
 
 
 def tokenizer_of(start: str) -> str:
@@ -248,7 +166,19 @@ def tokenizer_of(start: str) -> str:
     return member.tokenizer if member else start
 
 
-def _tables(sources: Sequence[str], on_defect: Any) -> Tables:
+def _copy(source: Path, target: Path) -> None:
+    """A checkpoint's two files, each replaced in one step."""
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        with replacing(target / name) as part:
+            shutil.copyfile(source / name, part)
+
+
+# -- bars -------------------------------------------------------------------------------------------------------------
+
+
+def _read(sources: Sequence[str], on_defect: Any) -> Tables:
     tables: Tables = {}
     for group, name, table in read_tables(find_files(sources), on_defect):
         series = tables.setdefault(group, {})
@@ -256,6 +186,26 @@ def _tables(sources: Sequence[str], on_defect: Any) -> Tables:
             raise DataError(f"two files hold {group} bars of '{name}'; join them, or rename one")
         series[name] = table.reset_index(drop=True)
     return tables
+
+
+def _write_known(tables: Tables, judged_after: dict[str, np.datetime64], folder: Path) -> None:
+    """Arrays of the bars before the judged period."""
+    known = (
+        (group, name, table[_times(table) <= judged_after[group]])
+        for group, series in tables.items()
+        for name, table in series.items()
+    )
+    with writing(folder / INDEX_FILE):
+        write_arrays(known, folder, min_length=2 * _SHORTEST)
+
+
+def _check_unseen(tables: Tables) -> None:
+    apart = [held_apart(name) for series in tables.values() for name in series]
+    if len(set(apart)) == 1:
+        raise DataError(
+            f"--unseen-symbols keeps an eighth of the symbols apart, by a hash of the name: here {sum(apart)} of "
+            f"{len(apart)}, so none is left to {'train' if apart[0] else 'judge'} on; give more, or leave it out"
+        )
 
 
 def _times(table: pd.DataFrame) -> np.ndarray:
@@ -268,6 +218,9 @@ def _times(table: pd.DataFrame) -> np.ndarray:
 def _judged_after(series: dict[str, pd.DataFrame]) -> np.datetime64:
     times = np.sort(np.concatenate([_times(table) for table in series.values()]))
     return np.datetime64(times[max(0, int(len(times) * (1 - JUDGED_SHARE)) - 1)])
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
 
 
 def _preset(tables: Tables) -> str:
@@ -305,16 +258,26 @@ def _defaults(start: str, out: Path, context: int, unseen_symbols: bool) -> dict
 
 
 def _lengths(bars: int, epochs: float, config: RunConfig) -> dict[str, Any]:
-    """Steps such that each bar is asked about ``epochs`` times, within limits; the tokenizer needs half of it."""
-    asked = config.data.window - sum(config.data.boundary) / 2
+    """Steps such that each bar is predicted ``epochs`` times, within limits; the tokenizer needs half of it."""
+    predicted = config.data.window - sum(config.data.boundary) / 2
     optim = config.optim_of("model")
-    steps = round(epochs * bars / (asked * optim.batch_size * optim.accumulation))
+    steps = round(epochs * bars / (predicted * optim.batch_size * optim.accumulation))
     steps = int(np.clip(steps, *_STEPS))
     every = max(10, steps // 10)
     return {
         "stages": {"tokenizer": {"steps": max(30, steps // 2)}, "model": {"steps": steps}},
         **{"validate_every": every, "save_every": every},
     }
+
+
+def _leave_to(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Our settings of the stages, less those that are given for both of them: a stage's own would outrank them."""
+    both = set(given.get("optim") or {})
+    stages = {
+        stage: {name: value for name, value in ours.items() if name not in both}
+        for stage, ours in values["stages"].items()
+    }
+    return {**values, "stages": stages}
 
 
 def _refuse_named_elsewhere(given: dict[str, Any]) -> None:
@@ -326,16 +289,6 @@ def _refuse_named_elsewhere(given: dict[str, Any]) -> None:
     for name, option in (("out", "--out"), ("model", "--model"), ("tokenizer", "--model, whose tokenizer it is")):
         if name in given:
             raise ConfigError(f"{name} is given as a setting; a fine-tuning run takes it from {option}")
-
-
-def _leave_to(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Our settings of the stages, less those that are given for both of them: a stage's own would outrank them."""
-    own = set(given.get("optim") or {})
-    stages = {
-        stage: {name: value for name, value in ours.items() if name not in own}
-        for stage, ours in values["stages"].items()
-    }
-    return {**values, "stages": stages}
 
 
 def _epochs(value: Any) -> float:

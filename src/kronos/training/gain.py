@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kronos.bars.transform.running import DECAY, moves_variance
 from kronos.model import KronosTokenizer
-from kronos.training.stages import Batch
+from kronos.training.stages import TrainingBatch
 
 _SETTLED = 32  # bars after which a window's running volatility is worth the name
 _RANGE = (0.8, 1.25)  # beyond it a tokenizer is not trained yet
@@ -24,7 +24,7 @@ Variances = NDArray[np.float64]
 
 
 @torch.inference_mode()
-def measured_gain(tokenizer: KronosTokenizer, batches: Iterable[Batch], fewest: int = 1) -> float | None:
+def measured_gain(tokenizer: KronosTokenizer, batches: Iterable[TrainingBatch], fewest: int = 1) -> float | None:
     """The ``move_gain`` of a tokenizer that reads bars by ``running``, from bars of its training side.
 
     Args:

@@ -1,19 +1,25 @@
-"""A run's record: JSON lines in its folder, the trackers that are asked for, and whoever watches."""
+"""A run's record: JSON lines in its folder, the trackers that the settings name, and whoever watches.
+
+TensorBoard, MLflow, Weights & Biases and Comet are accelerate's; none is imported unless it is named.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from kronos.errors import CapacityError
+import pandas as pd
+
+from kronos.errors import CapacityError, ConfigError, MissingExtraError
+from kronos.files import write_text
 from kronos.training.config import RunConfig
-from kronos.training.state import replace_text
-from kronos.training.tracking import Trackers
 
 LOG_FILE = "log.jsonl"
+_MODULES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "comet": "comet_ml"}
 
 
 class Log:
@@ -21,9 +27,13 @@ class Log:
 
     Args:
         folder: the stage's, whose name is the stage.
-        start: the step that the run goes on from; records after it are of a lost past and are dropped.
+        start: the step that the run goes on from; records after it are dropped, since those steps are made again.
         progress: called with each record.
         reports: whether this process is the one that writes.
+
+    Raises:
+        MissingExtraError: a tracker that the settings name is not installed.
+        ConfigError: a tracker refuses to start.
     """
 
     def __init__(
@@ -35,21 +45,23 @@ class Log:
         reports: bool = True,
     ) -> None:
         self.path, self.progress, self.reports = folder / LOG_FILE, progress, reports
+        self.trackers: list[Any] = []
         if not reports:
             return
-        self.trackers = Trackers(config, folder.name, start)
+        self.trackers = [_start(name, config, folder.name, start) for name in chosen_trackers(config)]
         kept = [r for r in read_log(folder) if r["step"] <= start] if start and self.path.exists() else []
-        replace_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
-        replace_text(folder / "run.json", config.model_dump_json(indent=2) + "\n")
+        write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
+        write_text(folder / "run.json", config.model_dump_json(indent=2) + "\n")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.reports:
-            self.trackers.close()
+        for tracker in self.trackers:
+            tracker.finish()
 
     def __call__(self, record: dict[str, Any]) -> None:
+        """Trackers file ``val_loss`` as ``validation/loss``, ``loss`` as ``training/loss``."""
         if not self.reports:
             return
         try:
@@ -57,7 +69,13 @@ class Log:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
             raise CapacityError(f"{self.path} cannot be written ({error.strerror}); make room and resume") from error
-        self.trackers.log(record)
+        values = {
+            f"validation/{key.removeprefix('val_')}" if key.startswith("val_") else f"training/{key}": float(value)
+            for key, value in record.items()
+            if key != "step"
+        }
+        for tracker in self.trackers:
+            tracker.log(values, step=int(record["step"]))
         if self.progress is not None:
             self.progress(record)
 
@@ -68,3 +86,38 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             with contextlib.suppress(json.JSONDecodeError):
                 yield json.loads(line)
+
+
+def chosen_trackers(config: RunConfig) -> tuple[str, ...]:
+    """The trackers that the settings name; where they say nothing, TensorBoard if it is installed."""
+    if config.tracking is None:
+        return ("tensorboard",) if find_spec("tensorboard") else ()
+    return config.tracking
+
+
+def _start(name: str, config: RunConfig, stage: str, start: int) -> Any:
+    """A tracker, started; each stage is a run of its own, and what TensorBoard was told beyond ``start`` is hidden."""
+    if find_spec(_MODULES[name]) is None:
+        extra = "train" if name == "tensorboard" else "tracking"
+        raise MissingExtraError(_MODULES[name], extra, f"Tracking by {name}")
+    from accelerate import tracking
+
+    folder, run = config.out / "tracking", f"{config.out.name}-{stage}"
+    make: dict[str, Callable[[], Any]] = {
+        "tensorboard": lambda: tracking.TensorBoardTracker(stage, folder, purge_step=start + 1 if start else None),
+        "mlflow": lambda: tracking.MLflowTracker("kronos", run_name=run),
+        "wandb": lambda: tracking.WandBTracker("kronos", name=run, dir=str(folder)),
+        "comet": lambda: tracking.CometMLTracker("kronos"),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tracker = make[name]()
+        tracker.start()
+        if name != "tensorboard":  # which would make a run of its own of them
+            flat = pd.json_normalize(config.model_dump(mode="json")).to_dict("records")[0]  # "optim.lr", …
+            plain = {key: value if isinstance(value, int | float) else str(value) for key, value in flat.items()}
+            tracker.store_init_configuration(plain)
+    except Exception as error:  # each tracker has errors of its own: no key, no server, no project
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"tracking by {name} does not start: {reason}") from error
+    return tracker

@@ -1,16 +1,210 @@
-"""Several processes, one batch: shards of the weights, means over the ranks, activations that are computed again."""
+"""Device, processes and precision of a run: a thin layer over accelerate, DDP and FSDP2.
+
+Started plainly it is one process. Under torchrun or ``accelerate launch`` the processes share each step's batch: the
+weights are copied to all (DDP) or divided among them (FSDP2), and the mean of their gradients is that of one process
+with the whole batch.
+"""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.utils.checkpoint import checkpoint
 
+from kronos.errors import ConfigError, MissingExtraError
 from kronos.model.layers import TransformerBlock
+from kronos.model.quantizer import BatchMean, BinarySphericalQuantizer
+from kronos.training.config import RunConfig
+from kronos.training.stages import Objective, Stage, TrainingBatch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+#: Time that a process waits for the others: the first may be turning terabytes of bars into arrays, or judging by
+#: forecasts. One that dies is noticed at once, by the launcher.
+_PATIENCE = timedelta(hours=24)
+_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this process again after another one failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def is_main() -> bool:
+    """Whether this process reports: the only one, or the first of those that were launched together."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def windows_a_step(config: RunConfig, stage: str) -> int:
+    """How many windows a step of a stage has, over all processes."""
+    optim = config.optim_of(stage)
+    return optim.batch_size * optim.accumulation * _world_size()
+
+
+def effective_batch(config: RunConfig, stage: str) -> str:
+    """How many windows a step of a stage has, and what they are made up of, in a sentence."""
+    optim, ranks = config.optim_of(stage), _world_size()
+    processes = f"{ranks} process" + ("es" if ranks > 1 else "")
+    windows = windows_a_step(config, stage)
+    return f"{windows} windows a step: {optim.batch_size} × {optim.accumulation} accumulated × {processes}."
+
+
+@contextmanager
+def main_first(*, cpu: bool = False) -> Iterator[None]:
+    """The first of the processes goes ahead, the others wait until it is done; nothing for a single process.
+
+    Args:
+        cpu: the processes compute on the CPU; counts where they meet for the first time.
+    """
+    if _world_size() <= 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState(cpu=_on_cpu(cpu), timeout=_PATIENCE).main_process_first():
+        yield
+
+
+def leave() -> None:
+    """Parts from the other processes at the end of the program."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+class Processes:
+    """The processes that share a stage's run, seen from one of them; a context manager.
+
+    Attributes:
+        device: where this process computes.
+        rank, ranks: which process this is, of how many.
+        accelerator: accelerate's, for what it does as it is.
+
+    Raises:
+        ConfigError: the device, precision or way of sharing cannot be had here.
+        MissingExtraError: accelerate is not installed.
+    """
+
+    def __init__(self, config: RunConfig, accumulation: int = 1) -> None:
+        self.config = config
+        self.accelerator = _accelerator(config)
+        self.accelerator.gradient_accumulation_steps = accumulation  # not what the launcher's environment says
+        self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self.sharded = config.parallel == "fsdp" and self.ranks > 1  # the weights are divided among the processes
+        try:
+            self.device = self._device()
+        except ConfigError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees accelerate's settings, so that a later run in this program may have another device or precision."""
+        from accelerate.state import AcceleratorState
+
+        self.accelerator.free_memory()
+        AcceleratorState._reset_state(reset_partial_state=self.ranks == 1)
+
+    def _device(self) -> torch.device:
+        name, found = self.config.device, self.accelerator.device
+        try:
+            wanted = found if name == "auto" else torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(f"device is '{name}'; write auto, cpu, mps or cuda[:index]") from error
+        if wanted.type != found.type:
+            raise ConfigError(f"device is '{name}', but torch finds no such device here; write auto or cpu")
+        if self.ranks > 1 and wanted.index is not None and wanted != found:
+            raise ConfigError(f"device is '{name}', but each of {self.ranks} processes takes its own; write auto")
+        fsdp = self.config.parallel == "fsdp"
+        if self.config.dtype == "float16" and (wanted.type == "cpu" or fsdp):
+            raise ConfigError("dtype float16 needs a GPU and, with parallel: fsdp, is not supported; take bfloat16")
+        if fsdp and self.config.compile:
+            raise ConfigError("compile and parallel: fsdp do not go together here; leave one of them out")
+        return found if self.ranks > 1 or wanted.type == "cpu" else wanted
+
+    def prepare(self, stage: Stage) -> nn.Module:
+        """Moves a stage to the device; returns its loss as a module whose gradients are those of all processes."""
+        stage.place(self.device, self.config.compile)
+        if self.config.checkpoint_activations:
+            recompute_blocks(stage.module)
+        if self.ranks > 1:
+            for module in list(stage.module.modules()):
+                if isinstance(module, BinarySphericalQuantizer):
+                    module.batch_mean = MeanOverProcesses(self.ranks)
+        objective = Objective(stage)
+        if self.sharded:
+            return shard(objective, self.device)
+        return self.accelerator.prepare_model(objective, device_placement=False)  # type: ignore[no-any-return]
+
+    def loss(
+        self, objective: nn.Module, stage: Stage, batch: TrainingBatch, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and parts of this process's windows, weighted so that their mean over all processes is the batch's."""
+        batch = batch.to(self.device)
+        total = self.accelerator.reduce(stage.counted(batch).sum(), "mean") if self.ranks > 1 else None
+        with self.accelerator.autocast():
+            return objective(batch, step, total)  # type: ignore[no-any-return]
+
+    def exchange(self, objective: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Gradients go to the other processes once a step: with the last of its batches."""
+        return nullcontext() if last or self.sharded else self.accelerator.no_sync(objective)
+
+    def clip(self, optimizer: Any, module: nn.Module, longest: float) -> Tensor:
+        """Shortens the gradient; returns its length before."""
+        self.accelerator.unscale_gradients(optimizer)
+        return whole(nn.utils.clip_grad_norm_(module.parameters(), longest))
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """Means over the processes, the same on all of them."""
+        if self.ranks == 1:
+            return values
+        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        reduced = self.accelerator.reduce(numbers, "mean")
+        return dict(zip(values, reduced.tolist(), strict=True))
+
+    def from_main(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """What the first process holds, on all of them."""
+        if self.ranks == 1:
+            return values
+        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.broadcast(numbers, 0)
+        return tuple(numbers.tolist())
+
+
+class MeanOverProcesses(BatchMean):
+    """The mean over a batch that several processes share, with its gradient."""
+
+    def __init__(self, processes: int) -> None:
+        super().__init__()
+        self.processes = processes
+
+    def forward(self, mean: Tensor) -> Tensor:
+        from torch.distributed.nn.functional import all_reduce
+
+        # every process's loss holds this mean, and their gradients are averaged afterwards
+        return all_reduce(mean) / self.processes  # type: ignore[no-any-return, no-untyped-call]
+
+
+def recompute_blocks(module: nn.Module) -> None:
+    """Activation checkpointing: the memory of a step no longer grows with what happens inside the blocks."""
+    for block in module.modules():
+        if isinstance(block, TransformerBlock):
+            block.recompute = True
 
 
 def shard(objective: nn.Module, device: torch.device) -> nn.Module:
@@ -29,7 +223,7 @@ def shard(objective: nn.Module, device: torch.device) -> nn.Module:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor put together from its shards, where it is divided; every process has to ask for it."""
+    """A tensor put together from its shards, where it is divided; each process has to call."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
@@ -43,34 +237,22 @@ def divided_like(tensor: Tensor, other: Tensor) -> Tensor:
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
 
 
-def recompute_blocks(module: nn.Module) -> None:
-    """Activation checkpointing: a block's activations are computed again for its gradient instead of being kept.
-
-    The memory of a step no longer grows with what happens inside the blocks, for a third more arithmetic.
-    """
-    for block in module.modules():
-        if isinstance(block, TransformerBlock):
-            # in place of the method, so that names, and with them checkpoints, stay as they are
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+def _on_cpu(wanted: bool) -> bool:
+    """Whether to tell accelerate that the processes are on the CPU; else it does not find each other's there."""
+    return wanted or not torch.accelerator.is_available()
 
 
-class _MeanOverRanks(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return _mean(value)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        # every rank's loss holds the mean, and the ranks' gradients are averaged afterwards
-        return _mean(gradients[0])
-
-
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """The mean over all processes, with its gradient."""
-    return _MeanOverRanks.apply(value)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def _mean(value: Tensor) -> Tensor:
-    summed = value.detach().clone()
-    dist.all_reduce(summed)
-    return summed / dist.get_world_size()
+def _accelerator(config: RunConfig) -> Accelerator:
+    try:
+        from accelerate import Accelerator, InitProcessGroupKwargs
+    except ImportError as error:
+        raise MissingExtraError("accelerate", "train", "Training") from error
+    try:
+        return Accelerator(
+            cpu=_on_cpu(config.device == "cpu"),
+            mixed_precision=_PRECISION[config.dtype],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+        )
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"this process cannot train on {config.device} in {config.dtype}: {reason}") from error

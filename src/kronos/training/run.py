@@ -2,7 +2,7 @@
 
 Notable:
 - batch k is drawn from (seed, k) and dropout is seeded by k, so a resumed run is the run that never stopped;
-- several processes share each batch (see :mod:`kronos.training.engine`); the first one alone writes and reports;
+- several processes share each batch (see :mod:`kronos.training.parallel`); the first one alone writes and reports;
 - validation windows are later bars of held-apart symbols, always the same ones;
 - the best weights, by validation loss or by the CRPS of real forecasts, are kept beside the last ones.
 """
@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import json
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +25,24 @@ from torch import Tensor, nn
 from kronos.bars.arrays import BarArrays
 from kronos.bars.windows import WindowSampler, prefetch
 from kronos.errors import ConfigError
+from kronos.files import clear_leftovers, digest_of_file, writing
 from kronos.model import Kronos, KronosTokenizer
-from kronos.model.checkpoint import WEIGHTS_FILE
+from kronos.model.checkpoint import WEIGHTS_FILE, change_config
 from kronos.training.config import RunConfig
 from kronos.training.data import open_arrays, samplers
-from kronos.training.engine import Engine, main_first, restarted
 from kronos.training.gain import measured_gain
 from kronos.training.log import Log
+from kronos.training.parallel import Processes, is_main, main_first, restarted
 from kronos.training.schedule import build_optimizer, learning_rate
-from kronos.training.stages import STAGES, Batch, ModelStage, Stage, TokenizerStage
+from kronos.training.stages import STAGES, ModelStage, Stage, TokenizerStage, TrainingBatch
 from kronos.training.state import (
     PREVIOUS_FILE,
     STATE_FILE,
     DamagedStateWarning,
-    change_config,
-    digest_of,
+    identity,
     load_state,
     save_state,
     whole_state,
-    writing,
 )
 
 Report = Callable[[dict[str, Any]], None]
@@ -55,7 +52,7 @@ _GAIN_BATCHES = 16  # of training windows, from which a tokenizer's move_gain is
 
 
 @dataclass(frozen=True)
-class Forecasts:
+class ForecastScores:
     """How real forecasts of the validation period did; what a :data:`Judge` answers.
 
     ``crps`` and ``crps_to_last_close`` are shares of the CRPS of a resampled random walk and of the last close;
@@ -68,7 +65,7 @@ class Forecasts:
     slope: float
 
 
-Judge = Callable[[Kronos, KronosTokenizer], Forecasts]
+Judge = Callable[[Kronos, KronosTokenizer], ForecastScores]
 
 
 @dataclass(frozen=True)
@@ -84,16 +81,6 @@ class RunResult:
     chosen_by: str = "loss"
 
 
-def train_tokenizer(config: RunConfig, resume: bool = False, progress: Report | None = None) -> RunResult:
-    """Stage one: trains the tokenizer; its checkpoint appears in ``config.out / "tokenizer"``."""
-    return train("tokenizer", config, resume=resume, progress=progress)
-
-
-def train_model(config: RunConfig, resume: bool = False, progress: Report | None = None) -> RunResult:
-    """Stage two: trains the network on a frozen tokenizer; its checkpoint appears in ``config.out / "model"``."""
-    return train("model", config, resume=resume, progress=progress)
-
-
 def train(
     stage_name: str,
     config: RunConfig,
@@ -102,10 +89,10 @@ def train(
     progress: Report | None = None,
     judge: Judge | None = None,
 ) -> RunResult:
-    """Runs one stage to its last step.
+    """Runs one stage to its last step; the checkpoint appears in ``config.out / stage_name``.
 
     Args:
-        stage_name: "tokenizer" or "model".
+        stage_name: "tokenizer", or "model" for the network on a frozen tokenizer.
         resume: go on from the saved state, if there is one; so does a run that torchrun started again.
         progress: called with each logged record: step, losses, rate; by the first process only.
         judge: scores real forecasts of the validation period, at each validation of the second stage.
@@ -115,7 +102,7 @@ def train(
         DataError: no usable windows for training or validation.
         CapacityError: a full disk; what was saved before stays whole.
         CheckpointError: the state to resume from is damaged or of another run.
-        MissingExtraError: accelerate, or a tracker that is asked for, is not installed.
+        MissingExtraError: accelerate, or a tracker that the settings name, is not installed.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -126,33 +113,41 @@ def train(
         )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with Engine(config, config.optim_of(stage_name).accumulation) as engine:
+    with Processes(config, config.optim_of(stage_name).accumulation) as processes:
+        if is_main():
+            clear_leftovers(folder)
         stage = STAGES[stage_name](config)
         with main_first():
             arrays = open_arrays(config)
-        return _Run(engine, stage, config, arrays, folder, judge).go(resume, progress)
+        return _Run(processes, stage, config, arrays, folder, judge).go(resume, progress)
 
 
 class _Run:
     """One stage under way."""
 
     def __init__(
-        self, engine: Engine, stage: Stage, config: RunConfig, arrays: BarArrays, folder: Path, judge: Judge | None
+        self,
+        processes: Processes,
+        stage: Stage,
+        config: RunConfig,
+        arrays: BarArrays,
+        folder: Path,
+        judge: Judge | None,
     ) -> None:
-        self.engine, self.stage, self.config, self.folder = engine, stage, config, folder
+        self.processes, self.stage, self.config, self.folder = processes, stage, config, folder
         self.optim = config.optim_of(stage.name)
         self.judge = judge if isinstance(stage, ModelStage) else None
         self.chosen_by = config.choose_by if isinstance(stage, ModelStage) else "loss"
         if self.chosen_by == "crps" and self.judge is None:
             raise ConfigError("choose_by: crps needs a judge of forecasts; pass one to train(), or choose by loss")
         self.training, self.validation = samplers(
-            config, arrays, self.optim.batch_size, rank=engine.rank, ranks=engine.ranks
+            config, arrays, self.optim.batch_size, rank=processes.rank, ranks=processes.ranks
         )
-        engine.place(stage)
-        self.objective = engine.share_out(stage)
-        self.optimizer = build_optimizer(stage.module, self.optim, engine.device)
-        self.stepper = engine.prepare_optimizer(self.optimizer)
-        self.identity = identity(config, stage, arrays, engine.ranks)
+        self.objective = processes.prepare(stage)
+        self.optimizer = build_optimizer(stage.module, self.optim, processes.device)
+        # with its gradients scaled where float16 needs it
+        self.stepper: Any = processes.accelerator.prepare_optimizer(self.optimizer, device_placement=False)
+        self.identity = identity(config, stage, arrays, processes.ranks)
         self.best, self.since = math.inf, 0  # the best validation so far, and how many ago it was
         self.kept = ""  # a hash of the weights that had it, as they were written
         self.clock = _Clock()
@@ -160,7 +155,7 @@ class _Run:
     def go(self, resume: bool, progress: Report | None) -> RunResult:
         """From the first step, or the saved one, to the last."""
         start = self._restore() if resume else 0
-        accumulation, workers, device = self.optim.accumulation, self.config.workers, self.engine.device
+        accumulation, workers, device = self.optim.accumulation, self.config.workers, self.processes.device
         batches = prefetch(
             lambda k: self.stage.batch(self.training(k)),
             start * accumulation,
@@ -169,13 +164,14 @@ class _Run:
             2 * workers + 2,
         )
         with (
-            Log(self.folder, self.config, start, progress, self.engine.is_main) as self.log,
+            Log(self.folder, self.config, start, progress, is_main()) as self.log,
             contextlib.closing(batches),
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         ):
             for step in range(start, self.optim.steps):
                 # dropout of this step, resumed or not; each process has its own
-                torch.manual_seed((self.config.seed * 1_000_003 + step) * self.engine.ranks + self.engine.rank)
+                seed = self.config.seed * 1_000_003 + step
+                torch.manual_seed(seed * self.processes.ranks + self.processes.rank)
                 if step == 0 and self.config.validate_first:
                     self._validate(0)
                 if self.config.patience is not None and self.since >= self.config.patience:
@@ -185,9 +181,9 @@ class _Run:
                 step = self.optim.steps
                 if start == step and self.best == math.inf:
                     self._validate(step)  # what it had kept is lost
-        if self.engine.is_main:
+        if is_main():
             self._finish()
-        self.engine.meet()  # whoever goes on reads what the first process has written
+        self.processes.accelerator.wait_for_everyone()  # whoever goes on reads what the first process has written
         return RunResult(self.folder, step, self.best, self.chosen_by)
 
     def _finish(self) -> None:
@@ -200,13 +196,16 @@ class _Run:
         if gain is not None:  # else what the start states of itself is better
             change_config(self.folder, move_gain=gain)
 
-    def _advance(self, step: int, batches: Iterator[Batch]) -> None:
+    def _advance(self, step: int, batches: Iterator[TrainingBatch]) -> None:
         """One step, and what is due after it: a record, a validation, a saved state."""
         sums, norm = self._step(step, batches)
         done, last = step + 1, step + 1 == self.optim.steps
         if done % min(50, max(1, self.optim.steps // 20)) == 0 or last:
-            figures = self.engine.mean({name: float(value) for name, value in sums.items()})
-            _check_finite(figures["loss"], done)
+            figures = self.processes.mean({name: float(value) for name, value in sums.items()})
+            if not math.isfinite(figures["loss"]):
+                raise ConfigError(
+                    f"the loss is {figures['loss']} at step {done}; lower optim.lr or optim.clip_norm and start afresh"
+                )
             rate = {"lr": learning_rate(step, self.optim), "norm": float(norm), "bars_per_s": self.clock.rate()}
             self.log({"step": done, **figures, **rate})
         if done % self.config.validate_every == 0 or last:
@@ -215,58 +214,56 @@ class _Run:
         if done % self.config.save_every == 0 or last:
             self._save(done)
 
-    def _step(self, step: int, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Tensor]:
+    def _step(self, step: int, batches: Iterator[TrainingBatch]) -> tuple[dict[str, Tensor], Tensor]:
         """One step of the optimizer: mean losses of this process's windows, and the length of the gradient."""
-        engine, optim = self.engine, self.optim
+        processes, optim = self.processes, self.optim
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, optim)
         self.stepper.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for part in range(optim.accumulation):
             batch = next(batches)
-            with engine.exchange(self.objective, last=part + 1 == optim.accumulation):
-                loss, parts = engine.loss(self.objective, self.stage, batch, step)
-                engine.backward(loss)
+            with processes.exchange(self.objective, last=part + 1 == optim.accumulation):
+                loss, parts = processes.loss(self.objective, self.stage, batch, step)
+                processes.accelerator.backward(loss)
             for name, value in {"loss": loss, **parts}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / optim.accumulation
-            self.clock.add(batch.features.shape[0] * batch.features.shape[1] * engine.ranks)
-        norm = engine.clip(self.stepper, self.stage.module, optim.clip_norm)
+            self.clock.bars += batch.features.shape[0] * batch.features.shape[1] * processes.ranks
+        norm = processes.clip(self.stepper, self.stage.module, optim.clip_norm)
         self.stepper.step()
         return sums, norm
 
     def _validate(self, done: int) -> None:
         """Validation losses, and real forecasts where a judge is there; the best weights so far are written."""
-        scores = validate(self.engine, self.stage, self.objective, self.validation, self.config)
+        scores = validate(self.processes, self.stage, self.objective, self.validation, self.config)
         state = None
         if self.judge is not None:
             state = whole_state(self.stage.module)
-            scores |= self._forecasts(state)
+            scores |= self._judged(self.judge, state)
         better = scores[self.chosen_by] < self.best
         self.since = 0 if better else self.since + (done > 0)
         if better:
             self.best = scores[self.chosen_by]
             state = state or whole_state(self.stage.module)
-            if self.engine.is_main:
-                with writing(self.folder / f"{WEIGHTS_FILE}.tmp"):
-                    self.stage.checkpoint(state).save_pretrained(self.folder)
-                self.kept = digest_of(self.folder / WEIGHTS_FILE)
+            if is_main():
+                self.stage.checkpoint(state).save_pretrained(self.folder)
+                self.kept = digest_of_file(self.folder / WEIGHTS_FILE)
         self.log({"step": done, **{f"val_{k}": v for k, v in scores.items()}, "kept": better})
 
-    def _forecasts(self, state: dict[str, Tensor]) -> dict[str, float]:
+    def _judged(self, judge: Judge, state: dict[str, Tensor]) -> dict[str, float]:
         """What the judge says of the weights; the first process asks, all hear."""
         assert isinstance(self.stage, ModelStage)
-        assert self.judge is not None
-        found = Forecasts(math.inf, math.inf, math.nan, math.nan)
-        if self.engine.is_main:
-            found = self.judge(self.stage.checkpoint(state), copy.deepcopy(self.stage.tokenizer).cpu().eval())
-        names = tuple(vars(found))
-        return dict(zip(names, self.engine.from_main(tuple(vars(found).values())), strict=True))
+        found = ForecastScores(math.inf, math.inf, math.nan, math.nan)
+        if is_main():
+            found = judge(self.stage.checkpoint(state), copy.deepcopy(self.stage.tokenizer).cpu().eval())
+        scores = asdict(found)
+        return dict(zip(scores, self.processes.from_main(tuple(scores.values())), strict=True))
 
     def _save(self, done: int) -> None:
         extra = {"best": self.best, "since_best": self.since, "kept": self.kept, **self.identity}
-        if scaler := self.engine.scaler_state():
-            extra["scaler"] = scaler
-        save_state(self.folder, done, self.stage.module, self.optimizer, extra, write=self.engine.is_main)
+        if (scaler := self.processes.accelerator.scaler) is not None:  # float16's, of the gradients
+            extra["scaler"] = scaler.state_dict()
+        save_state(self.folder, done, self.stage.module, self.optimizer, extra, write=is_main())
 
     def _restore(self) -> int:
         found = load_state(self.folder, self.stage.module, self.optimizer, self.identity)
@@ -275,46 +272,19 @@ class _Run:
         step, extra = found
         self.best, self.since = float(extra["best"]), int(extra.get("since_best", 0))
         self.kept = str(extra.get("kept", ""))
-        if self.kept and self.kept != digest_of(self.folder / WEIGHTS_FILE):  # of a lost past, or damaged
+        # the weights may have been written after the state that is gone on from, or be damaged
+        if self.kept and self.kept != digest_of_file(self.folder / WEIGHTS_FILE):
             self.best = math.inf
             lost = "are not those that the saved state speaks of; the next validation writes them anew"
             warnings.warn(f"the weights in {self.folder} {lost}", DamagedStateWarning, stacklevel=2)
-        self.engine.restore_scaler(extra.get("scaler", {}))
+        if (scaler := self.processes.accelerator.scaler) is not None and "scaler" in extra:
+            scaler.load_state_dict(extra["scaler"])
         return step
-
-
-def identity(config: RunConfig, stage: Stage, arrays: BarArrays, ranks: int = 1) -> dict[str, str]:
-    """What a state must agree on to be gone on from: bars, windows, shapes, losses, rates, and what chooses weights.
-
-    How many steps there are may change, where the run computes, and how often it saves, validates and reports. Two
-    processes go on where one with twice the batch size has stopped: they draw the same windows.
-    """
-    decisive = config.model_dump(mode="json", include={"seed", "dtype", "loss", "tokenizer", "model"})
-    decisive["data"] = config.data.model_dump(mode="json", exclude={"arrays", "bars", "on_defect"})
-    decisive["optim"] = config.optim_of(stage.name).model_dump(mode="json", exclude={"steps"})
-    decisive["optim"]["batch_size"] *= ranks
-    # Settings that were added later count only where they are used, so that older states can be gone on from.
-    for name, without in (("schedule", "cosine"), ("initial_lr", 0.0)):
-        if decisive["optim"][name] == without:
-            del decisive["optim"][name]
-    decisive |= config.model_dump(
-        mode="json", include={"dropout", "lora", "choose_by", "time_features"}, exclude_defaults=True
-    )
-    if config.choose_by == "crps" and isinstance(stage, ModelStage):
-        decisive["forecasts"] = config.forecasts.model_dump(mode="json")
-    tokens = hashlib.blake2b(digest_size=16)
-    if isinstance(stage, ModelStage):
-        if stage.tokenizer.config.bar_transform != "returns":
-            tokens.update(stage.tokenizer.config.bar_transform.encode())
-        for name, tensor in stage.tokenizer.state_dict().items():
-            tokens.update(name.encode() + tensor.cpu().numpy().tobytes())
-    settings = hashlib.blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=16)
-    return {"data_hash": arrays.data_hash, "settings": settings.hexdigest(), "tokenizer": tokens.hexdigest()}
 
 
 @torch.no_grad()
 def validate(
-    engine: Engine, stage: Stage, objective: nn.Module, sampler: WindowSampler, config: RunConfig
+    processes: Processes, stage: Stage, objective: nn.Module, sampler: WindowSampler, config: RunConfig
 ) -> dict[str, float]:
     """Mean losses over the validation batches, in eval mode."""
     totals: dict[str, float] = {}
@@ -322,27 +292,24 @@ def validate(
     try:
         make = prefetch(lambda k: stage.batch(sampler(k), later=True), 0, config.validation_batches, config.workers)
         for step, batch in enumerate(make):
-            loss, parts = engine.loss(objective, stage, batch, step)
+            loss, parts = processes.loss(objective, stage, batch, step)
             for name, value in {"loss": loss, **parts}.items():
                 totals[name] = totals.get(name, 0.0) + float(value) / config.validation_batches
     finally:
         objective.train()
-    return engine.mean(totals)
+    return processes.mean(totals)
 
 
 class _Clock:
     """Bars a second since it was last asked, validations left out."""
 
     def __init__(self) -> None:
-        self._bars, self._since = 0, time.perf_counter()
-
-    def add(self, bars: int) -> None:
-        self._bars += bars
+        self.bars, self._since = 0, time.perf_counter()
 
     def rate(self) -> float:
         now = time.perf_counter()
-        rate = self._bars / (now - self._since)
-        self._bars, self._since = 0, now
+        rate = self.bars / (now - self._since)
+        self.bars, self._since = 0, now
         return rate
 
     @contextlib.contextmanager
@@ -350,8 +317,3 @@ class _Clock:
         began = time.perf_counter()
         yield
         self._since += time.perf_counter() - began
-
-
-def _check_finite(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise ConfigError(f"the loss is {loss} at step {step}; lower optim.lr or optim.clip_norm and start afresh")

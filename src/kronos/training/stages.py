@@ -25,12 +25,12 @@ from kronos.model import (
     tokenizer_loss,
 )
 from kronos.model.checkpoint import WEIGHTS_FILE
-from kronos.training.adapt import add_lora, keep_time_features, merge_lora, with_dropout
+from kronos.training.adapt import add_lora, keep_time_features, merge_lora, with_dropout, with_weights
 from kronos.training.config import RunConfig
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Windows as a network reads them: features, time stamps, and which bars count.
 
     ``features`` (B, T, 6) float32 and ``stamps`` (B, T, 5) uint8 line up; ``real`` and ``asked`` are (B, T) float32:
@@ -42,16 +42,16 @@ class Batch:
     real: Tensor
     asked: Tensor
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TrainingBatch:
         if device.type != "cuda":
-            return Batch(*(t.to(device) for t in self.tensors()))
-        return Batch(*(t.pin_memory().to(device, non_blocking=True) for t in self.tensors()))
+            return TrainingBatch(*(t.to(device) for t in self.tensors()))
+        return TrainingBatch(*(t.pin_memory().to(device, non_blocking=True) for t in self.tensors()))
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.features, self.stamps, self.real, self.asked
 
 
-def make_batch(windows: Windows, bar_transform: str, shortest: int | None = None) -> Batch:
+def make_batch(windows: Windows, bar_transform: str, shortest: int | None = None) -> TrainingBatch:
     """Features of windows, by statistics that know no bar which is asked about.
 
     Bars behind each window's boundary are; or all behind ``shortest`` bars, if it is given and no feature knows a
@@ -65,7 +65,7 @@ def make_batch(windows: Windows, bar_transform: str, shortest: int | None = None
     position = np.arange(transform.lost, windows.values.shape[1])
     real = position < windows.valid[:, None]
     asked = real & (position >= boundary[:, None])
-    return Batch(
+    return TrainingBatch(
         torch.from_numpy(features),
         torch.from_numpy(np.ascontiguousarray(windows.stamps[:, transform.lost :])),
         torch.from_numpy(real.astype(np.float32)),
@@ -79,9 +79,11 @@ class Stage(Protocol):
     name: str
     module: nn.Module  # what is trained
 
-    def batch(self, windows: Windows, *, later: bool = False) -> Batch: ...
-    def counted(self, batch: Batch) -> Tensor: ...
-    def loss(self, batch: Batch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def batch(self, windows: Windows, *, later: bool = False) -> TrainingBatch: ...
+    def counted(self, batch: TrainingBatch) -> Tensor: ...
+    def loss(
+        self, batch: TrainingBatch, step: int, total: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
     def place(self, device: torch.device, compile_module: bool) -> None: ...
     def checkpoint(self, state: dict[str, Tensor]) -> KronosTokenizer | Kronos: ...
 
@@ -94,7 +96,7 @@ class Objective(nn.Module):
         self.module = stage.module
         self._loss = stage.loss
 
-    def forward(self, batch: Batch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: TrainingBatch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         return self._loss(batch, step, total)
 
 
@@ -119,26 +121,23 @@ class TokenizerStage:
         if compile_module:
             self._run = torch.compile(tokenizer_loss)
 
-    def batch(self, windows: Windows, *, later: bool = False) -> Batch:
+    def batch(self, windows: Windows, *, later: bool = False) -> TrainingBatch:
         """Windows as the tokenizer reads them; ``later``: bars before the boundary do not count."""
         batch = make_batch(windows, self.tokenizer.config.bar_transform)
         return dataclasses.replace(batch, real=batch.asked) if later else batch
 
-    def counted(self, batch: Batch) -> Tensor:
+    def counted(self, batch: TrainingBatch) -> Tensor:
         """(B, T): how much each bar counts in the loss."""
         return batch.real
 
-    def loss(self, batch: Batch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: TrainingBatch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and parts; ``total`` as in :func:`~kronos.model.network.token_loss`."""
         loss, parts = self._run(self.tokenizer, batch.features, self.counted(batch), self.config.loss.coarse, total)
         return loss, parts
 
     def checkpoint(self, state: dict[str, Tensor]) -> KronosTokenizer:
-        """A tokenizer of its own with the weights of a state, in eval mode."""
-        with torch.device("meta"):
-            tokenizer = KronosTokenizer(self.tokenizer.config)
-        tokenizer.load_state_dict(state, assign=True)
-        return tokenizer.eval()
+        """Another tokenizer with the weights of a state, in eval mode."""
+        return with_weights(KronosTokenizer, self.tokenizer.config, state).eval()
 
 
 class ModelStage:
@@ -173,16 +172,16 @@ class ModelStage:
             self._run = torch.compile(self._network_loss)
             self._encode = torch.compile(self.tokenizer.encode)
 
-    def batch(self, windows: Windows, *, later: bool = False) -> Batch:
+    def batch(self, windows: Windows, *, later: bool = False) -> TrainingBatch:
         """Windows as the network reads them; ``later``: bars before the boundary are never asked about."""
         shortest = None if later else self.config.data.boundary[0]
         return make_batch(windows, self.tokenizer.config.bar_transform, shortest)
 
-    def counted(self, batch: Batch) -> Tensor:
+    def counted(self, batch: TrainingBatch) -> Tensor:
         """(B, T - 1): how much each next bar counts in the loss."""
         return batch.asked[:, 1:].contiguous()
 
-    def loss(self, batch: Batch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: TrainingBatch, step: int, total: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and parts; ``total`` as in :func:`~kronos.model.network.token_loss`."""
         # float32: near a quantizer's boundary half precision would give other tokens than a forecast later sees
         with torch.no_grad(), torch.autocast(batch.features.device.type, enabled=False):
@@ -201,12 +200,11 @@ class ModelStage:
         return token_loss(s1_logits, s2_logits, s1[:, 1:], s2[:, 1:], asked, self.config.loss.s1, total)
 
     def checkpoint(self, state: dict[str, Tensor]) -> Kronos:
-        """A network of its own with the weights of a state, adapters merged into them, in eval mode."""
+        """Another network with the weights of a state, adapters merged into them, in eval mode."""
+        if self.config.lora is None:
+            return with_weights(Kronos, self.model.config, state).eval()
         with torch.device("meta"):
             model = Kronos(self.model.config)
-        if self.config.lora is None:
-            model.load_state_dict(state, assign=True)
-            return model.eval()
         add_lora(model, self.config.lora, self.config.seed)
         model.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
         merge_lora(model)
@@ -228,20 +226,25 @@ def _trained_tokenizer(config: RunConfig) -> KronosTokenizer:
 def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int, **defaults: Any) -> Any:
     """A new module from its shape and our defaults, or a trained one by its name; in train mode.
 
-    A shape may begin with a ``preset``, the name of a published size, and say what differs.
+    A shape may begin with a ``preset``, the name of a published size, or with a ``start``, the name of a trained
+    checkpoint whose weights are taken, and say what differs.
 
     Raises:
         ConfigError: a preset that does not exist.
     """
-    if isinstance(named, dict):
-        shape = dict(named)
-        presets = MODEL_PRESETS if cls is Kronos else TOKENIZER_PRESETS
-        if preset := shape.pop("preset", None):
-            if preset not in presets:
-                raise ConfigError(f"there is no preset '{preset}' of a {cls.kind}; choose of {', '.join(presets)}")
-            shape = {**dataclasses.asdict(presets[preset]), **defaults, **shape}
-        return cls.init(config_class.from_dict({**defaults, **shape}), seed).train()
-    return cls.from_pretrained(named).train()
+    if isinstance(named, str):
+        return cls.from_pretrained(named).train()
+    shape = dict(named)
+    if start := shape.pop("start", None):
+        trained = cls.from_pretrained(start)
+        config = config_class.from_dict({**trained.config.to_dict(), **shape})
+        return with_weights(cls, config, trained.state_dict()).train()
+    presets = MODEL_PRESETS if cls is Kronos else TOKENIZER_PRESETS
+    if preset := shape.pop("preset", None):
+        if preset not in presets:
+            raise ConfigError(f"there is no preset '{preset}' of a {cls.kind}; choose of {', '.join(presets)}")
+        shape = {**dataclasses.asdict(presets[preset]), **defaults, **shape}
+    return cls.init(config_class.from_dict({**defaults, **shape}), seed).train()
 
 
 STAGES: dict[str, Callable[[RunConfig], Stage]] = {"tokenizer": TokenizerStage, "model": ModelStage}

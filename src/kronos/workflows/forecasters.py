@@ -1,4 +1,4 @@
-"""Names on the command line → forecasters that the evaluation can judge.
+"""Names of models → forecasters that the evaluation can judge.
 
 ``kronos-nano``, a folder or a hub id is a checkpoint of ours or a published one; ``chronos:ID`` is a Chronos
 checkpoint; ``statsmodels:NAME`` is a point model refitted on every context.
@@ -6,52 +6,50 @@ checkpoint; ``statsmodels:NAME`` is a point model refitted on every context.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+import numpy as np
+import numpy.typing as npt
 
-    from kronos.protocol import Context, Forecaster
-    from kronos.spec import ForecastSpec
+from kronos.inference.predictor import KronosPredictor
+from kronos.protocol import Context, Forecaster
+from kronos.spec import ForecastSpec
 
 CHRONOS, STATSMODELS = "chronos:", "statsmodels:"
 
 
 class Configured:
-    """A forecaster under another name, or asked with other sampling settings than the spec says.
+    """A forecaster under a given name, whose sampling settings take the place of the spec's.
 
     Args:
         inner: the forecaster.
         name: as it shall appear in the tables.
-        recipe: makes the same forecaster in another process; without one, all its windows are forecast in this one.
+        make: makes the same forecaster in another process; without one, all its windows are forecast in this one.
         settings: temperature, top_k, top_p; None leaves what the spec says.
     """
 
     def __init__(
-        self, inner: Forecaster, name: str, recipe: Callable[..., Forecaster] | None = None, **settings: Any
+        self, inner: Forecaster, name: str, make: Callable[..., Forecaster] | None = None, **settings: Any
     ) -> None:
-        self.inner, self.name = inner, name
+        self.inner, self.name, self._make = inner, name, make
         self.settings = {"temperature": None, "top_k": None, "top_p": None, **settings}
-        self.recipe = None if recipe is None else partial(recipe, **self.settings)
+        self.recipe = None if make is None else partial(make, **self.settings)
         self.fingerprint = f"{getattr(inner, 'fingerprint', '')}|{sorted(self.settings.items())}"
-        self.training_cutoffs = dict(getattr(inner, "training_cutoffs", {}))
+        self.training_cutoffs: dict[str, np.datetime64] = dict(getattr(inner, "training_cutoffs", {}))
         self.training_cutoff = max(self.training_cutoffs.values(), default=None)
-        self._made_by = recipe
 
-    def asked(
-        self, temperature: float | None = None, top_k: int | None = None, top_p: float | None = None
-    ) -> Configured:
+    def with_settings(self, **settings: Any) -> Configured:
         """The same weights, sampled otherwise."""
-        return Configured(self.inner, self.name, self._made_by, temperature=temperature, top_k=top_k, top_p=top_p)
+        return Configured(self.inner, self.name, self._make, **settings)
 
     def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[npt.NDArray[Any]]:
         """Sample paths (num_samples, horizon, 6) for each context."""
-        asked = {name: value for name, value in self.settings.items() if value is not None}
-        return self.inner.sample_paths(contexts, spec.replace(**asked))
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        return self.inner.sample_paths(contexts, spec.replace(**given))
 
     def nats(self, context: Context, truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(H,) negative log-likelihood of the true bars; NaN where the forecaster knows none."""
@@ -66,36 +64,31 @@ def load_forecaster(
 
     Args:
         away: what it computes on in other processes; None: the CPU, as long as it does so here.
-        calibrated: False leaves the checkpoint's own calibration out, in order to fit another.
-        settings: temperature, top_k, top_p; None is the checkpoint's own.
+        calibrated: False leaves the checkpoint's calibration out, in order to fit another.
+        settings: temperature, top_k, top_p; None is the checkpoint's default.
     """
-    import dataclasses
-
-    from kronos.inference.predictor import KronosPredictor
-
     predictor = KronosPredictor.from_pretrained(name, device=device)
     if not calibrated:
         predictor.model.config = dataclasses.replace(predictor.model.config, calibration=None)
-    short = Path(name).name if Path(name).is_dir() else name
     if away is None and predictor.device.type == "cpu":  # an accelerator is not shared out to processes
         away = "cpu"
-    recipe = None if away is None else partial(load_forecaster, name, away, calibrated=calibrated)
-    return Configured(predictor, short, recipe, **settings)
+    make = None if away is None else partial(load_forecaster, name, away, calibrated=calibrated)
+    return Configured(predictor, Path(name).name if Path(name).is_dir() else name, make, **settings)
 
 
 def load_any(name: str, device: str | None = None, away: str | None = None, **settings: Any) -> Forecaster:
-    """What a name after ``--model`` stands for; ``away`` and ``settings`` are for checkpoints, ours or published.
+    """What the name of a model stands for; ``away`` and ``settings`` are for checkpoints, ours or published.
 
     Raises:
         ConfigError: an unknown point model. MissingExtraError: its package is not installed.
         CheckpointError: no such checkpoint.
     """
     if name.startswith(CHRONOS):
-        from kronos.evaluation.chronos import chronos_forecaster
+        from kronos.evaluation.adapters import chronos_forecaster
 
         return chronos_forecaster(name.removeprefix(CHRONOS), device or "cpu")
     if name.startswith(STATSMODELS):
-        from kronos.evaluation.statsmodels import statsmodels_forecaster
+        from kronos.evaluation.adapters import statsmodels_forecaster
 
         return statsmodels_forecaster(name.removeprefix(STATSMODELS))
     return load_forecaster(name, device, away=away, **settings)

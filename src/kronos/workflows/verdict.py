@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from kronos.protocol import Progress
+import numpy as np
+import pandas as pd
+
+from kronos.errors import DataError
+from kronos.evaluation.baselines import make_baselines
+from kronos.evaluation.rolling import (
+    LeakWarning,
+    as_series,
+    common_cutoffs,
+    rolling_windows,
+    score_windows,
+    warn_of_leaks,
+)
+from kronos.evaluation.run import YARDSTICK
+from kronos.evaluation.signals import slope
+from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means
+from kronos.evaluation.summary import cluster_labels, per_window
+from kronos.evaluation.windows import Series, Window
+from kronos.evaluation.windows import draw_windows as draw_from
+from kronos.inference.predictor import KronosPredictor
+from kronos.model import Kronos, KronosTokenizer
+from kronos.protocol import Context, Forecaster, Progress
 from kronos.spec import ForecastSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    from kronos.evaluation.windows import Series, Window
-    from kronos.model import Kronos, KronosTokenizer
-    from kronos.protocol import Context, Forecaster
-    from kronos.training.config import RunConfig
-    from kronos.training.finetune import Layout
-    from kronos.training.run import Forecasts, Judge
+from kronos.training.config import RunConfig
+from kronos.training.data import open_arrays, split_of
+from kronos.training.finetune import FinetunePlan
+from kronos.training.run import ForecastScores
+from kronos.workflows.forecasters import load_forecaster
 
 WINDOWS = 96  # forecasts of each model for the verdict, about
 SAMPLES = 50  # paths of each
@@ -28,8 +44,8 @@ TUNED, START, LAST_CLOSE = "fine-tuned", "start", "last-close"
 
 
 @dataclass
-class Paths:
-    """A forecaster that is asked for paths alone, not for likelihoods."""
+class PathsOnly:
+    """A forecaster under another name whose likelihoods nobody needs: to compute them costs as much as to forecast."""
 
     name: str
     inner: Forecaster
@@ -42,57 +58,35 @@ class ForecastJudge:
     """Scores candidates during training, always on the same windows with the same seed, so that they can be compared.
 
     Args:
-        windows: of the validation period.
-        samples: paths of each forecast.
-        seed: of the paths.
-        device: where forecasts are computed.
+        config: of the run.
+        windows: of the validation period; None: drawn from the run's bars when the first candidate comes.
     """
 
-    def __init__(self, windows: list[Window], samples: int, seed: int, device: str | None = None) -> None:
-        self.windows, self.samples, self.seed, self.device = windows, samples, seed, device
+    def __init__(self, config: RunConfig, windows: list[Window] | None = None) -> None:
+        self.config, self.windows = config, windows
         self._yardsticks: dict[str, float] = {}
 
-    def __call__(self, model: Kronos, tokenizer: KronosTokenizer) -> Forecasts:
-        from kronos.evaluation.baselines import make_baselines
-        from kronos.evaluation.run import YARDSTICK
-        from kronos.evaluation.signals import slope
-        from kronos.inference.predictor import KronosPredictor
-        from kronos.training.run import Forecasts
-        from kronos.workflows.forecasters import Configured
-
+    def __call__(self, model: Kronos, tokenizer: KronosTokenizer) -> ForecastScores:
         if not self._yardsticks:
             found = self._rows(make_baselines([YARDSTICK, LAST_CLOSE])).groupby("forecaster")["crps"].mean()
             self._yardsticks = {str(name): float(value) for name, value in found.items()}
-        candidate = Configured(KronosPredictor(model, tokenizer, device=self.device), TUNED)
-        rows = self._rows([Paths(TUNED, candidate)])
+        rows = self._rows([PathsOnly(TUNED, KronosPredictor(model, tokenizer, device=_device(self.config)))])
         crps = float(rows["crps"].mean())
-        return Forecasts(
+        return ForecastScores(
             crps=crps / self._yardsticks[YARDSTICK],
             crps_to_last_close=crps / self._yardsticks[LAST_CLOSE],
             coverage_90=float(rows["covered_90"].mean()),
             slope=slope(rows["past_move"], rows["predicted_move"]),
         )
 
-    def _rows(self, forecasters: Sequence[Forecaster]) -> Any:
-        from kronos.evaluation.rolling import score_windows
-        from kronos.evaluation.summary import per_window
+    def _rows(self, forecasters: Sequence[Forecaster]) -> pd.DataFrame:
+        if self.windows is None:
+            self.windows = validation_windows(self.config)
+        return per_window(score_windows(self.windows, forecasters, self.config.forecasts.samples, self.config.seed))
 
-        return per_window(score_windows(self.windows, forecasters, self.samples, self.seed))
 
-
-def judge_of_run(config: RunConfig) -> Judge | None:
-    """The judge that a run file asks for in ``forecasts``; it opens the run's bars when it is first asked."""
-    if not config.forecasts.windows:
-        return None
-    ready: list[ForecastJudge] = []
-
-    def judge(model: Kronos, tokenizer: KronosTokenizer) -> Forecasts:
-        if not ready:
-            device = None if config.device == "auto" else config.device
-            ready.append(ForecastJudge(validation_windows(config), config.forecasts.samples, config.seed, device))
-        return ready[0](model, tokenizer)
-
-    return judge
+def _device(config: RunConfig) -> str | None:
+    return None if config.device == "auto" else config.device
 
 
 def validation_windows(config: RunConfig) -> list[Window]:
@@ -101,39 +95,33 @@ def validation_windows(config: RunConfig) -> list[Window]:
     Raises:
         DataError: not one fits.
     """
-    import numpy as np
-
-    from kronos.errors import DataError
-    from kronos.evaluation.windows import Series, draw_windows
-    from kronos.training.data import open_arrays, split_of
-
-    arrays, asked = open_arrays(config), config.forecasts
+    arrays, wanted = open_arrays(config), config.forecasts
     context = config.data.boundary[1]
     _, segments = split_of(config, arrays)
-    segments = [segment for segment in segments if len(segment) >= context + asked.horizon]
+    segments = [segment for segment in segments if len(segment) >= context + wanted.horizon]
     groups = sorted({segment.group for segment in segments})
     rng = np.random.default_rng([config.seed, len(segments)])
     windows: list[Window] = []
     for group in groups:
-        own = [segment for segment in segments if segment.group == group]
-        share = -(-asked.windows // len(groups))
-        some = sorted(rng.permutation(len(own))[: 4 * share].tolist())
+        members = [segment for segment in segments if segment.group == group]
+        share = -(-wanted.windows // len(groups))
+        some = sorted(rng.permutation(len(members))[: 4 * share].tolist())
         series = {}
-        for segment in (own[i] for i in some):
+        for segment in (members[i] for i in some):
             rows = slice(segment.start, segment.stop)
             times = arrays.times[rows].astype("datetime64[s]").astype("datetime64[ns]")
             name = f"{segment.symbol}/{segment.start}"
             series[name] = Series(segment.symbol, times, arrays.values[rows].astype(float))
-        windows += draw_windows(series, context, asked.horizon, share, config.seed, group=group)
+        windows += draw_from(series, context, wanted.horizon, share, config.seed, group=group)
     if not windows:
         raise DataError(
-            f"the validation period holds no forecast of {asked.horizon} bars after {context} of context; give more "
+            f"the validation period holds no forecast of {wanted.horizon} bars after {context} of context; give more "
             f"bars, a smaller forecasts.horizon or data.boundary, or set forecasts.windows to 0"
         )
     return windows
 
 
-def draw_windows(layout: Layout, *, validation: bool = False) -> list[Window]:
+def draw_windows(plan: FinetunePlan, *, validation: bool = False) -> list[Window]:
     """Forecasts to make in the judged period, or in that of validation: spread over it, at dates the symbols share.
 
     Those of validation are as many as ``forecasts.windows`` says, about.
@@ -141,103 +129,66 @@ def draw_windows(layout: Layout, *, validation: bool = False) -> list[Window]:
     Raises:
         DataError: not one fits into the judged period.
     """
-    import numpy as np
-
-    from kronos.errors import DataError
-    from kronos.evaluation.rolling import as_series, common_cutoffs, rolling_windows
-
     windows: list[Window] = []
-    periods = layout.periods(validation=validation)
-    wanted = layout.config.forecasts.windows if validation else WINDOWS
+    periods = plan.periods(validation=validation)
+    wanted = plan.config.forecasts.windows if validation else WINDOWS
     for group, (after, before) in periods.items():
-        series = as_series(layout.judged_tables(group))
+        series = as_series(plan.judged_tables(group))
         names = sorted(series)
         if len(names) > MAX_SYMBOLS:
-            rng = np.random.default_rng([layout.config.seed, len(names)])
+            rng = np.random.default_rng([plan.config.seed, len(names)])
             names = sorted(rng.choice(names, MAX_SYMBOLS, replace=False).tolist())
         kept = {name: series[name] for name in names}
         if before is not None:
             kept = {name: _until(one, before) for name, one in kept.items()}
         judged = max(int((one.timestamps > after).sum()) for one in kept.values())
         dates = max(8, wanted // (len(names) * len(periods)))
-        step = max(1, layout.horizon // 4, judged // dates)
-        cutoffs = common_cutoffs(kept.values(), layout.horizon, max(1, judged // step), step)
-        windows += rolling_windows(
-            kept, layout.context, layout.horizon, cutoffs=list(cutoffs), after=after, group=group
-        )
+        step = max(1, plan.horizon // 4, judged // dates)
+        cutoffs = common_cutoffs(kept.values(), plan.horizon, max(1, judged // step), step)
+        windows += rolling_windows(kept, plan.context, plan.horizon, cutoffs=list(cutoffs), after=after, group=group)
     if not windows and not validation:
         raise DataError(
-            f"the last bars, kept for the verdict, hold no forecast of {layout.horizon} bars after "
-            f"{layout.context} of context without a gap; give more bars"
+            f"the last bars, kept for the verdict, hold no forecast of {plan.horizon} bars after "
+            f"{plan.context} of context without a gap; give more bars"
         )
     return windows
 
 
 def _until(series: Series, before: np.datetime64) -> Series:
-    from dataclasses import replace
-
     known = int((series.timestamps <= before).sum())
     return replace(series, timestamps=series.timestamps[:known], values=series.values[:known])
 
 
-def choose(layout: Layout, windows: list[Window], device: str | None, seed: int, report: Progress) -> dict[str, Any]:
+def choose(plan: FinetunePlan, windows: list[Window], report: Progress) -> dict[str, Any]:
     """Which weights the run ends with: the new ones if their forecasts of the validation period are shown to be better.
 
     Shown means that the interval of the ratio of CRPS lies below one: the best of several candidates looks better than
     it is on the very forecasts that picked it, and noise alone must not replace weights that work.
     """
     if not windows:
-        words = f"Kept the weights of {layout.start}: the validation period is too short for forecasts."
+        words = f"Kept the weights of {plan.start}: the validation period is too short for forecasts."
         return {"kept": START, "forecasts": 0, "words": words}
-    found = ratio(score(layout, windows, device, seed, report)[0], START, seed)
+    found = ratio(_score(plan, windows, report)[0], START, plan.config.seed)
     shown = found["high"] < 1 and found["blocks"] >= ENOUGH_BLOCKS
     figure = f"CRPS {found['ratio']:.3f} of the start's in {len(windows)} forecasts of the validation period"
     if found["blocks"] >= ENOUGH_BLOCKS:
         figure += f", interval {found['low']:.3f} to {found['high']:.3f}"
     words = f"Kept the new weights: {figure}."
     if not shown:
-        words = f"Kept the weights of {layout.start}, since the new ones are not shown to be better: {figure}."
+        words = f"Kept the weights of {plan.start}, since the new ones are not shown to be better: {figure}."
     return {"kept": TUNED if shown else START, "forecasts": len(windows), "crps_to_start": found, "words": words}
 
 
-def score(
-    layout: Layout,
-    windows: list[Window],
-    device: str | None,
-    seed: int,
-    report: Progress,
-    baselines: tuple[str, ...] = (),
-) -> tuple[Any, list[str]]:
-    """Scores of the new weights, of the start and of baselines, one row a forecast; and notes on leaks."""
-    import warnings
-
-    from kronos.evaluation.baselines import make_baselines
-    from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
-    from kronos.evaluation.summary import per_window
-    from kronos.workflows.forecasters import load_forecaster
-
-    tuned, start = load_forecaster(str(layout.config.out), device), load_forecaster(layout.start, device)
-    tuned.name, start.name = TUNED, START
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LeakWarning)
-        notes = warn_of_leaks([start], windows)  # what the start has seen, the new weights have seen too
-    forecasters: list[Forecaster] = [Paths(TUNED, tuned), Paths(START, start)]
-    forecasters += make_baselines(list(baselines)) if baselines else []
-    return per_window(score_windows(windows, forecasters, SAMPLES, seed, progress=report)), notes
-
-
-def judge(layout: Layout, windows: list[Window], device: str | None, seed: int, report: Progress) -> dict[str, Any]:
+def judge(plan: FinetunePlan, windows: list[Window], report: Progress) -> dict[str, Any]:
     """CRPS of the close of the new checkpoint against the one it started from and a resampled random walk."""
-    from kronos.evaluation.run import YARDSTICK
-
-    rows, notes = score(layout, windows, device, seed, report, (YARDSTICK,))
+    rows, notes = _score(plan, windows, report, YARDSTICK)
+    seed = plan.config.seed
     against_start = ratio(rows, START, seed)
-    against_walk = ratio(rows, YARDSTICK, seed)
     return {
         "better": bool(against_start["high"] < 1),
-        "words": in_words(against_start, layout.start, layout.config.out.name),
+        "words": in_words(against_start, plan.start, plan.config.out.name),
         "crps_to_start": against_start,
-        "crps_to_random_walk": against_walk,
+        "crps_to_random_walk": ratio(rows, YARDSTICK, seed),
         "start_to_random_walk": ratio(rows, YARDSTICK, seed, of=START),
         "coverage_90": float(rows.loc[rows["forecaster"] == TUNED, "covered_90"].mean()),
         "forecasts": len(windows),
@@ -247,13 +198,22 @@ def judge(layout: Layout, windows: list[Window], device: str | None, seed: int, 
     }
 
 
-def ratio(rows: Any, other: str, seed: int, of: str = TUNED) -> dict[str, float]:
+def _score(
+    plan: FinetunePlan, windows: list[Window], report: Progress, *baselines: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Scores of the new weights, of the start and of baselines, one row a forecast; and notes on leaks."""
+    device = _device(plan.config)
+    tuned, start = (load_forecaster(name, device) for name in (str(plan.config.out), plan.start))
+    start.name = START
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)
+        notes = warn_of_leaks([start], windows)  # what the start has seen, the new weights have seen too
+    forecasters = [PathsOnly(TUNED, tuned), PathsOnly(START, start), *make_baselines(list(baselines))]
+    return per_window(score_windows(windows, forecasters, SAMPLES, plan.config.seed, progress=report)), notes
+
+
+def ratio(rows: pd.DataFrame, other: str, seed: int, of: str = TUNED) -> dict[str, float]:
     """Mean CRPS over another's, in units of each context's own volatility, with a 95 % block-bootstrap interval."""
-    import numpy as np
-
-    from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means
-    from kronos.evaluation.summary import cluster_labels
-
     ours = rows[rows["forecaster"] == of].set_index("window_id")
     theirs = rows[rows["forecaster"] == other].set_index("window_id").loc[ours.index]
     columns = np.stack([ours["crps"].to_numpy(), theirs["crps"].to_numpy()], axis=-1)

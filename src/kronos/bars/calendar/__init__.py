@@ -10,12 +10,13 @@ from kronos.bars.calendar.future import (
 )
 from kronos.bars.calendar.grid import Stamp
 from kronos.bars.calendar.guess import symbol_hint
-from kronos.bars.calendar.markets import calendar_names, market, resolve_calendar
+from kronos.bars.calendar.markets import calendar_aliases, calendar_names, market, resolve_calendar
 
 __all__ = [
     "BarSize",
     "FutureTimes",
     "Stamp",
+    "calendar_aliases",
     "calendar_names",
     "future_times",
     "future_timestamps",

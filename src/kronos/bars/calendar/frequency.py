@@ -1,4 +1,4 @@
-"""Bar sizes: their names, their lengths, and how a column of timestamps shows its own."""
+"""Bar sizes: their names, their lengths, and which one a column of timestamps shows."""
 
 from __future__ import annotations
 
@@ -73,11 +73,7 @@ def parse_frequency(text: str | BarSize | pd.Timedelta) -> BarSize:
 
 
 def from_delta(delta: pd.Timedelta) -> BarSize:
-    """The bar size of a fixed length of time.
-
-    Raises:
-        ConfigError: when the length is not a positive whole number of seconds.
-    """
+    """The bar size of a fixed length of time."""
     seconds = delta.total_seconds()
     if seconds <= 0 or seconds != int(seconds):
         raise ConfigError(f"A bar of {delta} is no bar size. It needs a positive whole number of seconds.")

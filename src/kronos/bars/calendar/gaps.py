@@ -14,13 +14,7 @@ from kronos.bars.calendar.markets import ALWAYS, RULES, Market, Nanos, market
 
 
 def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str | None) -> Nanos | None:
-    """How many bars are missing just before each timestamp; None where no calendar says what is due.
-
-    Args:
-        times: sorted timestamps.
-        size: their bar size.
-        calendar: as ``guess_calendar`` returns it.
-    """
+    """How many bars are missing just before each timestamp; None where no calendar says what is due."""
     if size.unit in ("w", "mo"):
         return None
     if isinstance(calendar, Fit):
@@ -47,11 +41,7 @@ def _before(between: npt.NDArray[np.int64]) -> Nanos:
 
 
 def session_notes(times: pd.DatetimeIndex, where: Market) -> tuple[str, ...]:
-    """In words, where daily bars and a market's sessions part: sessions without a bar, bars without a session.
-
-    Args:
-        times: sorted timestamps of daily bars.
-    """
+    """In words, where daily bars and a market's sessions part: sessions without a bar, bars without a session."""
     dates, _, _ = read_dates(times, where)
     days = dates.as_unit("ns").asi8
     sessions = where.days(dates[0], dates[-1])

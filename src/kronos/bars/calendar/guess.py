@@ -69,14 +69,9 @@ class Fit:
 def fit_intraday(
     times: pd.DatetimeIndex, size: BarSize, where: Market, stamps: Iterable[Stamp] = STAMPS, least: float = 0.0
 ) -> list[Fit]:
-    """Every reading of the times as bars of one market, best first.
+    """Every reading of the times as bars of one market, best first; the last weeks of them count.
 
-    Args:
-        times: sorted timestamps; the last weeks of them count.
-        size: their bar size.
-        where: the market.
-        stamps: the stamps to try.
-        least: leave out clocks by which fewer of the times lie within trading hours.
+    Clocks by which fewer than ``least`` of the times lie within trading hours are left out.
     """
     recent = times[times >= times[-1] - _WINDOW][-_MOST:]
     fits: list[Fit] = []
@@ -113,13 +108,7 @@ def _within_hours(nanos: npt.NDArray[np.int64], sessions: Sessions, size: BarSiz
 
 
 def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = None) -> Fit | str | None:
-    """A fit to an exchange (intraday), the name of a calendar, or None when nothing stands out.
-
-    Args:
-        times: sorted timestamps, naive or aware.
-        size: their bar size.
-        hint: an exchange to prefer where several fit equally, as the symbol may suggest.
-    """
+    """A fit to an exchange (intraday), the name of a calendar, or None when nothing stands out."""
     if len(times) < 10:
         return None
     wall = times.tz_localize(None)

@@ -105,6 +105,15 @@ def calendar_names() -> list[str]:
     return sorted({*RULES, *_SAME_SESSIONS, *xc.get_calendar_names()})
 
 
+def calendar_aliases() -> dict[str, list[str]]:
+    """The canonical names of all calendars, and the other names of each."""
+    aliases: dict[str, list[str]] = {}
+    for name in calendar_names():
+        code = resolve_calendar(name)
+        aliases.setdefault(code, []).extend([name] if name != code else [])
+    return aliases
+
+
 def resolve_calendar(name: str) -> str:
     """The canonical name of a calendar.
 
@@ -175,9 +184,9 @@ def _exchange_sessions(code: str, start: pd.Timestamp, end: pd.Timestamp) -> Ses
 
 def _from_schedule(schedule: pd.DataFrame, *, estimated: bool) -> Sessions:
     """The sessions of a schedule as exchange_calendars has it: a row a session, its times in UTC."""
-    times = (schedule.index, *(schedule[name] for name in _EDGES))
-    nanos = (pd.DatetimeIndex(column).as_unit("ns").asi8 for column in times)
-    return Sessions(*nanos, np.full(len(schedule), estimated))
+    times = (pd.DatetimeIndex(schedule.index), *(pd.DatetimeIndex(schedule[name]) for name in _EDGES))
+    dates, opens, closes, noons, afters = (column.as_unit("ns").asi8 for column in times)
+    return Sessions(dates, opens, closes, noons, afters, np.full(len(schedule), estimated))
 
 
 def _estimate(calendar: Any, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:

@@ -36,11 +36,7 @@ def _like(wall: pd.DatetimeIndex, last: pd.Timestamp) -> pd.DatetimeIndex:
 
 
 def observed_hours(times: pd.DatetimeIndex, horizon: int, size: BarSize) -> pd.DatetimeIndex:
-    """The next timestamps at the weekly hours that the bars have kept so far.
-
-    Raises:
-        CalendarError: fewer than two timestamps.
-    """
+    """The next timestamps at the weekly hours that the bars have kept so far."""
     if len(times) < 2:
         raise CalendarError("The calendar 'observed' needs the index of the bars, not one timestamp.")
     if size.unit in ("w", "mo"):

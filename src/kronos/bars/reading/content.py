@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.report import shown
-from kronos.errors import CapacityError, DataError
+from kronos.errors import CapacityError, DataError, KronosError
 
 _MOST_RATIO: Final = 100
 _HEAD: Final = 4096
 _PIECE: Final = 2**20
-_PACKED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"PK\x03\x04", b"PK\x05\x06")
+_PACKERS: Final[tuple[tuple[bytes, str, Any], ...]] = (
+    (b"\x1f\x8b", "gzip", gzip.open),
+    (b"BZh", "bzip2", bz2.open),
+    (b"\xfd7zXZ\x00", "xz", lzma.open),
+    (b"PK\x03\x04", "zip", None),
+)
+_EMPTY_ZIP: Final = b"PK\x05\x06"
+_PACKED: Final = (*(magic for magic, _, _ in _PACKERS), _EMPTY_ZIP)
 _FREE_SIZE: Final = 64 * 2**20  # below this, any ratio is harmless
 
 
@@ -32,7 +45,6 @@ class Content:
     kind: str
     path: Path
     data: bytes | None = None
-    notes: tuple[str, ...] = field(default=())
 
     def read(self) -> bytes:
         """All bytes."""
@@ -45,21 +57,15 @@ class Content:
         return pa.OSFile(str(self.path)) if self.data is None else pa.BufferReader(self.data)
 
 
-def open_content(path: Path) -> Content:
-    """Look at a file and unpack it where it is packed.
-
-    Raises:
-        DataError: missing, a folder, empty, damaged, or of a kind that holds no bars.
-        CapacityError: unpacks to absurd sizes.
-    """
-    where = path.name
+def open_content(path: Path, reading: ReadContext) -> Content:
+    """Look at a file and unpack it where it is packed."""
+    where = reading.where
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file. Name one file in it, or import them: kronos bars import.")
     if not path.exists():
         raise DataError(f"{path}: there is no such file.")
     if not path.is_file():
         raise DataError(f"{path}: this is no regular file.")
-    notes: list[str] = []
     data: bytes | None = None
     try:
         with path.open("rb") as file:
@@ -69,13 +75,13 @@ def open_content(path: Path) -> Content:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     for _ in range(3):  # a zip of a gzip of a table is as far as it goes
-        unpacked = _unpack(data, where, notes) if data is not None else None
+        unpacked = _unpack(data, reading) if data is not None else None
         if unpacked is None:
             break
         data, head = unpacked, unpacked[:_HEAD]
     if len(head) < _HEAD and not head.strip():
         raise DataError(f"{where}: the file is empty. Bars need a header and at least one row.")
-    return Content(head, _kind(head, where), path, data, tuple(notes))
+    return Content(head, _kind(head, where), path, data)
 
 
 def _kind(data: bytes, where: str) -> str:
@@ -96,43 +102,39 @@ def _kind(data: bytes, where: str) -> str:
     return "text"
 
 
-def _unpack(data: bytes, where: str, notes: list[str]) -> bytes | None:
-    if data[:2] == b"\x1f\x8b":
-        import gzip
+@contextmanager
+def _unpacking(where: str) -> Iterator[None]:
+    """The libraries of archives have errors of their own, without a common base."""
+    try:
+        yield
+    except KronosError:
+        raise
+    except Exception as error:
+        raise DataError(f"{where}: the archive is damaged or cut ({shown(error, 80)}). Download it again.") from error
 
-        notes.append("gzip")
-        return _stream(gzip.GzipFile(fileobj=io.BytesIO(data)), len(data), where)
-    if data[:3] == b"BZh":
-        import bz2
 
-        notes.append("bzip2")
-        return _stream(bz2.BZ2File(io.BytesIO(data)), len(data), where)
-    if data[:6] == b"\xfd7zXZ\x00":
-        import lzma
-
-        notes.append("xz")
-        return _stream(lzma.LZMAFile(io.BytesIO(data)), len(data), where)
-    if data[:4] == b"PK\x03\x04":
-        notes.append("zip")
-        return _unzip(data, where)
-    if data[:4] == b"PK\x05\x06":
+def _unpack(data: bytes, reading: ReadContext) -> bytes | None:
+    """What is packed, or None where nothing is."""
+    where = reading.where
+    if data.startswith(_EMPTY_ZIP):
         raise DataError(f"{where}: the zip archive is empty.")
+    for magic, name, opener in _PACKERS:
+        if data.startswith(magic):
+            reading.note(name)
+            file = io.BytesIO(data)
+            with _unpacking(where):
+                return _stream(opener(file) if opener else _unzip(file, where), len(data), where)
     return None
 
 
 def _stream(stream: Any, packed: int, where: str) -> bytes:
     limit = max(_FREE_SIZE, _MOST_RATIO * packed)
-    try:
-        pieces: list[bytes] = []
-        size = 0
-        # In pieces: one large read would take the memory of the limit before it is known to be needed.
-        while size <= limit and (piece := stream.read(_PIECE)):
-            pieces.append(piece)
-            size += len(piece)
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{where}: the archive is damaged or cut ({shown(error, 80)}). Download it again.") from error
-    except Exception as error:  # zlib.error and LZMAError have no common base
-        raise DataError(f"{where}: the archive is damaged ({shown(error, 80)}). Download it again.") from error
+    pieces: list[bytes] = []
+    size = 0
+    # In pieces: one large read would take the memory of the limit before it is known to be needed.
+    while size <= limit and (piece := stream.read(_PIECE)):
+        pieces.append(piece)
+        size += len(piece)
     if size > limit:
         raise CapacityError(
             f"{where}: {packed:,} bytes unpack to more than {limit:,}, which no table of bars does. "
@@ -141,16 +143,14 @@ def _stream(stream: Any, packed: int, where: str) -> bytes:
     return b"".join(pieces)
 
 
-def _unzip(data: bytes, where: str) -> bytes:
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        entries = [
-            entry
-            for entry in archive.infolist()
-            if not entry.is_dir() and not entry.filename.startswith("__MACOSX") and entry.file_size
-        ]
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise DataError(f"{where}: the zip archive is damaged ({shown(error, 80)}). Download it again.") from error
+def _unzip(file: Any, where: str) -> Any:
+    """The one file in a zip archive."""
+    archive = zipfile.ZipFile(file)
+    entries = [
+        entry
+        for entry in archive.infolist()
+        if not entry.is_dir() and not entry.filename.startswith("__MACOSX") and entry.file_size
+    ]
     names = [entry.filename for entry in entries]
     if "xl/workbook.xml" in names:
         raise DataError(f"{where}: this is an Excel workbook. Save the sheet as CSV and read that.")
@@ -159,8 +159,4 @@ def _unzip(data: bytes, where: str) -> bytes:
         raise DataError(f"{where}: the zip holds {len(entries)} files ({some}). Unpack it and name one.")
     if entries[0].flag_bits & 1:
         raise DataError(f"{where}: the zip is encrypted. Unpack it with its password first.")
-    try:
-        stream = archive.open(entries[0])
-    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{where}: the zip archive is damaged ({shown(error, 80)}). Download it again.") from error
-    return _stream(stream, len(data), where)
+    return archive.open(entries[0])

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kronos.bars.reading.context import ReadContext
+from kronos.bars.reading.numbers import count_matches
 from kronos.bars.report import name_columns, shown
 from kronos.errors import DataError
 
@@ -30,7 +32,6 @@ _DAY_NAME: Final = (
 )
 _NAME_DAY: Final = "^" + _WEEKDAY + r"(?P<b>[A-Za-z]{3,9})\.?\s*(?P<a>\d{1,2}),?\s+(?P<c>\d{2,4})" + _CLOCK + "$"
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS_IN_MONTH: Final = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _SHARE: Final = 0.9
 
 
@@ -63,42 +64,29 @@ def _minutes(name: str | None) -> float:
     return sign * (int(digits[:2]) * 60 + int(digits[2:4]))
 
 
-def parse_dates(text: Any, *, dayfirst: bool | None, notes: list[str], where: str) -> Stamps:
-    """Naive wall times from text; NaT where a row does not fit the reading of the column.
-
-    Raises:
-        DataError: no reading fits, or two do.
-    """
+def parse_dates(text: Any, reading: ReadContext) -> Stamps:
+    """Naive wall times from text; NaT where a row does not fit the reading of the column."""
     try:  # the common case, ISO 8601, straight in Arrow
         return _ns(pc.cast(text, pa.timestamp("ns")))
     except pa.ArrowInvalid:
         pass
     compact = _compact_text(text)
     if compact is not None:
-        notes.append("timestamps are compact dates (YYYYMMDD HHMMSS)")
+        reading.note("timestamps are compact dates (YYYYMMDD HHMMSS)")
         return compact
     filled = len(text) - text.null_count
-    best: tuple[float, str] | None = None
-    for pattern in (_NUMERIC, _DAY_NAME, _NAME_DAY):
-        share = pc.sum(pc.match_substring_regex(text, pattern)).as_py() or 0
-        if best is None or share > best[0]:
-            best = (share, pattern)
-    assert best is not None
-    if best[0] < _SHARE * filled:
-        example = _example(text, best[1])
+    counts = {p: count_matches(text, p) for p in (_NUMERIC, _DAY_NAME, _NAME_DAY)}
+    best = max(counts, key=counts.__getitem__)
+    if counts[best] < _SHARE * filled:
+        example = _example(text, best)
         raise DataError(
-            f"{where}: timestamps such as '{example}' cannot be read. Write them as 2024-12-31 09:30:00, "
+            f"{reading.where}: timestamps such as '{example}' cannot be read. Write them as 2024-12-31 09:30:00, "
             f"or name the right column with {name_columns(timestamp='NAME')}."
         )
-    fields = pc.extract_regex(text, best[1])
+    fields = pc.extract_regex(text, best)
     clock = _clock_nanos(fields)
-    if best[1] == _NUMERIC:
-        days = _numeric_days(fields, clock, dayfirst, notes, where)
-    else:
-        days = _named_days(fields)
-    return np.where(np.isnat(days), np.datetime64("NaT"), days.astype("datetime64[ns]") + clock).astype(
-        "datetime64[ns]"
-    )
+    days = _numeric_days(fields, clock, reading) if best == _NUMERIC else _named_days(fields)
+    return _moments(days, clock)
 
 
 def _compact_text(text: Any) -> Stamps | None:
@@ -111,8 +99,12 @@ def _compact_text(text: Any) -> Stamps | None:
     if fields.null_count - text.null_count > (1 - _SHARE) * (len(text) - text.null_count):
         return None
     days = _to_days(*(_ints(fields, name) for name in "abc"))
-    stamps = days.astype("datetime64[ns]") + _clock_nanos(fields)
-    return np.where(np.isnat(days), np.datetime64("NaT"), stamps).astype("datetime64[ns]")
+    return _moments(days, _clock_nanos(fields))
+
+
+def _moments(days: Stamps, clock: npt.NDArray[np.timedelta64]) -> Stamps:
+    moments: Stamps = np.add(days.astype("datetime64[ns]"), clock)
+    return moments
 
 
 def _example(text: Any, pattern: str) -> str:
@@ -149,14 +141,10 @@ def _clock_nanos(fields: Any) -> npt.NDArray[np.timedelta64]:
 
 def days_from_civil(year: Ints, month: Ints, day: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Days since 1970-01-01, and which of the dates exist."""
-    inside = (month >= 1) & (month <= 12) & (year >= 1700) & (year < 2200)
-    safe_month = np.where(inside, month, 1)
-    safe_year = np.where(inside, year, 1970)
-    leap = (safe_year % 4 == 0) & ((safe_year % 100 != 0) | (safe_year % 400 == 0))
-    length = _DAYS_IN_MONTH[safe_month] + (leap & (safe_month == 2))
-    real = inside & (day >= 1) & (day <= length)
-    first = ((safe_year - 1970) * 12 + safe_month - 1).astype("datetime64[M]").astype("datetime64[D]")
-    return first.astype(np.int64) + np.where(real, day, 1) - 1, real
+    inside = (month >= 1) & (month <= 12) & (day >= 1) & (year >= 1700) & (year < 2200)
+    months = (np.where(inside, year - 1970, 0) * 12 + np.where(inside, month, 1) - 1).astype("datetime64[M]")
+    days = months.astype("datetime64[D]") + np.where(inside, day, 1) - 1
+    return days.astype(np.int64), inside & (days.astype("datetime64[M]") == months)
 
 
 def _full_year(year: Ints) -> Ints:
@@ -174,9 +162,7 @@ def _named_days(fields: Any) -> Stamps:
     return _to_days(_ints(fields, "c"), month.astype(np.int64), _ints(fields, "a"))
 
 
-def _numeric_days(
-    fields: Any, clock: npt.NDArray[np.timedelta64], dayfirst: bool | None, notes: list[str], where: str
-) -> Stamps:
+def _numeric_days(fields: Any, clock: npt.NDArray[np.timedelta64], reading: ReadContext) -> Stamps:
     a, b, c = (_ints(fields, name) for name in "abc")
     long_first = np.median(a) > 31
     long_last = np.median(c) > 31
@@ -188,8 +174,9 @@ def _numeric_days(
         readings["month first"] = _to_days(c, a, b)
         if not long_last:
             readings["year first"] = _to_days(a, b, c)
-    if dayfirst is not None and not long_first:
-        readings = {name: days for name, days in readings.items() if name.startswith("day" if dayfirst else "month")}
+    if reading.dayfirst is not None and not long_first:
+        first = "day first" if reading.dayfirst else "month first"
+        readings = {first: readings[first]}
     counts = {name: int((~np.isnat(days)).sum()) for name, days in readings.items()}
     # Rows out of order count as misfits, so the reading that keeps the column sorted wins.
     seen = max(counts.values())
@@ -201,11 +188,12 @@ def _numeric_days(
     if len(names) > 1 and len({readings[name].tobytes() for name in names}) > 1:
         row = int(np.flatnonzero(a >= 0)[0])
         raise DataError(
-            f"{where}: the dates read both {' and '.join(names)} (such as {a[row]:02d}-{b[row]:02d}-{c[row]:02d}). "
+            f"{reading.where}: the dates read both {' and '.join(names)} "
+            f"(such as {a[row]:02d}-{b[row]:02d}-{c[row]:02d}). "
             "Say which with dayfirst=True (--dayfirst) or dayfirst=False (--monthfirst)."
         )
     if not long_first:
-        notes.append(f"dates are {names[0]}")
+        reading.note(f"dates are {names[0]}")
     return readings[names[0]]
 
 
@@ -225,14 +213,14 @@ def _unbroken(readings: dict[str, Stamps], names: list[str], clock: npt.NDArray[
 
 def _disorder(days: Stamps, clock: npt.NDArray[np.timedelta64]) -> float:
     """Share of steps that go against the main direction of time."""
-    stamps = (days.astype("datetime64[ns]") + clock)[~np.isnat(days)].astype(np.int64)
+    stamps = _moments(days, clock)[~np.isnat(days)].astype(np.int64)
     steps = np.diff(stamps)
     if len(steps) == 0:
         return 0.0
     return float(min((steps < 0).mean(), (steps > 0).mean()))
 
 
-def parse_clock(column: Any, *, where: str) -> npt.NDArray[np.timedelta64]:
+def parse_clock(column: Any, reading: ReadContext) -> npt.NDArray[np.timedelta64]:
     """A column of times of day (``09:30``, ``09:30:00.000``, ``93000``, ``0930``) as durations."""
     if pa.types.is_time(column.type):
         nanos = column.cast(pa.time64("ns")).cast(pa.int64())
@@ -253,6 +241,8 @@ def parse_clock(column: Any, *, where: str) -> npt.NDArray[np.timedelta64]:
         return np.where(bad, np.timedelta64("NaT"), nanos)
     fields = pc.extract_regex(pc.binary_join_element_wise(" ", text, ""), "^" + _CLOCK + "$")
     if fields.null_count > (1 - _SHARE) * len(fields):
-        raise DataError(f"{where}: times such as '{_example(text, '^$')}' cannot be read. Write them as 09:30:00.")
+        raise DataError(
+            f"{reading.where}: times such as '{_example(text, '^$')}' cannot be read. Write them as 09:30:00."
+        )
     missing = fields.is_null().to_numpy(zero_copy_only=False) | (_ints(fields, "hour") < 0)
     return np.where(missing, np.timedelta64("NaT"), _clock_nanos(fields))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.times import TimeColumn
-from kronos.bars.report import Defect, name_columns, shown
+from kronos.bars.report import Defect, RowNumbers, name_columns, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
 
@@ -50,7 +50,7 @@ class Finding:
     where: npt.NDArray[np.int64]
     column: str | None = None
     example: str | None = None
-    rows_gone: tuple[int, ...] = field(default=())
+    rows_gone: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -59,7 +59,7 @@ class Finding:
 
     def defect(self, rows: RowNumbers) -> Defect:
         """The finding as an entry of the report; ``rows`` are the row numbers of the whole table."""
-        first = self.rows_gone[:10] if self.rows_gone else tuple(int(row) for row in rows[self.where[:10]])
+        first = self.rows_gone[:10] or rows.first(self.where)
         return Defect(self.kind, self.count, first, self.column, self.example)
 
 
@@ -95,45 +95,41 @@ def _at(kind: str, mask: Mask, column: str | None = None, values: Any = None) ->
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what overflows is found and named
-def value_findings(frame: pd.DataFrame) -> tuple[dict[str, Floats], list[Finding], list[str]]:
-    """The six features as float64, their defects, and notes on what was filled in."""
+def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str, Floats], list[Finding]]:
+    """The six features as float64, and their defects; what is filled in is noted."""
     values: dict[str, Floats] = {}
     findings: list[Finding] = []
-    notes: list[str] = []
     for name in PRICES:
         values[name], text = _floats(frame[name])
         findings += _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
         findings += _price_findings(name, values[name], text)
-    findings = _by_kind(findings)
     findings += _shape_findings(values, findings)
     for name in ("volume", "amount"):
-        values[name], more = _traded(name, frame, values, notes)
-        findings = _by_kind([*findings, *more])
-    _note_units(frame, values, notes)
-    return values, findings, notes
+        values[name], more = _traded(name, frame, values, reading)
+        findings += more
+    _note_units(frame, values, reading)
+    return values, _by_kind(findings)
 
 
 def _mean_price(values: dict[str, Floats]) -> Floats:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
+    return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
 
 
-def _note_units(frame: pd.DataFrame, values: dict[str, Floats], notes: list[str]) -> None:
+def _note_units(frame: pd.DataFrame, values: dict[str, Floats], reading: ReadContext) -> None:
     """Volume in lots or amount in thousands is common; it is said, never changed."""
     if "volume" not in frame.columns or "amount" not in frame.columns:
         return
     stride = len(frame) // 10_000 + 1  # a sample from the whole table is enough for a note
     sample = {name: column[::stride] for name, column in values.items()}
-    with np.errstate(over="ignore", invalid="ignore"):
-        worth = sample["volume"] * _mean_price(sample)
-        traded = (worth > 0) & (sample["amount"] > 0) & np.isfinite(worth) & np.isfinite(sample["amount"])
-        if not traded.any():
-            return
-        ratio = float(np.median(sample["amount"][traded] / worth[traded]))
+    worth = sample["volume"] * _mean_price(sample)
+    traded = (worth > 0) & (sample["amount"] > 0) & np.isfinite(worth) & np.isfinite(sample["amount"])
+    if not traded.any():
+        return
+    ratio = float(np.median(sample["amount"][traded] / worth[traded]))
     if 50 < ratio < 200:
-        notes.append("volume is in lots: amount is about 100 × volume × price")
+        reading.note("volume is in lots: amount is about 100 × volume × price")
     elif not 0.5 < ratio < 2:
-        notes.append(f"amount is about {ratio:.2g} × volume × price: their units differ")
+        reading.note(f"amount is about {ratio:.2g} × volume × price: their units differ")
 
 
 def _by_kind(findings: list[Finding]) -> list[Finding]:
@@ -170,8 +166,7 @@ def _floats(series: pd.Series[Any]) -> tuple[Floats, Mask]:
 def _price_findings(name: str, price: Floats, text: Mask) -> list[Finding]:
     if price.size and np.isfinite(price.sum()) and price.min() > 1e-37 and price.max() < 3e38:
         return []  # the usual case, in one pass
-    with np.errstate(over="ignore", invalid="ignore"):
-        single = price.astype(np.float32)
+    single = price.astype(np.float32)
     missing = np.isnan(price)
     return [
         *_at("missing_price", missing & ~text, name),
@@ -190,11 +185,10 @@ def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[F
     sound = np.ones(len(high), dtype=bool)
     for finding in earlier:
         sound[finding.where] = False
-    with np.errstate(invalid="ignore", over="ignore"):
-        slack = TOLERANCE * np.abs(high)
-        crossed = (high < low - slack) & sound
-        short = (high < top - slack) & ~crossed & sound
-        long = (low > bottom + slack) & ~crossed & sound
+    slack = TOLERANCE * np.abs(high)
+    crossed = (high < low - slack) & sound
+    short = (high < top - slack) & ~crossed & sound
+    long = (low > bottom + slack) & ~crossed & sound
     found = []
     for kind, mask, column, other in (
         ("high_below_low", crossed, "high", low),
@@ -209,45 +203,34 @@ def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[F
 
 
 def _traded(
-    name: str, frame: pd.DataFrame, values: dict[str, Floats], notes: list[str]
+    name: str, frame: pd.DataFrame, values: dict[str, Floats], reading: ReadContext
 ) -> tuple[Floats, list[Finding]]:
-    """Volume or amount; absent ones follow the table contract."""
-    if name not in frame.columns or (name == "amount" and "volume" not in frame.columns):
-        if name in frame.columns:
-            notes.append("amount without volume: both read as 0")
-        elif name == "volume":
-            notes.append("no volume: volume and amount are 0")
-        elif "volume" in frame.columns:
-            notes.append("no amount: volume × mean price")
-        return _absent(name, frame, values), []
-    column, text = _floats(frame[name])
+    """Volume or amount; absent volume is 0, absent amount is volume times the mean price."""
+    there = name in frame.columns
+    if name == "amount" and "volume" not in frame.columns:
+        if there:
+            reading.note("amount without volume: both read as 0")
+        return np.zeros(len(frame)), []
+    column, text = _floats(frame[name]) if there else (np.full(len(frame), np.nan), np.zeros(len(frame), dtype=bool))
     findings = _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
     if column.size and np.isfinite(column.sum()) and column.min() >= 0 and column.max() < 3e38:
         return column, findings
     missing = np.isnan(column)
     if missing.all() and not text.any():
-        notes.append("no volume: volume and amount are 0" if name == "volume" else "no amount: volume × mean price")
-        return _absent(name, frame, values), findings
-    if missing.any() and not text.all():
-        filled = int((missing & ~text).sum())
-        if filled:
-            notes.append(
-                f"{name} is missing in {filled} rows: read as {'0' if name == 'volume' else 'volume × mean price'}"
-            )
-    with np.errstate(invalid="ignore", over="ignore"):
-        findings += _at(f"negative_{name}", column < 0, name, column)
-        findings += _at(f"infinite_{name}", np.isinf(column.astype(np.float32)), name, column)
-    return np.where(missing, _absent(name, frame, values), column), findings
+        reading.note("no volume: volume and amount are 0" if name == "volume" else "no amount: volume × mean price")
+        return _stand_in(name, values), findings
+    if filled := int((missing & ~text).sum()):
+        words = "0" if name == "volume" else "volume × mean price"
+        reading.note(f"{name} is missing in {filled} rows: read as {words}")
+    findings += _at(f"negative_{name}", column < 0, name, column)
+    findings += _at(f"infinite_{name}", np.isinf(column.astype(np.float32)), name, column)
+    return np.where(missing, _stand_in(name, values), column), findings
 
 
-def _absent(name: str, frame: pd.DataFrame, values: dict[str, Floats]) -> Floats:
-    """What stands for an absent volume (0) or amount (volume times the mean price)."""
-    if name == "volume" or "volume" not in frame.columns:
-        return np.zeros(len(frame))
-    with np.errstate(over="ignore", invalid="ignore"):
-        worth = values["volume"] * _mean_price(values)
-    if np.isfinite(worth.sum()):
-        return worth
+def _stand_in(name: str, values: dict[str, Floats]) -> Floats:
+    if name == "volume":
+        return np.zeros(len(values["close"]))
+    worth = values["volume"] * _mean_price(values)
     return np.where(np.isfinite(worth), worth, 0.0)
 
 
@@ -256,8 +239,8 @@ def time_findings(times: TimeColumn, codes: npt.NDArray[np.intp] | None) -> list
     stamps = times.index.asi8
     bad = np.asarray(times.index.isna(), dtype=bool)
     found = _at("unparsable_time", bad, "timestamp")
-    if found and times.examples:
-        found = [replace(found[0], example=times.examples[0])]
+    if found:
+        found = [replace(found[0], example=times.example)]
     if codes is None:
         duplicates, unsorted = _order(np.flatnonzero(~bad), stamps)
     else:
@@ -314,14 +297,3 @@ def _longest_rising(series: npt.NDArray[np.int64]) -> list[int]:
         chain.append(position)
         position = before[position]
     return chain[::-1]
-
-
-def warnings_in(bars: pd.DataFrame, rows: RowNumbers) -> list[Defect]:
-    """What is accepted but worth knowing: places where regular bars are missing, bars without volume."""
-    found: list[Defect] = []
-    volume = bars["volume"].to_numpy()
-    empty = volume == 0
-    if empty.any() and not empty.all():
-        positions = np.flatnonzero(empty)
-        found.append(Defect("zero_volume", len(positions), tuple(int(r) for r in rows[positions[:10]]), "volume"))
-    return found

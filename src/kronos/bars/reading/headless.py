@@ -7,10 +7,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.defects import TOLERANCE
 from kronos.bars.reading.layouts import Roles
+from kronos.bars.reading.numbers import count_matches
 from kronos.bars.report import name_columns
 from kronos.errors import DataError
 
@@ -23,18 +24,11 @@ _OBEYS: Final = 0.995  # of the rows; the others are defects for the validator
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def recognise(columns: list[Any], where: str) -> Roles:
+def recognise(columns: list[Any], reading: ReadContext) -> Roles:
     """The part of each column of a table without a header.
 
     The order of prices is not assumed: high is the column that no other price exceeds, low the one that
     exceeds no other; open comes before close.
-
-    Args:
-        columns: every column of the file as Arrow arrays, numbers where all cells are numbers.
-        where: what to call the source in errors.
-
-    Raises:
-        DataError: when the rows leave more than one reading.
     """
     at: dict[str, int] = {}
     spot = 0
@@ -46,16 +40,17 @@ def recognise(columns: list[Any], where: str) -> Roles:
         spot += 1
     numeric = [k for k in range(spot + 1, len(columns)) if _is_number(columns[k])]
     if len(numeric) < 4 or numeric[:4] != list(range(spot + 1, spot + 5)):
-        raise DataError(_question(where))
+        raise DataError(_question(reading.where))
     values = {k: _floats(columns[k]) for k in numeric}
     prices = _price_order({k: values[k] for k in numeric[:4]})
     if prices is None:
-        raise DataError(_question(where))
+        raise DataError(_question(reading.where))
     at |= prices
     layout = _binance(columns, values, at) or ("MetaTrader 4" if "clock" in at else "no header")
-    if layout == "no header" or layout == "MetaTrader 4":
+    if layout != "Binance klines":
         _traded(numeric[4:], values, at)
-    return Roles(layout, at, notes=("no header: columns told apart by their values",))
+    reading.note("no header: columns told apart by their values")
+    return Roles(layout, at)
 
 
 def _question(where: str) -> str:
@@ -68,8 +63,7 @@ def _question(where: str) -> str:
 def _matches(column: Any, pattern: str) -> float:
     text = column.cast(pa.string())
     filled = len(text) - text.null_count
-    hits = pc.sum(pc.fill_null(pc.match_substring_regex(text, pattern), False)).as_py() or 0
-    return hits / filled if filled else 0.0
+    return count_matches(text, pattern) / filled if filled else 0.0
 
 
 def _is_number(column: Any) -> bool:

@@ -11,9 +11,10 @@ import pandas as pd
 from kronos.bars.calendar.frequency import parse_frequency
 from kronos.bars.calendar.gaps import missing_before
 from kronos.bars.calendar.guess import Fit, guess_calendar, symbol_hint
+from kronos.bars.calendar.markets import ALWAYS, market
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.read import read_with_rows
-from kronos.bars.reading.rows import RowNumbers
-from kronos.bars.report import BarsReport, Defect
+from kronos.bars.report import BarsReport, Defect, RowNumbers
 from kronos.bars.splits import split_suspects
 
 
@@ -27,7 +28,7 @@ def inspect_bars(path_or_table: Any, **options: Any) -> BarsReport:
     Raises:
         DataError: only where nothing can be read at all, or an option must decide between readings.
     """
-    bars, rows = read_with_rows(path_or_table, **{**options, "on_defect": "drop"})
+    bars, rows = read_with_rows(path_or_table, ReadContext(**{**options, "on_defect": "drop"}))
     return describe(bars, rows)
 
 
@@ -54,24 +55,12 @@ def describe(bars: pd.DataFrame, rows: RowNumbers | None = None) -> BarsReport:
     missing = missing_before(times, size, guess)
     if missing is not None and missing.any():
         places = np.flatnonzero(missing)
-        found.append(
-            Defect(
-                "gap",
-                int(missing.sum()),
-                tuple(int(row) for row in rows[places[:10]]),
-                example=f"{int(missing[places[0]])} before {times[places[0]]}, {len(places)} places",
-            )
-        )
+        example = f"{int(missing[places[0]])} before {times[places[0]]}, {len(places)} places"
+        found.append(Defect("gap", int(missing.sum()), rows.first(places), example=example))
     suspects = split_suspects(bars)
     if suspects:
-        found.append(
-            Defect(
-                "split_suspect",
-                len(suspects),
-                tuple(int(rows[s.row - 1]) for s in suspects[:10]),
-                example=suspects[0].text,
-            )
-        )
+        places = np.array([suspect.row - 1 for suspect in suspects])
+        found.append(Defect("split_suspect", len(suspects), rows.first(places), example=suspects[0].text))
     calendar, stamp, zone = _named(guess)
     return replace(
         report,
@@ -85,8 +74,6 @@ def describe(bars: pd.DataFrame, rows: RowNumbers | None = None) -> BarsReport:
 def _named(guess: Fit | str | None) -> tuple[str | None, str | None, str | None]:
     if isinstance(guess, Fit):
         return guess.market.name, guess.grid.stamp, guess.clock.label
-    if guess is None or guess == "24/7":
+    if guess is None or guess == ALWAYS:
         return guess, None, None
-    from kronos.bars.calendar.markets import market
-
     return guess, None, market(guess).zone

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.report import listing, name_columns, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
@@ -54,19 +56,17 @@ class Roles:
         at: role → position; roles are the columns of a bars table, and ``clock`` for a time of day apart.
         newest_first: the layout is known to run backwards.
         zone: a zone that the header names.
-        notes: choices made, in words.
     """
 
     layout: str
     at: dict[str, int]
     newest_first: bool = False
     zone: str | None = None
-    notes: tuple[str, ...] = field(default=())
 
-    @property
-    def parts(self) -> set[int]:
-        """Positions that end up in the bars; the spare columns do not."""
-        return {position for role, position in self.at.items() if role not in SPARE}
+    def left_out(self, names: Iterable[object]) -> tuple[str, ...]:
+        """Named columns that do not end up in the bars; the spare ones do not."""
+        used = {position for role, position in self.at.items() if role not in SPARE}
+        return tuple(str(name) for k, name in enumerate(names) if k not in used and str(name) not in ("", "(empty)"))
 
 
 def normal(name: object) -> str:
@@ -83,21 +83,11 @@ def has_header(cells: list[str]) -> bool:
     return prices >= 2 or (prices >= 1 and bool(names & set(ALIASES["timestamp"]) - {""}))
 
 
-def assign(names: list[str], columns: dict[str, str | int] | None, where: str) -> Roles:
-    """Give each column its part by name.
-
-    Args:
-        names: the header.
-        columns: role → name or position, from the caller; these win over what names suggest.
-        where: what to call the source in errors.
-
-    Raises:
-        DataError: a price is missing, or two columns could be the same one.
-    """
-    at = given(names, columns, where)
+def assign(names: list[str], reading: ReadContext) -> Roles:
+    """Give each column its part by name."""
+    at = given(names, reading)
     plain = [normal(name) for name in names]
     taken = set(at.values())
-    notes: list[str] = []
     _date_and_clock(plain, at, taken)
     for role, aliases in ALIASES.items():
         if role in at:
@@ -105,8 +95,9 @@ def assign(names: list[str], columns: dict[str, str | int] | None, where: str) -
         for alias in aliases:
             spots = [k for k, name in enumerate(plain) if name == alias and k not in taken]
             if len(spots) > 1 and alias:
+                rivals = " and ".join(repr(shown(names[k], 24)) for k in spots[:4])
                 raise DataError(
-                    f"{where}: the columns {' and '.join(repr(shown(names[k], 24)) for k in spots[:4])} (positions "
+                    f"{reading.where}: the columns {rivals} (positions "
                     f"{', '.join(str(k) for k in spots[:4])}, counted from 0) could both be {role}. "
                     f"Choose one with {name_columns(**{role: 'POSITION'})}."
                 )
@@ -124,16 +115,16 @@ def assign(names: list[str], columns: dict[str, str | int] | None, where: str) -
         if not missing:
             missing = ["timestamp"]
         raise DataError(
-            f"{where}: no column for {', '.join(missing)} among {listing(names)}. "
+            f"{reading.where}: no column for {', '.join(missing)} among {listing(names)}. "
             f"Name {'them' if len(missing) > 1 else 'it'} with {name_columns(**{missing[0]: 'NAME'})}."
         )
-    return replace(_named(names, plain, at), notes=tuple(notes))
+    return _named(names, plain, at)
 
 
-def given(names: list[str], columns: dict[str, str | int] | None, where: str) -> dict[str, int]:
-    """The caller's own assignment as positions."""
+def given(names: list[str], reading: ReadContext) -> dict[str, int]:
+    """The caller's assignment as positions."""
     at: dict[str, int] = {}
-    for role, name in (columns or {}).items():
+    for role, name in (reading.columns or {}).items():
         if role not in ALIASES and role != "clock":
             raise DataError(
                 f"columns has the unknown key '{role}'. Keys are {', '.join(ALIASES)} (and clock, a time of day "
@@ -144,7 +135,7 @@ def given(names: list[str], columns: dict[str, str | int] | None, where: str) ->
         elif str(name) in names:
             at[role] = names.index(str(name))
         else:
-            raise DataError(f"{where}: there is no column {name!r} for {role}; there are {listing(names)}.")
+            raise DataError(f"{reading.where}: there is no column {name!r} for {role}; there are {listing(names)}.")
     return at
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kronos.bars.reading.context import ReadContext
 from kronos.bars.report import shown
 from kronos.errors import DataError
 
@@ -23,24 +24,17 @@ _GROUP_SPACE: Final = r"^[+-]?\d{1,3}(?:[ '_\x{00A0}\x{202F}]\d{3})+(?:\.\d*)?$"
 _UNITS: Final = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "万": 1e4, "亿": 1e8, "": 1.0}
 
 
-def to_plain(columns: dict[str, Any], decimal: str | None, notes: list[str], where: str) -> dict[str, Any]:
+def to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
     """Text columns as float64 where every cell is a number, by one reading for the whole table.
 
     A column that holds other text stays text (the validator then names its rows), but cells that are
     numbers in it are written plainly.
-
-    Args:
-        columns: name → Arrow string array.
-        decimal: ``"."`` or ``","`` where the caller decides.
-
-    Raises:
-        DataError: when ``1,234`` could be one thousand or one and a bit.
     """
     cleaned = {name: _strip(column) for name, column in columns.items()}
-    mark = decimal or _decimal_mark(cleaned, where)
+    mark = reading.decimal or _decimal_mark(cleaned, reading.where)
     if mark == ",":
-        notes.append("decimal comma")
-    return {name: _column(column, mark, name, notes) for name, column in cleaned.items()}
+        reading.note("decimal comma")
+    return {name: _column(column, mark, name, reading) for name, column in cleaned.items()}
 
 
 def _strip(column: Any) -> Any:
@@ -49,7 +43,8 @@ def _strip(column: Any) -> Any:
     return pc.if_else(pc.is_in(text, pa.array(BLANKS)), pa.scalar(None, pa.string()), text)
 
 
-def _share(column: Any, pattern: str) -> int:
+def count_matches(column: Any, pattern: str) -> int:
+    """Cells of a text column that a regular expression fits."""
     return pc.sum(pc.fill_null(pc.match_substring_regex(column, pattern), False)).as_py() or 0
 
 
@@ -69,7 +64,7 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
         both += pc.sum(neither).as_py() or 0
         if not example and pc.any(neither).as_py():
             example = pc.filter(with_comma, neither)[0].as_py()
-    plain_points = sum(_share(column, r"^[+-]?\d*\.\d+$") for column in columns.values())
+    plain_points = sum(count_matches(column, r"^[+-]?\d*\.\d+$") for column in columns.values())
     if comma and not point:
         return ","
     if both and not (point or plain_points):
@@ -80,7 +75,7 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
     return "."
 
 
-def _column(column: Any, mark: str, name: str, notes: list[str]) -> Any:
+def _column(column: Any, mark: str, name: str, reading: ReadContext) -> Any:
     if mark == ",":
         text = pc.replace_substring_regex(column, r"[. '\x{00A0}\x{202F}]", "")
         fits = pc.fill_null(pc.match_substring_regex(column, _DECIMAL_COMMA + "|" + _UNIT_TAIL), False)
@@ -94,14 +89,14 @@ def _column(column: Any, mark: str, name: str, notes: list[str]) -> Any:
     try:
         return pc.cast(text, pa.float64())
     except pa.ArrowInvalid:
-        return _with_units(text, name, notes)
+        return _with_units(text, name, reading)
 
 
 _UNIT_TAIL: Final = r"^[+-]?[\d.,]+\s*[kKmMbBtT万亿]$"
 _NUMBER_UNIT: Final = r"^(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))\s*(?P<unit>[kKmMbBtT万亿]?)$"
 
 
-def _with_units(text: Any, name: str, notes: list[str]) -> Any:
+def _with_units(text: Any, name: str, reading: ReadContext) -> Any:
     """``1.2M`` and ``3.4万``; only volume and amount are written so, and only where all cells fit."""
     if name not in ("volume", "amount"):
         return text
@@ -111,5 +106,5 @@ def _with_units(text: Any, name: str, notes: list[str]) -> Any:
     units = pc.utf8_lower(pc.fill_null(pc.struct_field(fields, "unit"), ""))
     scale = pa.array(list(_UNITS.values()))
     factor = pc.take(scale, pc.index_in(units, pa.array(list(_UNITS))))
-    notes.append(f"{name} is written with units (K, M, B)")
+    reading.note(f"{name} is written with units (K, M, B)")
     return pc.multiply(pc.cast(pc.struct_field(fields, "number"), pa.float64()), factor)

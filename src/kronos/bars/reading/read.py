@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,13 @@ import pandas as pd
 import pyarrow as pa
 
 from kronos.bars.reading.content import open_content
+from kronos.bars.reading.context import OnDefect, ReadContext
 from kronos.bars.reading.layouts import SPARE, normal
-from kronos.bars.reading.rows import RowNumbers
 from kronos.bars.reading.tables import from_arrow, from_frame, from_text, open_arrow
 from kronos.bars.reading.times import TimeColumn, check_zone, parse_times
-from kronos.bars.reading.validate import OnDefect, build_bars, refuse_mixed_zones
-from kronos.bars.report import BarsReport, Defect, shown
-from kronos.bars.samples import locate
+from kronos.bars.reading.validate import build_bars, refuse_empty, refuse_mixed_zones
+from kronos.bars.report import BarsReport, Defect, RowNumbers, shown
+from kronos.bars.samples import locate, sample_path
 from kronos.bars.schema import FEATURES, to_table
 from kronos.errors import DataError
 
@@ -62,8 +61,7 @@ def read_bars(
     Raises:
         DataError: what cannot be read without guessing, with file, row, column and what to do.
     """
-    return read_with_rows(
-        path_or_table,
+    reading = ReadContext(
         symbol=symbol,
         columns=columns,
         timezone=timezone,
@@ -74,115 +72,91 @@ def read_bars(
         decimal=decimal,
         encoding=encoding,
         newest_first=newest_first,
-    )[0]
+    )
+    return read_with_rows(path_or_table, reading)[0]
 
 
-def read_with_rows(
-    path_or_table: Any,
-    *,
-    symbol: str | None = None,
-    columns: dict[str, str | int] | None = None,
-    timezone: str | None = None,
-    on_defect: OnDefect = "strict",
-    min_rows: int = 1,
-    dayfirst: bool | None = None,
-    epoch: str | None = None,
-    decimal: str | None = None,
-    encoding: str | None = None,
-    newest_first: bool | None = None,
-) -> tuple[pd.DataFrame, RowNumbers]:
+def sample_bars(name: str) -> pd.DataFrame:
+    """A packaged sample as a bars table, with its report in ``attrs["report"]``; names as in ``SAMPLES``."""
+    return read_bars(sample_path(name))
+
+
+def read_with_rows(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, RowNumbers]:
     """As ``read_bars``, with the row number in the file of each bar."""
-    check_zone(timezone)
+    check_zone(reading.timezone)
     is_path = isinstance(path_or_table, (str, os.PathLike))
     if is_path:
-        path_or_table = locate(path_or_table)
-    where = Path(path_or_table).name if is_path else "The table"
-    if is_path:
-        source = str(path_or_table)
-        content = open_content(Path(path_or_table))
+        path = locate(path_or_table)
+        reading = replace(reading, where=path.name)
+        content = open_content(path, reading)
         if content.kind == "text":
-            found, roles, report = from_text(content, columns, decimal, encoding, where)
+            found, roles, names = from_text(content, reading)
         else:
-            found, roles, report = from_arrow(open_arrow(content, columns, where), columns, where)
-        report = replace(report, notes=(*content.notes, *report.notes))
+            found, roles, names = from_arrow(open_arrow(content, reading), reading)
     else:
-        source = "table"
-        found, roles, report = from_frame(to_table(path_or_table), columns, where)
-    if len(found.data["timestamp"]) == 0 and not found.ragged:
-        raise DataError(f"{where}: there are no rows of data. Bars need at least {max(min_rows, 1)}.")
-    times = parse_times(
-        found.data["timestamp"],
-        clock=found.data.get("clock"),
-        timezone=timezone,
-        header_zone=roles.zone,
-        dayfirst=dayfirst,
-        epoch=epoch,
-        where=where,
-    )
-    refuse_mixed_zones(times, found.rows, where)
-    backwards = _runs_backwards(times, newest_first, roles.newest_first and is_path)
+        found, roles, names = from_frame(to_table(path_or_table), reading)
+    if not found.ragged:
+        refuse_empty(len(found.data["timestamp"]), reading)
+    report = BarsReport(layout=roles.layout, source=str(path) if is_path else "table", left_out=roles.left_out(names))
+    times = parse_times(found.data["timestamp"], reading, clock=found.data.get("clock"), header_zone=roles.zone)
+    refuse_mixed_zones(times, found.rows, reading.where)
+    backwards = _runs_backwards(times, reading.newest_first, roles.newest_first and is_path)
     data: dict[str, Any] = {}
     if "symbol" in found.data:
         data["symbol"] = _symbol_column(found.data["symbol"])
     data |= {name: _values(found.data[name]) for name in FEATURES if name in found.data}
     frame = pd.DataFrame(data, copy=False)
     spare: dict[str, Any] = {role: _values(found.data[role]) for role in SPARE if role in found.data}
-    report = _use_tick_volume(frame, spare, report)
-    report = _told_adjustments(frame, spare, found.rows, report)
-    picked = _picked_rows(frame, times, symbol, backwards, where)
-    if symbol is not None and "symbol" not in frame.columns:
-        frame["symbol"] = str(symbol)
+    if _use_tick_volume(frame, spare, reading):
+        kept = (name for name in report.left_out if normal(name) not in ("tickvol", "tickvolume"))
+        report = replace(report, left_out=tuple(kept))
+    report = replace(report, warnings=_adjustments(frame, spare, found.rows))
+    picked = _picked_rows(frame, reading.symbol, backwards, reading.where)
+    if reading.symbol is not None and "symbol" not in frame.columns:
+        frame["symbol"] = str(reading.symbol)
+    rows = found.rows
     if picked is not None:
-        frame = frame.iloc[picked].reset_index(drop=True)
+        frame, rows = frame.iloc[picked].reset_index(drop=True), rows.picked(picked)
         times = replace(times, index=times.index[picked])
-    rows = found.rows if picked is None else found.rows.picked(picked)
-    turned = ("rows run newest first: reversed",) if picked is not None and backwards else ()
-    report = replace(report, source=source, notes=(*report.notes, *found.notes, *turned))
-    return build_bars(
-        frame, times, rows, report, where=where, on_defect=on_defect, min_rows=min_rows, earlier=found.ragged
-    )
+    if backwards:
+        reading.note("rows run newest first: reversed")
+    return build_bars(frame, times, rows, report, reading, earlier=found.ragged)
 
 
-def _use_tick_volume(frame: pd.DataFrame, spare: Mapping[str, Any], report: BarsReport) -> BarsReport:
-    """MetaTrader counts ticks where it knows no volume: then the ticks are the volume, and the report says so."""
+def _use_tick_volume(frame: pd.DataFrame, spare: Mapping[str, Any], reading: ReadContext) -> bool:
+    """MetaTrader counts ticks where it knows no volume: then the ticks are the volume."""
     ticks = spare.get("tick_volume")
     if ticks is None or "volume" not in frame.columns or not pd.api.types.is_numeric_dtype(frame["volume"].dtype):
-        return report
-    if not (frame["volume"].to_numpy() == 0).all() or len(frame) == 0:
-        return report
+        return False
+    if len(frame) == 0 or (frame["volume"].to_numpy() != 0).any():
+        return False
     frame["volume"] = ticks
-    kept = tuple(name for name in report.left_out if normal(name) not in ("tickvol", "tickvolume"))
-    return replace(report, left_out=kept, notes=(*report.notes, "volume is 0 throughout: tick volume used"))
+    reading.note("volume is 0 throughout: tick volume used")
+    return True
 
 
-def _told_adjustments(
-    frame: pd.DataFrame, spare: Mapping[str, Any], rows: RowNumbers, report: BarsReport
-) -> BarsReport:
+def _adjustments(frame: pd.DataFrame, spare: Mapping[str, Any], rows: RowNumbers) -> tuple[Defect, ...]:
     """Where an adjusted close stands beside the close, their ratio steps at each dividend and split."""
-    adjusted = spare.get("adjusted")
-    plain = all(
-        isinstance(column, np.ndarray) and column.dtype.kind in "iuf"
-        for column in (adjusted, frame["close"].to_numpy())
-    )
+    adjusted, close = spare.get("adjusted"), frame["close"].to_numpy()
+    plain = all(isinstance(column, np.ndarray) and column.dtype.kind in "iuf" for column in (adjusted, close))
     if adjusted is None or not plain or len(frame) < 2:
-        return report
+        return ()
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        factor = np.asarray(adjusted, dtype=float) / frame["close"].to_numpy(dtype=float)
+        factor = np.asarray(adjusted, dtype=float) / close.astype(float)
         places = np.flatnonzero(np.abs(factor[1:] / factor[:-1] - 1) > _STEP) + 1
     if len(places) == 0:
-        return report
+        return ()
     example = f"{factor[places[0]] / factor[places[0] - 1]:.5g} times"
-    warned = Defect("dividend_suspect", len(places), tuple(int(row) for row in rows[places[:10]]), "Adj Close", example)
-    return replace(report, warnings=(*report.warnings, warned))
+    return (Defect("dividend_suspect", len(places), rows.first(places), "Adj Close", example),)
 
 
-def _runs_backwards(times: TimeColumn, asked: bool | None, known: bool) -> bool:
+def _runs_backwards(times: TimeColumn, choice: bool | None, known: bool) -> bool:
     """Whether to turn the rows round: where the caller says so, or a layout known to run backwards does."""
     filled = times.index.dropna()
-    return (known if asked is None else asked) and len(filled) > 1 and filled[0] > filled[-1]
+    return (known if choice is None else choice) and len(filled) > 1 and filled[0] > filled[-1]
 
 
-def _picked_rows(frame: pd.DataFrame, times: TimeColumn, symbol: str | None, backwards: bool, where: str) -> Any:
+def _picked_rows(frame: pd.DataFrame, symbol: str | None, backwards: bool, where: str) -> Any:
     """The rows to take, in their order; None for all as they stand."""
     picked = None
     if symbol is not None and "symbol" in frame.columns:

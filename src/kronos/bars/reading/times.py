@@ -7,6 +7,7 @@ readings fit, a DataError names the option that decides.
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kronos.bars.reading.datetext import parse_clock, parse_dates, split_zone
+from kronos.bars.reading.context import ReadContext
+from kronos.bars.reading.datetext import days_from_civil, parse_clock, parse_dates, split_zone
 from kronos.bars.report import name_columns, shown
 from kronos.errors import ConfigError, DataError
 
@@ -24,7 +26,6 @@ from kronos.errors import ConfigError, DataError
 Text = Any
 Stamps = npt.NDArray[np.datetime64]
 
-EPOCH_UNITS: Final = ("s", "ms", "us", "ns")
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Epochs are accepted from 1971 to 2100. The lower edge keeps the four units apart by size alone.
 _EPOCH_RANGE: Final = (365 * 86400, 130 * 365 * 86400)
@@ -39,73 +40,43 @@ class TimeColumn:
 
     Attributes:
         index: one entry a row; NaT where the row could not be read. Aware when the zone is known.
-        notes: what was recognised, in words.
-        examples: what stands in the first row that could not be read.
         zone_breaks: rows (0-based) whose zone suffix differs from the rows before (at most 10).
+        example: what stands in the first row that could not be read.
     """
 
     index: pd.DatetimeIndex
-    notes: tuple[str, ...] = ()
     zone_breaks: tuple[int, ...] = ()
-    examples: tuple[str, ...] = ()
+    example: str | None = None
 
 
-def parse_times(
-    values: Any,
-    *,
-    clock: Any = None,
-    timezone: str | None = None,
-    header_zone: str | None = None,
-    dayfirst: bool | None = None,
-    epoch: str | None = None,
-    where: str = "The table",
-) -> TimeColumn:
-    """Read a whole column of timestamps.
-
-    Args:
-        values: pandas or Arrow column of datetimes, dates, text or numbers.
-        clock: a second column with the time of day, where date and time are apart.
-        timezone: IANA name. Naive times are taken as wall time there; aware ones are converted to it.
-        header_zone: a zone that the file itself names, such as in the header ``Gmt time``.
-        dayfirst: decides between ``31/12`` and ``12/31`` where both readings fit.
-        epoch: decides the unit of epoch numbers: ``s``, ``ms``, ``us`` or ``ns``.
-        where: what to call the source in errors.
-
-    Raises:
-        DataError: no reading fits most rows, or more than one does.
-        ConfigError: an unknown time zone or epoch unit.
-    """
-    check_zone(timezone)
-    if epoch is not None and epoch not in EPOCH_UNITS:
-        raise ConfigError(f"epoch must be one of {', '.join(EPOCH_UNITS)}, not '{epoch}'.")
+def parse_times(values: Any, reading: ReadContext, *, clock: Any = None, header_zone: str | None = None) -> TimeColumn:
+    """Read a whole column of timestamps."""
+    check_zone(reading.timezone)
+    if reading.epoch is not None and reading.epoch not in _PER_SECOND:
+        raise ConfigError(f"epoch must be one of {', '.join(_PER_SECOND)}, not '{reading.epoch}'.")
     column = as_arrow(values)
-    notes: list[str] = []
-    zone: str | None = header_zone
+    zone = header_zone
     breaks: tuple[int, ...] = ()
-
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         zone = getattr(column.type, "tz", None) or header_zone
         stamps = _to_ns(column)
         if clock is not None:
-            stamps = stamps + parse_clock(as_arrow(clock), where=where)
+            stamps = stamps + parse_clock(as_arrow(clock), reading)
+    elif clock is None and (numbers := _numbers(column)) is not None:
+        stamps, aware = _from_numbers(numbers, reading)
+        zone = "UTC" if aware else header_zone
     else:
-        numbers = None if clock is not None else _numbers(column)
-        if numbers is not None:
-            stamps, aware = _from_numbers(numbers, epoch, notes, where)
-            zone = "UTC" if aware else header_zone
-        else:
-            stamps, zone, breaks = _from_text(column, clock, timezone, dayfirst, header_zone, notes, where)
-    stamps = _within(stamps)
-    index = _apply_zone(pd.DatetimeIndex(stamps), zone, timezone, notes)
-    return TimeColumn(index, tuple(notes), breaks, _first_bad(column, index))
+        stamps, zone, breaks = _from_text(column, clock, header_zone, reading)
+    index = _apply_zone(pd.DatetimeIndex(_within(stamps)), zone, reading)
+    return TimeColumn(index, breaks, _first_bad(column, index))
 
 
-def _first_bad(column: Any, index: pd.DatetimeIndex) -> tuple[str, ...]:
+def _first_bad(column: Any, index: pd.DatetimeIndex) -> str | None:
     bad = np.flatnonzero(np.asarray(index.isna()))
     if len(bad) == 0:
-        return ()
+        return None
     found = column[int(bad[0])].as_py()
-    return ("nothing" if found is None else shown(found),)
+    return "nothing" if found is None else shown(found)
 
 
 def check_zone(timezone: str | None) -> None:
@@ -200,36 +171,36 @@ def _blank_to_null(column: Any) -> Any:
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 
-def _from_numbers(numbers: npt.NDArray[Any], epoch: str | None, notes: list[str], where: str) -> tuple[Stamps, bool]:
+def _from_numbers(numbers: npt.NDArray[Any], reading: ReadContext) -> tuple[Stamps, bool]:
     """Epoch in one of four units, compact dates, or spreadsheet serials; True when it is an instant (UTC)."""
-    finite = np.isfinite(numbers)
+    finite, epoch = np.isfinite(numbers), reading.epoch
     if not finite.any():
-        raise DataError(f"{where}: the timestamp column is empty.")
+        raise DataError(f"{reading.where}: the timestamp column is empty.")
     filled = numbers[finite]
     if epoch is None:
         compact = _compact(numbers, finite)
         if compact is not None:
-            notes.append("timestamps are compact dates (YYYYMMDD…)")
+            reading.note("timestamps are compact dates (YYYYMMDD…)")
             return compact, False
-        units = [unit for unit in EPOCH_UNITS if _epoch_share(filled, unit) >= _SHARE]
+        units = [unit for unit in _PER_SECOND if _epoch_share(filled, unit) >= _SHARE]
         if len(units) > 1:
             raise DataError(
-                f"{where}: the timestamps fit an epoch in {' and in '.join(units)}. Say which, "
+                f"{reading.where}: the timestamps fit an epoch in {' and in '.join(units)}. Say which, "
                 f"such as epoch='{units[0]}' (--epoch {units[0]})."
             )
         if not units:
             if np.mean((filled > 20000) & (filled < 75000)) >= _SHARE:
-                notes.append("timestamps are spreadsheet serial days")
+                reading.note("timestamps are spreadsheet serial days")
                 finite &= (numbers > 0) & (numbers < 75000)
                 days = np.where(finite, numbers, 0.0)
                 stamps = _SERIAL_ORIGIN + np.round(days * 86400).astype("timedelta64[s]")
                 return np.where(finite, stamps, np.datetime64("NaT")).astype("datetime64[ns]"), False
             raise DataError(
-                f"{where}: the timestamp column holds numbers such as {filled[0]:g} that are no date and no "
+                f"{reading.where}: the timestamp column holds numbers such as {filled[0]:g} that are no date and no "
                 f"epoch from 1971 to 2100. Name the right column with {name_columns(timestamp='NAME')}."
             )
         epoch = units[0]
-        notes.append(f"timestamps are epoch {epoch}, read as UTC")
+        reading.note(f"timestamps are epoch {epoch}, read as UTC")
     scale = 10**9 // _PER_SECOND[epoch]
     low, high = (edge * _PER_SECOND[epoch] for edge in _EPOCH_RANGE)
     with np.errstate(invalid="ignore"):
@@ -267,8 +238,6 @@ def _compact(numbers: npt.NDArray[Any], finite: npt.NDArray[np.bool_]) -> Stamps
     fits &= (hour < 24) & (minute < 60) & (second < 60)
     if fits[finite].mean() < _SHARE:
         return None
-    from kronos.bars.reading.datetext import days_from_civil
-
     days, real = days_from_civil(year, month, day)
     seconds = days * 86400 + hour * 3600 + minute * 60 + second
     stamps = (seconds * 1000 + milli).astype("datetime64[ms]").astype("datetime64[ns]")
@@ -276,13 +245,7 @@ def _compact(numbers: npt.NDArray[Any], finite: npt.NDArray[np.bool_]) -> Stamps
 
 
 def _from_text(
-    column: Text,
-    clock: Any,
-    timezone: str | None,
-    dayfirst: bool | None,
-    header_zone: str | None,
-    notes: list[str],
-    where: str,
+    column: Text, clock: Any, header_zone: str | None, reading: ReadContext
 ) -> tuple[Stamps, str | None, tuple[int, ...]]:
     """Text stamps: naive wall time or, with zone suffixes, instants in UTC."""
     quick = _iso(column) if clock is None else None
@@ -290,13 +253,13 @@ def _from_text(
         return quick, header_zone, ()
     text = _blank_to_null(column if pa.types.is_string(column.type) else column.cast(pa.string()))
     if text.null_count == len(text):
-        raise DataError(f"{where}: the timestamp column is empty.")
+        raise DataError(f"{reading.where}: the timestamp column is empty.")
     body, offsets = split_zone(text)
     digits = _numbers(column) if clock is not None else None
     days = _compact(digits, np.isfinite(digits)) if digits is not None else None
-    wall = parse_dates(body, dayfirst=dayfirst, notes=notes, where=where) if days is None else days
+    wall = parse_dates(body, reading) if days is None else days
     if clock is not None:
-        wall = wall + parse_clock(as_arrow(clock), where=where)
+        wall = wall + parse_clock(as_arrow(clock), reading)
     if offsets is None:
         return wall, header_zone, ()
     known = ~np.isnan(offsets)
@@ -310,14 +273,14 @@ def _from_text(
     if len(minutes) == 1:
         if minutes[0] == 0:
             return instants, "UTC", ()
-        notes.append(f"every timestamp carries the offset {_offset_name(minutes[0])}")
+        reading.note(f"every timestamp carries the offset {_offset_name(minutes[0])}")
         return instants, _offset_name(minutes[0]), ()
     seen = wall[~np.isnat(wall)]
     if (seen == seen.astype("datetime64[D]")).all():
-        notes.append("timestamps are local midnights with changing offsets: read as dates")
+        reading.note("timestamps are local midnights with changing offsets: read as dates")
         return wall, None, ()
-    if timezone is not None:
-        notes.append(f"offsets change with daylight saving: read as instants, shown in {timezone}")
+    if reading.timezone is not None:
+        reading.note(f"offsets change with daylight saving: read as instants, shown in {reading.timezone}")
         return instants, "UTC", ()
     return instants, "UTC", tuple(np.flatnonzero(known & (offsets != first))[:10])
 
@@ -338,21 +301,19 @@ def _offset_name(minutes: float) -> str:
     return f"{sign}{int(abs(minutes)) // 60:02d}:{int(abs(minutes)) % 60:02d}"
 
 
-def _apply_zone(index: pd.DatetimeIndex, zone: str | None, timezone: str | None, notes: list[str]) -> pd.DatetimeIndex:
-    if zone is not None:
-        aware = index.tz_localize("UTC") if zone in ("UTC", "GMT") or zone[0] in "+-" else None
-        if aware is None:  # Arrow keeps aware times in UTC beside the zone's name
-            aware = index.tz_localize("UTC").tz_convert(zone)
-        elif zone[0] in "+-":
-            sign = -1 if zone[0] == "-" else 1
-            import datetime as dt
-
-            shift = sign * (int(zone[1:3]) * 60 + int(zone[4:6]))
-            aware = aware.tz_convert(dt.timezone(dt.timedelta(minutes=shift)))
-        return aware.tz_convert(timezone) if timezone is not None else aware
+def _apply_zone(index: pd.DatetimeIndex, zone: str | None, reading: ReadContext) -> pd.DatetimeIndex:
+    timezone = reading.timezone
+    if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
+        aware = index.tz_localize("UTC")
+        if timezone is not None:
+            return aware.tz_convert(timezone)
+        if zone[0] in "+-":
+            offset = dt.timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
+            return aware.tz_convert(dt.timezone(-offset if zone[0] == "-" else offset))
+        return aware if zone in ("UTC", "GMT") else aware.tz_convert(zone)
     if timezone is None:
         return index
-    notes.append(f"times without a zone are read as {timezone}")
+    reading.note(f"times without a zone are read as {timezone}")
     try:
         return index.tz_localize(timezone, ambiguous="infer", nonexistent="NaT")
     except ValueError:

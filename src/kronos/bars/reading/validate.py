@@ -7,21 +7,20 @@ Feather and tables in memory they count the data rows.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import infer_frequency
-from kronos.bars.reading.defects import Finding, refuse, time_findings, value_findings, warnings_in
-from kronos.bars.reading.rows import RowNumbers
+from kronos.bars.reading.context import OnDefect, ReadContext
+from kronos.bars.reading.defects import Finding, refuse, time_findings, value_findings
 from kronos.bars.reading.times import TimeColumn, parse_times
-from kronos.bars.report import BarsReport, listing, name_columns
+from kronos.bars.report import BarsReport, Defect, RowNumbers, listing, name_columns
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
-from kronos.errors import ConfigError, DataError
+from kronos.errors import DataError
 
-OnDefect = Literal["strict", "drop"]
 _MOST_DROPPED: Final = 0.5
 
 
@@ -53,14 +52,12 @@ def validate_bars(
         DataError: a defect in strict mode; in either mode a missing column, too few rows, mixed time zones,
             or so many defects that dropping them would leave less than half.
     """
-    where = source or "The table"
-    frame, left_out = _named_columns(to_table(table), where)
-    if len(frame) == 0:
-        raise DataError(f"{where}: there are no rows. Bars need at least {max(min_rows, 1)}.")
-    times = parse_times(frame["timestamp"], timezone=timezone, where=where)
+    reading = ReadContext(where=source or "The table", timezone=timezone, on_defect=on_defect, min_rows=min_rows)
+    frame, left_out = _named_columns(to_table(table), reading.where)
+    refuse_empty(len(frame), reading)
+    times = parse_times(frame["timestamp"], reading)
     report = BarsReport(source=source or "table", left_out=left_out)
-    rows = RowNumbers.counted(len(frame))
-    return build_bars(frame, times, rows, report, where=where, on_defect=on_defect, min_rows=min_rows)[0]
+    return build_bars(frame, times, RowNumbers.counted(len(frame)), report, reading)[0]
 
 
 def build_bars(
@@ -68,35 +65,21 @@ def build_bars(
     times: TimeColumn,
     rows: RowNumbers,
     report: BarsReport,
-    *,
-    where: str,
-    on_defect: OnDefect = "strict",
-    min_rows: int = 1,
+    reading: ReadContext,
     earlier: tuple[Finding, ...] = (),
 ) -> tuple[pd.DataFrame, RowNumbers]:
     """The validator's second half, for readers that have parsed the timestamps themselves.
 
     Returns the bars and, for each, the number of its row.
-
-    Args:
-        frame: feature columns and perhaps ``symbol``.
-        times: one entry a row of ``frame``.
-        rows: the number of each row in its file.
-        report: what the reader recognised.
-        where: what to call the source in errors.
-        on_defect, min_rows: as in ``validate_bars``.
-        earlier: defects that the reader found before the table could be built.
     """
-    if on_defect not in ("strict", "drop"):
-        raise ConfigError(f"on_defect must be 'strict' or 'drop', not '{on_defect}'.")
-    if len(frame) == 0 and not earlier:
-        raise DataError(f"{where}: there are no rows. Bars need at least {max(min_rows, 1)}.")
+    where = reading.where
+    if not earlier:
+        refuse_empty(len(frame), reading)
     refuse_mixed_zones(times, rows, where)
     codes, names = _symbols(frame, rows, where)
-    values, findings, notes = value_findings(frame)
+    values, findings = value_findings(frame, reading)
     findings = [*earlier, *findings, *time_findings(times, codes)]
-    keep = _judge(findings, rows, len(frame), on_defect, where)
-
+    keep = _judge(findings, rows, len(frame), reading)
     columns: dict[str, Any] = {"timestamp": times.index}
     if codes is not None and names is not None:
         columns["symbol"] = names.take(codes)
@@ -110,17 +93,23 @@ def build_bars(
         order = np.argsort(codes, kind="stable")
         bars, rows, codes = bars.iloc[order], rows.picked(order), codes[order]
     bars = bars.reset_index(drop=True)
-    if len(bars) < min_rows:
-        raise DataError(f"{where}: there are {len(bars)} usable bars, at least {min_rows} are needed.")
+    if len(bars) < reading.min_rows:
+        raise DataError(f"{where}: there are {len(bars)} usable bars, at least {reading.min_rows} are needed.")
     bars.attrs["report"] = replace(
         _summary(bars, report, codes, names),
         rows_read=rows_read,
         dropped=rows_read - len(bars),
         defects=defects,
-        warnings=(*report.warnings, *warnings_in(bars, rows)),
-        notes=(*report.notes, *times.notes, *notes),
+        warnings=(*report.warnings, *_without_volume(bars, rows)),
+        notes=tuple(reading.notes),
     )
     return bars, rows
+
+
+def _without_volume(bars: pd.DataFrame, rows: RowNumbers) -> list[Defect]:
+    """A warning where some bars have no volume, but not all."""
+    empty = np.flatnonzero(bars["volume"].to_numpy() == 0)
+    return [Defect("zero_volume", len(empty), rows.first(empty), "volume")] if 0 < len(empty) < len(bars) else []
 
 
 def as_bars(table: Any) -> pd.DataFrame | None:
@@ -143,11 +132,17 @@ def as_bars(table: Any) -> pd.DataFrame | None:
         if not isinstance(symbol, str) or not (table["symbol"] == symbol).all():
             return None
         columns["symbol"] = symbol
-    values, findings, _ = value_findings(table)
+    values, findings = value_findings(table, ReadContext())
     if findings or time_findings(TimeColumn(times), None):
         return None
     columns |= {name: values[name] for name in FEATURES}
     return pd.DataFrame(columns)  # a copy: the caller may change theirs
+
+
+def refuse_empty(count: int, reading: ReadContext) -> None:
+    """Raise DataError where there are no rows."""
+    if count == 0:
+        raise DataError(f"{reading.where}: there are no rows of data. Bars need at least {max(reading.min_rows, 1)}.")
 
 
 def refuse_mixed_zones(times: TimeColumn, rows: RowNumbers, where: str) -> None:
@@ -196,22 +191,20 @@ def _symbols(
     return codes, pd.Index(names)
 
 
-def _judge(
-    findings: list[Finding], rows: RowNumbers, total: int, on_defect: str, where: str
-) -> npt.NDArray[np.bool_] | None:
+def _judge(findings: list[Finding], rows: RowNumbers, total: int, reading: ReadContext) -> npt.NDArray[np.bool_] | None:
     """The rows to keep (None: all), or a refusal."""
     if not findings:
         return None
-    if on_defect == "strict":
-        refuse(findings, rows, where)
+    if reading.on_defect == "strict":
+        refuse(findings, rows, reading.where)
     bad = np.zeros(total, dtype=bool)
     for finding in findings:
         bad[finding.where] = True
     if bad.mean() > _MOST_DROPPED:
         worst = max(findings, key=lambda finding: finding.count)
         raise DataError(
-            f"{where}: {int(bad.sum())} of {total} rows are defective, mostly because {worst.defect(rows).text}; "
-            "too many to drop. Check the columns and the order of the rows."
+            f"{reading.where}: {int(bad.sum())} of {total} rows are defective, mostly because "
+            f"{worst.defect(rows).text}; too many to drop. Check the columns and the order of the rows."
         )
     return ~bad
 
@@ -238,10 +231,5 @@ def _summary(
         first=first,
         last=last,
         frequency=str(size) if size else None,
-        timezone=zone_name(times),
+        timezone=None if times.tz is None else str(times.tz),
     )
-
-
-def zone_name(times: pd.DatetimeIndex) -> str | None:
-    """The zone of aware timestamps, such as ``UTC`` or ``America/New_York``; None for wall time."""
-    return None if times.tz is None else str(times.tz)

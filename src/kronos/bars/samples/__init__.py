@@ -6,12 +6,10 @@ import os
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
-
 from kronos.errors import ConfigError
 
 SAMPLES: Final = ("eurusd", "nasdaq", "sp500")
-"""Names that ``sample_bars`` and ``sample_path`` know."""
+"""Names that ``kronos.bars.sample_bars`` and ``sample_path`` know."""
 
 PREFIX: Final = "sample:"
 """Wherever a file of bars is named, ``sample:sp500`` names a packaged one."""
@@ -32,17 +30,6 @@ def sample_path(name: str) -> Path:
 
 
 def locate(source: str | os.PathLike[str]) -> Path:
-    """The file that a source means: ``sample:NAME`` a packaged sample, anything else its own path.
-
-    Raises:
-        ConfigError: there is no such sample.
-    """
+    """The file that a source means: ``sample:NAME`` a packaged sample, anything else its own path."""
     text = os.fspath(source)
     return sample_path(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else Path(text)
-
-
-def sample_bars(name: str) -> pd.DataFrame:
-    """A packaged sample as a bars table, with its report in ``attrs["report"]``."""
-    from kronos.bars.reading.read import read_bars
-
-    return read_bars(sample_path(name))

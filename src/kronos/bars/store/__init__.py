@@ -3,7 +3,5 @@
 from kronos.bars.store.folder import BarStore, Imported, import_bars, read_last
 from kronos.bars.store.sources import fetch_bars
 from kronos.bars.store.write import write_bars, write_parquet
-from kronos.files import bars_files  # noqa: F401
-from kronos.files import replacing as whole_file  # noqa: F401
 
 __all__ = ["BarStore", "Imported", "fetch_bars", "import_bars", "read_last", "write_bars", "write_parquet"]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,30 +26,14 @@ class TemporaryFailure(Exception):
     """The source asks to wait, or the line broke: worth another try."""
 
 
-class Pages(Protocol):
-    """Where candles come from: one page at a time, oldest first.
-
-    Attributes:
-        step: milliseconds from one candle to the next.
-    """
-
-    step: int
-
-    def page(self, since: int) -> list[list[float]]:
-        """Candles ``[epoch ms, open, high, low, close, volume]`` from ``since`` (epoch ms) on.
-
-        Raises:
-            TemporaryFailure: try again after a pause.
-        """
-        ...
-
-
 @dataclass
 class Download:
     """A download in progress.
 
     Attributes:
-        pages: the source.
+        page: fetches candles ``[epoch ms, open, high, low, close, volume]`` from an epoch (ms) on, oldest first;
+            raises ``TemporaryFailure`` where another try is worth it.
+        step: milliseconds from one candle to the next.
         what: names the request; a partial file of another request is not resumed.
         since, until: epoch milliseconds, ``until`` not included.
         partial: file that keeps what was fetched so far; None keeps nothing.
@@ -58,7 +42,8 @@ class Download:
         notes: what is worth telling.
     """
 
-    pages: Pages
+    page: Callable[[int], list[list[float]]]
+    step: int
     what: dict[str, Any]
     since: int
     until: int
@@ -71,12 +56,9 @@ class Download:
         """Fetch every page; returns an (n, 6) array sorted by time.
 
         What was fetched is kept in the partial file when anything breaks, so that the next run goes on.
-
-        Raises:
-            DataError: the source keeps failing.
         """
         parts = self._resume()
-        cursor = int(parts[-1][-1, 0]) + self.pages.step if parts else self.since
+        cursor = int(parts[-1][-1, 0]) + self.step if parts else self.since
         fetched = 0
         try:
             while cursor < self.until:
@@ -85,7 +67,7 @@ class Download:
                 if len(fresh) == 0:
                     break
                 parts.append(fresh)
-                cursor = int(fresh[-1, 0]) + self.pages.step
+                cursor = int(fresh[-1, 0]) + self.step
                 fetched += 1
                 if fetched % _SAVE_EVERY == 0:
                     self._save(parts)
@@ -101,7 +83,7 @@ class Download:
     def _page(self, cursor: int) -> Candles:
         for attempt in range(TRIES):
             try:
-                rows = self.pages.page(cursor)
+                rows = self.page(cursor)
             except TemporaryFailure as error:
                 if attempt == TRIES - 1:
                     again = f" What was fetched is kept in {self.partial}; run the same again to go on."

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ import pandas as pd
 from kronos.bars.calendar.frequency import infer_frequency, parse_frequency
 from kronos.bars.reading.read import read_bars
 from kronos.bars.report import BarsReport
+from kronos.bars.samples import locate
 from kronos.bars.schema import FEATURES
 from kronos.bars.store.write import write_parquet
 from kronos.errors import ConfigError, DataError
@@ -84,12 +85,20 @@ class BarStore:
 
     Args:
         folder: the store; made when the first bars are written.
+        create: False refuses a folder that is not there.
+
+    Raises:
+        ConfigError: no folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, create: bool = True) -> None:
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigError(f"{self.folder} is a file; a bar store is a folder.")
+        if not create and not self.folder.is_dir():
+            raise ConfigError(
+                f"{self.folder} is not a bar store. Make one with kronos bars import FILES --store {self.folder}."
+            )
 
     def write(
         self, bars: pd.DataFrame, *, symbol: str | None = None, frequency: str | None = None, replace: bool = False
@@ -107,14 +116,15 @@ class BarStore:
         """
         series = _series(bars, symbol)
         with self._locked():
-            plans = [self._plan(name, part, frequency, replace) for name, part in series]
-            for table, _, path, changed in plans:
-                if changed:
+            merged = [self._merged(name, part, frequency, replace) for name, part in series]
+            for table, done in merged:
+                if done.added or done.replaced:
+                    path = self._path(done.symbol, done.frequency)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with replacing(path) as part:
                         write_parquet(table, part)
             self.rebuild_catalogue()
-        return [done for _, done, _, _ in plans]
+        return [done for _, done in merged]
 
     def read(self, symbol: str, frequency: str | None = None) -> pd.DataFrame:
         """One series as a bars table.
@@ -133,8 +143,7 @@ class BarStore:
                 sizes = ", ".join(entry.frequency for entry in entries)
                 what = f"has {symbol} in several bar sizes ({sizes}): pass frequency (--frequency)"
             raise DataError(f"The store {self.folder} {what}. See kronos bars list --store {self.folder}.")
-        bars = pd.read_parquet(self.folder / entries[0].path)
-        bars["timestamp"] = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
+        bars = _read(self.folder / entries[0].path)
         bars.attrs["report"] = BarsReport(
             layout="store",
             source=str(self.folder / entries[0].path),
@@ -187,33 +196,29 @@ class BarStore:
         except (OSError, ValueError, TypeError, KeyError):
             return {}  # lost or damaged: the files tell
 
-    def _plan(
+    def _path(self, symbol: str, frequency: str) -> Path:
+        return self.folder / f"frequency={frequency}" / f"{quote(symbol, safe=' ')}.parquet"
+
+    def _merged(
         self, symbol: str, bars: pd.DataFrame, frequency: str | None, replace: bool
-    ) -> tuple[pd.DataFrame, Imported, Path, bool]:
+    ) -> tuple[pd.DataFrame, Imported]:
         """The merged table and what it changes, before anything is written."""
         size = parse_frequency(frequency) if frequency else infer_frequency(pd.DatetimeIndex(bars["timestamp"]))
         if size is None:
             raise DataError(
                 f"The bar size of {symbol} cannot be told from {len(bars)} bars. Pass frequency (--frequency)."
             )
-        path = self.folder / f"frequency={size}" / f"{quote(symbol, safe=' ')}.parquet"
+        path = self._path(symbol, str(size))
         bars = bars.assign(symbol=symbol)[["timestamp", "symbol", *FEATURES]]
         if not path.exists():
-            return bars, Imported(symbol, str(size), len(bars), len(bars)), path, True
-        stored = pd.read_parquet(path)
-        stored["timestamp"] = pd.DatetimeIndex(stored["timestamp"]).as_unit("ns")
-        merged, added, differing = _merge(stored, bars, symbol)
+            return bars, Imported(symbol, str(size), len(bars), len(bars))
+        merged, added, differing = _merge(_read(path), bars, symbol)
         if len(differing) and not replace:
             raise DataError(
                 f"{symbol}: {len(differing)} bars differ from those stored, the first at {differing[0]}. "
                 "Pass replace=True (--replace) to let the new ones win."
             )
-        return (
-            merged,
-            Imported(symbol, str(size), added, len(merged), len(differing)),
-            path,
-            bool(added or len(differing)),
-        )
+        return merged, Imported(symbol, str(size), added, len(merged), len(differing))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -227,6 +232,11 @@ class BarStore:
         with (self.folder / ".lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+
+def _read(path: Path) -> pd.DataFrame:
+    bars = pd.read_parquet(path)
+    return bars.assign(timestamp=pd.DatetimeIndex(bars["timestamp"]).as_unit("ns"))
 
 
 def _series(bars: pd.DataFrame, symbol: str | None) -> list[tuple[str, pd.DataFrame]]:
@@ -243,21 +253,20 @@ def _merge(stored: pd.DataFrame, bars: pd.DataFrame, symbol: str) -> tuple[pd.Da
     """Stored and new bars together, how many are new, and the timestamps whose values differ."""
     old, new = pd.DatetimeIndex(stored["timestamp"]), pd.DatetimeIndex(bars["timestamp"])
     if (old.tz is None) != (new.tz is None):
+        kinds = ("without", "with") if old.tz is None else ("with", "without")
         raise DataError(
-            f"{symbol}: the store has times {'without' if old.tz is None else 'with'} a zone, the new bars "
-            f"{'with' if old.tz is None else 'without'}. Pass timezone= (--timezone) when reading them."
+            f"{symbol}: the store has times {kinds[0]} a zone, the new bars {kinds[1]}. "
+            "Pass timezone= (--timezone) when reading them."
         )
-    if old.tz is not None and str(old.tz) != str(new.tz):
+    if old.tz is not None:
         new = new.tz_convert(old.tz)
         bars = bars.assign(timestamp=new)
-    both = new.isin(old)
-    mine = bars.loc[both, list(FEATURES)].to_numpy()
-    theirs = stored.loc[old.isin(new), list(FEATURES)].to_numpy()
-    same = np.isclose(mine, theirs, rtol=1e-9, atol=0, equal_nan=True).all(axis=1)
-    differing = new[both][~same]
-    kept = stored[~old.isin(new)]
-    merged = pd.concat([kept, bars], ignore_index=True).sort_values("timestamp", kind="stable", ignore_index=True)
-    return merged, int((~both).sum()), differing
+    both, again = new.isin(old), old.isin(new)
+    values = (bars.loc[both, list(FEATURES)].to_numpy(), stored.loc[again, list(FEATURES)].to_numpy())
+    same = np.isclose(*values, rtol=1e-9, atol=0, equal_nan=True).all(axis=1)
+    merged = pd.concat([stored[~again], bars], ignore_index=True)
+    merged = merged.sort_values("timestamp", kind="stable", ignore_index=True)
+    return merged, int((~both).sum()), new[both][~same]
 
 
 def _look(path: Path, relative: str) -> Entry:
@@ -309,7 +318,7 @@ def read_last(path: Path, rows: int) -> pd.DataFrame:
 
 def import_bars(
     store: BarStore,
-    paths: list[str | Path],
+    paths: Iterable[str | Path],
     *,
     symbol: str | None = None,
     frequency: str | None = None,
@@ -325,7 +334,7 @@ def import_bars(
 
     Args:
         store: where to.
-        paths: files and folders; folders are searched for CSV, Parquet and Feather files.
+        paths: files, folders of them (see :func:`kronos.files.bars_files`), and samples such as ``sample:sp500``.
         symbol, frequency, replace: as in ``BarStore.write``.
         progress: told (files read, files in all).
         options: as for ``read_bars``.
@@ -333,7 +342,7 @@ def import_bars(
     Raises:
         DataError: files that cannot be read, or one that contradicts the store.
     """
-    files = bars_files(paths)
+    files = bars_files(map(locate, paths))
     tables: list[tuple[pd.DataFrame, str | None]] = []
     refused: list[DataError] = []
     for count, path in enumerate(files, start=1):

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,16 +74,34 @@ def fetch_bars(
             f"since ({pd.Timestamp(begin, unit='ms')}) must be earlier than until ({pd.Timestamp(end, unit='ms')})."
         )
     target = Path(output) if output is not None else None
+    request = _Request(name, symbol, size, begin, end, now)
     if name == "yfinance":
-        bars = _yahoo(symbol, size, begin, end, now)
+        bars = _yahoo(request)
     elif name == "akshare":
-        bars = _china(symbol, size, begin, end, now)
+        bars = _china(request)
     else:
-        bars = _crypto(name, symbol, size, begin, end, target, progress, options or {}, now)
+        bars = _crypto(request, target, progress, options or {})
     if target is not None:
         write_bars(bars, target)
         _partial(target).unlink(missing_ok=True)
     return bars
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Bars of one symbol from ``begin`` to before ``end``; these and ``now`` in epoch milliseconds."""
+
+    source: str
+    symbol: str
+    size: BarSize
+    begin: int
+    end: int
+    now: int
+
+    def days(self, pattern: str) -> tuple[str, str]:
+        """Begin and end as text."""
+        begin, end = (pd.Timestamp(edge, unit="ms").strftime(pattern) for edge in (self.begin, self.end))
+        return begin, end
 
 
 def _split(source: str) -> tuple[str, str]:
@@ -118,38 +136,10 @@ def _partial(target: Path) -> Path:
 # --- ccxt -----------------------------------------------------------------------------------------------
 
 
-class _CcxtPages:
-    """Candles of one market of a ccxt exchange."""
-
-    def __init__(self, ccxt: Any, exchange: Any, symbol: str, timeframe: str, step: int) -> None:
-        self.step = step
-        self._ccxt, self._exchange, self._symbol, self._timeframe = ccxt, exchange, symbol, timeframe
-
-    def page(self, since: int) -> list[list[float]]:
-        try:
-            rows: list[list[float]] = self._exchange.fetch_ohlcv(
-                self._symbol, self._timeframe, since=since, limit=_PAGE
-            )
-        except self._ccxt.BadSymbol as error:
-            raise DataError(_unknown_symbol(self._exchange, self._symbol)) from error
-        except self._ccxt.NetworkError as error:  # rate limits, time-outs, broken lines
-            raise TemporaryFailure(_short(error)) from error
-        except self._ccxt.BaseError as error:
-            raise DataError(f"{self._exchange.id}: {_short(error)}") from error
-        return rows
-
-
 def _crypto(
-    name: str,
-    symbol: str,
-    size: BarSize,
-    begin: int,
-    end: int,
-    target: Path | None,
-    progress: Progress | None,
-    options: Mapping[str, Any],
-    now: int,
+    request: _Request, target: Path | None, progress: Progress | None, options: Mapping[str, Any]
 ) -> pd.DataFrame:
+    name, symbol, size = request.source, request.symbol, request.size
     ccxt = _package("ccxt")
     if name not in ccxt.exchanges:
         near = difflib.get_close_matches(name, ccxt.exchanges, n=4, cutoff=0.5)
@@ -159,18 +149,26 @@ def _crypto(
     timeframe = _timeframe(exchange, size)
     if size.unit == "mo":
         raise ConfigError("Monthly candles have no fixed length: fetch 1d and resample to 1mo.")
-    pages = _CcxtPages(ccxt, exchange, symbol, timeframe, int(size.delta.total_seconds() * 1000))
-    download = Download(
-        pages,
-        {"source": name, "symbol": symbol, "timeframe": timeframe, "since": begin},
-        begin,
-        end,
-        _partial(target) if target is not None else None,
-        progress,
-    )
-    candles, forming = without_forming(download.run(), pages.step, now)
+
+    def page(since: int) -> list[list[float]]:
+        try:
+            rows: list[list[float]] = exchange.fetch_ohlcv(symbol, timeframe, since=since, limit=_PAGE)
+        except ccxt.BadSymbol as error:
+            raise DataError(_unknown_symbol(exchange, symbol)) from error
+        except ccxt.NetworkError as error:  # rate limits, time-outs, broken lines
+            raise TemporaryFailure(_short(error)) from error
+        except ccxt.BaseError as error:
+            raise DataError(f"{name}: {_short(error)}") from error
+        return rows
+
+    step = int(size.delta.total_seconds() * 1000)
+    what = {"source": name, "symbol": symbol, "timeframe": timeframe, "since": request.begin}
+    partial = _partial(target) if target is not None else None
+    download = Download(page, step, what, request.begin, request.end, partial, progress)
+    candles, forming = without_forming(download.run(), step, request.now)
     if len(candles) == 0:
-        raise DataError(f"{name} has no finished {size} bars of {symbol} from {pd.Timestamp(begin, unit='ms')} on.")
+        begin = pd.Timestamp(request.begin, unit="ms")
+        raise DataError(f"{name} has no finished {size} bars of {symbol} from {begin} on.")
     frame = pd.DataFrame(candles, columns=["timestamp", "open", "high", "low", "close", "volume"])
     frame["timestamp"] = pd.to_datetime(frame["timestamp"].astype("int64"), unit="ms", utc=True)
     return _named(read_bars(frame, symbol=symbol), f"ccxt {name}", [*download.notes, *([_FORMING] if forming else [])])
@@ -198,66 +196,55 @@ def _short(error: Exception) -> str:
 
 def _named(bars: pd.DataFrame, layout: str, notes: list[str]) -> pd.DataFrame:
     report: BarsReport = bars.attrs["report"]
-    bars.attrs["report"] = replace(report, layout=layout, source=layout, notes=(*report.notes, *notes))
+    bars.attrs["report"] = report.noted(*notes, layout=layout, source=layout)
     return bars
 
 
 # --- Yahoo and akshare ----------------------------------------------------------------------------------
 
 
-def _yahoo(symbol: str, size: BarSize, begin: int, end: int, now: int) -> pd.DataFrame:
-    if str(size) not in _YAHOO:
-        raise ConfigError(f"Yahoo has no bars of {size}; it has {', '.join(_YAHOO)}.")
-    yfinance = _package("yfinance")
-    frame = yfinance.download(
-        symbol,
-        start=pd.Timestamp(begin, unit="ms").strftime("%Y-%m-%d"),
-        end=pd.Timestamp(end, unit="ms").strftime("%Y-%m-%d"),
-        interval=_YAHOO[str(size)],
-        auto_adjust=False,
-        progress=False,
+def _yahoo(request: _Request) -> pd.DataFrame:
+    if str(request.size) not in _YAHOO:
+        raise ConfigError(f"Yahoo has no bars of {request.size}; it has {', '.join(_YAHOO)}.")
+    start, end = request.days("%Y-%m-%d")
+    interval = _YAHOO[str(request.size)]
+    frame = _package("yfinance").download(
+        request.symbol, start=start, end=end, interval=interval, auto_adjust=False, progress=False
     )
-    return _from_frame(frame, symbol, size, now, "yfinance")
+    return _finished(frame, request, symbol_hint(request.symbol) or "XNYS")
 
 
-def _china(symbol: str, size: BarSize, begin: int, end: int, now: int) -> pd.DataFrame:
+def _china(request: _Request) -> pd.DataFrame:
     akshare = _package("akshare")
-    start, stop = (pd.Timestamp(edge, unit="ms") for edge in (begin, end))
+    size, minutes = request.size, request.size.delta.total_seconds() / 60
     if str(size) in _CHINA:
-        frame = akshare.stock_zh_a_hist(
-            symbol=symbol,
-            period=_CHINA[str(size)],
-            start_date=start.strftime("%Y%m%d"),
-            end_date=stop.strftime("%Y%m%d"),
-            adjust="",
-        )
-    elif size.unit in "mh" and size.delta.total_seconds() / 60 in (1, 5, 15, 30, 60):
-        frame = akshare.stock_zh_a_hist_min_em(
-            symbol=symbol,
-            period=str(int(size.delta.total_seconds() // 60)),
-            start_date=start.strftime("%Y-%m-%d %H:%M:%S"),
-            end_date=stop.strftime("%Y-%m-%d %H:%M:%S"),
-            adjust="",
-        )
+        start, end = request.days("%Y%m%d")
+        period, history = _CHINA[str(size)], akshare.stock_zh_a_hist
+    elif minutes in (1, 5, 15, 30, 60):
+        start, end = request.days("%Y-%m-%d %H:%M:%S")
+        period, history = str(int(minutes)), akshare.stock_zh_a_hist_min_em
     else:
         raise ConfigError(f"akshare has no bars of {size}; it has 1m, 5m, 15m, 30m, 1h, 1d, 1w, 1mo.")
-    return _from_frame(frame, symbol, size, now, "akshare")
+    frame = history(symbol=request.symbol, period=period, start_date=start, end_date=end, adjust="")
+    return _finished(frame, request, "XSHG")
 
 
-def _from_frame(frame: Any, symbol: str, size: BarSize, now: int, layout: str) -> pd.DataFrame:
+def _finished(frame: Any, request: _Request, exchange: str) -> pd.DataFrame:
+    """The bars of a vendor's table, without one that is still forming."""
+    source, symbol, size = request.source, request.symbol, request.size
     if frame is None or len(frame) == 0:
-        raise DataError(f"{layout} has no {size} bars of {symbol} in that time. Check the symbol and the dates.")
+        raise DataError(f"{source} has no {size} bars of {symbol} in that time. Check the symbol and the dates.")
     bars = read_bars(frame, symbol=None if "symbol" in frame.columns else symbol)
     bars = bars.assign(symbol=symbol) if "symbol" in bars.columns else bars
-    exchange = "XSHG" if layout == "akshare" else symbol_hint(symbol) or "XNYS"
-    if _is_over(pd.Timestamp(bars["timestamp"].iloc[-1]), size, exchange, now, ends=layout == "akshare"):
-        return _named(bars, layout, [])
+    last = pd.Timestamp(bars["timestamp"].iloc[-1])
+    if _is_over(last, size, exchange, request.now, ends=source == "akshare"):
+        return _named(bars, source, [])
     if len(bars) == 1:
-        raise DataError(f"{layout} has only the forming {size} bar of {symbol}. Ask for an earlier since.")
+        raise DataError(f"{source} has only the forming {size} bar of {symbol}. Ask for an earlier since.")
     report = bars.attrs["report"]
     bars = bars.iloc[:-1].reset_index(drop=True)
     bars.attrs["report"] = replace(report, rows=len(bars), last=bars["timestamp"].iloc[-1])
-    return _named(bars, layout, [_FORMING])
+    return _named(bars, source, [_FORMING])
 
 
 def _is_over(stamp: pd.Timestamp, size: BarSize, exchange: str, now: int, *, ends: bool) -> bool:

@@ -191,7 +191,7 @@ def _traded_along(z: Array, state: RunningState) -> Array:
         mean, spread = _volume(known, log, square)
         some[..., bar, :] &= known > _SEEN
         positive = some[..., bar, :]
-        own = np.clip(z[..., bar, :] * spread + mean, -LOG_LARGEST, LOG_LARGEST) * positive
-        logs[..., bar, :] = own
-        known, log, square = DECAY * known + positive, DECAY * log + own, DECAY * square + own**2
+        value = np.clip(z[..., bar, :] * spread + mean, -LOG_LARGEST, LOG_LARGEST) * positive
+        logs[..., bar, :] = value
+        known, log, square = DECAY * known + positive, DECAY * log + value, DECAY * square + value**2
     return np.where(some, np.exp(logs), 0.0)

@@ -52,6 +52,7 @@ export const api = {
   settings: () => request("GET", "/api/settings"),
   models: () => request("GET", "/api/models"),
   model: (id) => request("GET", one("models", id)),
+  card: (id) => request("GET", `${one("models", id)}/card`),
   load: (id, device) => request("POST", `${one("models", id)}/load`, { json: { device: device || null } }),
   unload: (id) => request("POST", `${one("models", id)}/unload`),
   barsList: () => request("GET", "/api/bars"),

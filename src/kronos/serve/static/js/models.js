@@ -4,8 +4,8 @@ import { api } from "./api.js";
 import { emptyState, fact, fill, h, toast } from "./dom.js";
 import { bytes, compact } from "./format.js";
 import { t } from "./i18n.js";
-import { markdown } from "./markdown.js";
 import { headline, problem } from "./problems.js";
+import { prose } from "./prose.js";
 import { state } from "./state.js";
 
 const REFRESH = 1500;
@@ -111,14 +111,14 @@ export function modelsView(id) {
   async function loadCard() {
     fill(card, h("p", { class: "loading" }, t("loading")));
     try {
-      const item = await api.model(id);
+      const [item, { elements }] = await Promise.all([api.model(id), api.card(id)]);
       if (stopped) return;
       fill(
         card,
         h("h2", { class: "eyebrow" }, `${t("models.card")} · ${item.name}`),
         item.training_cutoff &&
           h("p", { class: "hint" }, t("models.cutoff", { stamp: item.training_cutoff.slice(0, 10) })),
-        item.card ? markdown(item.card) : h("p", {}, t("models.card.none")),
+        elements ? prose(elements) : h("p", {}, t("models.card.none")),
       );
     } catch (error) {
       if (!stopped) fill(card, problem(error, t("models.card.unreadable")));

@@ -1,1 +1,0 @@
-s/\bkronos\.bars\.transform\.common\b/kronos.bars.transform.base/g

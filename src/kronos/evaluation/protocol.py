@@ -1,0 +1,3 @@
+"""Moved to :mod:`kronos.protocol`; the names stay importable here."""
+
+from kronos.protocol import *  # noqa: F403

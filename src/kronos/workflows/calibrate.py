@@ -1,0 +1,204 @@
+"""``kronos.calibrate``: make a checkpoint's intervals cover what they say, and show whether they do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from kronos.errors import ConfigError, DataError
+from kronos.evaluation.calibrate import (
+    Judgement,
+    fit_temperature,
+    fit_width,
+    judge,
+    sample_closes,
+    split_by_time,
+)
+from kronos.evaluation.rolling import warn_of_leaks
+from kronos.evaluation.summary import cluster_labels
+from kronos.evaluation.windows import Refusals, Series, Window, draw_windows, no_windows_message
+from kronos.files import write_json
+from kronos.model.checkpoint import CONFIG_FILE, read_config
+from kronos.protocol import Forecaster, Progress
+from kronos.training.finetune import take_over
+from kronos.workflows.forecasters import Configured, load_forecaster
+from kronos.workflows.markets import load_markets, read_date
+
+REPORT = "calibration.json"
+FEWEST = 20  # windows, to fit on as to judge on
+GRID = (0.8, 0.9, 1.0, 1.1, 1.25)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted and what it did to later windows: ``summary`` is the content of ``calibration.json``."""
+
+    summary: dict[str, Any]
+    judgement: Judgement
+
+    @property
+    def words(self) -> str:
+        """The verdict in a sentence."""
+        return self.judgement.words
+
+
+def calibrate(
+    bars: Any,
+    model: str,
+    out: str | Path,
+    *,
+    horizon: int = 24,
+    context: int = 256,
+    windows: int = 400,
+    temperatures: Sequence[float] | str = GRID,
+    num_samples: int = 60,
+    after: Any = None,
+    seed: int = 0,
+    device: str | None = None,
+    on_defect: Literal["strict", "drop"] = "strict",
+    progress: Progress | None = None,
+) -> Calibration:
+    """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
+
+    Writes a copy of the checkpoint whose forecasts use them from then on, with ``calibration.json`` beside it. What
+    the checkpoint had of this kind is replaced, not added to.
+
+    Args:
+        bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
+        model: the checkpoint, a name, a folder or a hub id.
+        out: folder for the calibrated copy; it must not hold a checkpoint yet.
+        horizon: bars ahead, the longest that shall be right; ``context``: bars seen.
+        windows: how many; the earlier half fits, the later half judges.
+        temperatures: to choose from, by CRPS.
+        num_samples: paths of each forecast; 19 carry a 90 % interval.
+        after: only forecast bars later than this date, the end of the training.
+        seed: of the windows and of the paths.
+        on_defect: refuse defective bars, or drop and report them.
+        progress: called with (done, total) forecasts.
+
+    Raises:
+        ConfigError: ``out`` holds a checkpoint, or a temperature is not positive.
+        DataError: too few windows.
+    """
+    out = Path(out)
+    if (out / "model").exists():
+        raise ConfigError(f"{out} holds a checkpoint already; name another --out")
+    grid = read_temperatures(temperatures)
+    markets, digests = load_markets(bars, on_defect)
+    fitting, judging = draw(markets, context, horizon, windows, read_date(after), seed)
+    start = load_forecaster(model, device)
+    rounds = [len(fitting)] * len(grid) + [len(judging)] * 2
+
+    def sample(forecaster: Forecaster, some: Sequence[Window], place: int) -> tuple[Any, Any]:
+        return sample_closes(forecaster, some, num_samples, seed, _listener(progress, rounds, place))
+
+    bare, paths = load_forecaster(model, device, calibrated=False), {}
+    for place, temperature in enumerate(grid):
+        at_temperature = bare.with_settings(temperature=temperature, top_k=0, top_p=1.0)
+        paths[temperature], truth = sample(at_temperature, fitting, place)
+    best = fit_temperature(paths, truth)
+    width = fit_width(paths[best], truth)
+    before, truth = sample(start, judging, len(grid))
+    found = {"temperature": best, "top_k": 0, "top_p": 1.0, "width": width.as_dict()}
+    store(model, out, found)
+    later, _ = sample(load_forecaster(str(out), device), judging, len(grid) + 1)
+    judgement = judge(before, later, truth, _clusters(judging))
+    summary = {
+        "model": model,
+        "calibration": found,
+        "words": judgement.words,
+        **judgement.as_dict(),
+        "fitted_on": _span(fitting),
+        "judged_on": _span(judging),
+        "settings": {
+            "context": context,
+            "horizon": horizon,
+            "samples": num_samples,
+            "seed": seed,
+            "temperatures": grid,
+        },
+        "data": digests,
+        "notes": leaks(start, fitting),
+    }
+    write_json(out / REPORT, summary, indent=1)
+    return Calibration(summary, judgement)
+
+
+def _listener(progress: Progress | None, rounds: Sequence[int], place: int) -> Callable[[int], None] | None:
+    """Told the windows done of one round, tells those done of all."""
+    return None if progress is None else lambda done: progress(sum(rounds[:place]) + done, sum(rounds))
+
+
+def read_temperatures(given: Sequence[float] | str) -> list[float]:
+    """The grid, ascending.
+
+    Raises:
+        ConfigError: not positive numbers.
+    """
+    try:
+        grid = sorted({float(part) for part in (given.split(",") if isinstance(given, str) else given)})
+    except ValueError:
+        grid = []
+    if not grid or not all(0 < t < 10 for t in grid):
+        raise ConfigError(f"--temperatures '{given}' is not a list of positive numbers; write it as 0.9,1,1.1")
+    return grid
+
+
+def draw(
+    markets: Mapping[str, Mapping[str, Series]], context: int, horizon: int, total: int, after: Any, seed: int
+) -> tuple[list[Window], list[Window]]:
+    """Windows to fit on and later ones to judge on, the same number of each market as far as its bars go.
+
+    Raises:
+        DataError: too few.
+    """
+    refused, early, late = Refusals(), [], []
+    for place, (market, series) in enumerate(markets.items()):
+        share = total // len(markets) + (place < total % len(markets))
+        found = draw_windows(series, context, horizon, share, seed, after=after, group=market, refused=refused)
+        if not found:
+            continue
+        spans = [w.context.future_timestamps[-1] - w.context.cutoff for w in found]
+        first, later = split_by_time(np.array([w.context.cutoff for w in found]), max(spans))
+        early += [w for w, taken in zip(found, first, strict=True) if taken]
+        late += [w for w, taken in zip(found, later, strict=True) if taken]
+    if min(len(early), len(late)) < FEWEST:
+        reason = "" if early else no_windows_message(context, horizon, refused) + ". "
+        raise DataError(
+            f"{reason}{len(early)} windows to fit on and {len(late)} later ones to judge on are too few, {FEWEST} of "
+            "each are needed: give more bars, or a smaller --context or --horizon"
+        )
+    return early, late
+
+
+def leaks(forecaster: Configured, windows: Sequence[Window]) -> list[str]:
+    """What there is to say about bars that the checkpoint may remember."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = warn_of_leaks([forecaster], windows)
+    return [f"{line}. Intervals fitted there come out too narrow: give later bars, or --after" for line in found]
+
+
+def store(model: str, out: Path, calibration: dict[str, Any]) -> None:
+    """Copy the checkpoint and put its calibration into the copy's config."""
+    take_over(model, out)
+    path = out / "model" / CONFIG_FILE
+    write_json(path, {**read_config(path), "calibration": calibration}, sort_keys=True)
+
+
+def _clusters(windows: Sequence[Window]) -> Any:
+    """(N,) labels of market and time."""
+    rows = [(w.group, w.context.cutoff, w.context.future_timestamps[-1] - w.context.cutoff) for w in windows]
+    return cluster_labels(pd.DataFrame(rows, columns=["group", "cutoff", "span"]))
+
+
+def _span(windows: Sequence[Window]) -> dict[str, Any]:
+    """How many windows, and from when to when."""
+    cutoffs = [w.context.cutoff for w in windows]
+    return {"windows": len(windows), "first_cutoff": str(min(cutoffs)), "last_cutoff": str(max(cutoffs))}

@@ -1,0 +1,313 @@
+"""Training from end to end: a stage, a recipe of several runs, and fine-tuning with a verdict.
+
+Each may be watched: ``note`` is told a line now and then, ``progress`` opens a bar for what comes next, a context
+manager that yields a :class:`~kronos.protocol.Progress`. Started by torchrun, the first process alone reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from kronos.errors import ConfigError, MissingExtraError
+from kronos.files import write_json, write_text
+from kronos.protocol import Progress
+from kronos.training.chart import save_loss_chart
+from kronos.training.config import STAGE_NAMES, RunConfig, merge, override, read_settings
+from kronos.training.finetune import (
+    ASIDE,
+    FinetunePlan,
+    plan_finetune,
+    put_back,
+    set_aside,
+    state_cutoffs,
+    take_over,
+)
+from kronos.training.parallel import effective_batch, is_main, leave, main_first, restarted, windows_a_step
+from kronos.training.recipe import read_recipe
+from kronos.training.run import Judge, RunResult
+from kronos.training.run import train as run_stage
+from kronos.training.state import PREVIOUS_FILE
+from kronos.workflows import verdict
+from kronos.workflows.model_card import model_card
+
+REPORT = "finetune.json"
+
+Note = Callable[[str], None]
+Bar = Callable[[str], AbstractContextManager[Progress]]
+
+
+def _no_note(text: str) -> None:
+    pass
+
+
+@contextmanager
+def _no_bar(what: str) -> Iterator[Progress]:
+    yield lambda done, total, detail="": None
+
+
+def train(
+    stage: str,
+    config: RunConfig | Mapping[str, Any] | str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    note: Note = _no_note,
+    progress: Bar = _no_bar,
+) -> RunResult:
+    """Trains one stage; real forecasts judge the candidates where ``forecasts`` asks for them.
+
+    Args:
+        stage: "tokenizer" or "model".
+        config: a run file (YAML), or its settings; see docs/training.md.
+        overrides: ``section.name=value``, as after ``--set``; not for a ``RunConfig``.
+        resume: go on from the run's last saved state.
+        note, progress: who watches, see above.
+
+    Raises:
+        ConfigError: no such stage, or a setting does not hold.
+        DataError, CapacityError, CheckpointError, MissingExtraError: as :func:`kronos.training.run.train`.
+    """
+    if stage not in STAGE_NAMES:
+        raise ConfigError(f"there is no stage '{stage}'; choose of {', '.join(STAGE_NAMES)}")
+    run = config if isinstance(config, RunConfig) else RunConfig.from_dict(_settings(config, overrides))
+    if is_main():
+        note(effective_batch(run, stage))
+    judge = verdict.ForecastJudge(run) if run.forecasts.windows else None
+    return _train(stage, run, resume, judge, note, progress)
+
+
+def train_recipe(
+    path: str | Path,
+    *,
+    part: str | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    note: Note = _no_note,
+    progress: Bar = _no_bar,
+) -> Path:
+    """Trains the parts of a recipe one after the other, and ends with the pair of the last ones in its folder.
+
+    Args:
+        path: the recipe (YAML), such as ``configs/kronos-nano.yaml``.
+        part: train this one alone; those that it goes on from are there already.
+        overrides, resume, note, progress: as for :func:`train`.
+
+    Returns:
+        The folder of the pair: the recipe's, or that of the part.
+
+    Raises:
+        ConfigError: the recipe cannot be read, or has no such part. Others as :func:`train`.
+    """
+    parts = read_recipe(path, list(overrides))
+    chosen = [one for one in parts if part in (None, one.name)]
+    if not chosen:
+        raise ConfigError(f"{path} has no part '{part}'; choose of {', '.join(one.name for one in parts)}")
+    newest: dict[str, Path] = {}
+    for one in chosen:
+        for stage in one.stages:
+            if is_main():
+                note(f"Part {one.name}, {stage}:")
+            newest[stage] = train(stage, one.config, resume=resume, note=note, progress=progress).folder
+    if part is not None:
+        return chosen[0].config.out
+    out = chosen[0].config.out.parent
+    for stage, folder in newest.items():
+        _by_main(take_over, str(folder), out, [stage])
+    return out
+
+
+def finetune(
+    bars: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    model: str = "kronos-nano",
+    config: Mapping[str, Any] | str | Path | None = None,
+    overrides: Sequence[str] = (),
+    preset: str | None = None,
+    skip_tokenizer: bool = False,
+    skip_model: bool = False,
+    lora: int | None = None,
+    on_defect: str = "strict",
+    unseen_symbols: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    resume: bool = False,
+    note: Note = _no_note,
+    progress: Bar = _no_bar,
+) -> dict[str, Any]:
+    """Fine-tunes a checkpoint on bars, and says whether it became better.
+
+    The last 15 % of the bars are kept for the verdict: the run never reads them, not even to stop early. ``out`` ends
+    with the pair ``tokenizer/`` and ``model/``, new or, where the new weights are not shown to be better, the start's.
+
+    Args:
+        bars: files of bars, folders of them, ``sample:NAME``.
+        model: where to start: a name, a folder or a hub id.
+        config, overrides: settings that differ (docs/training.md), as for :func:`train`; also ``epochs``.
+        preset: "daily" or "intraday"; None: as the bars are.
+        skip_tokenizer, skip_model: leave that stage as it is.
+        lora: rank of low-rank adapters to train in place of all the model's weights.
+        on_defect: "strict" refuses files with defective rows, "drop" leaves the rows out.
+        unseen_symbols: keep some symbols out of training, and judge on those.
+        seed: of the windows, and of the paths that are judged.
+        device: where to compute; None: a GPU if there is one.
+        resume: go on with the run in ``out``.
+
+    Returns:
+        The report, as in ``finetune.json``: ``verdict``, ``chosen``, ``stages`` …; empty but in the first process.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: a setting, the bars or the start will not do, or ``out`` is taken.
+        CapacityError, MissingExtraError: the disk is full; accelerate or scipy is not installed.
+    """
+    out, resume = Path(out), resume or restarted()
+    skipped = [stage for stage, skip in zip(STAGE_NAMES, (skip_tokenizer, skip_model), strict=True) if skip]
+    _check(out, skipped, resume)
+    sources = [str(place) for place in ([bars] if isinstance(bars, str | Path) else bars)]
+    flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect}}
+    flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
+    given = merge(flags, _settings(config, overrides))
+    with main_first(cpu=given.get("device") == "cpu"):
+        plan = plan_finetune(
+            sources, model, out, preset=preset, unseen_symbols=unseen_symbols, given=given, write=is_main()
+        )
+    return _carry_out(plan, sources, skipped, resume, note, progress)
+
+
+def _check(out: Path, skipped: Sequence[str], resume: bool) -> None:
+    """What can be refused before hours of training; an earlier run in the folder is left alone."""
+    if find_spec("scipy") is None:
+        raise MissingExtraError("scipy", "eval", "The verdict at the end of fine-tuning")
+    if len(skipped) == len(STAGE_NAMES):
+        raise ConfigError("--skip-tokenizer and --skip-model together leave nothing to do")
+    if is_main() and (out / REPORT).exists():
+        raise ConfigError(f"{out} holds a finished run (see {out / REPORT}); name another --out")
+    if is_main() and not resume and any((out / name).exists() for name in (*STAGE_NAMES, ASIDE)):
+        raise ConfigError(f"{out} holds a run already; go on with --resume, or name another --out")
+
+
+def _carry_out(
+    plan: FinetunePlan, sources: list[str], skipped: Sequence[str], resume: bool, note: Note, progress: Bar
+) -> dict[str, Any]:
+    """Trains, judges and chooses; returns the report."""
+    windows, choice = verdict.draw_windows(plan), verdict.draw_windows(plan, validation=True)
+    if not choice:  # too short a period for forecasts: the token loss has to do
+        plan = replace(plan, config=plan.config.model_copy(update={"choose_by": "loss"}))
+    if is_main():
+        _tell_plan(plan, len(windows), len(choice), note)
+    judge = verdict.ForecastJudge(plan.config, choice) if choice else None
+    results = _stages(plan, skipped, resume, judge, note, progress)
+    leave()
+    if not is_main():
+        return {}
+    with progress("Judging by real forecasts") as report:
+        judged = verdict.judge(plan, windows, report)
+    with progress("Choosing by forecasts of the validation period") as report:
+        chosen = verdict.choose(plan, choice, report)
+    return _finish(plan, sources, results, chosen, judged)
+
+
+def _settings(config: Mapping[str, Any] | str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    if isinstance(config, Mapping):
+        return override(dict(config), list(overrides))
+    return read_settings(config, list(overrides))
+
+
+def _train(stage: str, run: RunConfig, resume: bool, judge: Judge | None, note: Note, progress: Bar) -> RunResult:
+    """One stage, with a bar for its steps and a line for each validation."""
+    steps = run.optim_of(stage).steps
+    with progress(f"Training the {stage}") as report:
+
+        def tell(record: dict[str, Any]) -> None:
+            step = int(record["step"])
+            if "val_loss" in record:
+                crps = f", CRPS {record['val_crps']:.3f} of a random walk's" if "val_crps" in record else ""
+                note(f"{stage}, step {step:,}: validation loss {record['val_loss']:.4f}{crps}")
+            else:
+                report(step, steps, f"loss {record['loss']:.4f}, {record['bars_per_s']:,.0f} bars/s")
+
+        return run_stage(stage, run, resume=resume, progress=tell, judge=judge)
+
+
+def _by_main(work: Callable[..., None], *arguments: Any) -> None:
+    """Has the first process do something while the others wait."""
+    with main_first():
+        if is_main():
+            work(*arguments)
+
+
+def _tell_plan(plan: FinetunePlan, judged: int, choosing: int, note: Note) -> None:
+    """In a few lines: how much there is to learn from, how long windows are, and what the verdict will rest on."""
+    data, optim = plan.config.data, plan.config.optim_of("model")
+    symbols = sum(map(len, plan.tables.values()))
+    note(f"{plan.training_bars:,} bars of {symbols:,} series to train on; {plan.preset} settings.")
+    note(
+        f"Windows of {data.window} bars, context {data.boundary[0]} to {data.boundary[1]}; {optim.steps:,} steps at "
+        f"most; {effective_batch(plan.config, 'model')}"
+    )
+    by = "its token loss" if plan.config.choose_by == "loss" else f"{choosing} forecasts"
+    note(f"Validation picks the best weights by {by} of the period after training.")
+    note(f"Judged on {judged} forecasts of {plan.horizon} bars, later than everything the run reads.")
+
+
+def _stages(
+    plan: FinetunePlan, skipped: Sequence[str], resume: bool, judge: Judge | None, note: Note, progress: Bar
+) -> dict[str, RunResult]:
+    """Both stages but those that are skipped, which are the start's; the pair lies in the run's folder then."""
+    config, results = plan.config, {}
+    if resume:
+        _by_main(put_back, config.out)
+    for stage in STAGE_NAMES:
+        if stage in skipped:
+            _by_main(take_over, plan.start, config.out, [stage])
+            continue
+        if stage == "model":
+            config = config.model_copy(update={"tokenizer": str(config.out / "tokenizer")})
+        results[stage] = _train(stage, config, resume, judge, note, progress)
+    _by_main(state_cutoffs, plan)
+    if is_main():
+        for stage in results:
+            (config.out / stage / PREVIOUS_FILE).unlink(missing_ok=True)
+    return results
+
+
+def _finish(
+    plan: FinetunePlan,
+    sources: list[str],
+    results: dict[str, RunResult],
+    chosen: dict[str, Any],
+    judged: dict[str, Any],
+) -> dict[str, Any]:
+    """Puts the chosen weights in place, draws the losses, writes report and model card; returns the report."""
+    out, kept_start = plan.config.out, chosen["kept"] == verdict.START
+    charts = save_loss_chart(out)
+    if kept_start:
+        set_aside(out)
+        take_over(plan.start, out)
+    report = {
+        "sources": sources,
+        "start": plan.start,
+        "preset": plan.preset,
+        "context": plan.context,
+        "horizon": plan.horizon,
+        "training_bars": plan.training_bars,
+        "judged_after": {group: str(time) for group, time in plan.judged_after.items()},
+        "data_hash": plan.data_hash,
+        "windows_a_step": windows_a_step(plan.config, "model"),
+        "stages": {
+            stage: {"steps": r.steps, "best_validation": r.best_validation, "chosen_by": r.chosen_by}
+            for stage, r in results.items()
+        },
+        "settings": plan.config.model_dump(mode="json"),
+        "chosen": chosen,
+        "verdict": judged,
+        "charts": [str(path) for path in charts],
+    }
+    write_text(out / "README.md", model_card(report, kept_start=kept_start))
+    write_json(out / REPORT, report)  # where it is, the run is over
+    return report
