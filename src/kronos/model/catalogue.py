@@ -12,7 +12,6 @@ from kronos.model.checkpoint import (
     EMBEDDED,
     FAMILY,
     WEIGHTS_FILE,
-    FamilyMember,
     family_member,
     find_checkpoint,
     read_config,
@@ -36,17 +35,12 @@ class ModelInfo:
 
 def list_models() -> list[ModelInfo]:
     """The family: shipped, downloaded, and to be fetched from the hub. No network is used."""
-    return [_entry(name, member) for name, member in FAMILY.items()]
-
-
-def _entry(name: str, member: FamilyMember) -> ModelInfo:
-    if member.embedded:
-        path: Path | None = EMBEDDED / member.model
-        source = "embedded"
-    else:
-        path = _cached(member.model)
-        source = "cache" if path else "hub"
-    return ModelInfo(name, source, member.parameters, member.max_context, member.description, path)
+    found = []
+    for name, member in FAMILY.items():
+        path = EMBEDDED / member.model if member.embedded else _cached(member.model)
+        source = "embedded" if member.embedded else "cache" if path else "hub"
+        found.append(ModelInfo(name, source, member.parameters, member.max_context, member.description, path))
+    return found
 
 
 def _cached(repo_id: str) -> Path | None:
@@ -62,6 +56,7 @@ def info(name: str) -> dict[str, Any]:
     Raises:
         CheckpointError: nothing of that name, or it is damaged.
     """
+    member = family_member(name)
     folder = find_checkpoint(name, "model")
     config = read_config(folder / "config.json")
     header = read_header(folder / WEIGHTS_FILE)
@@ -69,13 +64,13 @@ def info(name: str) -> dict[str, Any]:
         "name": name,
         "folder": str(folder),
         "parameters": _parameters(header),
-        "context_length": config.get("max_context", _family_context(name)),
+        "context_length": config.get("max_context", member.max_context if member else 512),
         "behaviour": "consistent" if config.get("consistent") else "published",
         "size_bytes": (folder / WEIGHTS_FILE).stat().st_size,
         "config": config,
     }
     try:
-        tokenizer = find_checkpoint(_tokenizer_name(name), "tokenizer")
+        tokenizer = find_checkpoint(member.tokenizer if member else name, "tokenizer")
     except CheckpointError:
         return facts
     if tokenizer != folder:
@@ -93,16 +88,6 @@ def model_card(name: str) -> str:
         if candidate.is_file():
             return candidate.read_text(encoding="utf-8")
     return f"No model card lies beside {name}: what it was trained on is not known here."
-
-
-def _tokenizer_name(name: str) -> str:
-    member = family_member(name)
-    return member.tokenizer if member else name
-
-
-def _family_context(name: str) -> int:
-    member = family_member(name)
-    return member.max_context if member else 512
 
 
 def _parameters(header: dict[str, tuple[str, tuple[int, ...]]]) -> int:
