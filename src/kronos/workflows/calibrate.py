@@ -24,8 +24,8 @@ from kronos.evaluation.rolling import warn_of_leaks
 from kronos.evaluation.summary import cluster_labels
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows, no_windows_message
 from kronos.files import write_json
-from kronos.model.checkpoint import CONFIG_FILE, read_config
-from kronos.protocol import FloatArray, Forecaster, Progress
+from kronos.model.checkpoint import change_config
+from kronos.protocol import Forecaster, Progress
 from kronos.training.finetune import take_over
 from kronos.workflows.forecasters import Configured, load_forecaster
 from kronos.workflows.markets import load_markets, read_date
@@ -185,8 +185,7 @@ def leaks(forecaster: Configured, windows: Sequence[Window]) -> list[str]:
 def store(model: str, out: Path, calibration: dict[str, Any]) -> None:
     """Copy the checkpoint and put its calibration into the copy's config."""
     take_over(model, out)
-    path = out / "model" / CONFIG_FILE
-    write_json(path, {**read_config(path), "calibration": calibration}, sort_keys=True)
+    change_config(out / "model", calibration=calibration)
 
 
 def _clusters(windows: Sequence[Window]) -> Any:
