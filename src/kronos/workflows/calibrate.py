@@ -25,7 +25,7 @@ from kronos.evaluation.summary import cluster_labels
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows, no_windows_message
 from kronos.files import write_json
 from kronos.model.checkpoint import change_config
-from kronos.protocol import Forecaster, Progress
+from kronos.protocol import FloatArray, Forecaster, Progress
 from kronos.training.finetune import take_over
 from kronos.workflows.forecasters import Configured, load_forecaster
 from kronos.workflows.markets import load_markets, read_date
