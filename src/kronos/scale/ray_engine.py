@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kronos.errors import CapacityError, ConfigError, KronosError, MissingExtraError
-from kronos.scale.engines import LocalEngine, check_workers
+from kronos.scale.local_engine import LocalEngine, check_workers
 
 P = TypeVar("P")
 R = TypeVar("R")
