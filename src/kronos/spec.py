@@ -109,7 +109,7 @@ class ForecastSpec:
     seed: int = _setting(0, "The same seed gives the same paths.", low=0, high=2**64 - 1)
     calendar: str | None = _setting(
         None,
-        "Exchange by MIC code (XNYS, XSHG), or 24/7. Without it, inferred from the bars.",
+        "Exchange by MIC code (XNYS, XSHG), 24/7, FX, observed or step. Without it, inferred from the bars.",
         pattern=r"^[A-Za-z0-9/]{1,16}$",
     )
     context_length: int | None = _setting(
