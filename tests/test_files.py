@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 
 from kronos import files
-from kronos.errors import CapacityError, ConfigError, DataError, KronosError
+from kronos.errors import CapacityError, ConfigError, DataError, KronosError, MissingExtraError
 
 
 def test_a_folder_means_its_files_of_bars_to_any_depth(tmp_path: Path) -> None:
@@ -170,3 +171,10 @@ def test_our_errors_are_caught_by_other_peoples_clauses() -> None:
         with pytest.raises(builtin, match=r"^what was found$"):
             raise error("what was found")
         assert issubclass(error, KronosError)
+
+
+def test_a_missing_extra_comes_back_from_another_process() -> None:
+    error = MissingExtraError("arch", "eval", "The baseline 'garch'")
+    again = copy.copy(error)  # as a process pool would send it
+    assert type(again) is MissingExtraError
+    assert str(again) == str(error)

@@ -58,3 +58,8 @@ class MissingExtraError(KronosError):
             f"{purpose} needs the package '{package}', which is not installed. "
             f"Install it with: pip install 'kronos-kline[{extra}]'"
         )
+        self._given = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        """Comes back whole from another process."""
+        return type(self), self._given

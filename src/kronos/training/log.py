@@ -98,8 +98,7 @@ def chosen_trackers(config: RunConfig) -> tuple[str, ...]:
 def _start(name: str, config: RunConfig, stage: str, start: int) -> Any:
     """A tracker, started; each stage is a run of its own, and what TensorBoard was told beyond ``start`` is hidden."""
     if find_spec(_MODULES[name]) is None:
-        extra = "train" if name == "tensorboard" else "tracking"
-        raise MissingExtraError(_MODULES[name], extra, f"Tracking by {name}")
+        raise MissingExtraError(_MODULES[name], "train" if name == "tensorboard" else "tracking", f"Tracking by {name}")
     from accelerate import tracking
 
     folder, run = config.out / "tracking", f"{config.out.name}-{stage}"
