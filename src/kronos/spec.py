@@ -1,7 +1,7 @@
 """What is asked of a forecast: one frozen, checked description from which every surface derives its options.
 
 A setting is one field here. Its type, default, range and sentence are stated once; the command line, the REST schema,
-the MCP tool, Ray's settings and research files are built from :func:`settings`.
+the MCP tool and research files are built from :func:`settings`; Ray's settings hold the spec itself.
 """
 
 from __future__ import annotations

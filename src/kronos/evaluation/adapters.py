@@ -36,7 +36,7 @@ Recipe = Callable[[], Forecaster]
 #: A price cannot be negative, but a model of raw closes may say so of a far quantile: it is cut at this share of the
 #: last close.
 FLOOR = 1e-3
-DEFAULT_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def as_prices(name: str, found: Any, shape: tuple[int, ...], last_close: float) -> FloatArray:
@@ -99,7 +99,7 @@ class QuantileForecaster:
     recipe: Recipe | None = None
     training_cutoff: np.datetime64[Any] | None
 
-    def __init__(self, name: str, model: QuantileModel, levels: Sequence[float] = DEFAULT_LEVELS) -> None:
+    def __init__(self, name: str, model: QuantileModel, levels: Sequence[float] = DECILES) -> None:
         rising = all(a < b for a, b in pairwise(levels))
         if len(levels) < 2 or not rising or levels[0] <= 0 or levels[-1] >= 1:
             raise ConfigError(f"quantile levels {tuple(levels)} must ascend inside (0, 1), at least two of them")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
 
 DEFAULT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles that files and ``Forecast.quantile`` hold unless others are named."""
 ENDINGS = (".html", ".png", ".csv", ".parquet", ".json")
 
 
