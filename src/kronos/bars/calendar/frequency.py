@@ -80,12 +80,12 @@ def infer_frequency(times: pd.DatetimeIndex) -> BarSize | None:
     Daily, weekly and monthly bars are recognised through holidays and daylight saving.
     """
     # Wall time, so that a daily bar stays 24 hours long when clocks change.
-    steps = np.diff(times.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64))
+    steps: np.ndarray = np.diff(times.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64))
     steps = steps[steps > 0]
     if len(steps) == 0:
         return None
     counts = pd.Series(steps).value_counts().sort_index()  # of steps as common as each other the smallest
-    step, count = int(counts.idxmax()), int(counts.max())
+    step, count = int(counts.index[int(counts.argmax())]), int(counts.max())
     if step < 86400 - 3600:
         # Other steps are gaps, which leave out whole bars, not times at which something happened.
         share, whole = count / len(steps), np.mean(steps % step == 0) >= 0.9

@@ -152,9 +152,9 @@ def _exchange_sessions(code: str, start: pd.Timestamp, end: pd.Timestamp) -> Ses
     if end > calendar.last_session:
         unknown = max(start, calendar.last_session + pd.Timedelta(days=1))
         schedule = pd.concat([schedule, _estimate(calendar, unknown, end)])
-    dates = pd.DatetimeIndex(schedule.index).as_unit("ns")
-    edges = (pd.DatetimeIndex(schedule[name]).as_unit("ns").asi8 for name in _EDGES)
-    return Sessions(dates.asi8, *edges, np.asarray(dates > calendar.last_session))
+    times = (pd.DatetimeIndex(schedule.index), *(pd.DatetimeIndex(schedule[name]) for name in _EDGES))
+    dates, opens, closes, noons, afters = (column.as_unit("ns").asi8 for column in times)
+    return Sessions(dates, opens, closes, noons, afters, np.asarray(times[0] > calendar.last_session))
 
 
 def _estimate(calendar: Any, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:

@@ -328,13 +328,12 @@ def _is_over(stamp: pd.Timestamp, size: BarSize, exchange: str, now: int, *, end
     if size.intraday:
         return bool((local if ends else local + size.delta) <= moment)
     day = local.tz_localize(None).normalize()
-    sessions = where.days(day, day).closes if size.unit == "d" else ()
-    if len(sessions):
-        return int(sessions[0]) <= moment.value
+    if size.unit == "d" and len(sessions := where.days(day, day)):
+        return int(sessions.closes[0]) <= moment.value
     if size.unit != "d" and ends:
         return bool(day.tz_localize(where.zone) < moment)
-    length = {"d": pd.Timedelta(days=1), "w": pd.Timedelta(days=7), "mo": pd.DateOffset(months=1)}[size.unit]
-    return bool((day + length).tz_localize(where.zone) <= moment)
+    following = day + (pd.DateOffset(months=1) if size.unit == "mo" else size.delta)
+    return bool(following.tz_localize(where.zone) <= moment)
 
 
 _VENDORS: Final = {"yfinance": _yahoo, "akshare": _china}
