@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import fetch_bars, read_bars, sample_bars
-from kronos.bars.store.download import Download, TemporaryFailure, without_forming
+from kronos.bars.store.sources import Download, TemporaryFailure, without_forming
 from kronos.errors import ConfigError, DataError, MissingExtraError
 
 HOUR = 3_600_000
@@ -191,16 +191,16 @@ def test_another_request_does_not_resume(exchange: Exchange, tmp_path: Path) -> 
 def test_refusals_by_the_server_are_waited_out(exchange: Exchange) -> None:
     exchange.failures = [429, 503]
     waits: list[float] = []
-    from kronos.bars.store import download
+    from kronos.bars.store import sources
 
-    original = download.Download.__init__
+    original = sources.Download.__init__
 
     def patient(self: Download, *args: Any, **changes: Any) -> None:
         original(self, *args, **changes)
         self.sleep = waits.append
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(download.Download, "__init__", patient)
+        patch.setattr(sources.Download, "__init__", patient)
         bars = fetch(exchange)
     assert len(bars) == ROWS
     assert waits == [1.0, 2.0]
@@ -208,7 +208,7 @@ def test_refusals_by_the_server_are_waited_out(exchange: Exchange) -> None:
 
 def test_a_server_that_keeps_failing_gives_one_error(exchange: Exchange, tmp_path: Path, monkeypatch: Any) -> None:
     exchange.failures = [503] * 50
-    monkeypatch.setattr("kronos.bars.store.download.TRIES", 2)
+    monkeypatch.setattr("kronos.bars.store.sources.TRIES", 2)
     with pytest.raises(DataError, match=r"binance: gave up after 2 tries") as caught:
         fetch(exchange, output=tmp_path / "btc.csv")
     assert len(str(caught.value).splitlines()) == 1

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kronos.bars import BarStore, import_bars, read_bars, sample_bars, sample_path, write_bars
-from kronos.bars.store.folder import read_last
-from kronos.bars.store.write import write_parquet
+from kronos.bars.store import read_last, write_parquet
 from kronos.errors import ConfigError, DataError
 
 

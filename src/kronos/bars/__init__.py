@@ -20,13 +20,20 @@ if TYPE_CHECKING:
         infer_frequency,
         parse_frequency,
     )
-    from kronos.bars.clean import CLEANING, CleanedBars, CleaningRule, clean_bars
+    from kronos.bars.clean import (
+        CLEANING,
+        CleanedBars,
+        CleaningRule,
+        SplitSuspect,
+        adjust_bars,
+        clean_bars,
+        split_suspects,
+    )
     from kronos.bars.reading import describe, inspect_bars, read_bars, sample_bars, validate_bars
     from kronos.bars.report import BarsReport, Defect
     from kronos.bars.resample import resample_bars
     from kronos.bars.samples import SAMPLES, sample_path
     from kronos.bars.schema import FEATURES, PRICES, TIME_FEATURES, to_table
-    from kronos.bars.splits import SplitSuspect, adjust_bars, split_suspects
     from kronos.bars.store import BarStore, fetch_bars, import_bars, write_bars
 
 __all__ = [
@@ -67,13 +74,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "clean": ("CLEANING", "CleanedBars", "CleaningRule", "clean_bars"),
+    "clean": ("CLEANING", "CleanedBars", "CleaningRule", "SplitSuspect", "adjust_bars", "clean_bars", "split_suspects"),
     "reading": ("describe", "inspect_bars", "read_bars", "sample_bars", "validate_bars"),
     "report": ("BarsReport", "Defect"),
     "resample": ("resample_bars",),
     "samples": ("SAMPLES", "sample_path"),
     "schema": ("FEATURES", "PRICES", "TIME_FEATURES", "to_table"),
-    "splits": ("SplitSuspect", "adjust_bars", "split_suspects"),
     "store": ("BarStore", "fetch_bars", "import_bars", "write_bars"),
 }
 

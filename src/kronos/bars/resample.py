@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -9,14 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
-from kronos.bars.calendar.grid import Clock, Grid, Stamp, intraday_stamps
+from kronos.bars.calendar.grid import STAMPS, Clock, Grid, Stamp, intraday_stamps
 from kronos.bars.calendar.guess import Fit, fit_intraday, guess_calendar, symbol_hint
-from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, STEP, market, resolve_calendar
+from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, STEP, Nanos, localize, market, resolve_calendar
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import FEATURES
 from kronos.errors import ConfigError, DataError
-
-Nanos = npt.NDArray[np.int64]
 
 _AGGREGATES: Final = {
     "open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "amount": "sum",
@@ -54,24 +53,29 @@ def resample_bars(
         DataError: the bar size cannot be told.
     """
     target = parse_frequency(to)
-    if "symbol" not in bars.columns:
-        table, forming, rule = _one(bars, target, calendar, stamp, keep_forming, None)
-    else:
-        parts: list[pd.DataFrame] = []
-        forming, rule = False, ""
-        for name, part in bars.groupby("symbol", sort=True):
-            done, cut, rule = _one(part, target, calendar, stamp, keep_forming, str(name))
-            done.insert(1, "symbol", str(name))
-            parts.append(done)
-            forming |= cut
-        table = pd.concat(parts, ignore_index=True)
-    table.attrs = {}
+    series = bars.groupby("symbol", sort=True) if "symbol" in bars.columns else [(None, bars)]
+    parts: list[pd.DataFrame] = []
+    forming, rule = False, ""
+    for symbol, part in series:
+        cutting = _cutting(part, target, calendar, stamp, None if symbol is None else str(symbol))
+        labels, over = cutting.labels()
+        # Rows that belong to no bar of the market (before the open, after the close) are left out.
+        inside = ~np.asarray(labels.isna())
+        table = part.loc[inside, list(FEATURES)].groupby(labels[inside], sort=True).agg(_AGGREGATES)
+        if not over and not keep_forming and len(table):
+            forming, table = True, table.iloc[:-1]
+        table = table.rename_axis("timestamp").reset_index()
+        if symbol is not None:
+            table.insert(1, "symbol", str(symbol))
+        parts.append(table)
+        rule = cutting.calendar or "wall clock"
+    table = pd.concat(parts, ignore_index=True)
     before = bars.attrs.get("report")
     report = before if isinstance(before, BarsReport) else BarsReport()
     notes = [f"resampled from {report.frequency or 'smaller bars'} by {rule}"]
     if forming:
         notes.append("the last bar is not over in the data: left out")
-    table.attrs["report"] = report.noted(
+    report = report.noted(
         *notes,
         rows=len(table),
         frequency=str(target),
@@ -79,151 +83,124 @@ def resample_bars(
         last=table["timestamp"].max() if len(table) else None,
         warnings=(),
     )
+    table.attrs = {"report": report}
     return table
 
 
-def _one(
-    bars: pd.DataFrame,
-    target: BarSize,
-    calendar: str | None,
-    stamp: Stamp | None,
-    keep_forming: bool,
-    symbol: str | None,
-) -> tuple[pd.DataFrame, bool, str]:
-    """The larger bars of one series, whether a forming one was left out, and the rule that cut them."""
+@dataclass(frozen=True)
+class _Cutting:
+    """How one series is cut: its times and bar size, the larger one, and the calendar with its fit where it has one."""
+
+    times: pd.DatetimeIndex
+    size: BarSize
+    target: BarSize
+    calendar: str | None
+    fit: Fit | None
+    stamp: Stamp | None
+
+    @property
+    def ends(self) -> bool:
+        """True where the timestamps name the end of the bar."""
+        return (self.fit.grid.stamp if self.fit else self.stamp) == "end"
+
+    def labels(self) -> tuple[pd.DatetimeIndex, bool]:
+        """The new timestamp of each row (NaT outside the sessions), and whether the last bar is over."""
+        if self.target.intraday:
+            return self._by_clock() if self.fit is None else self._by_session(self.fit)
+        if not self.size.intraday:
+            wall = self.times.tz_localize(None)
+            return self._periods(self.times, wall), self._period_over(wall[-1])
+        days, over = self._days()
+        dated = localize(days, self.times.tz)
+        if self.target.unit != "d":
+            return self._periods(dated, days), over and self._period_over(days[days.notna()][-1])
+        if self.target.count > 1:
+            raise ConfigError("Days are resampled to 1d, weeks or months, not to several days.")
+        return dated, over
+
+    def _by_clock(self) -> tuple[pd.DatetimeIndex, bool]:
+        starts = self.times - self.size.delta if self.ends else self.times
+        wall, step = starts.tz_localize(None), self.target.delta
+        floors = starts - (wall - wall.normalize()) % step  # counted from each midnight
+        return floors + step if self.ends else floors, bool(starts[-1] + self.size.delta >= floors[-1] + step)
+
+    def _by_session(self, fit: Fit) -> tuple[pd.DatetimeIndex, bool]:
+        inner, finish = self._instants(fit)
+        sessions = fit.market.sessions_around(inner + self.ends, rest=False)
+        grids = (Grid(fit.grid.anchor, stamp) for stamp in STAMPS)
+        begin, end = (intraday_stamps(sessions, self.target, grid, fit.market.zone)[0] for grid in grids)
+        place, inside = _places(inner, begin, end)
+        labels = fit.clock.from_utc((end if self.ends else begin)[place], self.times)
+        return pd.DatetimeIndex(labels.where(inside)), bool(finish >= end[place[-1]])
+
+    def _days(self) -> tuple[pd.DatetimeIndex, bool]:
+        """The session date of each row, and whether the last session is over."""
+        day = pd.Timedelta(days=1)
+        if self.fit is None:
+            wall = (self.times - self.size.delta if self.ends else self.times).tz_localize(None)
+            return wall.normalize(), bool(wall[-1] + self.size.delta >= wall[-1].normalize() + day)
+        inner, finish = self._instants(self.fit)
+        where = self.fit.market
+        if where.name == FX:
+            ahead = Clock("", where.zone, _FX_DAY).from_utc(inner, self.times.tz_localize(None))
+            return ahead.normalize(), bool(ahead[-1] + pd.Timedelta(finish - inner[-1]) >= ahead[-1].normalize() + day)
+        sessions = where.sessions_around(inner)
+        place, inside = _places(inner, sessions.opens, sessions.closes)
+        days = pd.DatetimeIndex(sessions.dates[place].view("datetime64[ns]"))
+        return pd.DatetimeIndex(days.where(inside)), bool(finish >= sessions.closes[place[-1]])
+
+    def _instants(self, fit: Fit) -> tuple[Nanos, int]:
+        """An instant within each bar (starts lie in [open, close), ends in (open, close]), and the end of the last."""
+        nanos = fit.clock.to_utc(self.times)
+        return nanos - self.ends, int(nanos[-1]) + (0 if self.ends else self.size.delta.value)
+
+    def _period_over(self, last: pd.Timestamp) -> bool:
+        """True when the next trading day belongs to the next week or month."""
+        if self.calendar == ALWAYS:
+            following = last + pd.Timedelta(days=1)
+        elif self.calendar in (None, OBSERVED, STEP):
+            following = last + pd.offsets.BusinessDay(1)
+        else:
+            days = market(self.calendar).days(last + pd.Timedelta(days=1), last + pd.Timedelta(days=20)).dates
+            following = pd.Timestamp(int(days[0]))
+        keys = self._period_keys(pd.DatetimeIndex([last, following]))
+        return bool(keys[0] != keys[1])
+
+    def _period_keys(self, wall: pd.DatetimeIndex) -> Nanos:
+        """A number for each week or month."""
+        if self.target.unit == "d":
+            raise ConfigError(f"Bars of a day or more are resampled to weeks or months, not to {self.target}.")
+        rule = "W" if self.target.unit == "w" else "M"
+        return (wall.to_period(rule).asi8 - pd.Period("1970-01-05", rule).ordinal) // self.target.count
+
+    def _periods(self, times: pd.DatetimeIndex, wall: pd.DatetimeIndex) -> pd.DatetimeIndex:
+        """Weeks and months, named by the timestamp of their last (or first) row."""
+        groups = pd.Series(times).groupby(self._period_keys(wall))
+        return pd.DatetimeIndex(groups.transform("first" if self.stamp == "start" else "last"))
+
+
+def _cutting(
+    bars: pd.DataFrame, target: BarSize, calendar: str | None, stamp: Stamp | None, symbol: str | None
+) -> _Cutting:
     times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
     size = infer_frequency(times)
     if size is None:
         raise DataError("The bar size cannot be told from the timestamps, so the bars cannot be resampled.")
-    _check_sizes(size, target)
-    guess = _calendar(times, size, calendar, stamp, symbol)
-    rule = guess.market.name if isinstance(guess, Fit) else guess
-    if target.intraday:
-        labels, over = _intraday_labels(times, size, target, guess, stamp)
-    else:
-        labels, over = _day_labels(times, size, target, guess, stamp)
-    # Rows that belong to no bar of the market (before the open, after the close) are left out.
-    inside = ~np.asarray(labels.isna())
-    grouped = bars.loc[inside, list(FEATURES)].groupby(labels[inside], sort=True)
-    table = grouped.agg(_AGGREGATES)
-    table.index.name = "timestamp"
-    forming = not over and not keep_forming and len(table) > 0
-    if forming:
-        table = table.iloc[:-1]
-    return table.reset_index(), forming, rule or "wall clock"
-
-
-def _check_sizes(size: BarSize, target: BarSize) -> None:
     if target.delta <= size.delta:
         raise ConfigError(f"Bars of {size} cannot be resampled to {target}: choose a larger size.")
     if target.intraday and target.delta.value % size.delta.value:
         raise ConfigError(f"{target} is not a multiple of {size}. Choose a size that the bars fill evenly.")
     if size.unit == "w" and target.unit == "mo":
         raise ConfigError("Weeks do not fill months evenly. Resample from daily bars.")
-
-
-def _calendar(
-    times: pd.DatetimeIndex, size: BarSize, calendar: str | None, stamp: Stamp | None, symbol: str | None
-) -> Fit | str | None:
-    if calendar is None:
-        return guess_calendar(times, size, symbol_hint(symbol))
-    name = resolve_calendar(calendar)
-    if name in (ALWAYS, OBSERVED, STEP) or not size.intraday:
-        return name
-    return fit_intraday(times, size, market(name), (stamp,) if stamp else ("start", "end"))[0]
-
-
-def _starts(times: pd.DatetimeIndex, size: BarSize, stamp: str | None) -> pd.DatetimeIndex:
-    return times - size.delta if stamp == "end" else times
-
-
-def _intraday_labels(
-    times: pd.DatetimeIndex, size: BarSize, target: BarSize, guess: Fit | str | None, stamp: Stamp | None
-) -> tuple[pd.DatetimeIndex, bool]:
-    """The new timestamp of each row (NaT outside the sessions), and whether the last bar is over."""
-    if not isinstance(guess, Fit):
-        starts = _starts(times, size, stamp)
-        wall = starts.tz_localize(None)
-        floors = starts - (wall - wall.normalize()) % target.delta  # counted from each midnight
-        over = bool(starts[-1] + size.delta >= floors[-1] + target.delta)
-        return (floors + target.delta if stamp == "end" else floors), over
-    nanos = guess.clock.to_utc(times)
-    sessions = guess.market.sessions_around(nanos, rest=False)
-    zone, anchor = guess.market.zone, guess.grid.anchor
-    begin, _ = intraday_stamps(sessions, target, Grid(anchor, "start"), zone)
-    end, _ = intraday_stamps(sessions, target, Grid(anchor, "end"), zone)
-    starting = guess.grid.stamp == "start"
-    inner = nanos if starting else nanos - 1  # a start stamp lies in [begin, end), an end stamp in (begin, end]
-    place = np.searchsorted(begin, inner, side="right") - 1
-    safe = np.maximum(place, 0)
-    outside = (place < 0) | (inner >= end[safe])
-    labels = pd.DatetimeIndex(guess.clock.from_utc((begin if starting else end)[safe], times).where(~outside))
-    return labels, bool(inner[-1] + (size.delta.value if starting else 1) >= end[safe[-1]])
-
-
-def _day_labels(
-    times: pd.DatetimeIndex, size: BarSize, target: BarSize, guess: Fit | str | None, stamp: Stamp | None
-) -> tuple[pd.DatetimeIndex, bool]:
-    if not size.intraday:
-        wall = times.tz_localize(None)
-        return _periods(times, wall, target, stamp), _period_over(wall[-1], target, guess)
+    guess = guess_calendar(times, size, symbol_hint(symbol)) if calendar is None else resolve_calendar(calendar)
+    if calendar is not None and isinstance(guess, str) and guess not in (ALWAYS, OBSERVED, STEP) and size.intraday:
+        guess = fit_intraday(times, size, market(guess), stamp)[0]
     if isinstance(guess, Fit):
-        days, over = _session_days(times, size, guess)
-    else:
-        starts = _starts(times, size, stamp)
-        wall = starts.tz_localize(None)
-        days = wall.normalize()
-        over = bool(wall[-1] + size.delta >= days[-1] + pd.Timedelta(days=1))
-    dated = days if times.tz is None else days.tz_localize(times.tz, ambiguous=True, nonexistent="shift_forward")
-    if target.unit == "d":
-        if target.count > 1:
-            raise ConfigError("Days are resampled to 1d, weeks or months, not to several days.")
-        return dated, over
-    last = days[~np.asarray(days.isna())][-1]
-    return _periods(dated, days, target, stamp), over and _period_over(last, target, guess)
+        return _Cutting(times, size, target, guess.market.name, guess, stamp)
+    return _Cutting(times, size, target, guess, None, stamp)
 
 
-def _session_days(times: pd.DatetimeIndex, size: BarSize, guess: Fit) -> tuple[pd.DatetimeIndex, bool]:
-    """The session date of each row, and whether the last session is over."""
-    starting = guess.grid.stamp == "start"
-    inner = guess.clock.to_utc(times) - (0 if starting else 1)
-    finish = inner[-1] + (size.delta.value if starting else 1)
-    if guess.market.name == FX:
-        ahead = Clock("", guess.market.zone, _FX_DAY).from_utc(inner, times.tz_localize(None))
-        midnight = ahead[-1].normalize() + pd.Timedelta(days=1)
-        return ahead.normalize(), bool(ahead[-1] + pd.Timedelta(finish - inner[-1]) >= midnight)
-    sessions = guess.market.sessions_around(inner)
-    place = np.maximum(np.searchsorted(sessions.opens, inner, side="right") - 1, 0)
-    outside = (inner < sessions.opens[place]) | (inner >= sessions.closes[place])
-    days = pd.DatetimeIndex(pd.DatetimeIndex(sessions.dates[place].view("datetime64[ns]")).where(~outside))
-    return days, bool(finish >= sessions.closes[place[-1]])
-
-
-def _period_over(last: pd.Timestamp, target: BarSize, guess: Fit | str | None) -> bool:
-    """True when the next trading day belongs to the next week or month."""
-    name = guess.market.name if isinstance(guess, Fit) else guess
-    if name == ALWAYS:
-        following = last + pd.Timedelta(days=1)
-    elif name is None or name in (OBSERVED, STEP):
-        following = last + pd.offsets.BusinessDay(1)
-    else:
-        days = market(name).days(last + pd.Timedelta(days=1), last + pd.Timedelta(days=20)).dates
-        following = pd.Timestamp(int(days[0]))
-    keys = _period_keys(pd.DatetimeIndex([last, following]), target)
-    return bool(keys[0] != keys[1])
-
-
-def _period_keys(wall: pd.DatetimeIndex, target: BarSize) -> npt.NDArray[np.int64]:
-    """A number for each week or month."""
-    if target.unit == "w":
-        monday = wall.normalize().as_unit("ns") - pd.to_timedelta(wall.day_of_week, unit="D")
-        return pd.DatetimeIndex(monday).as_unit("ns").asi8 // (7 * 86400 * 10**9 * target.count)
-    if target.unit == "mo":
-        return wall.to_period("M").asi8 // target.count
-    raise ConfigError(f"Bars of a day or more are resampled to weeks or months, not to {target}.")
-
-
-def _periods(times: pd.DatetimeIndex, wall: pd.DatetimeIndex, target: BarSize, stamp: Stamp | None) -> pd.DatetimeIndex:
-    """Weeks and months, named by the timestamp of their last (or first) row."""
-    groups = pd.Series(times).groupby(_period_keys(wall, target))
-    return pd.DatetimeIndex(groups.transform("first") if stamp == "start" else groups.transform("last"))
+def _places(inner: Nanos, begin: Nanos, end: Nanos) -> tuple[Nanos, npt.NDArray[np.bool_]]:
+    """The span that each instant lies in, the last that has begun, and whether it does."""
+    place = np.maximum(np.searchsorted(begin, inner, side="right") - 1, 0)
+    return place, (begin[place] <= inner) & (inner < end[place])

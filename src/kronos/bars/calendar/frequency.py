@@ -11,15 +11,12 @@ import pandas as pd
 
 from kronos.errors import ConfigError
 
-_MINUTES: Final = {"m": 1, "h": 60, "d": 1440, "w": 10080}
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "mo": 30 * 86_400}
 _WORDS: Final = {
-    "s": "s", "sec": "s", "second": "s", "seconds": "s",
-    "m": "m", "t": "m", "min": "m", "mins": "m", "minute": "m", "minutes": "m",
-    "h": "h", "hr": "h", "hour": "h", "hours": "h",
-    "d": "d", "day": "d", "days": "d", "daily": "d", "b": "d",
-    "w": "w", "wk": "w", "week": "w", "weeks": "w", "weekly": "w",
-    "mo": "mo", "mon": "mo", "month": "mo", "months": "mo", "monthly": "mo", "me": "mo", "ms": "mo",
+    "s": "s sec second seconds", "m": "m t min mins minute minutes", "h": "h hr hour hours", "d": "d day days daily b",
+    "w": "w wk week weeks weekly", "mo": "mo mon month months monthly me ms",
 }  # fmt: skip
+_UNITS: Final = {word: unit for unit, words in _WORDS.items() for word in words.split()}
 
 
 @dataclass(frozen=True, order=True)
@@ -43,11 +40,7 @@ class BarSize:
     @property
     def delta(self) -> pd.Timedelta:
         """The fixed length; a month counts as 30 days (only for comparisons)."""
-        if self.unit == "s":
-            return pd.Timedelta(seconds=self.count)
-        if self.unit == "mo":
-            return pd.Timedelta(days=30 * self.count)
-        return pd.Timedelta(minutes=self.count * _MINUTES[self.unit])
+        return pd.Timedelta(seconds=self.count * _SECONDS[self.unit])
 
 
 def parse_frequency(text: str | BarSize | pd.Timedelta) -> BarSize:
@@ -61,23 +54,16 @@ def parse_frequency(text: str | BarSize | pd.Timedelta) -> BarSize:
     if isinstance(text, BarSize):
         return text
     if isinstance(text, pd.Timedelta):
-        return from_delta(text)
+        seconds = text.total_seconds()
+        if seconds <= 0 or seconds != int(seconds):
+            raise ConfigError(f"A bar of {text} is no bar size. It needs a positive whole number of seconds.")
+        return _canonical(int(seconds), "s")
     match = re.fullmatch(r"\s*(\d{0,6})\s*([A-Za-z]+)(?:-[A-Za-z]{3})?\s*", str(text))
-    unit = None
-    if match:
-        word = match[2]
-        unit = "mo" if word == "M" else _WORDS.get(word.lower())
-    if match is None or unit is None or (match[1] and int(match[1]) == 0):
+    number, word = match.groups() if match else ("", "")
+    unit = "mo" if word == "M" else _UNITS.get(word.lower())
+    if unit is None or (number and int(number) == 0):
         raise ConfigError(f"'{text}' is not a bar size. Write a number and a unit: 1m, 5m, 15m, 1h, 4h, 1d, 1w, 1mo.")
-    return _canonical(int(match[1] or 1), unit)
-
-
-def from_delta(delta: pd.Timedelta) -> BarSize:
-    """The bar size of a fixed length of time."""
-    seconds = delta.total_seconds()
-    if seconds <= 0 or seconds != int(seconds):
-        raise ConfigError(f"A bar of {delta} is no bar size. It needs a positive whole number of seconds.")
-    return _canonical(int(seconds), "s")
+    return _canonical(int(number or 1), unit)
 
 
 def _canonical(count: int, unit: str) -> BarSize:
@@ -93,42 +79,23 @@ def infer_frequency(times: pd.DatetimeIndex) -> BarSize | None:
     The commonest step counts, not the first one: gaps at nights, weekends and holidays are usual.
     Daily, weekly and monthly bars are recognised through holidays and daylight saving.
     """
-    if len(times) < 2:
-        return None
     # Wall time, so that a daily bar stays 24 hours long when clocks change.
-    wall = times.tz_localize(None)
-    steps = np.diff(wall.to_numpy().astype("datetime64[s]").astype(np.int64))
-    if len(steps) > 1000:  # where one step makes up most of the column, it is the commonest
-        likely = int(np.median(steps[:1000]))
-        if 0 < likely < 86400 - 3600 and (steps == likely).mean() > 0.5:
-            return _canonical(likely, "s")
+    steps: np.ndarray = np.diff(times.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64))
     steps = steps[steps > 0]
     if len(steps) == 0:
         return None
-    values, counts = np.unique(steps, return_counts=True)
-    step, count = int(values[counts.argmax()]), int(counts.max())
+    counts = pd.Series(steps).value_counts().sort_index()  # of steps as common as each other the smallest
+    step, count = int(counts.index[int(counts.argmax())]), int(counts.max())
     if step < 86400 - 3600:
-        return _canonical(step, "s") if _is_usual(step, count, steps) else None
-    return _from_days(steps / 86400)
-
-
-def _is_usual(step: int, count: int, steps: np.ndarray) -> bool:
-    """True when the commonest step is a bar size: others are gaps, not times at which something happened."""
-    gaps_fit = bool(np.mean(steps % step == 0) >= 0.9)  # a gap leaves out whole bars
-    share = count / len(steps)
-    if share >= 0.3:
-        return count >= 2 or gaps_fit
-    return share >= 0.1 and count >= 2 and gaps_fit
-
-
-def _from_days(days: np.ndarray) -> BarSize | None:
+        # Other steps are gaps, which leave out whole bars, not times at which something happened.
+        share, whole = count / len(steps), np.mean(steps % step == 0) >= 0.9
+        usual = (count >= 2 or whole) if share >= 0.3 else (share >= 0.1 and count >= 2 and whole)
+        return _canonical(step, "s") if usual else None
+    days = steps / 86400
     middle = float(np.median(days))
-    if middle <= 2.5:
-        return BarSize(1, "d")
-    if 5.5 <= middle <= 8.5:
-        return BarSize(1, "w")
-    for months, low, high in ((1, 27, 32), (3, 88, 93), (12, 360, 368)):
+    usual_days = ((1, "d", 0.0, 2.5), (1, "w", 5.5, 8.5), (1, "mo", 27, 32), (3, "mo", 88, 93), (12, "mo", 360, 368))
+    for number, unit, low, high in usual_days:
         if low <= middle <= high:
-            return BarSize(months, "mo")
-    whole = round(middle)
-    return _canonical(whole, "d") if np.mean(np.abs(days - whole) < 0.1) > 0.9 else None
+            return BarSize(number, unit)
+    nearest = round(middle)
+    return _canonical(nearest, "d") if np.mean(np.abs(days - nearest) < 0.1) > 0.9 else None

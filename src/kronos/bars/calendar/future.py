@@ -1,8 +1,8 @@
-"""When the next bars fall: by an exchange's sessions, the whole week, the currency week, or as observed."""
+"""When the next bars fall, by a calendar or as observed, and where the bars so far and their calendar part."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
-from kronos.bars.calendar.gaps import session_notes
 from kronos.bars.calendar.grid import Stamp, intraday_stamps
 from kronos.bars.calendar.guess import FITS, Fit, fit_intraday, guess_calendar, symbol_hint
-from kronos.bars.calendar.labels import future_days
-from kronos.bars.calendar.markets import ALWAYS, OBSERVED, STEP, Market, market, resolve_calendar
-from kronos.bars.calendar.observed import observed_hours, regular_step
+from kronos.bars.calendar.labels import future_days, observed_hours, read_dates, regular_step
+from kronos.bars.calendar.markets import ALWAYS, OBSERVED, RULES, STEP, Market, Nanos, market, resolve_calendar
 from kronos.errors import CalendarError, ConfigError
 from kronos.spec import ForecastSpec
 
@@ -38,7 +36,7 @@ class FutureTimes:
     frequency: str
     stamp: str | None
     estimated: npt.NDArray[np.bool_]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def future_timestamps(
@@ -81,11 +79,22 @@ def future_times(
     """
     ForecastSpec(horizon=horizon, stamp=stamp)  # refuses what is out of range
     times = history_index(history)
-    symbol = symbol or _only_symbol(history)
-    size = _bar_size(times, frequency)
-    name, fit, notes = _inferred(times, size, symbol) if calendar is None else (resolve_calendar(calendar), None, ())
+    size = parse_frequency(frequency) if frequency is not None else infer_frequency(times)
+    if size is None:
+        raise ConfigError(
+            f"The bar size cannot be told from {len(times)} timestamp{'s' if len(times) > 1 else ''}. "
+            "Pass frequency (--frequency), such as '5m', '1h' or '1d'."
+        )
+    fit: Fit | None = None
+    notes: tuple[str, ...] = ()
+    if calendar is not None:
+        name = resolve_calendar(calendar)
+    else:
+        guess = guess_calendar(times, size, symbol_hint(symbol or _only_symbol(history)))
+        name, note = _named(guess, times, size)
+        fit, notes = guess if isinstance(guess, Fit) else None, (note,)
     if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
-        notes = (*notes, *session_notes(times, market(name)))
+        notes += session_notes(times, market(name))
     if name in (ALWAYS, STEP, OBSERVED):
         go_on = observed_hours if name == OBSERVED else regular_step
         certain = np.zeros(horizon, dtype=bool)
@@ -102,13 +111,8 @@ def future_times(
 def infer_calendar(bars: Any, frequency: str | None = None, symbol: str | None = None) -> str | None:
     """The calendar that bars (a table, index or Series) follow, or None when nothing stands out."""
     times = history_index(bars)
-    symbol = symbol or _only_symbol(bars)
-    if len(times) < 2:
-        return None
     size = parse_frequency(frequency) if frequency else infer_frequency(times)
-    if size is None:
-        return None
-    guess = guess_calendar(times, size, symbol_hint(symbol))
+    guess = guess_calendar(times, size, symbol_hint(symbol or _only_symbol(bars))) if size is not None else None
     return guess.market.name if isinstance(guess, Fit) else guess
 
 
@@ -122,12 +126,11 @@ def history_index(history: Any) -> pd.DatetimeIndex:
         history = history["timestamp"] if "timestamp" in history.columns else history.index
     try:
         many = isinstance(history, (pd.Series, pd.Index, np.ndarray, list, tuple))
-        times = pd.DatetimeIndex(pd.Index(history) if many else [pd.Timestamp(history)])
+        times = pd.DatetimeIndex(pd.Index(history) if many else [pd.Timestamp(history)]).dropna()
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"history must be a timestamp or an index of timestamps, not {str(history)[:60]!r}."
         ) from error
-    times = times.dropna()
     if len(times) == 0:
         raise ConfigError("history holds no timestamp. Pass the last timestamp, or the index of the bars.")
     if not (times.is_monotonic_increasing and times.is_unique):
@@ -141,79 +144,95 @@ def _only_symbol(history: Any) -> str | None:
     return None
 
 
-def _bar_size(times: pd.DatetimeIndex, frequency: str | None) -> BarSize:
-    if frequency is not None:
-        return parse_frequency(frequency)
-    size = infer_frequency(times)
-    if size is None:
-        raise ConfigError(
-            f"The bar size cannot be told from {len(times)} timestamp{'s' if len(times) > 1 else ''}. "
-            "Pass frequency (--frequency), such as '5m', '1h' or '1d'."
-        )
-    return size
-
-
-def _inferred(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) -> tuple[str, Fit | None, tuple[str, ...]]:
-    guess = guess_calendar(times, size, symbol_hint(symbol)) if len(times) > 1 else None
+def _named(guess: Fit | str | None, times: pd.DatetimeIndex, size: BarSize) -> tuple[str, str]:
+    """The calendar to go on by after a guess, and why."""
     if guess is not None:
-        name, fit = (guess.market.name, guess) if isinstance(guess, Fit) else (guess, None)
-        return name, fit, (f"calendar {name} inferred from the bars' times",)
+        name = guess.market.name if isinstance(guess, Fit) else guess
+        return name, f"calendar {name} inferred from the bars' times"
     if len(times) > 1 and times[-1] - times[0] >= pd.Timedelta(days=7) and size.unit in "smhd":
         seen = "weekly hours" if size.intraday else "weekdays"
-        note = f"no calendar stands out: the {seen} seen in the bars go on, holidays are unknown; name a calendar"
-        return OBSERVED, None, (note,)
+        return (
+            OBSERVED,
+            f"no calendar stands out: the {seen} seen in the bars go on, holidays are unknown; name a calendar",
+        )
     if size.unit in ("w", "mo"):
-        return STEP, None, ("a regular step",)
-    if len(times) == 1:
-        return STEP, None, ("regular step; name a calendar for an exchange's sessions",)
-    return STEP, None, ("too few bars to tell a calendar: regular step; name a calendar for an exchange's sessions",)
+        return STEP, "a regular step"
+    few = "too few bars to tell a calendar: " if len(times) > 1 else ""
+    return STEP, f"{few}regular step; name a calendar for an exchange's sessions"
 
 
 def _best_fit(times: pd.DatetimeIndex, size: BarSize, where: Market, stamp: Stamp | None) -> Fit:
     """How the history names the bars of a market, or a refusal that names the option which decides."""
-    fits = fit_intraday(times, size, where, (stamp,) if stamp else ("start", "end"))
+    fits, one = fit_intraday(times, size, where, stamp), len(times) == 1
     best = fits[0]
-    if best.share < FITS:
-        if len(times) == 1 and stamp is not None:
-            return best  # outside the sessions: the next ones follow
-        if len(times) == 1:
-            raise CalendarError(
-                f"{times[0]} is not the time of a {size} bar of {where.name}. Pass stamp='start' or 'end' "
-                "(--stamp), or the timestamps of the bars instead of one."
-            )
+    if best.share < FITS and not (one and stamp):  # one time outside the sessions: the next ones follow
         raise CalendarError(
-            f"Only {best.share:.0%} of the bars' times are {size} bars of {where.name} ({where.zone}). "
+            f"{times[0]} is not the time of a {size} bar of {where.name}. Pass stamp='start' or 'end' "
+            "(--stamp), or the timestamps of the bars instead of one."
+            if one
+            else f"Only {best.share:.0%} of the bars' times are {size} bars of {where.name} ({where.zone}). "
             "Pass the right calendar or time zone, or calendar='observed' (--calendar observed) to go on with "
             "the hours seen."
         )
-    if stamp is None:
-        rival = next((fit for fit in fits if fit.grid.stamp != best.grid.stamp), None)
-        if rival is not None and rival.score == best.score:
-            subject = f"{times[0]} fits" if len(times) == 1 else "The bars' times fit"
-            raise CalendarError(
-                f"{subject} both the start and the end of a {size} bar of {where.name}. "
-                "Pass stamp='start' or stamp='end' (--stamp start, --stamp end)."
-            )
+    if any(fit.grid.stamp != best.grid.stamp and fit.score == best.score for fit in fits):
+        subject = f"{times[0]} fits" if one else "The bars' times fit"
+        raise CalendarError(
+            f"{subject} both the start and the end of a {size} bar of {where.name}. "
+            "Pass stamp='start' or stamp='end' (--stamp start, --stamp end)."
+        )
     return best
 
 
 def _intraday(times: pd.DatetimeIndex, horizon: int, size: BarSize, fit: Fit, notes: tuple[str, ...]) -> FutureTimes:
     last = int(fit.clock.to_utc(times[-1:])[0])
     day = pd.Timestamp(last).normalize()
-    begin = day - pd.Timedelta(days=8)
     span = 14 + int(horizon * size.delta.value / (24 * 3600 * 1e9) * 2)
-    found: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
-    for _ in range(12):
-        sessions = fit.market.sessions(begin, day + pd.Timedelta(days=span))
+    for days in (span << tries for tries in range(12)):
+        sessions = fit.market.sessions(day - pd.Timedelta(days=8), day + pd.Timedelta(days=days))
         stamps, flags = intraday_stamps(sessions, size, fit.grid, fit.market.zone)
-        later = stamps > last
-        found, estimated = stamps[later], flags[later]
+        found, estimated = stamps[stamps > last], flags[stamps > last]
         if len(found) >= horizon:
             break
-        span *= 2
     else:
         raise CalendarError(f"The calendar {fit.market.name} gives only {len(found)} bars after {times[-1]}.")
     written = fit.clock.from_utc(found[:horizon], times)
     if fit.clock.label != fit.market.zone and times.tz is None:
-        notes = (*notes, f"naive times read by the clock {fit.clock.label}")
+        notes += (f"naive times read by the clock {fit.clock.label}",)
     return FutureTimes(written, fit.market.name, str(size), fit.grid.stamp, estimated[:horizon], notes)
+
+
+def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str | None) -> Nanos | None:
+    """How many bars are missing just before each timestamp; None where no calendar says what is due."""
+    if size.unit in ("w", "mo"):
+        return None
+    if isinstance(calendar, Fit):
+        nanos = calendar.clock.to_utc(times)
+        due, _ = intraday_stamps(calendar.market.sessions_around(nanos), size, calendar.grid, calendar.market.zone)
+    elif calendar == ALWAYS:
+        steps = np.diff(times.as_unit("ns").asi8) / size.delta.value
+        return np.maximum(np.round(np.append(1, steps)).astype(np.int64) - 1, 0)
+    elif calendar is not None and calendar not in RULES and not size.intraday and size.count == 1:
+        wall = times.tz_localize(None).normalize().as_unit("ns")
+        nanos, due = wall.asi8, market(calendar).days(wall[0], wall[-1]).dates
+    else:
+        return None
+    # Of the bars due between two timestamps, those not present are missing.
+    between = np.diff(np.searchsorted(due, nanos)) - np.isin(nanos, due)[:-1]
+    return np.append(0, np.maximum(between, 0))
+
+
+def session_notes(times: pd.DatetimeIndex, where: Market) -> tuple[str, ...]:
+    """In words, where daily bars and a market's sessions part: sessions without a bar, bars without a session."""
+    dates, _, _ = read_dates(times, where)
+    days, sessions, name = dates.as_unit("ns").asi8, where.days(dates[0], dates[-1]), where.name
+    missing = sessions.dates[~sessions.estimated & ~np.isin(sessions.dates, days)]
+    spare = days[~np.isin(days, sessions.dates)]
+    told = (
+        (missing, f"session of {name} has no bar", f"sessions of {name} have no bar"),
+        (spare, f"bar lies on a day without a session of {name}", f"bars lie on days without a session of {name}"),
+    )
+    return tuple(
+        f"1 {one} ({last})" if len(found) == 1 else f"{len(found):,} {many}, the last {last}"
+        for found, one, many in told
+        for last in (f"{pd.Timestamp(int(moment)):%Y-%m-%d}" for moment in found[-1:])
+    )

@@ -19,8 +19,6 @@ ANCHORS: Final[tuple[Anchor, ...]] = ("segment", "session", "clock")
 """Where bars are counted from: the open and again the end of lunch; the open only; the exchange's midnight."""
 STAMPS: Final[tuple[Stamp, ...]] = ("start", "end")
 
-_SERVER: Final = "New York + 7 h (MetaTrader server)"
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -33,33 +31,25 @@ class Grid:
 def intraday_stamps(sessions: Sessions, size: BarSize, grid: Grid, zone: str) -> tuple[Nanos, npt.NDArray[np.bool_]]:
     """Timestamps (nanoseconds of UTC) of every bar in the sessions, and whether each is estimated."""
     step = int(size.delta.value)
-    parts = [_session_stamps(sessions, position, step, grid, zone) for position in range(len(sessions))]
-    flags = np.repeat(sessions.estimated, [len(part) for part in parts])
-    stamps = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-    return stamps, flags
-
-
-def _session_stamps(sessions: Sessions, position: int, step: int, grid: Grid, zone: str) -> Nanos:
-    begin, end = int(sessions.opens[position]), int(sessions.closes[position])
-    noon, after = int(sessions.break_starts[position]), int(sessions.break_ends[position])
-    if grid.anchor == "segment":
-        halves = [(begin, end)] if noon == NO_BREAK else [(begin, noon), (after, end)]
-        return np.concatenate([_cut(*half, step, grid.stamp) for half in halves])
-    origin = begin
-    if grid.anchor == "clock":
-        midnight = pd.Timestamp(begin, tz="UTC").tz_convert(zone).normalize()
-        origin = begin - (begin - int(midnight.value)) % step
-    starts = _cut(origin, end, step, "start")
-    if noon != NO_BREAK:  # bars that lie wholly in the break hold no trade
-        starts = starts[(starts < noon) | (starts + step > after)]
-    if grid.stamp == "start":
-        return starts
-    return starts + step if grid.anchor == "clock" else np.minimum(starts + step, end)
-
-
-def _cut(begin: int, end: int, step: int, stamp: Stamp) -> Nanos:
-    starts = np.arange(begin, end, step, dtype=np.int64)
-    return starts if stamp == "start" else np.minimum(starts + step, end)
+    begins, ends, noons, afters = sessions.opens, sessions.closes, sessions.break_starts, sessions.break_ends
+    session = np.arange(len(sessions))
+    if grid.anchor == "segment":  # two halves a session, of which one without a break leaves the second empty
+        whole = noons == NO_BREAK
+        begins = np.column_stack([begins, np.where(whole, ends, afters)]).ravel()
+        ends = np.column_stack([np.where(whole, ends, noons), ends]).ravel()
+        session = session.repeat(2)
+    elif grid.anchor == "clock":
+        local = pd.DatetimeIndex(begins.view("datetime64[ns]")).tz_localize("UTC").tz_convert(zone)
+        begins = begins - (begins - local.normalize().asi8) % step
+    counts = np.maximum(-((begins - ends) // step), 0)
+    place = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)  # of a bar in its session
+    starts, ends, session = begins.repeat(counts) + place * step, ends.repeat(counts), session.repeat(counts)
+    # Bars that lie wholly in the break hold no trade.
+    kept = (starts < noons[session]) | (starts + step > afters[session])
+    starts, ends, session = starts[kept], ends[kept], session[kept]
+    if grid.stamp == "end":
+        starts = starts + step if grid.anchor == "clock" else np.minimum(starts + step, ends)
+    return starts, sessions.estimated[session]
 
 
 @dataclass(frozen=True)
@@ -76,10 +66,7 @@ class Clock:
     def to_utc(self, times: pd.DatetimeIndex) -> Nanos:
         """Nanoseconds of UTC, one a timestamp."""
         times = times.as_unit("ns")
-        if times.tz is not None:
-            return times.asi8
-        moved = times - pd.Timedelta(hours=self.shift)
-        return localize(moved, self.zone).asi8
+        return (localize(times - pd.Timedelta(hours=self.shift), self.zone) if times.tz is None else times).asi8
 
     def from_utc(self, nanos: Nanos, like: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """The same instants written as ``like`` is written: in its zone, or naive by this clock."""
@@ -91,10 +78,10 @@ class Clock:
 
 def clocks_for(market: Market, times: pd.DatetimeIndex) -> list[Clock]:
     """The clocks that stamps for this market may be written by, likeliest first."""
-    local = Clock(market.zone, market.zone)
+    local, utc = Clock(market.zone, market.zone), Clock("UTC", "UTC")
     if times.tz is not None or len(times) < 2:
-        return [local if market.name != FX else Clock("UTC", "UTC")]
-    utc = Clock("UTC", "UTC")
+        return [utc if market.name == FX else local]
     if market.name == FX:
-        return [utc, local, Clock(_SERVER, market.zone, 7), Clock("Europe/Athens", "Europe/Athens")]
+        server = Clock("New York + 7 h (MetaTrader server)", market.zone, 7)
+        return [utc, local, server, Clock("Europe/Athens", "Europe/Athens")]
     return [local] if market.zone == "UTC" else [local, utc]

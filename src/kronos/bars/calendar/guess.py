@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import BarSize
 from kronos.bars.calendar.grid import ANCHORS, STAMPS, Clock, Grid, Stamp, clocks_for, intraday_stamps
 from kronos.bars.calendar.labels import period_labels
-from kronos.bars.calendar.markets import ALWAYS, FX, Market, Sessions, market
+from kronos.bars.calendar.markets import ALWAYS, FX, Market, Nanos, market
 
 HOURS: Final[dict[str, tuple[str, float, float]]] = {
     "XSHG": ("Asia/Shanghai", 9, 15.5), "XNYS": ("America/New_York", 9, 16.5), "XHKG": ("Asia/Hong_Kong", 9, 16.5),
@@ -24,20 +23,23 @@ HOURS: Final[dict[str, tuple[str, float, float]]] = {
     "BVMF": ("America/Sao_Paulo", 9, 18.5), "XSES": ("Asia/Singapore", 8.5, 17.5), "XKRX": ("Asia/Seoul", 8.5, 16),
 }  # fmt: skip
 """Rough hours of the exchanges that are tried, an ample half hour around: only those that the times lie in are
-looked at closely, because building a calendar takes a while. The calendars themselves decide."""
-
-CANDIDATES: Final = tuple(HOURS)
-"""Exchanges that are tried, in order of preference where two fit equally."""
+looked at closely, because building a calendar takes a while. The calendars themselves decide; where two fit equally the
+earlier one does."""
 
 FITS: Final = 0.9
 """Share of timestamps that must lie on a calendar's bars."""
 
-CHINESE: Final = (
-    "000", "001", "002", "003", "200", "300", "301", "302", "399",  # Shenzhen
-    "600", "601", "602", "603", "604", "605", "688", "689", "900",  # Shanghai
-    "430", "830", "831", "832", "833", "834", "835", "836", "837", "838", "839", "870", "871", "872", "873", "920",
-)  # fmt: skip
-"""How six digits begin in Shenzhen, Shanghai and Beijing. Seoul writes six digits, too: most of its begin otherwise."""
+CHINESE: Final = re.compile(
+    r"(SH|SZ|BJ)[._]?[0-9]{6}|(00[0-3]|200|30[0-2]|399|60[0-5]|68[89]|900|430|83[0-9]|87[0-3]|920)[0-9]{3}"
+)
+"""Shenzhen's, Shanghai's and Beijing's six digits. Seoul writes six digits, too: most of its begin otherwise."""
+
+ENDINGS: Final = {
+    ".SS": "XSHG", ".SH": "XSHG", ".SZ": "XSHG", ".XSHG": "XSHG", ".XSHE": "XSHG", ".HK": "XHKG", ".T": "XTKS",
+    ".L": "XLON", ".DE": "XETR", ".PA": "XPAR", ".NS": "XBOM", ".BO": "XBOM", ".TW": "XTAI", ".AX": "XASX",
+    ".TO": "XTSE", ".SW": "XSWX", ".SA": "BVMF", ".SI": "XSES", ".KS": "XKRX", ".US": "XNYS",
+}  # fmt: skip
+"""How symbols end on the exchanges that are tried."""
 
 _WINDOW: Final = pd.Timedelta(days=75)
 _MOST: Final = 6_000
@@ -67,44 +69,35 @@ class Fit:
 
 
 def fit_intraday(
-    times: pd.DatetimeIndex, size: BarSize, where: Market, stamps: Iterable[Stamp] = STAMPS, least: float = 0.0
+    times: pd.DatetimeIndex, size: BarSize, where: Market, stamp: Stamp | None = None, least: float = 0.0
 ) -> list[Fit]:
     """Every reading of the times as bars of one market, best first; the last weeks of them count.
 
-    Clocks by which fewer than ``least`` of the times lie within trading hours are left out.
+    Clocks by which fewer than ``least`` of the times lie within trading hours, give or take a bar, are left out.
     """
     recent = times[times >= times[-1] - _WINDOW][-_MOST:]
+    slack = size.delta.value
     fits: list[Fit] = []
     for clock in clocks_for(where, times):
         nanos = clock.to_utc(recent)
         sessions = where.sessions_around(nanos)
-        if least > 0 and _within_hours(nanos, sessions, size) < least:
+        place = np.searchsorted(sessions.opens - slack, nanos, side="right") - 1
+        if least > 0 and (
+            len(sessions) == 0 or ((place >= 0) & (nanos <= sessions.closes[place] + slack)).mean() < least
+        ):
             continue
-        for anchor in ANCHORS:
-            for stamp in stamps:
-                grid = Grid(anchor, stamp)
-                bars, _ = intraday_stamps(sessions, size, grid, where.zone)
-                share = float(np.isin(nanos, bars).mean())
-                coverage = _present(bars, nanos)
-                edge = _present(sessions.opens if stamp == "start" else sessions.closes, nanos)
-                fits.append(Fit(where, clock, grid, share, coverage, edge))
+        for anchor, end in product(ANCHORS, (stamp,) if stamp else STAMPS):
+            bars, _ = intraday_stamps(sessions, size, Grid(anchor, end), where.zone)
+            share, coverage = float(np.isin(nanos, bars).mean()), _present(bars, nanos)
+            edge = _present(sessions.opens if end == "start" else sessions.closes, nanos)
+            fits.append(Fit(where, clock, Grid(anchor, end), share, coverage, edge))
     return sorted(fits, key=lambda fit: fit.score, reverse=True)  # stable: the earlier reading wins a tie
 
 
-def _present(expected: npt.NDArray[np.int64], nanos: npt.NDArray[np.int64]) -> float:
+def _present(expected: Nanos, nanos: Nanos) -> float:
     """Share of the expected instants, between the first and last of ``nanos``, that are there."""
     inside = expected[(expected >= nanos[0]) & (expected <= nanos[-1])]
     return float(np.isin(inside, nanos).mean()) if len(inside) else 0.0
-
-
-def _within_hours(nanos: npt.NDArray[np.int64], sessions: Sessions, size: BarSize) -> float:
-    """Share of instants between a session's open and close, give or take one bar."""
-    if len(sessions) == 0:
-        return 0.0
-    slack = size.delta.value
-    place = np.maximum(np.searchsorted(sessions.opens - slack, nanos, side="right") - 1, 0)
-    inside = (nanos >= sessions.opens[place] - slack) & (nanos <= sessions.closes[place] + slack)
-    return float(inside.mean())
 
 
 def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = None) -> Fit | str | None:
@@ -116,54 +109,38 @@ def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = No
         return _guess_periods(wall.normalize()[-300:], size)
     span = wall[-1] - wall[0]
     weekdays = np.bincount(wall.day_of_week, minlength=7)
-    working = weekdays[:5].mean()
-    if span >= pd.Timedelta(days=7) and min(weekdays[5], weekdays[6]) >= 0.7 * working:
+    if span >= pd.Timedelta(days=7) and min(weekdays[5:]) >= 0.7 * weekdays[:5].mean():
         return ALWAYS
-    if size.intraday and _whole_saturday(wall):
-        return ALWAYS
-    order: list[str] = [hint, *CANDIDATES] if hint is not None and hint in CANDIDATES else [*CANDIDATES]
     if not size.intraday:
-        return _guess_daily(wall.normalize(), order, hint)
-    if span < pd.Timedelta(days=2):
-        return None
-    return _guess_intraday(times, size, order)
+        return _guess_daily(wall.normalize(), hint)
+    saturdays = pd.Series(wall[wall.day_of_week == 5])
+    traded = saturdays.groupby(saturdays.dt.normalize())
+    if (traded.max() - traded.min() >= pd.Timedelta(hours=8)).any():  # no exchange does, whatever the clock
+        return ALWAYS
+    return _guess_intraday(times, size, hint) if span >= pd.Timedelta(days=2) else None
 
 
 def _roughly_open(times: pd.DatetimeIndex, name: str) -> bool:
     """True when most times lie in the exchange's rough hours, read in its zone or in UTC."""
     zone, begin, end = HOURS[name]
-    if times.tz is not None:
-        readings = [times.tz_convert(zone)]
-    else:
-        readings = [times, times.tz_localize("UTC").tz_convert(zone)]
-    for local in readings:
+    for local in (
+        [times.tz_convert(zone)] if times.tz is not None else [times, times.tz_localize("UTC").tz_convert(zone)]
+    ):
         hour = local.hour + local.minute / 60
         # Seoul's calendar takes seconds to build; unlike its neighbours it trades over noon.
-        noon = name != "XKRX" or bool(((hour > 12) & (hour < 13)).any())
-        if noon and float(np.mean((hour >= begin) & (hour <= end))) >= FITS:
+        noon = name != "XKRX" or ((hour > 12) & (hour < 13)).any()
+        if noon and np.mean((hour >= begin) & (hour <= end)) >= FITS:
             return True
     return False
 
 
-def _whole_saturday(wall: pd.DatetimeIndex) -> bool:
-    """True when some Saturday was traded for eight hours or more; no exchange does, whatever the clock."""
-    saturdays = wall[wall.day_of_week == 5]
-    if len(saturdays) == 0:
-        return False
-    days = pd.Series(saturdays).groupby(saturdays.normalize()).agg(["min", "max"])
-    return bool(((days["max"] - days["min"]) >= pd.Timedelta(hours=8)).any())
-
-
-def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, order: list[str]) -> Fit | None:
+def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, hint: str | None) -> Fit | None:
     best: Fit | None = None
-    for name in [FX, *order]:
+    for name in [FX, *sorted(HOURS, key=lambda name: name != hint)]:
         if name != FX and not _roughly_open(times[-_MOST:], name):
             continue
-        fits = fit_intraday(times, size, market(name), least=FITS)
-        if not fits:
-            continue
-        fit = fits[0]
-        if fit.share < FITS or fit.coverage < (0.75 if name == FX else 0.5):
+        fit = next(iter(fit_intraday(times, size, market(name), least=FITS)), None)
+        if fit is None or fit.share < FITS or fit.coverage < (0.75 if name == FX else 0.5):
             continue
         if best is None or (fit.share + fit.coverage) > (best.share + best.coverage) + 1e-9:
             best = fit
@@ -172,27 +149,24 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, order: list[str]) ->
     return best
 
 
-def _guess_daily(dates: pd.DatetimeIndex, order: list[str], hint: str | None) -> str | None:
+def _guess_daily(dates: pd.DatetimeIndex, hint: str | None) -> str | None:
     recent = dates[dates >= dates[-1] - pd.Timedelta(days=5 * 366)].unique().as_unit("ns")
     if (recent.day_of_week >= 5).mean() > 0.01:
         return None
-    if len(recent) < 120:  # too short for holidays to tell exchanges apart
-        order = [hint] if hint is not None else []
+    short = len(recent) < 120  # for holidays to tell exchanges apart
     scores: dict[str, float] = {}
-    for name in order:
-        if name in scores or (name == "XKRX" and min(scores.values(), default=9) < 0.1):
+    for name in ([hint] if hint else []) if short else sorted(HOURS, key=lambda name: name != hint):
+        if name == "XKRX" and min(scores.values(), default=9) < 0.1:
             continue
         sessions = market(name).days(recent[0], recent[-1]).dates
-        extra = ~np.isin(recent.asi8, sessions)
-        missing = ~np.isin(sessions, recent.asi8)
+        extra, missing = ~np.isin(recent.asi8, sessions), ~np.isin(sessions, recent.asi8)
         # A bar on a holiday is proof against a calendar; a missing bar may be a halt.
         scores[name] = 20 * float(extra.mean()) + float(missing.mean())
         if scores[name] < 0.03 and not extra.any() and len(recent) > 250:
             break  # no other calendar can fit better by more than halts
-    weekdays = pd.bdate_range(recent[0], recent[-1])
-    fx = 1 - len(recent) / max(len(weekdays), 1)
-    if len(recent) < 120:
+    if short:
         return hint if hint is not None and scores.get(hint, 1.0) < 0.1 else None
+    fx = 1 - len(recent) / max(len(pd.bdate_range(recent[0], recent[-1])), 1)
     best = min(scores, key=lambda name: scores[name])
     if scores[best] <= 0.10 and scores[best] < 20 * fx:
         return best
@@ -205,7 +179,7 @@ def _guess_periods(dates: pd.DatetimeIndex, size: BarSize) -> str | None:
         return None
     if size.unit == "mo" and (dates.is_month_start.all() or dates.is_month_end.all()):
         return None
-    for name in CANDIDATES[:-1]:
+    for name in list(HOURS)[:-1]:
         sessions = market(name).days(dates[0] - pd.Timedelta(days=40), dates[-1] + pd.Timedelta(days=40))
         labels, _ = period_labels(sessions, dates, size)
         # The last period may still be forming.
@@ -216,18 +190,7 @@ def _guess_periods(dates: pd.DatetimeIndex, size: BarSize) -> str | None:
 
 def symbol_hint(symbol: str | None) -> str | None:
     """The exchange that a symbol's spelling suggests: ``600519.SS``, ``sz000001``, ``0700.HK``, ``7203.T``."""
-    if not symbol:
-        return None
-    text = symbol.upper()
-    endings = {
-        ".SS": "XSHG", ".SH": "XSHG", ".SZ": "XSHG", ".XSHG": "XSHG", ".XSHE": "XSHG", ".HK": "XHKG", ".T": "XTKS",
-        ".L": "XLON", ".DE": "XETR", ".PA": "XPAR", ".NS": "XBOM", ".BO": "XBOM", ".TW": "XTAI", ".AX": "XASX",
-        ".TO": "XTSE", ".SW": "XSWX", ".SA": "BVMF", ".SI": "XSES", ".KS": "XKRX", ".US": "XNYS",
-    }  # fmt: skip
-    for ending, code in endings.items():
-        if text.endswith(ending):
-            return code
-    core = re.sub(r"^(SH|SZ|BJ)[._]?", "", text)
-    if re.fullmatch(r"[0-9]{6}", core) and (core != text or core.startswith(CHINESE)):
+    text = (symbol or "").upper()
+    if CHINESE.fullmatch(text):
         return "XSHG"
-    return None
+    return next((code for ending, code in ENDINGS.items() if text.endswith(ending)), None)

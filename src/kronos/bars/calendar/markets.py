@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -40,21 +40,14 @@ _SAME_SESSIONS: Final = {
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions in order; all times are nanoseconds of UTC.
+    """Sessions in order; all times are nanoseconds of UTC."""
 
-    Attributes:
-        dates: the session's date (midnight, as naive nanoseconds).
-        opens, closes: first and last instant of trading.
-        break_starts, break_ends: the lunch break, ``NO_BREAK`` where there is none.
-        estimated: True past the last session that the calendar knows.
-    """
-
-    dates: Nanos
+    dates: Nanos  # midnight, naive
     opens: Nanos
     closes: Nanos
-    break_starts: Nanos
+    break_starts: Nanos  # of lunch; NO_BREAK where there is none
     break_ends: Nanos
-    estimated: npt.NDArray[np.bool_]
+    estimated: npt.NDArray[np.bool_]  # past the last session that the calendar knows
 
     def __len__(self) -> int:
         return len(self.dates)
@@ -62,12 +55,7 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Market:
-    """A calendar by name.
-
-    Attributes:
-        name: MIC code, ``24/7`` or ``FX``.
-        zone: IANA name of the exchange's own clock.
-    """
+    """A calendar by name: MIC code, ``24/7`` or ``FX``, and the IANA zone of the exchange's clock."""
 
     name: str
     zone: str
@@ -75,9 +63,7 @@ class Market:
     def sessions(self, start: pd.Timestamp, end: pd.Timestamp, *, rest: bool = True) -> Sessions:
         """The sessions dated from ``start`` to ``end`` (naive dates, both included).
 
-        Args:
-            start, end: naive dates.
-            rest: False gives the currency weeks whole: some feeds go on quoting through the days of rest.
+        Without ``rest`` currency weeks are whole: some feeds go on quoting through the days of rest.
         """
         if self.name == FX:
             return _fx_weeks(start, end, rest)
@@ -85,8 +71,8 @@ class Market:
 
     def sessions_around(self, nanos: Nanos, *, rest: bool = True) -> Sessions:
         """The sessions in which sorted instants (nanoseconds of UTC) lie, and those of a week before and after."""
-        first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
         week = pd.Timedelta(days=7)
+        first, last = (pd.Timestamp(int(nanos[k])).normalize() for k in (0, -1))
         return self.sessions(first - week, last + week, rest=rest)
 
     def days(self, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
@@ -94,22 +80,26 @@ class Market:
         if self.name != FX:
             return self.sessions(start, end)
         days = _fx_days(start, end).asi8
-        none = np.full(len(days), NO_BREAK)
-        return Sessions(days, days, days, none, none, np.zeros(len(days), dtype=bool))
+        return _unbroken(days, days, days)
+
+
+def _codes() -> dict[str, str]:
+    """Every name of a calendar, and the canonical one that it stands for."""
+    import exchange_calendars as xc
+
+    theirs = {str(name): str(xc.resolve_alias(name)) for name in xc.get_calendar_names()}
+    return theirs | {rule: rule for rule in RULES} | _SAME_SESSIONS
 
 
 def calendar_names() -> list[str]:
     """Every name that ``calendar=`` takes: rules, MIC codes and aliases."""
-    import exchange_calendars as xc
-
-    return sorted({*RULES, *_SAME_SESSIONS, *xc.get_calendar_names()})
+    return sorted(_codes())
 
 
 def calendar_aliases() -> dict[str, list[str]]:
     """The canonical names of all calendars, and the other names of each."""
     aliases: dict[str, list[str]] = {}
-    for name in calendar_names():
-        code = resolve_calendar(name)
+    for name, code in sorted(_codes().items()):
         aliases.setdefault(code, []).extend([name] if name != code else [])
     return aliases
 
@@ -120,17 +110,11 @@ def resolve_calendar(name: str) -> str:
     Raises:
         CalendarError: for an unknown name, listing near ones.
     """
-    import exchange_calendars as xc
-
-    text = str(name).strip()
-    upper = text.upper()
-    ours = {rule.upper(): rule for rule in RULES} | _SAME_SESSIONS
-    if upper in ours:
-        return ours[upper]
-    known = {str(code).upper(): str(code) for code in xc.get_calendar_names()}
-    if upper in known:
-        return str(xc.resolve_alias(known[upper]))
-    near = difflib.get_close_matches(upper, [entry.upper() for entry in calendar_names()], n=3, cutoff=0.7)
+    codes = {known.upper(): code for known, code in sorted(_codes().items())}
+    upper = str(name).strip().upper()
+    if upper in codes:
+        return codes[upper]
+    near = difflib.get_close_matches(upper, codes, n=3, cutoff=0.7)
     hint = f"Near names: {', '.join(near)}." if near else "Use a MIC code such as XNYS, XSHG or XHKG, or 24/7."
     raise CalendarError(f"Unknown calendar '{name}'. {hint} All of them: kronos bars calendars")
 
@@ -143,13 +127,9 @@ def market(name: str) -> Market:
         CalendarError: unknown, or ``observed`` and ``step``, which have no sessions.
     """
     code = resolve_calendar(name)
-    if code == FX:
-        return Market(FX, _NEW_YORK)
-    if code == ALWAYS:
-        return Market(ALWAYS, "UTC")
-    if code in RULES:
+    if code in (OBSERVED, STEP):
         raise CalendarError(f"The calendar '{code}' has no sessions of its own.")
-    return Market(code, str(_calendar(code).tz))
+    return Market(code, {FX: _NEW_YORK, ALWAYS: "UTC"}.get(code) or str(_calendar(code).tz))
 
 
 @lru_cache(maxsize=128)
@@ -163,45 +143,32 @@ def _calendar(code: str, start: pd.Timestamp | None = None, end: pd.Timestamp | 
 
 def _exchange_sessions(code: str, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
     usual = _calendar(code)
-    lower, upper = usual.bound_min(), usual.bound_max()
     # Whole years, so that few distinct calendars are built and the cache is hit.
-    first = pd.Timestamp(start.year, 1, 1)
-    last = pd.Timestamp(end.year, 12, 31)
-    first = max(first, lower) if lower is not None else first
-    last = min(last, upper) if upper is not None else last
-    if first >= usual.first_session and last <= usual.last_session:
-        calendar = usual
-    elif first < last - pd.Timedelta(days=30):
-        calendar = _calendar(code, first, last)
-    else:
-        calendar = usual
-    known = _from_schedule(calendar.schedule.loc[start:end], estimated=False)
-    if end <= calendar.last_session:
-        return known
-    extra = _estimate(calendar, max(start, calendar.last_session + pd.Timedelta(days=1)), end)
-    return Sessions(*(np.concatenate(pair) for pair in zip(astuple(known), astuple(extra), strict=True)))
-
-
-def _from_schedule(schedule: pd.DataFrame, *, estimated: bool) -> Sessions:
-    """The sessions of a schedule as exchange_calendars has it: a row a session, its times in UTC."""
+    first, last = pd.Timestamp(start.year, 1, 1), pd.Timestamp(end.year, 12, 31)
+    first, last = max(first, usual.bound_min() or first), min(last, usual.bound_max() or last)
+    within = first >= usual.first_session and last <= usual.last_session
+    calendar = usual if within or last - first <= pd.Timedelta(days=30) else _calendar(code, first, last)
+    schedule = calendar.schedule.loc[start:end]
+    if end > calendar.last_session:
+        unknown = max(start, calendar.last_session + pd.Timedelta(days=1))
+        schedule = pd.concat([schedule, _estimate(calendar, unknown, end)])
     times = (pd.DatetimeIndex(schedule.index), *(pd.DatetimeIndex(schedule[name]) for name in _EDGES))
     dates, opens, closes, noons, afters = (column.as_unit("ns").asi8 for column in times)
-    return Sessions(dates, opens, closes, noons, afters, np.full(len(schedule), estimated))
+    return Sessions(dates, opens, closes, noons, afters, np.asarray(times[0] > calendar.last_session))
 
 
-def _estimate(calendar: Any, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
-    """Sessions past the calendar's end: its usual weekdays at its usual hours, without holidays."""
+def _estimate(calendar: Any, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """The schedule past the calendar's end: its usual weekdays at its usual hours, without holidays."""
     recent = calendar.schedule.iloc[-250:]
-    weekdays = pd.DatetimeIndex(recent.index).day_of_week
-    usual = [day for day in range(7) if (weekdays == day).sum() > len(recent) / 20]
+    weekdays = np.bincount(recent.index.day_of_week, minlength=7)
     days = pd.date_range(start, end, freq="D")
-    days = days[np.isin(days.day_of_week, usual)]
+    days = days[np.isin(days.day_of_week, np.flatnonzero(weekdays > len(recent) / 20))]
     schedule = pd.DataFrame(index=days)
     for name in _EDGES:
         local = pd.DatetimeIndex(recent[name]).tz_convert(calendar.tz).tz_localize(None)
         offset = pd.Series(local - recent.index).mode(dropna=False).iloc[0]
-        schedule[name] = pd.NaT if pd.isna(offset) else localize(days + offset, calendar.tz).tz_convert("UTC")
-    return _from_schedule(schedule, estimated=True)
+        schedule[name] = localize(days + offset, calendar.tz).tz_convert("UTC")
+    return schedule
 
 
 def localize(wall: pd.DatetimeIndex, zone: Any) -> pd.DatetimeIndex:
@@ -229,5 +196,9 @@ def _fx_weeks(start: pd.Timestamp, end: pd.Timestamp, rest: bool) -> Sessions:
     ends = np.append(begins[1:], True)
     edges = (day + pd.Timedelta(hours=17) for day in (eves[begins], days[ends]))
     opens, closes = (localize(edge, _NEW_YORK).as_unit("ns").asi8 for edge in edges)
-    none = np.full(len(opens), NO_BREAK)
-    return Sessions(eves[begins].asi8, opens, closes, none, none, np.zeros(len(opens), dtype=bool))
+    return _unbroken(eves[begins].asi8, opens, closes)
+
+
+def _unbroken(dates: Nanos, opens: Nanos, closes: Nanos) -> Sessions:
+    none = np.full(len(dates), NO_BREAK)
+    return Sessions(dates, opens, closes, none, none, np.zeros(len(dates), dtype=bool))

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from kronos.bars.calendar.frequency import parse_frequency
-from kronos.bars.calendar.gaps import missing_before
+from kronos.bars.calendar.future import missing_before
 from kronos.bars.calendar.guess import Fit, guess_calendar, symbol_hint
 from kronos.bars.calendar.markets import ALWAYS, market
+from kronos.bars.clean import split_suspects
 from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.read import read_with_rows
 from kronos.bars.report import BarsReport, Defect, RowNumbers
-from kronos.bars.splits import split_suspects
 
 
 def inspect_bars(path_or_table: Any, **options: Any) -> BarsReport:

@@ -1,4 +1,4 @@
-"""A folder of bars by bar size and symbol: Parquet files that training and backtests read.
+"""Bars tables as files, and a folder of them by bar size and symbol that training and backtests read.
 
     STORE/frequency=1d/AAPL.parquet      timestamp, symbol, open, high, low, close, volume, amount
     STORE/frequency=1h/BTC%2FUSDT.parquet
@@ -23,55 +23,77 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
 
 from kronos.bars.calendar.frequency import infer_frequency, parse_frequency
 from kronos.bars.reading.read import read_bars
 from kronos.bars.report import BarsReport
 from kronos.bars.samples import locate
 from kronos.bars.schema import FEATURES
-from kronos.bars.store.write import write_parquet
 from kronos.errors import ConfigError, DataError
 from kronos.files import bars_files, replacing, write_json
 
+ENDINGS: Final = (".csv", ".parquet", ".feather")
+"""File endings that ``write_bars`` knows; ``.csv.gz`` too."""
+
+_ROW_GROUP: Final = 1 << 13  # bars: 150 kB of minutes, a month of sessions, the latest of which forecasts read
 _CATALOGUE: Final = "catalogue.json"
 _TOLD: Final = 10  # bad files whose errors are told in full
 
 
+def write_bars(bars: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write a bars table as CSV, Parquet or Feather, chosen by the ending.
+
+    Raises:
+        ConfigError: another ending, or no such folder.
+        CapacityError: it cannot be written; see :func:`kronos.files.replacing`.
+    """
+    target = Path(path)
+    name = target.name.lower()
+    if not name.endswith((*ENDINGS, ".csv.gz")):
+        raise ConfigError(f"{target}: the ending must be one of {', '.join(ENDINGS)} or .csv.gz.")
+    with replacing(target) as part:
+        if name.endswith(".parquet"):
+            write_parquet(bars, part)
+        elif name.endswith(".feather"):
+            feather.write_feather(_to_arrow(bars), str(part))
+        else:
+            bars.to_csv(part, index=False, compression="gzip" if name.endswith(".gz") else None)
+    return target
+
+
+def _to_arrow(bars: pd.DataFrame) -> Any:
+    """A bars table as Arrow, without pandas' own metadata."""
+    plain = bars.copy(deep=False)
+    plain.attrs = {}
+    return pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
+
+
+def write_parquet(bars: pd.DataFrame, path: Path) -> None:
+    """Parquet with zstd; the same bars give the same bytes. The last bars can be read without the others."""
+    pq.write_table(_to_arrow(bars), path, compression="zstd", row_group_size=_ROW_GROUP)
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One series of the store.
-
-    Attributes:
-        symbol, frequency: what the series is.
-        rows: bars.
-        first, last: ISO timestamps.
-        timezone: zone of aware timestamps, or None.
-        path: file, relative to the store.
-        size: bytes of the file, which tells whether the catalogue is fresh.
-        modified: nanoseconds, likewise.
-    """
+    """One series of the store, as its catalogue lists it."""
 
     symbol: str
     frequency: str
     rows: int
-    first: str
+    first: str  # ISO timestamp
     last: str
-    timezone: str | None
-    path: str
-    size: int
-    modified: int
+    timezone: str | None  # of aware timestamps
+    path: str  # relative to the store
+    size: int  # of the file in bytes, which tells whether the entry is fresh
+    modified: int  # nanoseconds, likewise
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did to one series.
-
-    Attributes:
-        symbol, frequency: the series.
-        added: bars that were new.
-        rows: bars now.
-        replaced: bars whose values changed.
-    """
+    """What an import did to one series: bars that were new, bars now, and bars whose values changed."""
 
     symbol: str
     frequency: str
@@ -114,9 +136,14 @@ class BarStore:
         Raises:
             DataError: no symbol, no bar size, or bars that contradict stored ones. Nothing is written then.
         """
-        series = _series(bars, symbol)
+        named = "symbol" in bars.columns
+        if symbol is None and not named:
+            raise DataError("The bars name no symbol. Pass symbol (--symbol).")
+        if symbol is not None and named and bars["symbol"].nunique() > 1:
+            raise DataError(f"The table holds {bars['symbol'].nunique()} symbols; one name cannot stand for all.")
+        series = bars.groupby("symbol", sort=True) if symbol is None else [(symbol, bars)]
         with self._locked():
-            merged = [self._merged(name, part, frequency, replace) for name, part in series]
+            merged = [self._merged(str(name), part.reset_index(drop=True), frequency, replace) for name, part in series]
             for table, done in merged:
                 if done.added or done.replaced:
                     path = self._path(done.symbol, done.frequency)
@@ -143,17 +170,11 @@ class BarStore:
                 sizes = ", ".join(entry.frequency for entry in entries)
                 what = f"has {symbol} in several bar sizes ({sizes}): pass frequency (--frequency)"
             raise DataError(f"The store {self.folder} {what}. See kronos bars list --store {self.folder}.")
-        bars = _read(self.folder / entries[0].path)
+        entry, path = entries[0], self.folder / entries[0].path
+        bars = _read(path)
+        times, rows = bars["timestamp"], len(bars)
         bars.attrs["report"] = BarsReport(
-            layout="store",
-            source=str(self.folder / entries[0].path),
-            symbols=(symbol,),
-            rows=len(bars),
-            rows_read=len(bars),
-            first=bars["timestamp"].iloc[0],
-            last=bars["timestamp"].iloc[-1],
-            frequency=entries[0].frequency,
-            timezone=entries[0].timezone,
+            "store", str(path), (symbol,), rows, rows, times.iloc[0], times.iloc[-1], entry.frequency, entry.timezone
         )
         return bars
 
@@ -165,14 +186,19 @@ class BarStore:
         """All series of one bar size as an Arrow dataset, to filter and project before reading."""
         import pyarrow.dataset as ds
 
-        folder = self.folder / f"frequency={parse_frequency(frequency)}"
+        size = parse_frequency(frequency)
+        folder = self.folder / f"frequency={size}"
         if not folder.is_dir():
-            raise DataError(f"The store {self.folder} has no bars of {parse_frequency(frequency)}.")
+            raise DataError(f"The store {self.folder} has no bars of {size}.")
         return ds.dataset(sorted(str(path) for path in folder.glob("*.parquet")), format="parquet")
 
     def entries(self, frequency: str | None = None) -> list[Entry]:
         """The catalogue, by bar size and symbol; files that changed behind its back are looked at again."""
-        known = self._load()
+        try:
+            catalogue = json.loads((self.folder / _CATALOGUE).read_text(encoding="utf-8"))
+            known = {entry["path"]: Entry(**entry) for entry in catalogue}
+        except (OSError, ValueError, TypeError, KeyError):
+            known = {}  # lost or damaged: the files tell
         found: list[Entry] = []
         for path in sorted(self.folder.glob("frequency=*/*.parquet")):
             relative = path.relative_to(self.folder).as_posix()
@@ -188,13 +214,6 @@ class BarStore:
         entries = [asdict(entry) for entry in self.entries()]
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / _CATALOGUE, entries, indent=1)
-
-    def _load(self) -> dict[str, Entry]:
-        try:
-            entries = json.loads((self.folder / _CATALOGUE).read_text(encoding="utf-8"))
-            return {entry["path"]: Entry(**entry) for entry in entries}
-        except (OSError, ValueError, TypeError, KeyError):
-            return {}  # lost or damaged: the files tell
 
     def _path(self, symbol: str, frequency: str) -> Path:
         return self.folder / f"frequency={frequency}" / f"{quote(symbol, safe=' ')}.parquet"
@@ -212,13 +231,28 @@ class BarStore:
         bars = bars.assign(symbol=symbol)[["timestamp", "symbol", *FEATURES]]
         if not path.exists():
             return bars, Imported(symbol, str(size), len(bars), len(bars))
-        merged, added, differing = _merge(_read(path), bars, symbol)
+        stored = _read(path)
+        old, new = pd.DatetimeIndex(stored["timestamp"]), pd.DatetimeIndex(bars["timestamp"])
+        if (old.tz is None) != (new.tz is None):
+            kinds = ("without", "with") if old.tz is None else ("with", "without")
+            raise DataError(
+                f"{symbol}: the store has times {kinds[0]} a zone, the new bars {kinds[1]}. "
+                "Pass timezone= (--timezone) when reading them."
+            )
+        if old.tz is not None:
+            new = new.tz_convert(old.tz)
+            bars = bars.assign(timestamp=new)
+        both, again = new.isin(old), old.isin(new)
+        values = (bars.loc[both, list(FEATURES)].to_numpy(), stored.loc[again, list(FEATURES)].to_numpy())
+        differing = new[both][~np.isclose(*values, rtol=1e-9, atol=0, equal_nan=True).all(axis=1)]
         if len(differing) and not replace:
             raise DataError(
                 f"{symbol}: {len(differing)} bars differ from those stored, the first at {differing[0]}. "
                 "Pass replace=True (--replace) to let the new ones win."
             )
-        return merged, Imported(symbol, str(size), added, len(merged), len(differing))
+        merged = pd.concat([stored[~again], bars], ignore_index=True)
+        merged = merged.sort_values("timestamp", kind="stable", ignore_index=True)
+        return merged, Imported(symbol, str(size), int((~both).sum()), len(merged), len(differing))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -239,61 +273,17 @@ def _read(path: Path) -> pd.DataFrame:
     return bars.assign(timestamp=pd.DatetimeIndex(bars["timestamp"]).as_unit("ns"))
 
 
-def _series(bars: pd.DataFrame, symbol: str | None) -> list[tuple[str, pd.DataFrame]]:
-    if "symbol" in bars.columns and symbol is None:
-        return [(str(name), part.reset_index(drop=True)) for name, part in bars.groupby("symbol", sort=True)]
-    if symbol is None:
-        raise DataError("The bars name no symbol. Pass symbol (--symbol).")
-    if "symbol" in bars.columns and bars["symbol"].nunique() > 1:
-        raise DataError(f"The table holds {bars['symbol'].nunique()} symbols; one name cannot stand for all.")
-    return [(symbol, bars)]
-
-
-def _merge(stored: pd.DataFrame, bars: pd.DataFrame, symbol: str) -> tuple[pd.DataFrame, int, pd.DatetimeIndex]:
-    """Stored and new bars together, how many are new, and the timestamps whose values differ."""
-    old, new = pd.DatetimeIndex(stored["timestamp"]), pd.DatetimeIndex(bars["timestamp"])
-    if (old.tz is None) != (new.tz is None):
-        kinds = ("without", "with") if old.tz is None else ("with", "without")
-        raise DataError(
-            f"{symbol}: the store has times {kinds[0]} a zone, the new bars {kinds[1]}. "
-            "Pass timezone= (--timezone) when reading them."
-        )
-    if old.tz is not None:
-        new = new.tz_convert(old.tz)
-        bars = bars.assign(timestamp=new)
-    both, again = new.isin(old), old.isin(new)
-    values = (bars.loc[both, list(FEATURES)].to_numpy(), stored.loc[again, list(FEATURES)].to_numpy())
-    same = np.isclose(*values, rtol=1e-9, atol=0, equal_nan=True).all(axis=1)
-    merged = pd.concat([stored[~again], bars], ignore_index=True)
-    merged = merged.sort_values("timestamp", kind="stable", ignore_index=True)
-    return merged, int((~both).sum()), new[both][~same]
-
-
 def _look(path: Path, relative: str) -> Entry:
     """A catalogue entry from the file itself."""
-    import pyarrow.parquet as pq
-
     try:
         times = pq.read_table(path, columns=["timestamp"]).column(0)
-        rows, zone = len(times), times.type.tz
-        stamps = pd.DatetimeIndex(times.to_pandas())
-        first, last = (stamps[0].isoformat(), stamps[-1].isoformat()) if rows else ("", "")
+        first, last = (stamp.isoformat() for stamp in times.to_pandas().iloc[[0, -1]]) if len(times) else ("", "")
     except Exception as error:  # Arrow raises many kinds for damaged files
         raise DataError(
             f"{path}: the file is damaged ({str(error)[:80]}). Delete it and import its bars again."
         ) from error
-    stat = path.stat()
-    return Entry(
-        symbol=unquote(path.stem),
-        frequency=path.parent.name.partition("=")[2],
-        rows=rows,
-        first=first,
-        last=last,
-        timezone=zone,
-        path=relative,
-        size=stat.st_size,
-        modified=stat.st_mtime_ns,
-    )
+    stat, symbol, frequency = path.stat(), unquote(path.stem), path.parent.name.partition("=")[2]
+    return Entry(symbol, frequency, len(times), first, last, times.type.tz, relative, stat.st_size, stat.st_mtime_ns)
 
 
 def read_last(path: Path, rows: int) -> pd.DataFrame:
@@ -302,8 +292,6 @@ def read_last(path: Path, rows: int) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or damaged.
     """
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path) as file:
             first, found = file.num_row_groups, 0
@@ -362,7 +350,5 @@ def import_bars(
             f"{len(refused)} of {len(files)} files cannot be imported, and nothing was; mend them or leave them out:\n"
             f"{told}{more}"
         )
-    done: list[Imported] = []
-    for bars, name in tables:
-        done += store.write(bars, symbol=name, frequency=frequency, replace=replace)
-    return done
+    written = (store.write(bars, symbol=name, frequency=frequency, replace=replace) for bars, name in tables)
+    return [done for series in written for done in series]

@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from kronos.bars.calendar.frequency import BarSize, parse_frequency
 from kronos.bars.calendar.guess import symbol_hint
 from kronos.bars.calendar.markets import market
 from kronos.bars.reading.read import read_bars
 from kronos.bars.report import BarsReport
-from kronos.bars.store.download import Download, TemporaryFailure, without_forming
-from kronos.bars.store.write import write_bars
+from kronos.bars.store.folder import write_bars
 from kronos.errors import ConfigError, DataError, MissingExtraError
+from kronos.files import json_text, replacing
 
+TRIES: Final = 5
+_SAVE_EVERY: Final = 20  # pages
+_COLUMNS: Final = ("timestamp", "open", "high", "low", "close", "volume")
 _YEAR: Final = 365 * 86_400_000
 _PAGE: Final = 1000
 _YAHOO: Final = {"1m": "1m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "60m", "1d": "1d", "1w": "1wk", "1mo": "1mo"}
@@ -31,6 +39,7 @@ _FORMING: Final = "the last bar was still forming: left out"
 _CHINA: Final = {"1d": "daily", "1w": "weekly", "1mo": "monthly"}
 
 Progress = Callable[[int, float], None]
+Candles = npt.NDArray[np.float64]
 
 
 def fetch_bars(
@@ -64,26 +73,25 @@ def fetch_bars(
         DataError: an unknown symbol, no bars, or a source that keeps failing.
         MissingExtraError: the package is not installed.
     """
-    name, symbol = _split(source)
-    size = parse_frequency(timeframe)
+    name, _, symbol = source.partition(":")
+    if not name or not symbol:
+        raise ConfigError(
+            f"'{source}' names no source. Write SOURCE:SYMBOL, such as binance:BTC/USDT or yfinance:AAPL."
+        )
+    size, partial = parse_frequency(timeframe), Path(f"{Path(output)}.partial") if output is not None else None
     now = int(time.time() * 1000) if now is None else now
     end = min(_millis(until, "until"), now) if until else now
     begin = _millis(since, "since") if since else end - _YEAR
+    request = _Request(name.lower(), symbol, size, begin, end, now)
     if begin >= end:
-        raise ConfigError(
-            f"since ({pd.Timestamp(begin, unit='ms')}) must be earlier than until ({pd.Timestamp(end, unit='ms')})."
-        )
-    target = Path(output) if output is not None else None
-    request = _Request(name, symbol, size, begin, end, now)
-    if name == "yfinance":
-        bars = _yahoo(request)
-    elif name == "akshare":
-        bars = _china(request)
+        raise ConfigError(f"since ({request.stamp}) must be earlier than until ({pd.Timestamp(end, unit='ms')}).")
+    if request.source in _VENDORS:
+        bars = _VENDORS[request.source](request)
     else:
-        bars = _crypto(request, target, progress, options or {})
-    if target is not None:
-        write_bars(bars, target)
-        _partial(target).unlink(missing_ok=True)
+        bars = _crypto(request, partial, progress, options or {})
+    if output is not None and partial is not None:
+        write_bars(bars, output)
+        partial.unlink(missing_ok=True)
     return bars
 
 
@@ -98,19 +106,14 @@ class _Request:
     end: int
     now: int
 
+    @property
+    def stamp(self) -> pd.Timestamp:
+        """The begin as a timestamp."""
+        return pd.Timestamp(self.begin, unit="ms")
+
     def days(self, pattern: str) -> tuple[str, str]:
         """Begin and end as text."""
-        begin, end = (pd.Timestamp(edge, unit="ms").strftime(pattern) for edge in (self.begin, self.end))
-        return begin, end
-
-
-def _split(source: str) -> tuple[str, str]:
-    name, colon, symbol = source.partition(":")
-    if not colon or not name or not symbol:
-        raise ConfigError(
-            f"'{source}' names no source. Write SOURCE:SYMBOL, such as binance:BTC/USDT or yfinance:AAPL."
-        )
-    return name.lower(), symbol
+        return self.stamp.strftime(pattern), pd.Timestamp(self.end, unit="ms").strftime(pattern)
 
 
 def _millis(text: str, what: str) -> int:
@@ -118,8 +121,7 @@ def _millis(text: str, what: str) -> int:
         moment = pd.Timestamp(text)
     except ValueError as error:
         raise ConfigError(f"{what} must be a date such as 2024-01-01, not '{text}'.") from error
-    moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment
-    return int(moment.timestamp() * 1000)
+    return int((moment.tz_localize("UTC") if moment.tzinfo is None else moment).timestamp() * 1000)
 
 
 def _package(name: str) -> Any:
@@ -129,24 +131,111 @@ def _package(name: str) -> Any:
         raise MissingExtraError(name, "sources", f"Fetching bars through {name}") from error
 
 
-def _partial(target: Path) -> Path:
-    return target.with_name(target.name + ".partial")
-
-
 # --- ccxt -----------------------------------------------------------------------------------------------
 
 
+class TemporaryFailure(Exception):
+    """The source asks to wait, or the line broke: worth another try."""
+
+
+@dataclass
+class Download:
+    """A download in progress.
+
+    ``page`` fetches candles ``[epoch ms, open, high, low, close, volume]`` from an epoch (ms) on, oldest first, and
+    raises ``TemporaryFailure`` where another try is worth it.
+    """
+
+    page: Callable[[int], list[list[float]]]
+    step: int  # milliseconds from one candle to the next
+    what: dict[str, Any]  # names the request; a partial file of another request is not resumed
+    since: int  # epoch milliseconds
+    until: int  # not included
+    partial: Path | None = None  # keeps what was fetched so far
+    progress: Progress | None = None  # told (candles so far, share of the time span fetched)
+    sleep: Callable[[float], None] = time.sleep  # seconds, between tries
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> Candles:
+        """Fetch every page; returns an (n, 6) array sorted by time.
+
+        What was fetched is kept in the partial file when anything breaks, so that the next run goes on.
+        """
+        parts = self._resume()
+        cursor = int(parts[-1][-1, 0]) + self.step if parts else self.since
+        fetched = 0
+        try:
+            while cursor < self.until:
+                page = self._page(cursor)
+                fresh = page[(page[:, 0] >= cursor) & (page[:, 0] < self.until)]
+                if len(fresh) == 0:
+                    break
+                parts.append(fresh)
+                cursor = int(fresh[-1, 0]) + self.step
+                fetched += 1
+                if fetched % _SAVE_EVERY == 0:
+                    self._save(parts)
+                if self.progress is not None:
+                    share = (cursor - self.since) / max(self.until - self.since, 1)
+                    self.progress(sum(map(len, parts)), min(share, 1.0))
+        except BaseException:  # also Ctrl-C: what is here need not be fetched again
+            if fetched:
+                self._save(parts)
+            raise
+        return np.concatenate(parts) if parts else np.empty((0, 6))
+
+    def _page(self, cursor: int) -> Candles:
+        failure: TemporaryFailure | None = None
+        for attempt in range(TRIES):
+            if failure is not None:
+                self.sleep(min(2.0 ** (attempt - 1), 30.0))
+            try:
+                page = np.array([row[:6] for row in self.page(cursor)], dtype=np.float64).reshape(-1, 6)
+                return page[np.argsort(page[:, 0], kind="stable")]
+            except TemporaryFailure as error:
+                failure = error
+        kept = f" What was fetched is kept in {self.partial}; run the same again to go on." if self.partial else ""
+        raise DataError(f"{self.what['source']}: gave up after {TRIES} tries ({failure}).{kept}") from failure
+
+    def _resume(self) -> list[Candles]:
+        if self.partial is None or not self.partial.exists():
+            return []
+        try:
+            table = pq.read_table(self.partial)
+            what = json.loads((table.schema.metadata or {}).get(b"kronos", b"{}"))
+        except (pa.ArrowException, OSError, ValueError):
+            return []
+        if what != self.what or table.num_rows == 0:
+            return []
+        self.notes.append(f"resumed after {table.num_rows:,} bars of a broken download")
+        return [np.column_stack([table.column(name).to_numpy() for name in _COLUMNS])]
+
+    def _save(self, parts: list[Candles]) -> None:
+        if self.partial is not None:
+            parts[:] = [np.concatenate(parts)]
+            what = {b"kronos": json_text(self.what).encode()}
+            with replacing(self.partial) as path:
+                pq.write_table(pa.table([*parts[0].T], names=_COLUMNS, metadata=what), path)
+
+
+def without_forming(candles: Candles, step: int, now: int) -> tuple[Candles, int]:
+    """Candles whose time is over at ``now`` (epoch ms), and how many were not."""
+    over = candles[:, 0] + step <= now
+    return candles[over], int((~over).sum())
+
+
 def _crypto(
-    request: _Request, target: Path | None, progress: Progress | None, options: Mapping[str, Any]
+    request: _Request, partial: Path | None, progress: Progress | None, options: Mapping[str, Any]
 ) -> pd.DataFrame:
     name, symbol, size = request.source, request.symbol, request.size
     ccxt = _package("ccxt")
     if name not in ccxt.exchanges:
-        near = difflib.get_close_matches(name, ccxt.exchanges, n=4, cutoff=0.5)
-        hint = f"Near names: {', '.join(near)}. " if near else ""
-        raise ConfigError(f"Unknown source '{name}'. {hint}Sources are yfinance, akshare and the exchanges of ccxt.")
+        near = _near(name, ccxt.exchanges)
+        raise ConfigError(f"Unknown source '{name}'.{near} Sources are yfinance, akshare and the exchanges of ccxt.")
     exchange = getattr(ccxt, name)({"enableRateLimit": True, **options})
-    timeframe = _timeframe(exchange, size)
+    timeframe, offered = f"{size.count}M" if size.unit == "mo" else str(size), exchange.timeframes
+    if offered and timeframe not in offered:
+        raise ConfigError(f"{exchange.id} has no bars of {size}; it has {', '.join(offered)}.")
     if size.unit == "mo":
         raise ConfigError("Monthly candles have no fixed length: fetch 1d and resample to 1mo.")
 
@@ -154,44 +243,29 @@ def _crypto(
         try:
             rows: list[list[float]] = exchange.fetch_ohlcv(symbol, timeframe, since=since, limit=_PAGE)
         except ccxt.BadSymbol as error:
-            raise DataError(_unknown_symbol(exchange, symbol)) from error
-        except ccxt.NetworkError as error:  # rate limits, time-outs, broken lines
-            raise TemporaryFailure(_short(error)) from error
+            near = _near(symbol.upper(), exchange.symbols or ()) or " Write it as BASE/QUOTE, such as BTC/USDT."
+            raise DataError(f"{exchange.id} has no market '{symbol}'.{near}") from error
         except ccxt.BaseError as error:
-            raise DataError(f"{name}: {_short(error)}") from error
+            text = (str(error).splitlines() or [type(error).__name__])[0][:160]
+            if isinstance(error, ccxt.NetworkError):  # rate limits, time-outs, broken lines
+                raise TemporaryFailure(text) from error
+            raise DataError(f"{name}: {text}") from error
         return rows
 
     step = int(size.delta.total_seconds() * 1000)
     what = {"source": name, "symbol": symbol, "timeframe": timeframe, "since": request.begin}
-    partial = _partial(target) if target is not None else None
     download = Download(page, step, what, request.begin, request.end, partial, progress)
     candles, forming = without_forming(download.run(), step, request.now)
     if len(candles) == 0:
-        begin = pd.Timestamp(request.begin, unit="ms")
-        raise DataError(f"{name} has no finished {size} bars of {symbol} from {begin} on.")
-    frame = pd.DataFrame(candles, columns=["timestamp", "open", "high", "low", "close", "volume"])
+        raise DataError(f"{name} has no finished {size} bars of {symbol} from {request.stamp} on.")
+    frame = pd.DataFrame(candles, columns=_COLUMNS)
     frame["timestamp"] = pd.to_datetime(frame["timestamp"].astype("int64"), unit="ms", utc=True)
     return _named(read_bars(frame, symbol=symbol), f"ccxt {name}", [*download.notes, *([_FORMING] if forming else [])])
 
 
-def _timeframe(exchange: Any, size: BarSize) -> str:
-    """The exchange's own name of a bar size."""
-    names = exchange.timeframes or {}
-    wanted = f"{size.count}M" if size.unit == "mo" else str(size)
-    if names and wanted not in names:
-        raise ConfigError(f"{exchange.id} has no bars of {size}; it has {', '.join(names)}.")
-    return wanted
-
-
-def _unknown_symbol(exchange: Any, symbol: str) -> str:
-    near = difflib.get_close_matches(symbol.upper(), list(exchange.symbols or []), n=4, cutoff=0.5)
-    hint = f" Near names: {', '.join(near)}." if near else " Write it as BASE/QUOTE, such as BTC/USDT."
-    return f"{exchange.id} has no market '{symbol}'.{hint}"
-
-
-def _short(error: Exception) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return text[:160]
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=4, cutoff=0.5)
+    return f" Near names: {', '.join(near)}." if near else ""
 
 
 def _named(bars: pd.DataFrame, layout: str, notes: list[str]) -> pd.DataFrame:
@@ -249,17 +323,17 @@ def _finished(frame: Any, request: _Request, exchange: str) -> pd.DataFrame:
 
 def _is_over(stamp: pd.Timestamp, size: BarSize, exchange: str, now: int, *, ends: bool) -> bool:
     """True when the bar with this timestamp is finished at ``now``."""
-    moment = pd.Timestamp(now, unit="ms", tz="UTC")
-    where = market(exchange)
+    moment, where = pd.Timestamp(now, unit="ms", tz="UTC"), market(exchange)
     local = stamp.tz_convert(where.zone) if stamp.tzinfo is not None else stamp.tz_localize(where.zone)
     if size.intraday:
         return bool((local if ends else local + size.delta) <= moment)
     day = local.tz_localize(None).normalize()
-    if size.unit != "d":
-        if ends:
-            return bool(day.tz_localize(where.zone) < moment)
-        following = day + (pd.Timedelta(days=7) if size.unit == "w" else pd.DateOffset(months=1))
-        return bool(following.tz_localize(where.zone) <= moment)
-    sessions = where.days(day, day)
-    midnight = (day + pd.Timedelta(days=1)).tz_localize(where.zone)
-    return bool((int(sessions.closes[0]) if len(sessions) else midnight.value) <= moment.value)
+    if size.unit == "d" and len(sessions := where.days(day, day)):
+        return int(sessions.closes[0]) <= moment.value
+    if size.unit != "d" and ends:
+        return bool(day.tz_localize(where.zone) < moment)
+    following = day + (pd.DateOffset(months=1) if size.unit == "mo" else size.delta)
+    return bool(following.tz_localize(where.zone) <= moment)
+
+
+_VENDORS: Final = {"yfinance": _yahoo, "akshare": _china}
