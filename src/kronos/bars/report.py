@@ -1,15 +1,19 @@
-"""What was recognised in a table, and what was wrong with it."""
+"""One reading of a table: what the caller decided, what was recognised, and what was wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from kronos.errors import ConfigError
+
+OnDefect = Literal["strict", "drop"]
 
 DEFECT_WORDS: Final[dict[str, str]] = {
     "unparsable_time": "the timestamp cannot be read",
@@ -57,28 +61,64 @@ def name_columns(**spots: object) -> str:
     return f"columns={{{python}}} ({shell})"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadContext:
+    """The options of ``read_bars``, the name of the source in errors, and the notes for its report.
+
+    Raises:
+        ConfigError: ``on_defect`` is neither ``strict`` nor ``drop``, or this machine does not know the time zone.
+    """
+
+    where: str = "The table"
+    symbol: str | None = None
+    columns: dict[str, str | int] | None = None
+    timezone: str | None = None
+    on_defect: OnDefect = "strict"
+    min_rows: int = 1
+    dayfirst: bool | None = None
+    epoch: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    newest_first: bool | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.on_defect not in ("strict", "drop"):
+            raise ConfigError(f"on_defect must be 'strict' or 'drop', not '{self.on_defect}'.")
+        if self.timezone is not None:
+            try:
+                pd.Timestamp("2024-01-01").tz_localize(self.timezone)
+            except Exception as error:
+                raise ConfigError(
+                    f"Unknown time zone '{self.timezone}'. Use an IANA name such as UTC, Asia/Shanghai or "
+                    "America/New_York."
+                ) from error
+
+    def note(self, text: str) -> None:
+        """Add a reading that was chosen to the report, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+@dataclass(frozen=True)
 class RowNumbers:
     """The number of each row in its source, from 1; computed at the first look, which most files never need."""
 
-    def __init__(self, make: Callable[[], NDArray[np.int64]]) -> None:
-        self._make = make
+    make: Callable[[], NDArray[np.int64]]
 
     @classmethod
-    def counted(cls, count: int, first: int = 1) -> RowNumbers:
+    def counted(cls, count: int) -> RowNumbers:
         """Rows numbered one after the other."""
-        return cls(lambda: np.arange(first, first + count))
+        return cls(lambda: np.arange(1, 1 + count))
 
     @cached_property
     def numbers(self) -> NDArray[np.int64]:
         """All row numbers."""
-        return self._make()
-
-    def __getitem__(self, positions: Any) -> Any:
-        return self.numbers[positions]
+        return self.make()
 
     def first(self, positions: NDArray[np.int64]) -> tuple[int, ...]:
         """The numbers of the first ten of some rows, for a report."""
-        return tuple(int(row) for row in self.numbers[positions[:10]]) if len(positions) else ()
+        return tuple(self.numbers[positions[:10]].tolist()) if len(positions) else ()
 
     def picked(self, positions: Any) -> RowNumbers:
         """The numbers of some rows, still uncounted."""
@@ -111,14 +151,7 @@ class Defect:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
-        return {
-            "kind": self.kind,
-            "text": self.text,
-            "count": self.count,
-            "rows": list(self.rows),
-            "column": self.column,
-            "example": self.example,
-        }
+        return {"kind": self.kind, "text": self.text, **vars(self), "rows": list(self.rows)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,7 +200,14 @@ class BarsReport(dict[str, Any]):
     dropped: int = 0
 
     def __post_init__(self) -> None:
-        self.update(self._plain())
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, pd.Timestamp):
+                value = value.isoformat()
+            elif isinstance(value, tuple):
+                value = [part.to_dict() if isinstance(part, Defect) else part for part in value]
+            self[item.name] = value
+        self["symbol"] = self.symbol
 
     @property
     def symbol(self) -> str | None:
@@ -211,15 +251,3 @@ class BarsReport(dict[str, Any]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BarsReport:
         return self
-
-    def _plain(self) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, pd.Timestamp):
-                value = value.isoformat()
-            elif isinstance(value, tuple):
-                value = [part.to_dict() if isinstance(part, Defect) else part for part in value]
-            plain[item.name] = value
-        plain["symbol"] = self.symbol
-        return plain

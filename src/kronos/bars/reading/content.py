@@ -1,4 +1,4 @@
-"""Opens a file by what it holds, not by its name: text, gzip, zip, Parquet, Feather, Arrow."""
+"""Bytes: opens a file by what it holds, not by its name, unpacks it, and makes its text UTF-8."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import gzip
 import io
 import lzma
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kronos.bars.reading.context import ReadContext
-from kronos.bars.report import shown
+from kronos.bars.report import ReadContext, shown
 from kronos.errors import CapacityError, DataError, KronosError
 
-_MOST_RATIO: Final = 100
 _HEAD: Final = 4096
 _PIECE: Final = 2**20
+_MOST_RATIO: Final = 100
+_FREE_SIZE: Final = 64 * 2**20  # below this, any ratio is harmless
 _PACKERS: Final[tuple[tuple[bytes, str, Any], ...]] = (
     (b"\x1f\x8b", "gzip", gzip.open),
     (b"BZh", "bzip2", bz2.open),
@@ -28,124 +27,84 @@ _PACKERS: Final[tuple[tuple[bytes, str, Any], ...]] = (
 )
 _EMPTY_ZIP: Final = b"PK\x05\x06"
 _PACKED: Final = (*(magic for magic, _, _ in _PACKERS), _EMPTY_ZIP)
-_FREE_SIZE: Final = 64 * 2**20  # below this, any ratio is harmless
+_KINDS: Final = {
+    b"PAR1": "parquet",
+    b"ARROW1": "arrow",
+    b"FEA1": "arrow",
+    b"\xff\xff\xff\xff": "arrow",
+    b"\x89HDF": "an HDF5 file",
+    b"SQLite format": "an SQLite database",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"%PDF": "a PDF",
+    b"\x80\x04": "a pickle, which is never opened",
+    b"\x80\x05": "a pickle, which is never opened",
+}
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Content:
-    """A file, unpacked, and what it is: ``text``, ``parquet`` or ``arrow``.
+    """A file and what it is."""
 
-    Attributes:
-        head: its first bytes.
-        data: all bytes where they had to be unpacked, else None.
-        path: the file itself.
-    """
-
-    head: bytes
-    kind: str
+    head: bytes  # unpacked
+    kind: str  # text, parquet or arrow
     path: Path
-    data: bytes | None = None
-
-    def read(self) -> bytes:
-        """All bytes."""
-        return self.path.read_bytes() if self.data is None else self.data
-
-    def open(self) -> Any:
-        """A source that Arrow can seek in."""
-        import pyarrow as pa
-
-        return pa.OSFile(str(self.path)) if self.data is None else pa.BufferReader(self.data)
+    data: bytes | None = None  # all bytes where they had to be unpacked
 
 
 def open_content(path: Path, reading: ReadContext) -> Content:
     """Look at a file and unpack it where it is packed."""
-    where = reading.where
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file. Name one file in it, or import them: kronos bars import.")
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file.")
     if not path.is_file():
-        raise DataError(f"{path}: this is no regular file.")
-    data: bytes | None = None
+        raise DataError(f"{path}: {'this is no regular file' if path.exists() else 'there is no such file'}.")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
-        if head.startswith(_PACKED):
-            data = path.read_bytes()
+        data = path.read_bytes() if head.startswith(_PACKED) else None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     for _ in range(3):  # a zip of a gzip of a table is as far as it goes
-        unpacked = _unpack(data, reading) if data is not None else None
-        if unpacked is None:
-            break
-        data, head = unpacked, unpacked[:_HEAD]
+        if data is not None and head.startswith(_PACKED):
+            data = _unpack(data, reading)
+            head = data[:_HEAD]
     if len(head) < _HEAD and not head.strip():
-        raise DataError(f"{where}: the file is empty. Bars need a header and at least one row.")
-    return Content(head, _kind(head, where), path, data)
+        raise DataError(f"{reading.where}: the file is empty. Bars need a header and at least one row.")
+    kind = next((name for magic, name in _KINDS.items() if head.startswith(magic)), "text")
+    if kind not in ("text", "parquet", "arrow"):
+        raise DataError(f"{reading.where}: this is {kind}. Export the bars as CSV, Parquet or Feather.")
+    return Content(head, kind, path, data)
 
 
-def _kind(data: bytes, where: str) -> str:
-    if data[:4] == b"PAR1":
-        return "parquet"
-    if data[:6] == b"ARROW1" or data[:4] in (b"FEA1", b"\xff\xff\xff\xff"):
-        return "arrow"
-    for magic, name in (
-        (b"\x89HDF", "an HDF5 file"),
-        (b"SQLite format", "an SQLite database"),
-        (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
-        (b"%PDF", "a PDF"),
-        (b"\x80\x04", "a pickle, which is never opened"),
-        (b"\x80\x05", "a pickle, which is never opened"),
-    ):
-        if data.startswith(magic):
-            raise DataError(f"{where}: this is {name}. Export the bars as CSV, Parquet or Feather.")
-    return "text"
-
-
-@contextmanager
-def _unpacking(where: str) -> Iterator[None]:
-    """The libraries of archives have errors of their own, without a common base."""
+def _unpack(data: bytes, reading: ReadContext) -> bytes:
+    if data.startswith(_EMPTY_ZIP):
+        raise DataError(f"{reading.where}: the zip archive is empty.")
+    name, opener = next((name, opener) for magic, name, opener in _PACKERS if data.startswith(magic))
+    reading.note(name)
+    limit, size = max(_FREE_SIZE, _MOST_RATIO * len(data)), 0
+    pieces: list[bytes] = []
     try:
-        yield
+        stream = opener(io.BytesIO(data)) if opener else _unzip(data, reading.where)
+        # In pieces: one large read would take the memory of the limit before it is known to be needed.
+        while size <= limit and (piece := stream.read(_PIECE)):
+            pieces.append(piece)
+            size += len(piece)
     except KronosError:
         raise
-    except Exception as error:
-        raise DataError(f"{where}: the archive is damaged or cut ({shown(error, 80)}). Download it again.") from error
-
-
-def _unpack(data: bytes, reading: ReadContext) -> bytes | None:
-    """What is packed, or None where nothing is."""
-    where = reading.where
-    if data.startswith(_EMPTY_ZIP):
-        raise DataError(f"{where}: the zip archive is empty.")
-    for magic, name, opener in _PACKERS:
-        if data.startswith(magic):
-            reading.note(name)
-            file = io.BytesIO(data)
-            with _unpacking(where):
-                return _stream(opener(file) if opener else _unzip(file, where), len(data), where)
-    return None
-
-
-def _stream(stream: Any, packed: int, where: str) -> bytes:
-    limit = max(_FREE_SIZE, _MOST_RATIO * packed)
-    pieces: list[bytes] = []
-    size = 0
-    # In pieces: one large read would take the memory of the limit before it is known to be needed.
-    while size <= limit and (piece := stream.read(_PIECE)):
-        pieces.append(piece)
-        size += len(piece)
+    except Exception as error:  # the libraries of archives have errors without a common base
+        detail = shown(error, 80)
+        raise DataError(f"{reading.where}: the archive is damaged or cut ({detail}). Download it again.") from error
     if size > limit:
         raise CapacityError(
-            f"{where}: {packed:,} bytes unpack to more than {limit:,}, which no table of bars does. "
+            f"{reading.where}: {len(data):,} bytes unpack to more than {limit:,}, which no table of bars does. "
             "Unpack it yourself if you trust it."
         )
     return b"".join(pieces)
 
 
-def _unzip(file: Any, where: str) -> Any:
+def _unzip(data: bytes, where: str) -> Any:
     """The one file in a zip archive."""
-    archive = zipfile.ZipFile(file)
+    archive = zipfile.ZipFile(io.BytesIO(data))
     entries = [
         entry
         for entry in archive.infolist()
@@ -160,3 +119,40 @@ def _unzip(file: Any, where: str) -> Any:
     if entries[0].flag_bits & 1:
         raise DataError(f"{where}: the zip is encrypted. Unpack it with its password first.")
     return archive.open(entries[0])
+
+
+def decode(data: bytes, reading: ReadContext) -> bytes:
+    """The text of a file as UTF-8 without a byte order mark."""
+    given = reading.encoding
+    names = _encodings(data, reading.where) if given is None else (given,)
+    if given is None:
+        data = data.removeprefix(_BYTE_ORDER_MARK)
+        if names[0] == "utf-8" and data.isascii():
+            return data
+    for name in names:
+        with suppress(LookupError, UnicodeError):
+            text = data.decode(name)
+            if name == "utf-8" and given is None:
+                return data
+            if name not in ("ascii", "utf-8"):
+                reading.note(f"encoding {name}")
+            return text.lstrip("\ufeff").encode()
+    trouble = (
+        f"the text is cut or damaged (it starts as {names[0]}). Export it again."
+        if given is None
+        else f"the text is not {given}. Leave encoding (--encoding) out, or name the right one."
+    )
+    raise DataError(f"{reading.where}: {trouble}")
+
+
+def _encodings(data: bytes, where: str) -> tuple[str, ...]:
+    """The encodings to try, by how the text starts."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return ("utf-16",)
+    head = data[: 256 * 1024].removeprefix(_BYTE_ORDER_MARK)
+    if b"\x00" not in head:
+        return ("utf-8", "gb18030", "latin-1")
+    for name, half in (("utf-16-le", head[1:400:2]), ("utf-16-be", head[0:400:2])):
+        if half.count(0) > 0.8 * len(half):
+            return (name,)
+    raise DataError(f"{where}: this is a binary file, not a table. Give CSV text, Parquet or Feather.")

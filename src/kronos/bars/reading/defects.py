@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.reading.context import ReadContext
 from kronos.bars.reading.times import TimeColumn
-from kronos.bars.report import Defect, RowNumbers, name_columns, shown
+from kronos.bars.report import Defect, ReadContext, RowNumbers, name_columns, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
 
@@ -30,27 +29,18 @@ _MEND: Final = {
     "unsorted_time": "Sort the rows oldest first",
     "duplicate_time": "Keep one row a timestamp; where many symbols share the table, name theirs with "
     + name_columns(symbol="NAME"),
-    "nonpositive_price": "Correct the rows",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of defect, with every row concerned.
+    """One kind of defect, with every row concerned."""
 
-    Attributes:
-        kind: a key of ``DEFECT_WORDS``.
-        where: 0-based positions of the rows in the table.
-        column: the column, where one can be named.
-        values: what the first of the rows hold.
-        rows_gone: row numbers that the reader could not put into the table at all.
-    """
-
-    kind: str
-    where: npt.NDArray[np.int64]
+    kind: str  # a key of DEFECT_WORDS
+    where: npt.NDArray[np.int64]  # 0-based positions in the table
     column: str | None = None
-    example: str | None = None
-    rows_gone: tuple[int, ...] = ()
+    example: str | None = None  # what the first of the rows holds
+    rows_gone: tuple[int, ...] = ()  # numbers of rows that the reader could not put into the table at all
 
     @property
     def count(self) -> int:
@@ -65,19 +55,16 @@ class Finding:
 
 def refuse(findings: list[Finding], rows: RowNumbers, where: str) -> NoReturn:
     """Raise the DataError of strict mode: the first defective row in full, the other kinds counted."""
-    defects = [(finding.defect(rows), finding) for finding in findings]
-    defects.sort(key=lambda pair: pair[0].rows[0])
-    first, _ = defects[0]
-    column = f", column {first.column}" if first.column else ""
-    example = f" ({first.example})" if first.example else ""
-    more = f" and {first.count - 1} more rows" if first.count > 1 else ""
-    others = ", ".join(f"{other.kind} {other.count}×" for other, _ in defects[1:5])
+    first, *others = sorted((finding.defect(rows) for finding in findings), key=lambda defect: defect.rows[0])
     mend = _MEND.get(first.kind, "Correct the rows")
     if first.kind == "newest_first":
         raise DataError(f"{where}, from row {first.rows[0]}, column timestamp: {first.text}.\n{mend}.")
+    column = f", column {first.column}" if first.column else ""
+    example = f" ({first.example})" if first.example else ""
+    more = f" and {first.count - 1} more rows" if first.count > 1 else ""
+    also = "; also " + ", ".join(f"{other.kind} {other.count}×" for other in others[:4]) if others else ""
     raise DataError(
-        f"{where}, row {first.rows[0]}{column}: {first.text}{example}{more}"
-        f"{f'; also {others}' if others else ''}.\n"
+        f"{where}, row {first.rows[0]}{column}: {first.text}{example}{more}{also}.\n"
         f"{mend}, or drop defective rows with on_defect='drop' (--on-defect drop)."
     )
 
@@ -100,26 +87,39 @@ def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str,
     values: dict[str, Floats] = {}
     findings: list[Finding] = []
     for name in PRICES:
-        values[name], text = _floats(frame[name])
-        findings += _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
-        findings += _price_findings(name, values[name], text)
+        values[name], text, found = _floats(name, frame[name])
+        price = values[name]
+        findings += found
+        if price.size and np.isfinite(price.sum()) and price.min() > 1e-37 and price.max() < 3e38:
+            continue  # the usual case, in one pass
+        single, missing = price.astype(np.float32), np.isnan(price)
+        findings += _at("missing_price", missing & ~text, name)
+        findings += _at("infinite_price", np.isinf(single), name, price)
+        findings += _at("nonpositive_price", ~missing & (single <= 0), name, price)
     findings += _shape_findings(values, findings)
     for name in ("volume", "amount"):
         values[name], more = _traded(name, frame, values, reading)
         findings += more
-    _note_units(frame, values, reading)
-    return values, _by_kind(findings)
+    if {"volume", "amount"} <= set(frame.columns):
+        _note_units(values, reading)
+    merged: dict[str, Finding] = {}  # one finding a kind: a row with four missing prices is one defect, not four
+    for finding in findings:
+        before = merged.get(finding.kind)
+        if before is not None:
+            earlier = before if before.where[0] <= finding.where[0] else finding
+            where, column = np.union1d(before.where, finding.where), f"{before.column}, {finding.column}"
+            finding = Finding(finding.kind, where, column, earlier.example)
+        merged[finding.kind] = finding
+    return values, list(merged.values())
 
 
 def _mean_price(values: dict[str, Floats]) -> Floats:
     return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
 
 
-def _note_units(frame: pd.DataFrame, values: dict[str, Floats], reading: ReadContext) -> None:
+def _note_units(values: dict[str, Floats], reading: ReadContext) -> None:
     """Volume in lots or amount in thousands is common; it is said, never changed."""
-    if "volume" not in frame.columns or "amount" not in frame.columns:
-        return
-    stride = len(frame) // 10_000 + 1  # a sample from the whole table is enough for a note
+    stride = len(values["close"]) // 10_000 + 1  # a sample from the whole table is enough for a note
     sample = {name: column[::stride] for name, column in values.items()}
     worth = sample["volume"] * _mean_price(sample)
     traded = (worth > 0) & (sample["amount"] > 0) & np.isfinite(worth) & np.isfinite(sample["amount"])
@@ -132,47 +132,20 @@ def _note_units(frame: pd.DataFrame, values: dict[str, Floats], reading: ReadCon
         reading.note(f"amount is about {ratio:.2g} × volume × price: their units differ")
 
 
-def _by_kind(findings: list[Finding]) -> list[Finding]:
-    """One finding a kind: a row with four missing prices is one defect, not four."""
-    merged: dict[str, Finding] = {}
-    for finding in findings:
-        before = merged.get(finding.kind)
-        if before is None:
-            merged[finding.kind] = finding
-            continue
-        earlier = before if before.where[0] <= finding.where[0] else finding
-        rows = np.union1d(before.where, finding.where)
-        column = f"{before.column}, {finding.column}"
-        merged[finding.kind] = Finding(finding.kind, rows, column, earlier.example)
-    return list(merged.values())
-
-
-def _floats(series: pd.Series[Any]) -> tuple[Floats, Mask]:
-    """A column as float64 and the rows that hold text instead of a number."""
+def _floats(name: str, series: pd.Series[Any]) -> tuple[Floats, Mask, list[Finding]]:
+    """A column as float64, the rows that hold text instead of a number, and the finding that says so."""
+    text = np.zeros(len(series), dtype=bool)
     if series.dtype.kind in "iuf" and isinstance(series.dtype, np.dtype):
-        return series.to_numpy(dtype=np.float64), np.zeros(len(series), dtype=bool)
+        return series.to_numpy(dtype=np.float64), text, []
     if series.dtype.kind == "b":
-        return np.full(len(series), np.nan), np.ones(len(series), dtype=bool)
-    numbers = pd.to_numeric(series, errors="coerce")
-    values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-    blank = series.isna().to_numpy(dtype=bool)
-    missing = np.isnan(values) & ~blank
-    if missing.any():  # words that mean "nothing here" are a missing value, not text
-        words = series[missing].astype(str).str.strip().str.lower()
-        missing[missing] = ~words.isin({"", "nan", "na", "n/a", "null", "none", "-", "--"}).to_numpy()
-    return values, missing
-
-
-def _price_findings(name: str, price: Floats, text: Mask) -> list[Finding]:
-    if price.size and np.isfinite(price.sum()) and price.min() > 1e-37 and price.max() < 3e38:
-        return []  # the usual case, in one pass
-    single = price.astype(np.float32)
-    missing = np.isnan(price)
-    return [
-        *_at("missing_price", missing & ~text, name),
-        *_at("infinite_price", np.isinf(single), name, price),
-        *_at("nonpositive_price", ~missing & (single <= 0), name, price),
-    ]
+        values, text = np.full(len(series), np.nan), ~text
+    else:
+        values = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        text = np.isnan(values) & ~series.isna().to_numpy(dtype=bool)
+        if text.any():  # words that mean "nothing here" are a missing value, not text
+            words = series[text].astype(str).str.strip().str.lower()
+            text[text] = ~words.isin({"", "nan", "na", "n/a", "null", "none", "-", "--"}).to_numpy()
+    return values, text, _at("text_in_number", text, name, series.to_numpy()) if text.any() else []
 
 
 def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[Finding]:
@@ -189,17 +162,15 @@ def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[F
     crossed = (high < low - slack) & sound
     short = (high < top - slack) & ~crossed & sound
     long = (low > bottom + slack) & ~crossed & sound
-    found = []
-    for kind, mask, column, other in (
-        ("high_below_low", crossed, "high", low),
-        ("high_below_body", short, "high", top),
-        ("low_above_body", long, "low", bottom),
-    ):
-        if mask.any():
-            row = int(mask.argmax())
-            example = f"{values[column][row]:.10g} against {other[row]:.10g}"
-            found.append(Finding(kind, np.flatnonzero(mask), column, example))
-    return found
+    return [
+        Finding(kind, rows, column, f"{values[column][rows[0]]:.10g} against {other[rows[0]]:.10g}")
+        for kind, mask, column, other in (
+            ("high_below_low", crossed, "high", low),
+            ("high_below_body", short, "high", top),
+            ("low_above_body", long, "low", bottom),
+        )
+        if len(rows := np.flatnonzero(mask))
+    ]
 
 
 def _traded(
@@ -211,48 +182,38 @@ def _traded(
         if there:
             reading.note("amount without volume: both read as 0")
         return np.zeros(len(frame)), []
-    column, text = _floats(frame[name]) if there else (np.full(len(frame), np.nan), np.zeros(len(frame), dtype=bool))
-    findings = _at("text_in_number", text, name, frame[name].to_numpy() if text.any() else None)
+    column, text, findings = _floats(name, frame[name] if there else pd.Series(np.nan, frame.index))
     if column.size and np.isfinite(column.sum()) and column.min() >= 0 and column.max() < 3e38:
         return column, findings
     missing = np.isnan(column)
+    worth = np.zeros(len(frame)) if name == "volume" else values["volume"] * _mean_price(values)
+    stand_in = np.where(np.isfinite(worth), worth, 0.0)
     if missing.all() and not text.any():
         reading.note("no volume: volume and amount are 0" if name == "volume" else "no amount: volume × mean price")
-        return _stand_in(name, values), findings
+        return stand_in, findings
     if filled := int((missing & ~text).sum()):
         words = "0" if name == "volume" else "volume × mean price"
         reading.note(f"{name} is missing in {filled} rows: read as {words}")
     findings += _at(f"negative_{name}", column < 0, name, column)
     findings += _at(f"infinite_{name}", np.isinf(column.astype(np.float32)), name, column)
-    return np.where(missing, _stand_in(name, values), column), findings
-
-
-def _stand_in(name: str, values: dict[str, Floats]) -> Floats:
-    if name == "volume":
-        return np.zeros(len(values["close"]))
-    worth = values["volume"] * _mean_price(values)
-    return np.where(np.isfinite(worth), worth, 0.0)
+    return np.where(missing, stand_in, column), findings
 
 
 def time_findings(times: TimeColumn, codes: npt.NDArray[np.intp] | None) -> list[Finding]:
-    """Unparsable, mixed, duplicate and unsorted timestamps; order is judged within each symbol."""
+    """Unparsable, duplicate and unsorted timestamps; order is judged within each symbol."""
     stamps = times.index.asi8
     bad = np.asarray(times.index.isna(), dtype=bool)
-    found = _at("unparsable_time", bad, "timestamp")
-    if found:
-        found = [replace(found[0], example=times.example)]
+    found = [replace(finding, example=times.example) for finding in _at("unparsable_time", bad, "timestamp")]
     if codes is None:
-        duplicates, unsorted = _order(np.flatnonzero(~bad), stamps)
+        parts = [np.flatnonzero(~bad)]
     else:
         order = np.argsort(codes, kind="stable")
         order = order[~bad[order]]
         parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-        pairs = [_order(part, stamps) for part in parts]
-        duplicates = np.sort(np.concatenate([pair[0] for pair in pairs]))
-        unsorted = np.sort(np.concatenate([pair[1] for pair in pairs]))
-    falling = np.diff(stamps[~bad])
-    if len(unsorted) and (falling <= 0).mean() > 0.95:
-        found.append(Finding("newest_first", unsorted, "timestamp", None))
+    pairs = zip(*(_order(part, stamps) for part in parts), strict=True)
+    duplicates, unsorted = (np.sort(np.concatenate(rows)) for rows in pairs)
+    if len(unsorted) and (np.diff(stamps[~bad]) <= 0).mean() > 0.95:
+        found.append(Finding("newest_first", unsorted, "timestamp"))
         unsorted = unsorted[:0]
     for kind, rows in (("duplicate_time", duplicates), ("unsorted_time", unsorted)):
         if len(rows):
@@ -262,19 +223,16 @@ def time_findings(times: TimeColumn, codes: npt.NDArray[np.intp] | None) -> list
 
 def _order(positions: npt.NDArray[np.int64], stamps: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
     """Positions whose stamp appeared before, and the fewest others that must go for the rest to be sorted."""
-    empty = np.empty(0, dtype=np.int64)
     series = stamps[positions]
     if len(series) < 2 or (np.diff(series) > 0).all():
-        return empty, empty
+        return positions[:0], positions[:0]
     again = pd.Series(series).duplicated().to_numpy()
     kept, series = positions[~again], series[~again]
     ahead = np.maximum.accumulate(series)
     behind = np.minimum.accumulate(series[::-1])[::-1]
     # A row is in place when nothing before it is later and nothing after it is earlier.
-    out = (series < ahead) | (series > behind)
-    disturbed = np.flatnonzero(out)
-    stay = _longest_rising(series[disturbed])
-    return positions[again], kept[np.delete(disturbed, stay)]
+    disturbed = np.flatnonzero((series < ahead) | (series > behind))
+    return positions[again], kept[np.delete(disturbed, _longest_rising(series[disturbed]))]
 
 
 def _longest_rising(series: npt.NDArray[np.int64]) -> list[int]:

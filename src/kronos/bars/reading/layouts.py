@@ -1,14 +1,18 @@
-"""Which column is which: names that real files use, and the layouts they betray."""
+"""Which column is which: by the names that real files use, or without names by what every row obeys."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from kronos.bars.reading.context import ReadContext
-from kronos.bars.report import listing, name_columns, shown
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kronos.bars.reading.datetext import count_matches
+from kronos.bars.reading.defects import TOLERANCE
+from kronos.bars.report import ReadContext, listing, name_columns, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
 
@@ -38,35 +42,31 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Names of each column after ``normal``, the likeliest first; the first that is present is taken."""
 
-HEADER_ZONES: Final = {"gmttime": "UTC", "utctime": "UTC", "timeutc": "UTC", "dateutc": "UTC", "datetimeutc": "UTC"}
-SPARE: Final = ("tick_volume", "adjusted")
+SPARE: Final = {"tick_volume": ("tickvol", "tickvolume"), "adjusted": ("adjclose", "adjustedclose")}
 """Columns that are read only to judge others: tick counts beside an empty volume, adjusted closes."""
 
 _CLOCK_NAMES: Final = ("time", "时间", "clock", "timeofday", "hour", "交易时间")
 _DATE_NAMES: Final = ("date", "日期", "交易日期", "tradedate", "day", "dtyyyymmdd", "tradingday", "tradingdate")
+_UTC_NAMES: Final = ("gmttime", "utctime", "timeutc", "dateutc", "datetimeutc")
+_NEWEST_FIRST: Final = ("tushare", "Alpha Vantage", "Nasdaq", "Investing.com", "CryptoDataDownload")
 _QUOTES: Final = ("USDT", "USDC", "BUSD", "FDUSD", "USD", "EUR", "GBP", "JPY", "KRW", "TRY", "CNY", "BTC", "ETH")
+
+_TIME_OF_DAY: Final = r"^\s*\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s*$"
+_DATE: Final = r"^\s*\d{1,4}[-/.年]\d{1,2}[-/.月]\d{1,4}|^\s*\d{8}(?:[ T]?\d{4,6})?\s*$"
+_OBEYS: Final = 0.995  # of the rows; the others are defects for the validator
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Which source column (by position) plays which part.
-
-    Attributes:
-        layout: name of the layout.
-        at: role → position; roles are the columns of a bars table, and ``clock`` for a time of day apart.
-        newest_first: the layout is known to run backwards.
-        zone: a zone that the header names.
-    """
+    """Which source column (by position) plays which part."""
 
     layout: str
-    at: dict[str, int]
-    newest_first: bool = False
-    zone: str | None = None
-
-    def left_out(self, names: Iterable[object]) -> tuple[str, ...]:
-        """Named columns that do not end up in the bars; the spare ones do not."""
-        used = {position for role, position in self.at.items() if role not in SPARE}
-        return tuple(str(name) for k, name in enumerate(names) if k not in used and str(name) not in ("", "(empty)"))
+    at: dict[str, int]  # role → position; roles are the columns of a bars table, spare ones, and a clock apart
+    left_out: tuple[str, ...] = ()  # names of the columns that do not end up in the bars
+    newest_first: bool = False  # the layout is known to run backwards
+    zone: str | None = None  # that the header names
 
 
 def normal(name: object) -> str:
@@ -87,33 +87,28 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
     """Give each column its part by name."""
     at = given(names, reading)
     plain = [normal(name) for name in names]
-    taken = set(at.values())
-    _date_and_clock(plain, at, taken)
+
+    def free(aliases: tuple[str, ...]) -> list[int]:
+        return [k for k, name in enumerate(plain) if name in aliases and k not in at.values()]
+
+    _date_and_clock(plain, at)
     for role, aliases in ALIASES.items():
-        if role in at:
-            continue
-        for alias in aliases:
-            spots = [k for k, name in enumerate(plain) if name == alias and k not in taken]
-            if len(spots) > 1 and alias:
-                rivals = " and ".join(repr(shown(names[k], 24)) for k in spots[:4])
-                raise DataError(
-                    f"{reading.where}: the columns {rivals} (positions "
-                    f"{', '.join(str(k) for k in spots[:4])}, counted from 0) could both be {role}. "
-                    f"Choose one with {name_columns(**{role: 'POSITION'})}."
-                )
-            if spots:
-                at[role] = spots[0]
-                taken.add(spots[0])
-                break
-    _currency_volumes(names, plain, at, taken)
-    for role, spare in (("tick_volume", ("tickvol", "tickvolume")), ("adjusted", ("adjclose", "adjustedclose"))):
-        spots = [k for k, name in enumerate(plain) if name in spare and k not in taken]
-        if len(spots) == 1:
+        spots = [] if role in at else next(filter(None, (free((alias,)) for alias in aliases)), [])
+        if len(spots) > 1 and plain[spots[0]]:
+            rivals = " and ".join(repr(shown(names[k], 24)) for k in spots[:4])
+            raise DataError(
+                f"{reading.where}: the columns {rivals} (positions "
+                f"{', '.join(str(k) for k in spots[:4])}, counted from 0) could both be {role}. "
+                f"Choose one with {name_columns(**{role: 'POSITION'})}."
+            )
+        if spots:
             at[role] = spots[0]
-    missing = [role for role in PRICES if role not in at]
-    if missing or "timestamp" not in at:
-        if not missing:
-            missing = ["timestamp"]
+    _currency_volumes(plain, at)
+    for role, aliases in SPARE.items():
+        if len(spots := free(aliases)) == 1:
+            at[role] = spots[0]
+    missing = [role for role in PRICES if role not in at] or ([] if "timestamp" in at else ["timestamp"])
+    if missing:
         raise DataError(
             f"{reading.where}: no column for {', '.join(missing)} among {listing(names)}. "
             f"Name {'them' if len(missing) > 1 else 'it'} with {name_columns(**{missing[0]: 'NAME'})}."
@@ -139,70 +134,134 @@ def given(names: list[str], reading: ReadContext) -> dict[str, int]:
     return at
 
 
-def _date_and_clock(plain: list[str], at: dict[str, int], taken: set[int]) -> None:
+def _date_and_clock(plain: list[str], at: dict[str, int]) -> None:
     """``<DATE>`` beside ``<TIME>``: two columns make one timestamp."""
-    if "timestamp" in at or "clock" in at:
+    if "timestamp" in at or "clock" in at or set(plain) & set(ALIASES["timestamp"][:10]):
         return
-    dates = [k for k, name in enumerate(plain) if name in _DATE_NAMES]
-    clocks = [k for k, name in enumerate(plain) if name in _CLOCK_NAMES]
-    whole = [name for name in plain if name in ALIASES["timestamp"][:10]]
-    if len(dates) == 1 and len(clocks) == 1 and not whole:
+    dates, clocks = ([k for k, name in enumerate(plain) if name in some] for some in (_DATE_NAMES, _CLOCK_NAMES))
+    if len(dates) == len(clocks) == 1:
         at["timestamp"], at["clock"] = dates[0], clocks[0]
-        taken.update((dates[0], clocks[0]))
 
 
-def _currency_volumes(names: list[str], plain: list[str], at: dict[str, int], taken: set[int]) -> None:
+def _currency_volumes(plain: list[str], at: dict[str, int]) -> None:
     """``Volume BTC`` and ``Volume USDT``: the first is volume, the one in money is amount."""
     found = {
-        k: match[1].upper() for k, name in enumerate(plain) if (match := re.fullmatch(r"volume([a-z]{2,6})", name))
+        k: match[1].upper()
+        for k, name in enumerate(plain)
+        if (match := re.fullmatch(r"volume([a-z]{2,6})", name)) and k not in at.values()
     }
-    found = {k: code for k, code in found.items() if k not in taken}
-    if len(found) == 1 and "volume" not in at:
+    if "volume" in at:
+        return
+    if len(found) == 1:
         at["volume"] = next(iter(found))
-    elif len(found) == 2 and "volume" not in at:
+    elif len(found) == 2:
         one, two = found
         money = two if found[two] in _QUOTES or found[one] not in _QUOTES else one
         at["amount"], at["volume"] = money, (one if money == two else two)
 
 
 def _named(names: list[str], plain: list[str], at: dict[str, int]) -> Roles:
-    """The layout that the header betrays."""
-    have, raw = set(plain), [str(name).strip() for name in names]
-    zone = HEADER_ZONES.get(plain[at["timestamp"]])
-    layout, backwards = "generic OHLCV", False
-    if any(name.startswith("$") for name in raw):
-        layout = "Qlib"
-    elif "tickvol" in have or (raw[0] == "<DATE>" and "clock" in at):
-        layout = "MetaTrader 5"
-    elif {"ticker", "per", "date"} <= have:
-        layout = "Stooq"
-    elif have & {"收盘", "收盘价"}:
-        layout = "akshare"
-    elif "adjclose" in have:
-        layout = "yfinance"
-    elif {"opentime", "quoteassetvolume"} <= have or {"opentime", "closetime"} <= have:
-        layout = "Binance klines"
-    elif {"tscode", "tradedate"} <= have:
-        layout, backwards = "tushare", True
-    elif "1open" in have:
-        layout, backwards = "Alpha Vantage", True
-    elif "closelast" in have:
-        layout, backwards = "Nasdaq", True
-    elif {"price", "vol", "change%"} <= have or {"price", "change%"} <= have:
-        layout, backwards = "Investing.com", True
-    elif {"unix", "date", "symbol"} <= have:
-        layout, backwards = "CryptoDataDownload", True
-    elif raw[0] == "timestamps" and {"open", "high", "low", "close"} <= have:
-        layout = "Kronos"
-    elif zone or raw[0] in ("Local time", "Gmt time"):
-        layout = "Dukascopy"
-    elif raw[:5] == ["time", "open", "high", "low", "close"]:
-        layout = "TradingView"
-    elif "dividends" in have or raw[:6] in (
-        ["Date", "Open", "High", "Low", "Close", "Volume"],
-        ["Datetime", "Open", "High", "Low", "Close", "Volume"],
-    ):
-        layout = "yfinance"
-    elif raw[:6] == ["Time", "Open", "High", "Low", "Close", "Volume"]:
-        layout = "Dukascopy"
-    return Roles(layout, dict(at), backwards, zone)
+    """The layout that the header betrays: the first that fits."""
+    have, raw = set(plain), [name.strip() for name in names]
+    zone = "UTC" if plain[at["timestamp"]] in _UTC_NAMES else None
+    titled = ["Open", "High", "Low", "Close", "Volume"]
+    fits: tuple[tuple[str, object], ...] = (
+        ("Qlib", any(name.startswith("$") for name in raw)),
+        ("MetaTrader 5", "tickvol" in have or (raw[0] == "<DATE>" and "clock" in at)),
+        ("Stooq", {"ticker", "per", "date"} <= have),
+        ("akshare", have & {"收盘", "收盘价"}),
+        ("yfinance", "adjclose" in have),
+        ("Binance klines", "opentime" in have and have & {"quoteassetvolume", "closetime"}),
+        ("tushare", {"tscode", "tradedate"} <= have),
+        ("Alpha Vantage", "1open" in have),
+        ("Nasdaq", "closelast" in have),
+        ("Investing.com", {"price", "change%"} <= have),
+        ("CryptoDataDownload", {"unix", "date", "symbol"} <= have),
+        ("Kronos", raw[0] == "timestamps" and have >= set(PRICES)),
+        ("Dukascopy", zone or raw[0] in ("Local time", "Gmt time")),
+        ("TradingView", raw[:5] == ["time", *PRICES]),
+        ("yfinance", "dividends" in have or (raw[0] in ("Date", "Datetime") and raw[1:6] == titled)),
+        ("Dukascopy", raw[:6] == ["Time", *titled]),
+    )
+    layout = next((name for name, fit in fits if fit), "generic OHLCV")
+    used = {position for role, position in at.items() if role not in SPARE}
+    left_out = tuple(name for k, name in enumerate(names) if k not in used and name not in ("", "(empty)"))
+    return Roles(layout, at, left_out, layout in _NEWEST_FIRST, zone)
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def recognise(columns: list[Any], reading: ReadContext) -> Roles:
+    """The part of each column of a table without a header; columns are text or float64.
+
+    The order of prices is not assumed: high is the column that no other price exceeds, low the one that
+    exceeds no other; open comes before close.
+    """
+    at: dict[str, int] = {}
+    values = {
+        k: column.to_numpy(zero_copy_only=False)
+        for k, column in enumerate(columns)
+        if pa.types.is_floating(column.type)
+    }
+
+    def share(k: int, pattern: str) -> float:
+        filled = 0 if k in values or k >= len(columns) else len(columns[k]) - columns[k].null_count
+        return count_matches(columns[k], pattern) / filled if filled else 0.0
+
+    if 0 not in values and share(0, _DATE) < 0.5 and share(0, r"[A-Za-z]") > 0.9:
+        at["symbol"] = 0
+    spot = at["timestamp"] = len(at)
+    if share(spot + 1, _TIME_OF_DAY) >= 0.9:
+        spot = at["clock"] = spot + 1
+    numeric = [k for k in values if k > spot]
+    sound = numeric[:4] == list(range(spot + 1, spot + 5))
+    prices = _price_order({k: values[k] for k in numeric[:4]}) if sound else None
+    if prices is None:
+        raise DataError(
+            f"{reading.where}: there is no header, and the values do not tell which column is open, high, low and "
+            f"close. Say it by position, from 0: {name_columns(timestamp=0, open=1, high=2, low=3, close=4)}."
+        )
+    at |= prices
+    reading.note("no header: columns told apart by their values")
+    if len(columns) in (11, 12) and _is_binance(values, at["timestamp"]):
+        return Roles("Binance klines", at | {"volume": 5, "amount": 7})
+    # The next column is volume; the one after it is amount when it is about volume times price.
+    rest = [values[k] for k in numeric[4:6]]
+    if rest and np.nanmin(rest[0], initial=0) >= 0:
+        at["volume"] = numeric[4]
+        worth = rest[0] * values[at["close"]]
+        if len(rest) == 2 and np.nanmin(rest[1], initial=0) >= 0 and (worth > 0).any():
+            ratio = np.nanmedian(np.where(worth > 0, rest[1] / worth, np.nan))
+            if any(0.5 < ratio / lot < 2 for lot in (1, 100)):
+                at["amount"] = numeric[5]
+    return Roles("MetaTrader 4" if "clock" in at else "no header", at)
+
+
+def _price_order(prices: dict[int, Floats]) -> dict[str, int] | None:
+    """Open, high, low and close among four columns, or None when the rows leave a choice."""
+    spots = list(prices)
+    stack = np.stack([prices[k] for k in spots])
+    stack = stack[:, np.isfinite(stack).all(axis=0) & (stack > 0).all(axis=0)]
+    if stack.shape[1] < 3:
+        return None
+    slack = TOLERANCE * np.abs(stack).max(axis=0)
+    tops = [k for k in range(4) if (stack[k] >= stack.max(axis=0) - slack).mean() >= _OBEYS]
+    bottoms = [k for k in range(4) if (stack[k] <= stack.min(axis=0) + slack).mean() >= _OBEYS]
+    if len(tops) != 1 or len(bottoms) != 1 or tops == bottoms:
+        return None
+    first, second = (k for k in range(4) if k not in (tops[0], bottoms[0]))
+    # Most opens lie near the close before; where the other order is clearly nearer, it is the right one.
+    usual, other = (float(np.abs(stack[a][1:] - stack[b][:-1]).mean()) for a, b in ((first, second), (second, first)))
+    if other < 0.8 * usual:
+        return None
+    return {"open": spots[first], "high": spots[tops[0]], "low": spots[bottoms[0]], "close": spots[second]}
+
+
+def _is_binance(values: dict[int, Floats], timestamp: int) -> bool:
+    """The first column is the open time, the seventh the close time just before the next open time."""
+    if timestamp != 0 or not {0, 6} <= values.keys():
+        return False
+    length, steps = values[6] - values[0], np.diff(values[0])
+    if len(steps) == 0 or not np.isfinite(length).all():
+        return False
+    step = float(np.median(steps))
+    return abs(step - float(np.median(length))) <= 0.01 * step

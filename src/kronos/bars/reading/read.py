@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +10,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from kronos.bars.calendar.frequency import parse_frequency
+from kronos.bars.calendar.gaps import missing_before
+from kronos.bars.calendar.guess import Fit, guess_calendar, symbol_hint
+from kronos.bars.calendar.markets import ALWAYS, market
 from kronos.bars.reading.content import open_content
-from kronos.bars.reading.context import OnDefect, ReadContext
 from kronos.bars.reading.layouts import SPARE, normal
-from kronos.bars.reading.tables import from_arrow, from_frame, from_text, open_arrow
-from kronos.bars.reading.times import TimeColumn, check_zone, parse_times
-from kronos.bars.reading.validate import build_bars, refuse_empty, refuse_mixed_zones
-from kronos.bars.report import BarsReport, Defect, RowNumbers, shown
+from kronos.bars.reading.tables import from_arrow, from_frame, from_text
+from kronos.bars.reading.times import parse_times
+from kronos.bars.reading.validate import build_bars, refuse_empty
+from kronos.bars.report import BarsReport, Defect, OnDefect, ReadContext, RowNumbers, shown
 from kronos.bars.samples import locate, sample_path
 from kronos.bars.schema import FEATURES, to_table
+from kronos.bars.splits import split_suspects
 from kronos.errors import DataError
 
 _STEP = 5e-4  # prices with six digits blur the ratio less than this
@@ -73,7 +76,7 @@ def read_bars(
         encoding=encoding,
         newest_first=newest_first,
     )
-    return read_with_rows(path_or_table, reading)[0]
+    return _read(path_or_table, reading)[0]
 
 
 def sample_bars(name: str) -> pd.DataFrame:
@@ -81,68 +84,130 @@ def sample_bars(name: str) -> pd.DataFrame:
     return read_bars(sample_path(name))
 
 
-def read_with_rows(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, RowNumbers]:
+def inspect_bars(path_or_table: Any, **options: Any) -> BarsReport:
+    """The report on a table, with its calendar; defects are listed, not refused.
+
+    Args:
+        path_or_table: as for ``read_bars``.
+        options: as for ``read_bars``, but ``on_defect``.
+
+    Raises:
+        DataError: only where nothing can be read at all, or an option must decide between readings.
+    """
+    bars, rows = _read(path_or_table, ReadContext(**{**options, "on_defect": "drop"}))
+    return describe(bars, rows)
+
+
+def describe(bars: pd.DataFrame, rows: RowNumbers | None = None) -> BarsReport:
+    """The report of a bars table, completed by calendar, stamp, gaps and split suspects.
+
+    Args:
+        bars: a bars table; of several symbols, the longest series is looked at.
+        rows: the row number of each bar in its file; None: the bars are counted from 1.
+    """
+    rows = RowNumbers.counted(len(bars)) if rows is None else rows
+    report: BarsReport = bars.attrs["report"]
+    if "symbol" in bars.columns:
+        counts = bars["symbol"].value_counts(sort=False)
+        longest = (bars["symbol"] == counts.idxmax()).to_numpy()
+        bars, rows = bars[longest], rows.picked(longest)
+    if report.frequency is None:
+        return report
+    times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
+    size = parse_frequency(report.frequency)
+    symbol = str(bars["symbol"].iloc[0]) if "symbol" in bars.columns else None
+    guess = guess_calendar(times, size, symbol_hint(symbol))
+    found: list[Defect] = []
+    missing = missing_before(times, size, guess)
+    if missing is not None and missing.any():
+        places = np.flatnonzero(missing)
+        example = f"{int(missing[places[0]])} before {times[places[0]]}, {len(places)} places"
+        found.append(Defect("gap", int(missing.sum()), rows.first(places), example=example))
+    suspects = split_suspects(bars)
+    if suspects:
+        places = np.array([suspect.row - 1 for suspect in suspects])
+        found.append(Defect("split_suspect", len(suspects), rows.first(places), example=suspects[0].text))
+    calendar, stamp, zone = _named(guess)
+    return replace(
+        report,
+        calendar=calendar,
+        stamp=stamp,
+        timezone_guess=zone if report.timezone is None else None,
+        warnings=(*report.warnings, *found),
+    )
+
+
+def _named(guess: Fit | str | None) -> tuple[str | None, str | None, str | None]:
+    if isinstance(guess, Fit):
+        return guess.market.name, guess.grid.stamp, guess.clock.label
+    if guess is None or guess == ALWAYS:
+        return guess, None, None
+    return guess, None, market(guess).zone
+
+
+def _read(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, RowNumbers]:
     """As ``read_bars``, with the row number in the file of each bar."""
-    check_zone(reading.timezone)
-    is_path = isinstance(path_or_table, (str, os.PathLike))
-    if is_path:
+    source, is_file = "table", isinstance(path_or_table, (str, os.PathLike))
+    if is_file:
         path = locate(path_or_table)
-        reading = replace(reading, where=path.name)
+        source, reading = str(path), replace(reading, where=path.name)
         content = open_content(path, reading)
-        if content.kind == "text":
-            found, roles, names = from_text(content, reading)
-        else:
-            found, roles, names = from_arrow(open_arrow(content, reading), reading)
+        found, roles = (from_text if content.kind == "text" else from_arrow)(content, reading)
     else:
-        found, roles, names = from_frame(to_table(path_or_table), reading)
+        found, roles = from_frame(to_table(path_or_table), reading)
+    data, rows = found.data, found.rows
     if not found.ragged:
-        refuse_empty(len(found.data["timestamp"]), reading)
-    report = BarsReport(layout=roles.layout, source=str(path) if is_path else "table", left_out=roles.left_out(names))
-    times = parse_times(found.data["timestamp"], reading, clock=found.data.get("clock"), header_zone=roles.zone)
-    refuse_mixed_zones(times, found.rows, reading.where)
-    backwards = _runs_backwards(times, reading.newest_first, roles.newest_first and is_path)
-    data: dict[str, Any] = {}
-    if "symbol" in found.data:
-        data["symbol"] = _symbol_column(found.data["symbol"])
-    data |= {name: _values(found.data[name]) for name in FEATURES if name in found.data}
-    frame = pd.DataFrame(data, copy=False)
-    spare: dict[str, Any] = {role: _values(found.data[role]) for role in SPARE if role in found.data}
-    if _use_tick_volume(frame, spare, reading):
-        kept = (name for name in report.left_out if normal(name) not in ("tickvol", "tickvolume"))
-        report = replace(report, left_out=tuple(kept))
-    report = replace(report, warnings=_adjustments(frame, spare, found.rows))
-    picked = _picked_rows(frame, reading.symbol, backwards, reading.where)
-    if reading.symbol is not None and "symbol" not in frame.columns:
-        frame["symbol"] = str(reading.symbol)
-    rows = found.rows
+        refuse_empty(len(data["timestamp"]), reading)
+    times = parse_times(data["timestamp"], rows, reading, clock=data.get("clock"), header_zone=roles.zone)
+    if "symbol" in data and not isinstance(data["symbol"], pd.Series):
+        data["symbol"] = data["symbol"].cast(pa.string())
+    frame = pd.DataFrame({name: _values(data[name]) for name in ("symbol", *FEATURES) if name in data}, copy=False)
+    spare = {role: _values(data[role]) for role in SPARE if role in data}
+    left_out = roles.left_out
+    volume = frame["volume"].to_numpy() if "volume" in frame.columns else np.empty(0)
+    if "tick_volume" in spare and len(volume) and volume.dtype.kind in "iuf" and not volume.any():
+        # MetaTrader counts ticks where it knows no volume: then the ticks are the volume.
+        frame["volume"] = spare["tick_volume"]
+        reading.note("volume is 0 throughout: tick volume used")
+        left_out = tuple(name for name in left_out if normal(name) not in SPARE["tick_volume"])
+    warnings = _adjustments(frame, spare.get("adjusted"), rows)
+    report = BarsReport(layout=roles.layout, source=source, left_out=left_out, warnings=warnings)
+    backwards = roles.newest_first and is_file if reading.newest_first is None else reading.newest_first
+    filled = times.index.dropna()
+    backwards = backwards and len(filled) > 1 and filled[0] > filled[-1]
+    picked = _rows_of(frame, reading)
+    if backwards:
+        picked = (np.arange(len(frame)) if picked is None else picked)[::-1]
+        reading.note("rows run newest first: reversed")
     if picked is not None:
         frame, rows = frame.iloc[picked].reset_index(drop=True), rows.picked(picked)
         times = replace(times, index=times.index[picked])
-    if backwards:
-        reading.note("rows run newest first: reversed")
     return build_bars(frame, times, rows, report, reading, earlier=found.ragged)
 
 
-def _use_tick_volume(frame: pd.DataFrame, spare: Mapping[str, Any], reading: ReadContext) -> bool:
-    """MetaTrader counts ticks where it knows no volume: then the ticks are the volume."""
-    ticks = spare.get("tick_volume")
-    if ticks is None or "volume" not in frame.columns or not pd.api.types.is_numeric_dtype(frame["volume"].dtype):
-        return False
-    if len(frame) == 0 or (frame["volume"].to_numpy() != 0).any():
-        return False
-    frame["volume"] = ticks
-    reading.note("volume is 0 throughout: tick volume used")
-    return True
+def _rows_of(frame: pd.DataFrame, reading: ReadContext) -> Any:
+    """The rows of the symbol that is wanted, None for all; a table that names no symbol takes it as its own."""
+    if reading.symbol is None:
+        return None
+    if "symbol" not in frame.columns:
+        frame["symbol"] = str(reading.symbol)
+        return None
+    names = frame["symbol"].astype(str)
+    picked = np.flatnonzero((names == str(reading.symbol)).to_numpy())
+    if len(picked) == 0:
+        some = ", ".join(shown(name, 24) for name in pd.unique(names)[:6])
+        raise DataError(f"{reading.where}: there is no symbol '{reading.symbol}'; there are {some}.")
+    return picked
 
 
-def _adjustments(frame: pd.DataFrame, spare: Mapping[str, Any], rows: RowNumbers) -> tuple[Defect, ...]:
+def _adjustments(frame: pd.DataFrame, adjusted: Any, rows: RowNumbers) -> tuple[Defect, ...]:
     """Where an adjusted close stands beside the close, their ratio steps at each dividend and split."""
-    adjusted, close = spare.get("adjusted"), frame["close"].to_numpy()
+    close = frame["close"].to_numpy()
     plain = all(isinstance(column, np.ndarray) and column.dtype.kind in "iuf" for column in (adjusted, close))
-    if adjusted is None or not plain or len(frame) < 2:
+    if not plain or len(frame) < 2:
         return ()
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        factor = np.asarray(adjusted, dtype=float) / close.astype(float)
+        factor = adjusted.astype(float) / close.astype(float)
         places = np.flatnonzero(np.abs(factor[1:] / factor[:-1] - 1) > _STEP) + 1
     if len(places) == 0:
         return ()
@@ -150,40 +215,13 @@ def _adjustments(frame: pd.DataFrame, spare: Mapping[str, Any], rows: RowNumbers
     return (Defect("dividend_suspect", len(places), rows.first(places), "Adj Close", example),)
 
 
-def _runs_backwards(times: TimeColumn, choice: bool | None, known: bool) -> bool:
-    """Whether to turn the rows round: where the caller says so, or a layout known to run backwards does."""
-    filled = times.index.dropna()
-    return (known if choice is None else choice) and len(filled) > 1 and filled[0] > filled[-1]
-
-
-def _picked_rows(frame: pd.DataFrame, symbol: str | None, backwards: bool, where: str) -> Any:
-    """The rows to take, in their order; None for all as they stand."""
-    picked = None
-    if symbol is not None and "symbol" in frame.columns:
-        names = frame["symbol"].astype(str)
-        picked = np.flatnonzero((names == str(symbol)).to_numpy())
-        if len(picked) == 0:
-            some = ", ".join(shown(name, 24) for name in pd.unique(names)[:6])
-            raise DataError(f"{where}: there is no symbol '{symbol}'; there are {some}.")
-    if backwards:
-        picked = (np.arange(len(frame)) if picked is None else picked)[::-1]
-    return picked
-
-
 def _values(column: Any) -> Any:
     """Numbers stay numbers; text stays text for the validator to judge."""
     if isinstance(column, pd.Series):
         return column.to_numpy() if column.dtype.kind in "iuf" and isinstance(column.dtype, np.dtype) else column.array
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+    kind = column.type
+    if pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        column = column.cast(pa.float64())
+    if pa.types.is_floating(column.type) or pa.types.is_integer(kind):
         return column.to_numpy(zero_copy_only=False)
-    if pa.types.is_decimal(column.type):
-        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    if pa.types.is_null(column.type):
-        return np.full(len(column), np.nan)
     return column.to_pandas()
-
-
-def _symbol_column(column: Any) -> Any:
-    if isinstance(column, pd.Series):
-        return column.array
-    return column.cast(pa.string()).to_pandas()

@@ -1,4 +1,4 @@
-"""From text, Arrow and pandas to columns by role; the reader's middle part."""
+"""From text, Arrow and pandas to columns by role."""
 
 from __future__ import annotations
 
@@ -12,25 +12,20 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
-from kronos.bars.reading.content import Content
-from kronos.bars.reading.context import ReadContext
-from kronos.bars.reading.headless import recognise
-from kronos.bars.reading.layouts import ALIASES, Roles, assign, given, normal
-from kronos.bars.reading.textfile import Columns, Shape, decode, read_every_column, read_text, shape_of
+from kronos.bars.reading.content import Content, decode
+from kronos.bars.reading.layouts import ALIASES, Roles, assign, given, normal, recognise
+from kronos.bars.reading.textfile import Columns, Shape, read_every_column, read_text, shape_of
 from kronos.bars.reading.times import as_arrow
-from kronos.bars.report import RowNumbers, shown
+from kronos.bars.report import ReadContext, RowNumbers, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
-
-Parts = tuple[Columns, Roles, list[str]]
-"""The columns found, their roles, and the names of all columns of the source."""
 
 _SEPARATED: Final = {"\t": "tab-separated", ";": "semicolon-separated", " ": "space-separated", "|": "|-separated"}
 
 
-def from_text(content: Content, reading: ReadContext) -> Parts:
+def from_text(content: Content, reading: ReadContext) -> tuple[Columns, Roles]:
     """Columns of a text file."""
-    data = decode(content.read(), reading)
+    data = decode(content.path.read_bytes() if content.data is None else content.data, reading)
     shape = shape_of(data, reading.where)
     if shape.delimiter in _SEPARATED:
         reading.note(_SEPARATED[shape.delimiter])
@@ -45,58 +40,33 @@ def from_text(content: Content, reading: ReadContext) -> Parts:
     if len(tickers) == 1:
         roles = replace(roles, layout="yfinance")
         found.data["symbol"] = pa.array([tickers[0]] * len(found.data["open"]))
-    return found, roles, names
+    return found, roles
 
 
-def from_arrow(table: Any, reading: ReadContext) -> Parts:
-    """Columns of an Arrow table."""
-    names = _plain_names(table.column_names)
-    roles = assign(names, reading)
-    data = {role: _column(table.column(position)) for role, position in roles.at.items()}
-    return Columns(data, RowNumbers.counted(table.num_rows)), roles, names
-
-
-def from_frame(frame: pd.DataFrame, reading: ReadContext) -> Parts:
-    """Columns of a pandas table; a meaningful index counts as columns."""
-    if frame.columns.nlevels == 2:
-        return _wide_frame(frame, reading)
-    if not _is_count(frame.index):
-        frame = frame.reset_index(names=_index_names(frame))
-    names = [str(name) for name in frame.columns]
-    roles = assign(names, reading)
-    data: dict[str, Any] = {role: frame.iloc[:, position] for role, position in roles.at.items()}
-    return Columns(data, RowNumbers.counted(len(frame))), roles, names
-
-
-def _plain_names(names: list[str]) -> list[str]:
-    """Column names of an Arrow table, without those that pandas makes up for its index."""
-    return ["index" if str(name).startswith("__index_level_") else str(name) for name in names]
-
-
-def _column(column: Any) -> Any:
-    """Plain numbers stay in their chunks; everything else becomes one array that needs no special care."""
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-        return column
-    return as_arrow(column)
-
-
-def open_arrow(content: Content, reading: ReadContext) -> Any:
-    """Parquet, Feather or an Arrow stream as a table; of Parquet only the columns that play a part."""
+def from_arrow(content: Content, reading: ReadContext) -> tuple[Columns, Roles]:
+    """Columns of a Parquet, Feather or Arrow file."""
     try:
-        source = content.open()
-        if content.kind == "parquet":
-            return _parquet(source, reading)
-        if content.head[:4] == b"\xff\xff\xff\xff":
-            return pa.ipc.open_stream(source).read_all()
-        return feather.read_table(source)
+        table = _open_arrow(content, reading)
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
         detail = shown(str(error).splitlines()[0], 100) if str(error) else type(error).__name__
         raise DataError(f"{reading.where}: the {content.kind.title()} file is damaged or cut ({detail}).") from error
+    roles = assign(_plain_names(table.column_names), reading)
+    data = {role: table.column(position) for role, position in roles.at.items()}
+    for role, column in data.items():  # plain numbers stay in their chunks
+        if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+            data[role] = as_arrow(column)
+    return Columns(data, RowNumbers.counted(table.num_rows)), roles
 
 
-def _parquet(source: Any, reading: ReadContext) -> Any:
+def _open_arrow(content: Content, reading: ReadContext) -> Any:
+    """The table in a file; of Parquet only the columns that play a part."""
+    source = pa.OSFile(str(content.path)) if content.data is None else pa.BufferReader(content.data)
+    if content.head[:4] == b"\xff\xff\xff\xff":
+        return pa.ipc.open_stream(source).read_all()
+    if content.kind == "arrow":
+        return feather.read_table(source)
     file = pq.ParquetFile(source)
     names = file.schema_arrow.names
     if len(set(names)) < len(names):
@@ -106,6 +76,24 @@ def _parquet(source: Any, reading: ReadContext) -> Any:
     table = file.read(columns=[names[k] for k in sorted(needed)], use_pandas_metadata=False)
     empty = pa.nulls(table.num_rows) if len(needed) < len(names) else None
     return pa.table([table.column(name) if k in needed else empty for k, name in enumerate(names)], names=names)
+
+
+def _plain_names(names: list[str]) -> list[str]:
+    """Column names of an Arrow table, without those that pandas makes up for its index."""
+    return ["index" if str(name).startswith("__index_level_") else str(name) for name in names]
+
+
+def from_frame(frame: pd.DataFrame, reading: ReadContext) -> tuple[Columns, Roles]:
+    """Columns of a pandas table; a meaningful index counts as columns."""
+    if frame.columns.nlevels == 2:
+        return _wide_frame(frame, reading)
+    index = frame.index
+    counts = index.nlevels == 1 and index.name is None and pd.api.types.is_integer_dtype(index.dtype)
+    if not counts and not isinstance(index, pd.RangeIndex):
+        frame = frame.reset_index(names=_index_names(frame))
+    roles = assign([str(name) for name in frame.columns], reading)
+    data: dict[str, Any] = {role: frame.iloc[:, position] for role, position in roles.at.items()}
+    return Columns(data, RowNumbers.counted(len(frame))), roles
 
 
 def _headless(data: bytes, shape: Shape, reading: ReadContext) -> Roles:
@@ -118,55 +106,53 @@ def _headless(data: bytes, shape: Shape, reading: ReadContext) -> Roles:
     return Roles("no header", at)
 
 
-def _wide_text(data: bytes, shape: Shape, tickers: list[str], reading: ReadContext) -> Parts:
+def _wide_text(data: bytes, shape: Shape, tickers: list[str], reading: ReadContext) -> tuple[Columns, Roles]:
     """One column for each price and symbol (yfinance, many tickers): read as one table below the other."""
-    parts: list[tuple[str, Columns]] = []
-    roles = Roles("yfinance", {})
+    parts: dict[str, Columns] = {}
     for ticker in tickers:
         names = [
             name if k == 0 or shape.tickers[k] == ticker else f"({shape.tickers[k]})"
             for k, name in enumerate(shape.names)
         ]
         roles = assign(names, reading)
-        parts.append((ticker, read_text(data, shape, roles.at, reading)))
-    return _stack(parts, reading), replace(roles, layout="yfinance"), []
+        parts[ticker] = read_text(data, shape, roles.at, reading)
+    return _stack(parts, reading), replace(roles, layout="yfinance", left_out=())
 
 
-def _wide_frame(frame: pd.DataFrame, reading: ReadContext) -> Parts:
+def _wide_frame(frame: pd.DataFrame, reading: ReadContext) -> tuple[Columns, Roles]:
     """Two-level columns, as yfinance returns for several tickers."""
     prices = {alias for price in PRICES for alias in ALIASES[price]}
     level = max((0, 1), key=lambda k: sum(normal(name) in prices for name in set(frame.columns.get_level_values(k))))
     symbols = frame.columns.get_level_values(1 - level)
-    parts: list[tuple[str, Columns]] = []
+    parts: dict[str, Columns] = {}
     roles = Roles("yfinance", {})
     for symbol in dict.fromkeys(symbols):
         one = frame.loc[:, np.asarray(symbols == symbol)]
-        found, roles, _ = from_frame(one.set_axis(one.columns.get_level_values(level), axis=1), reading)
-        arrays = {role: as_arrow(column) for role, column in found.data.items()}
-        parts.append((str(symbol), Columns(arrays, found.rows)))
-    return _stack(parts, reading), replace(roles, layout="yfinance"), []
+        found, roles = from_frame(one.set_axis(one.columns.get_level_values(level), axis=1), reading)
+        parts[str(symbol)] = replace(found, data={role: as_arrow(column) for role, column in found.data.items()})
+    return _stack(parts, reading), replace(roles, layout="yfinance", left_out=())
 
 
-def _stack(parts: list[tuple[str, Columns]], reading: ReadContext) -> Columns:
+def _stack(parts: dict[str, Columns], reading: ReadContext) -> Columns:
     """Tables of single symbols as one; rows in which a symbol has no price at all are not its bars."""
     if len(parts) > 1:
         reading.note(f"{len(parts)} symbols side by side")
     tables: list[dict[str, Any]] = []
     numbers: list[Any] = []
-    for symbol, part in parts:
-        empty = np.ones(len(part.data["open"]), dtype=bool)
-        for price in PRICES:
-            empty &= part.data[price].is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-        table = {role: column.filter(pa.array(~empty)) for role, column in part.data.items()}
-        tables.append({**table, "symbol": pa.array([symbol] * int((~empty).sum()), type=pa.string())})
-        numbers.append(part.rows.numbers[~empty])
+    absent = 0
+    for symbol, part in parts.items():
+        prices = [part.data[price].is_null(nan_is_null=True).to_numpy(zero_copy_only=False) for price in PRICES]
+        there = ~np.all(prices, axis=0)
+        table = {role: column.filter(pa.array(there)) for role, column in part.data.items()}
+        tables.append({**table, "symbol": pa.array([symbol] * int(there.sum()), type=pa.string())})
+        numbers.append(part.rows.numbers[there])
+        absent += int((~there).sum())
     rows = np.concatenate(numbers)
-    absent = sum(len(part.data["open"]) for _, part in parts) - len(rows)
     if absent:
         reading.note(f"{absent} cells of days without a bar of their symbol left out")
     roles = dict.fromkeys(role for table in tables for role in table)
     data = {role: _joined([table.get(role, pa.nulls(len(table["symbol"]))) for table in tables]) for role in roles}
-    return Columns(data, RowNumbers(lambda: rows), parts[0][1].ragged)
+    return Columns(data, RowNumbers(lambda: rows), next(iter(parts.values())).ragged)
 
 
 def _joined(columns: list[Any]) -> Any:
@@ -176,23 +162,14 @@ def _joined(columns: list[Any]) -> Any:
     return pa.chunked_array([column.cast(kind) for column in columns], type=kind).combine_chunks()
 
 
-def _is_count(index: pd.Index[Any]) -> bool:
-    """A row count, not data."""
-    if isinstance(index, pd.RangeIndex):
-        return True
-    return bool(index.nlevels == 1 and pd.api.types.is_integer_dtype(index.dtype) and index.name is None)
-
-
 def _index_names(frame: pd.DataFrame) -> list[str]:
     """Names for index levels: their own, or what they hold."""
     names: list[str] = []
     for level in range(frame.index.nlevels):
         values = frame.index.get_level_values(level)
-        fallback = "index"
+        fallback = "symbol" if frame.index.nlevels > 1 else "index"
         if isinstance(values, pd.DatetimeIndex):
             fallback = "timestamp"
-        elif frame.index.nlevels > 1:
-            fallback = "symbol"
-        name = str(values.name) if values.name is not None else fallback
+        name = fallback if values.name is None else str(values.name)
         names.append(name if name not in frame.columns else f"{name} (index)")
     return names

@@ -1,7 +1,4 @@
-"""Text files into Arrow columns: encoding, delimiter and header from what fits most lines, then one parse.
-
-Only the columns that bars need are read, with the line number of each row.
-"""
+"""Text into Arrow columns: delimiter and header from what fits most lines, one parse, cells that mean numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import csv
 import io
 import re
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,80 +15,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from kronos.bars.reading.context import ReadContext
+from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.layouts import has_header, normal
-from kronos.bars.reading.numbers import BLANKS, to_plain
-from kronos.bars.report import RowNumbers, shown
+from kronos.bars.report import ReadContext, RowNumbers, shown
 from kronos.errors import DataError
 
 _HEAD: Final = 256 * 1024
-_DELIMITERS: Final = (",", "\t", ";", "|")
 _BLOCK: Final = 2**21  # bytes a thread parses at a time; also the longest row
 _TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
+_BLANKS: Final = ("", "nan", "NaN", "NAN", "null", "NULL", "None", "none", "NA", "N/A", "n/a", "-", "--", "#N/A")
+# 1,234 and 1,234,567.8 and 1,23,456 (Indian lakh); the first reading of a comma
+_GROUP_COMMA: Final = r"^[+-]?\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?$"
+_DECIMAL_COMMA: Final = r"^[+-]?(?:\d+|\d{1,3}(?:[. '\x{00A0}\x{202F}]\d{3})+)(?:,\d*)?$"
+_GROUP_SPACE: Final = r"^[+-]?\d{1,3}(?:[ '_\x{00A0}\x{202F}]\d{3})+(?:\.\d*)?$"
+_UNIT_TAIL: Final = r"^[+-]?[\d.,]+\s*[kKmMbBtT万亿]$"
+_NUMBER_UNIT: Final = r"^(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))\s*(?P<unit>[kKmMbBtT万亿]?)$"
+_UNITS: Final = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "万": 1e4, "亿": 1e8, "": 1.0}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How a text file is laid out.
+    """How a text file is laid out."""
 
-    Attributes:
-        delimiter: one character; a space stands for runs of white space.
-        header_lines: lines before the first row of data (titles, header, unit lines).
-        names: column names, or empty when there is no header.
-        width: cells a row.
-        tickers: the second header line of yfinance's newer files: a symbol for each column.
-    """
-
-    delimiter: str
-    header_lines: int
-    names: tuple[str, ...]
-    width: int
-    tickers: tuple[str, ...] = ()
-
-
-def decode(data: bytes, reading: ReadContext) -> bytes:
-    """The file as UTF-8 without a byte order mark."""
-    if reading.encoding is not None:
-        try:
-            text = data.decode(reading.encoding)
-        except (LookupError, UnicodeError) as error:
-            raise DataError(
-                f"{reading.where}: the text is not {reading.encoding}. Leave encoding (--encoding) out, or name the "
-                "right one."
-            ) from error
-        return _noted(text, reading.encoding, reading)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return _utf16(data, "utf-16", reading)
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if b"\x00" in data[:_HEAD]:
-        for name in ("utf-16-le", "utf-16-be"):
-            half = data[0:400:2] if name == "utf-16-be" else data[1:400:2]
-            if half.count(0) > 0.8 * len(half):
-                return _utf16(data, name, reading)
-        raise DataError(f"{reading.where}: this is a binary file, not a table. Give CSV text, Parquet or Feather.")
-    if data.isascii():
-        return data
-    for name in ("utf-8", "gb18030"):
-        with suppress(UnicodeDecodeError):
-            text = data.decode(name)
-            return data if name == "utf-8" else _noted(text, name, reading)
-    return _noted(data.decode("latin-1"), "latin-1", reading)
-
-
-def _utf16(data: bytes, name: str, reading: ReadContext) -> bytes:
-    try:
-        return _noted(data.decode(name), name, reading)
-    except UnicodeError as error:
-        raise DataError(
-            f"{reading.where}: the text is cut or damaged (it starts as {name}). Export it again."
-        ) from error
-
-
-def _noted(text: str, encoding: str, reading: ReadContext) -> bytes:
-    if encoding not in ("ascii", "utf-8"):
-        reading.note(f"encoding {encoding}")
-    return text.lstrip("\ufeff").encode()
+    delimiter: str  # one character; a space stands for runs of white space
+    header_lines: int  # before the first row of data: titles, header, unit lines
+    names: tuple[str, ...]  # empty when there is no header
+    width: int  # cells a row
+    tickers: tuple[str, ...] = ()  # the second header line of yfinance's newer files: a symbol for each column
 
 
 def shape_of(data: bytes, where: str) -> Shape:
@@ -131,7 +81,7 @@ def _delimiter(lines: list[str]) -> str:
     """The delimiter that cuts most lines into the same number of cells, five or more."""
     sample = [line for line in lines[:300] if line.strip()]
     best, most = ",", 0.0
-    for candidate in (*_DELIMITERS, " "):
+    for candidate in (",", "\t", ";", "|", " "):
         widths = Counter(len(split(line, candidate)) for line in sample)
         width, count = max(widths.items(), key=lambda item: (item[1], item[0]))
         # White space only where nothing else cuts: dates and times contain it too.
@@ -140,8 +90,7 @@ def _delimiter(lines: list[str]) -> str:
             best, most = candidate, score
     if best == "," and most > 0:
         # 1,5;2,5: decimal commas can cut lines evenly too; a header without commas tells.
-        semicolons = Counter(line.count(";") for line in sample)
-        width, count = semicolons.most_common(1)[0]
+        width, count = Counter(line.count(";") for line in sample).most_common(1)[0]
         if width >= 4 and count >= 0.9 * len(sample):
             return ";"
     return best
@@ -160,11 +109,11 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
             names = ["index", *names]  # a nameless index column
         return Shape(delimiter, end, tuple(names), len(names), tickers)
     for position, row in enumerate(cells[:30]):
-        if len(row) == width and _is_words(row):  # names in a language that we do not know: the error lists them
+        words = sum(map(bool, row)) >= 4 and not any(re.match(r"[+-]?[.,]?\d", cell) for cell in row)
+        if len(row) == width and words:  # names in a language that we do not know: the error lists them
             return Shape(delimiter, position + 1, tuple(row), width)
     # Titles and notes may stand above a table without column names.
-    blank = next((k for k, row in enumerate(cells) if len(row) == width), 0)
-    return Shape(delimiter, blank, (), width)
+    return Shape(delimiter, next((k for k, row in enumerate(cells) if len(row) == width), 0), (), width)
 
 
 def _ticker_lines(cells: list[list[str]], position: int) -> tuple[list[str], tuple[str, ...], int]:
@@ -172,36 +121,23 @@ def _ticker_lines(cells: list[list[str]], position: int) -> tuple[list[str], tup
     row, end = cells[position], position + 1
     tickers: tuple[str, ...] = ()
     if normal(row[0]) in ("price", ""):
-        above = cells[position - 1] if position else [""]
-        below = cells[end] if len(cells) > end else [""]
-        if below and normal(below[0]) == "ticker":
-            tickers, end = tuple(below), end + 1
-        elif above and normal(above[0]) == "ticker":
-            tickers = tuple(above)
+        for near in (end, position - 1):
+            line = cells[near] if 0 <= near < len(cells) else []
+            if line and not tickers and normal(line[0]) == "ticker":
+                tickers, end = tuple(line), max(end, near + 1)
     names = ["Date", *row[1:]] if tickers else row
     if len(cells) > end and cells[end] and normal(cells[end][0]) in ("date", "datetime") and not any(cells[end][1:]):
         end += 1
     return names, tickers if len(tickers) == len(names) else (), end
 
 
-def _is_words(row: list[str]) -> bool:
-    """True when no cell is a number, a date or a time."""
-    return sum(1 for cell in row if cell) >= 4 and not any(re.match(r"[+-]?[.,]?\d", cell) for cell in row)
-
-
 @dataclass(frozen=True)
 class Columns:
-    """Source columns by role, with the line number of each row.
+    """Source columns by role."""
 
-    Attributes:
-        data: role → Arrow array.
-        rows: line numbers, 1-based.
-        ragged: rows that could not be cut into cells.
-    """
-
-    data: dict[str, Any]
+    data: dict[str, Any]  # Arrow arrays, or pandas columns of a table in memory
     rows: RowNumbers
-    ragged: tuple[Finding, ...] = ()
+    ragged: tuple[Finding, ...] = ()  # rows that could not be cut into cells
 
 
 def read_text(data: bytes, shape: Shape, at: dict[str, int], reading: ReadContext) -> Columns:
@@ -212,7 +148,7 @@ def read_text(data: bytes, shape: Shape, at: dict[str, int], reading: ReadContex
     try:
         table, bad = _parse(data, shape, quick)
     except pa.ArrowInvalid:
-        table, bad = _parse_as_text(data, shape, dict.fromkeys(roles, pa.string()), reading.where)
+        table, bad = _parse_as_text(data, shape, list(roles), reading.where)
         text = {roles[name]: table.column(name).combine_chunks() for name in roles if roles[name] not in _TEXT_ROLES}
         found = to_plain(text, reading)
     for name, role in roles.items():
@@ -220,14 +156,14 @@ def read_text(data: bytes, shape: Shape, at: dict[str, int], reading: ReadContex
             column = table.column(name)
             found[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
     count = table.num_rows
-    rows = RowNumbers(lambda: line_numbers(data, shape.header_lines, count, bad))
+    rows = RowNumbers(lambda: _line_numbers(data, shape.header_lines, count, bad))
     ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {shape.width} cells", tuple(bad))
     return Columns(found, rows, (ragged,) if bad else ())
 
 
-def _parse_as_text(data: bytes, shape: Shape, types: dict[str, Any], where: str) -> tuple[Any, list[int]]:
+def _parse_as_text(data: bytes, shape: Shape, names: list[str], where: str) -> tuple[Any, list[int]]:
     try:
-        return _parse(data, shape, types)
+        return _parse(data, shape, dict.fromkeys(names, pa.string()))
     except pa.ArrowInvalid as error:
         detail = shown(str(error).splitlines()[0], 120)
         raise DataError(f"{where}: the text cannot be cut into rows and columns ({detail}).") from error
@@ -268,40 +204,36 @@ def _arrow(data: bytes, shape: Shape, types: dict[str, Any], handler: Any, *, th
         convert_options=pacsv.ConvertOptions(
             column_types=types,
             include_columns=list(types),
-            null_values=list(BLANKS),
+            null_values=list(_BLANKS),
             strings_can_be_null=True,
         ),
     )
 
 
 def read_every_column(data: bytes, shape: Shape, reading: ReadContext) -> list[Any]:
-    """All columns with the types that their cells suggest, for tables without a header."""
+    """All columns, as float64 where every cell is a number, for tables without a header."""
     names = [f"c{k}" for k in range(shape.width)]
-    table, _ = _parse_as_text(data, shape, dict.fromkeys(names, pa.string()), reading.where)
+    table, _ = _parse_as_text(data, shape, names, reading.where)
     columns: list[Any] = []
     for name in names:
         text = table.column(name).combine_chunks()
-        if text.null_count == len(text):
-            columns.append(text)
-            continue
-        try:
-            columns.append(pc.cast(text, pa.float64()))
-        except pa.ArrowInvalid:
-            columns.append(to_plain({name: text}, ReadContext(where=reading.where))[name])
+        if text.null_count < len(text):
+            try:
+                text = pc.cast(text, pa.float64())
+            except pa.ArrowInvalid:
+                text = to_plain({name: text}, ReadContext(where=reading.where))[name]
+        columns.append(text)
     return columns
 
 
-def line_numbers(data: bytes, header_lines: int, count: int, bad: list[int]) -> npt.NDArray[np.int64]:
+def _line_numbers(data: bytes, header_lines: int, count: int, bad: list[int]) -> npt.NDArray[np.int64]:
     """The line of the file on which each parsed row stands; ``bad`` are the lines that were skipped."""
-    if not bad and not _has_blank_lines(data):
-        return np.arange(header_lines + 1, header_lines + 1 + count)
-    filled = _filled_lines(data)
-    filled = filled[filled > header_lines]
-    if bad:
-        filled = filled[~np.isin(filled, bad)]
-    if len(filled) < count:  # quoted line breaks: the order is kept, the exact line is not known
-        return np.arange(header_lines + 1, header_lines + 1 + count)
-    return filled[:count]
+    if bad or b"\n\n" in data or b"\n\r\n" in data:
+        filled = _filled_lines(data)
+        filled = filled[(filled > header_lines) & ~np.isin(filled, bad)]
+        if len(filled) >= count:  # else quoted line breaks: the order is kept, the exact line is not known
+            return filled[:count]
+    return np.arange(header_lines + 1, header_lines + 1 + count)
 
 
 def _filled_lines(data: bytes) -> npt.NDArray[np.int64]:
@@ -309,5 +241,68 @@ def _filled_lines(data: bytes) -> npt.NDArray[np.int64]:
     return np.array([k for k, line in enumerate(data.splitlines(), start=1) if line], dtype=np.int64)
 
 
-def _has_blank_lines(data: bytes) -> bool:
-    return b"\n\n" in data or b"\n\r\n" in data
+def to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
+    """Text columns as float64 where every cell is a number, by one reading for the whole table.
+
+    Decimal commas, thousands separators, currency signs, K and M are understood. A column that holds other text
+    stays text (the validator then names its rows), but cells that are numbers in it are written plainly.
+    """
+    bare = {name: _bare(column) for name, column in columns.items()}
+    mark = reading.decimal or _decimal_mark(bare, reading.where)
+    if mark == ",":
+        reading.note("decimal comma")
+    return {name: _plain(column, mark, name, reading) for name, column in bare.items()}
+
+
+def _bare(column: Any) -> Any:
+    """Cells without currency signs; blanks become null."""
+    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    text = pc.replace_substring_regex(text, r"^([+-]?)\s*[$€£¥₹]\s*|\s*(?:[$€£¥₹]|USDT?|EUR|CNY|HKD)$", r"\1")
+    return pc.if_else(pc.is_in(text, pa.array(_BLANKS)), pa.scalar(None, pa.string()), text)
+
+
+def _decimal_mark(columns: dict[str, Any], where: str) -> str:
+    """``.`` or ``,``, judged over all numeric columns together."""
+    point = comma = 0
+    either: list[str] = []
+    for column in columns.values():
+        cells = pc.filter(column, pc.match_substring(column, ","))
+        grouped, decimal = (
+            pc.match_substring_regex(cells, pattern).to_numpy(zero_copy_only=False).astype(bool)
+            for pattern in (_GROUP_COMMA, _DECIMAL_COMMA)
+        )
+        point += np.count_nonzero(grouped & ~decimal)
+        comma += np.count_nonzero(decimal & ~grouped)
+        either += [cells[int(k)].as_py() for k in np.flatnonzero(grouped & decimal)[:1]]
+    if comma and not point:
+        return ","
+    if either and not point and not any(count_matches(column, r"^[+-]?\d*\.\d+$") for column in columns.values()):
+        raise DataError(
+            f"{where}: numbers such as '{shown(either[0])}' read with a decimal comma and with a thousands comma. "
+            "Say which with decimal=',' (--decimal ,) or decimal='.' (--decimal .)."
+        )
+    return "."
+
+
+def _plain(column: Any, mark: str, name: str, reading: ReadContext) -> Any:
+    """One column by the table's reading of commas; volume and amount may carry units (``1.2M``, ``3.4万``)."""
+    if mark == ",":
+        text = pc.replace_substring_regex(column, r"[. '\x{00A0}\x{202F}]", "")
+        fits = pc.match_substring_regex(column, _DECIMAL_COMMA + "|" + _UNIT_TAIL)
+        text = pc.if_else(fits, pc.replace_substring(text, ",", "."), column)
+    else:
+        text = column
+        for pattern, marks in ((_GROUP_COMMA, ","), (_GROUP_SPACE, r"[ '_\x{00A0}\x{202F}]")):
+            fits = pc.match_substring_regex(text, pattern)
+            if pc.any(fits).as_py():
+                text = pc.if_else(fits, pc.replace_substring_regex(text, marks, ""), text)
+    try:
+        return pc.cast(text, pa.float64())
+    except pa.ArrowInvalid:
+        fields = pc.extract_regex(text, _NUMBER_UNIT)
+    if name not in ("volume", "amount") or fields.null_count > text.null_count:
+        return text
+    reading.note(f"{name} is written with units (K, M, B)")
+    units = pc.index_in(pc.utf8_lower(pc.struct_field(fields, "unit")), pa.array(list(_UNITS)))
+    factor = pc.take(pa.array(list(_UNITS.values())), units)
+    return pc.multiply(pc.cast(pc.struct_field(fields, "number"), pa.float64()), factor)

@@ -1,13 +1,10 @@
-"""Reads a column of timestamps: one reading for the whole column, never decided by its first row.
+"""A column of timestamps has one reading, which must fit (nearly) every row and is never decided by the first.
 
-Text, epoch numbers in any unit, compact dates (20240102), spreadsheet serials, day-first or month-first
-dates, separate date and time columns and zone suffixes are told apart by what fits every row. Where two
-readings fit, a DataError names the option that decides.
+Where two readings fit, a DataError names the option that decides.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,14 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kronos.bars.reading.context import ReadContext
-from kronos.bars.reading.datetext import days_from_civil, parse_clock, parse_dates, split_zone
-from kronos.bars.report import name_columns, shown
+from kronos.bars.reading.datetext import Stamps, parse_clock, parse_dates, split_zone, to_days
+from kronos.bars.report import ReadContext, RowNumbers, name_columns, shown
 from kronos.errors import ConfigError, DataError
-
-# Both types are stubs away: Arrow ships none.
-Text = Any
-Stamps = npt.NDArray[np.datetime64]
 
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Epochs are accepted from 1971 to 2100. The lower edge keeps the four units apart by size alone.
@@ -36,75 +28,50 @@ _SHARE: Final = 0.9  # a reading must explain this share of the rows; the rest a
 
 @dataclass(frozen=True)
 class TimeColumn:
-    """Parsed timestamps.
+    """Parsed timestamps."""
 
-    Attributes:
-        index: one entry a row; NaT where the row could not be read. Aware when the zone is known.
-        zone_breaks: rows (0-based) whose zone suffix differs from the rows before (at most 10).
-        example: what stands in the first row that could not be read.
-    """
-
-    index: pd.DatetimeIndex
-    zone_breaks: tuple[int, ...] = ()
-    example: str | None = None
+    index: pd.DatetimeIndex  # NaT where the row could not be read; aware when the zone is known
+    example: str | None = None  # what stands in the first row that could not be read
 
 
-def parse_times(values: Any, reading: ReadContext, *, clock: Any = None, header_zone: str | None = None) -> TimeColumn:
-    """Read a whole column of timestamps."""
-    check_zone(reading.timezone)
+def parse_times(
+    values: Any, rows: RowNumbers, reading: ReadContext, *, clock: Any = None, header_zone: str | None = None
+) -> TimeColumn:
+    """Read a whole column of timestamps; DataError where rows carry different zones."""
     if reading.epoch is not None and reading.epoch not in _PER_SECOND:
         raise ConfigError(f"epoch must be one of {', '.join(_PER_SECOND)}, not '{reading.epoch}'.")
     column = as_arrow(values)
+    time_of_day = None if clock is None else as_arrow(clock)
     zone = header_zone
-    breaks: tuple[int, ...] = ()
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         zone = getattr(column.type, "tz", None) or header_zone
-        stamps = _to_ns(column)
+        stamps = _nanoseconds(column.cast(pa.timestamp("ms")) if pa.types.is_date(column.type) else column)
         if clock is not None:
-            stamps = stamps + parse_clock(as_arrow(clock), reading)
+            stamps = stamps + parse_clock(time_of_day, reading)
     elif clock is None and (numbers := _numbers(column)) is not None:
         stamps, aware = _from_numbers(numbers, reading)
         zone = "UTC" if aware else header_zone
+    elif clock is None and (plain := _iso(column)) is not None:
+        stamps = plain
     else:
-        stamps, zone, breaks = _from_text(column, clock, header_zone, reading)
+        stamps, zone = _from_text(column, time_of_day, header_zone, rows, reading)
     index = _apply_zone(pd.DatetimeIndex(_within(stamps)), zone, reading)
-    return TimeColumn(index, breaks, _first_bad(column, index))
-
-
-def _first_bad(column: Any, index: pd.DatetimeIndex) -> str | None:
     bad = np.flatnonzero(np.asarray(index.isna()))
-    if len(bad) == 0:
-        return None
-    found = column[int(bad[0])].as_py()
-    return "nothing" if found is None else shown(found)
-
-
-def check_zone(timezone: str | None) -> None:
-    """Raise ConfigError unless ``timezone`` is None or a zone that this machine knows."""
-    if timezone is None:
-        return
-    try:
-        pd.Timestamp("2024-01-01").tz_localize(timezone)
-    except Exception as error:
-        raise ConfigError(
-            f"Unknown time zone '{timezone}'. Use an IANA name such as UTC, Asia/Shanghai or America/New_York."
-        ) from error
+    found = column[int(bad[0])].as_py() if len(bad) else None
+    return TimeColumn(index, None if len(bad) == 0 else "nothing" if found is None else shown(found))
 
 
 def as_arrow(values: Any) -> Any:
     """A column as one Arrow array; objects of several kinds become text."""
-    if isinstance(values, (pa.Array, pa.ChunkedArray)):
-        array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        if isinstance(array, pa.ChunkedArray):  # a column without rows stays chunked
-            array = pa.array([], type=array.type)
-    else:
+    array = values
+    if not isinstance(values, (pa.Array, pa.ChunkedArray)):
         series = pd.Series(values)
         try:
             array = pa.Array.from_pandas(series)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-            array = pa.array([None if _is_missing(item) else str(item) for item in series], type=pa.string())
-        if isinstance(array, pa.ChunkedArray):
-            array = array.combine_chunks()
+            array = pa.array(series.astype(str).where(series.notna(), None), type=pa.string(), from_pandas=True)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks() if array.num_chunks else pa.array([], type=array.type)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
@@ -112,14 +79,8 @@ def as_arrow(values: Any) -> Any:
     return array
 
 
-def _is_missing(item: Any) -> bool:
-    return item is None or item is pd.NaT or (isinstance(item, float) and item != item)
-
-
-def _to_ns(column: Any) -> Stamps:
-    """Arrow dates or times as datetime64[ns], in UTC when aware; out of range becomes NaT."""
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.timestamp("ms"))
+def _nanoseconds(column: Any) -> Stamps:
+    """Arrow timestamps as datetime64[ns], in UTC when aware; out of range becomes NaT."""
     return _within(column.to_numpy(zero_copy_only=False)).astype("datetime64[ns]")
 
 
@@ -131,39 +92,25 @@ def _within(stamps: Stamps) -> Stamps:
     return stamps if inside.all() else np.where(inside, stamps, np.datetime64("NaT")).astype(stamps.dtype)
 
 
-def _numbers(column: Any) -> npt.NDArray[np.float64] | npt.NDArray[np.int64] | None:
-    """The column as numbers when every filled row is one, else None."""
-    if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
-        return None
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        numbers: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    elif pa.types.is_string(column.type):
-        if not _starts_as_number(column):
-            return None
-        for kind in (pa.int64(), pa.float64()):
-            try:
-                cast = pc.cast(_blank_to_null(column), kind)
-            except pa.ArrowInvalid:
-                continue
-            if cast.null_count == len(cast):
-                return None
-            numbers = cast.to_numpy(zero_copy_only=False)
-            break
-        else:
-            return None
-    else:
-        return None
-    return numbers.astype(np.int64) if numbers.dtype.kind in "iu" else numbers.astype(np.float64)
-
-
-def _starts_as_number(column: Any) -> bool:
-    """False when one of the first rows already is no number: then the column is not one of numbers."""
-    for text in column.slice(0, 20).to_pylist():
+def _numbers(column: Any) -> npt.NDArray[Any] | None:
+    """The column as int64 or float64 when every filled row is a number, else None."""
+    if pa.types.is_string(column.type):
         try:
-            float(text or "0")
-        except ValueError:
-            return False
-    return True
+            for text in column.slice(0, 20).to_pylist():  # a quick look: most columns of words end here
+                float(text or "0")
+            text = _blank_to_null(column)
+            try:
+                column = pc.cast(text, pa.int64())
+            except pa.ArrowInvalid:
+                column = pc.cast(text, pa.float64())
+        except ValueError:  # Arrow's error is one too
+            return None
+        if column.null_count == len(column):
+            return None
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        return None
+    numbers: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return numbers.astype(np.int64 if numbers.dtype.kind in "iu" else np.float64)
 
 
 def _blank_to_null(column: Any) -> Any:
@@ -176,47 +123,46 @@ def _from_numbers(numbers: npt.NDArray[Any], reading: ReadContext) -> tuple[Stam
     finite, epoch = np.isfinite(numbers), reading.epoch
     if not finite.any():
         raise DataError(f"{reading.where}: the timestamp column is empty.")
+    if epoch is not None:
+        return _from_epoch(numbers, epoch), True
+    compact = _compact(numbers, finite)
+    if compact is not None:
+        reading.note("timestamps are compact dates (YYYYMMDD…)")
+        return compact, False
     filled = numbers[finite]
-    if epoch is None:
-        compact = _compact(numbers, finite)
-        if compact is not None:
-            reading.note("timestamps are compact dates (YYYYMMDD…)")
-            return compact, False
-        units = [unit for unit in _PER_SECOND if _epoch_share(filled, unit) >= _SHARE]
-        if len(units) > 1:
-            raise DataError(
-                f"{reading.where}: the timestamps fit an epoch in {' and in '.join(units)}. Say which, "
-                f"such as epoch='{units[0]}' (--epoch {units[0]})."
-            )
-        if not units:
-            if np.mean((filled > 20000) & (filled < 75000)) >= _SHARE:
-                reading.note("timestamps are spreadsheet serial days")
-                finite &= (numbers > 0) & (numbers < 75000)
-                days = np.where(finite, numbers, 0.0)
-                stamps = _SERIAL_ORIGIN + np.round(days * 86400).astype("timedelta64[s]")
-                return np.where(finite, stamps, np.datetime64("NaT")).astype("datetime64[ns]"), False
-            raise DataError(
-                f"{reading.where}: the timestamp column holds numbers such as {filled[0]:g} that are no date and no "
-                f"epoch from 1971 to 2100. Name the right column with {name_columns(timestamp='NAME')}."
-            )
-        epoch = units[0]
-        reading.note(f"timestamps are epoch {epoch}, read as UTC")
-    scale = 10**9 // _PER_SECOND[epoch]
-    low, high = (edge * _PER_SECOND[epoch] for edge in _EPOCH_RANGE)
-    with np.errstate(invalid="ignore"):
-        inside = finite & (numbers >= low) & (numbers <= high)
-    if numbers.dtype.kind == "i":
-        nanos = np.where(inside, numbers, 0) * scale
-    else:
-        safe = np.where(inside, numbers, 0.0)
-        whole = np.floor(safe)
-        nanos = whole.astype(np.int64) * scale + np.round((safe - whole) * scale).astype(np.int64)
-    return np.where(inside, nanos.view("datetime64[ns]"), np.datetime64("NaT")).astype("datetime64[ns]"), True
+    units = [unit for unit in _PER_SECOND if _in_epoch(filled, unit).mean() >= _SHARE]
+    if len(units) > 1:
+        raise DataError(
+            f"{reading.where}: the timestamps fit an epoch in {' and in '.join(units)}. Say which, "
+            f"such as epoch='{units[0]}' (--epoch {units[0]})."
+        )
+    if units:
+        reading.note(f"timestamps are epoch {units[0]}, read as UTC")
+        return _from_epoch(numbers, units[0]), True
+    if np.mean((filled > 20000) & (filled < 75000)) < _SHARE:
+        raise DataError(
+            f"{reading.where}: the timestamp column holds numbers such as {filled[0]:g} that are no date and no "
+            f"epoch from 1971 to 2100. Name the right column with {name_columns(timestamp='NAME')}."
+        )
+    reading.note("timestamps are spreadsheet serial days")
+    fits = finite & (numbers > 0) & (numbers < 75000)
+    stamps = _SERIAL_ORIGIN + np.round(np.where(fits, numbers, 0.0) * 86400).astype("timedelta64[s]")
+    return np.where(fits, stamps, np.datetime64("NaT")), False
 
 
-def _epoch_share(filled: npt.NDArray[Any], unit: str) -> float:
+def _in_epoch(numbers: npt.NDArray[Any], unit: str) -> npt.NDArray[np.bool_]:
     low, high = (edge * _PER_SECOND[unit] for edge in _EPOCH_RANGE)
-    return float(np.mean((filled >= low) & (filled <= high)))
+    return (numbers >= low) & (numbers <= high)
+
+
+def _from_epoch(numbers: npt.NDArray[Any], unit: str) -> Stamps:
+    inside, scale = _in_epoch(numbers, unit), 10**9 // _PER_SECOND[unit]
+    safe = np.where(inside, numbers, 0)
+    whole = safe.astype(np.int64, copy=False)
+    nanos = whole * scale
+    if numbers.dtype.kind == "f":
+        nanos += np.round((safe - whole) * scale).astype(np.int64)
+    return np.where(inside, nanos.view("datetime64[ns]"), np.datetime64("NaT"))
 
 
 def _compact(numbers: npt.NDArray[Any], finite: npt.NDArray[np.bool_]) -> Stamps | None:
@@ -226,8 +172,7 @@ def _compact(numbers: npt.NDArray[Any], finite: npt.NDArray[np.bool_]) -> Stamps
         if np.abs(whole).max() > 2**53 or (whole != np.round(whole)).any():
             return None
         whole = whole.astype(np.int64)
-    largest = int(np.median(whole[finite]))
-    tail = {8: 0, 12: 4, 14: 6, 17: 9}.get(len(str(largest)))
+    tail = {8: 0, 12: 4, 14: 6, 17: 9}.get(len(str(int(np.median(whole[finite])))))
     if tail is None:
         return None
     date, clock = np.divmod(whole, 10**tail)
@@ -238,19 +183,14 @@ def _compact(numbers: npt.NDArray[Any], finite: npt.NDArray[np.bool_]) -> Stamps
     fits &= (hour < 24) & (minute < 60) & (second < 60)
     if fits[finite].mean() < _SHARE:
         return None
-    days, real = days_from_civil(year, month, day)
-    seconds = days * 86400 + hour * 3600 + minute * 60 + second
-    stamps = (seconds * 1000 + milli).astype("datetime64[ms]").astype("datetime64[ns]")
-    return np.where(fits & real, stamps, np.datetime64("NaT")).astype("datetime64[ns]")
+    millis = (hour * 3600 + minute * 60 + second) * 1000 + milli
+    return np.where(fits, to_days(year, month, day) + millis.astype("timedelta64[ms]"), np.datetime64("NaT"))
 
 
 def _from_text(
-    column: Text, clock: Any, header_zone: str | None, reading: ReadContext
-) -> tuple[Stamps, str | None, tuple[int, ...]]:
-    """Text stamps: naive wall time or, with zone suffixes, instants in UTC."""
-    quick = _iso(column) if clock is None else None
-    if quick is not None:
-        return quick, header_zone, ()
+    column: Any, clock: Any, header_zone: str | None, rows: RowNumbers, reading: ReadContext
+) -> tuple[Stamps, str | None]:
+    """Text stamps: naive wall time or, with zone suffixes, instants in UTC and the zone to show them in."""
     text = _blank_to_null(column if pa.types.is_string(column.type) else column.cast(pa.string()))
     if text.null_count == len(text):
         raise DataError(f"{reading.where}: the timestamp column is empty.")
@@ -259,30 +199,39 @@ def _from_text(
     days = _compact(digits, np.isfinite(digits)) if digits is not None else None
     wall = parse_dates(body, reading) if days is None else days
     if clock is not None:
-        wall = wall + parse_clock(as_arrow(clock), reading)
+        wall = wall + parse_clock(clock, reading)
     if offsets is None:
-        return wall, header_zone, ()
+        return wall, header_zone
     known = ~np.isnan(offsets)
     minutes = np.unique(offsets[known])
-    # A mixture of rows with and without zone, or of zones, is an instant only where a zone is given.
     lacking = ~known & ~np.isnat(wall)
-    first = offsets[known][0]
-    if lacking.any():
-        return wall, None, tuple(np.flatnonzero(lacking if lacking.sum() <= known.sum() else known)[:10])
     instants = wall - np.where(known, offsets, 0).astype("timedelta64[m]")
-    if len(minutes) == 1:
-        if minutes[0] == 0:
-            return instants, "UTC", ()
-        reading.note(f"every timestamp carries the offset {_offset_name(minutes[0])}")
-        return instants, _offset_name(minutes[0]), ()
     seen = wall[~np.isnat(wall)]
+    if lacking.any():
+        # A mixture of rows with and without a zone, or of zones, is an instant only where a zone is given.
+        raise _mixed(lacking if lacking.sum() <= known.sum() else known, rows, reading)
+    if len(minutes) == 1:
+        hours, rest = divmod(abs(int(minutes[0])), 60)
+        zone = f"{'-' if minutes[0] < 0 else '+'}{hours:02d}:{rest:02d}" if minutes[0] else "UTC"
+        if zone != "UTC":
+            reading.note(f"every timestamp carries the offset {zone}")
+        return instants, zone
     if (seen == seen.astype("datetime64[D]")).all():
         reading.note("timestamps are local midnights with changing offsets: read as dates")
-        return wall, None, ()
-    if reading.timezone is not None:
-        reading.note(f"offsets change with daylight saving: read as instants, shown in {reading.timezone}")
-        return instants, "UTC", ()
-    return instants, "UTC", tuple(np.flatnonzero(known & (offsets != first))[:10])
+        return wall, None
+    if reading.timezone is None:
+        raise _mixed(known & (offsets != offsets[known][0]), rows, reading)
+    reading.note(f"offsets change with daylight saving: read as instants, shown in {reading.timezone}")
+    return instants, "UTC"
+
+
+def _mixed(rows_concerned: npt.NDArray[np.bool_], rows: RowNumbers, reading: ReadContext) -> DataError:
+    """Rows carry different zones: none of them can be said to be the wrong one."""
+    return DataError(
+        f"{reading.where}, row {rows.numbers[rows_concerned.argmax()]}, column timestamp: the time zone differs from "
+        "the rows before.\nGive timezone= (--timezone, such as America/New_York) to read all as instants, or write "
+        "one zone."
+    )
 
 
 def _iso(column: Any) -> Stamps | None:
@@ -290,27 +239,16 @@ def _iso(column: Any) -> Stamps | None:
     if not pa.types.is_string(column.type):
         return None
     try:
-        stamps: Stamps = pc.cast(column, pa.timestamp("s")).to_numpy(zero_copy_only=False)
+        seconds = pc.cast(column, pa.timestamp("s"))
     except pa.ArrowInvalid:
         return None
-    return None if np.isnat(stamps).all() else _within(stamps).astype("datetime64[ns]")
-
-
-def _offset_name(minutes: float) -> str:
-    sign = "-" if minutes < 0 else "+"
-    return f"{sign}{int(abs(minutes)) // 60:02d}:{int(abs(minutes)) % 60:02d}"
+    return None if seconds.null_count == len(seconds) else _nanoseconds(seconds)
 
 
 def _apply_zone(index: pd.DatetimeIndex, zone: str | None, reading: ReadContext) -> pd.DatetimeIndex:
     timezone = reading.timezone
     if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
-        aware = index.tz_localize("UTC")
-        if timezone is not None:
-            return aware.tz_convert(timezone)
-        if zone[0] in "+-":
-            offset = dt.timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
-            return aware.tz_convert(dt.timezone(-offset if zone[0] == "-" else offset))
-        return aware if zone in ("UTC", "GMT") else aware.tz_convert(zone)
+        return index.tz_localize("UTC").tz_convert(timezone or ("UTC" if zone == "GMT" else zone))
     if timezone is None:
         return index
     reading.note(f"times without a zone are read as {timezone}")

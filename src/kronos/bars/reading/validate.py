@@ -1,8 +1,4 @@
-"""The one validator: a table enters as bars here, or is refused with file, row and column.
-
-Rows count from 1. For text files they are the file's own line numbers (header included); for Parquet,
-Feather and tables in memory they count the data rows.
-"""
+"""The one validator: a table enters as bars here, or is refused with file, row and column."""
 
 from __future__ import annotations
 
@@ -14,10 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import infer_frequency
-from kronos.bars.reading.context import OnDefect, ReadContext
 from kronos.bars.reading.defects import Finding, refuse, time_findings, value_findings
 from kronos.bars.reading.times import TimeColumn, parse_times
-from kronos.bars.report import BarsReport, Defect, RowNumbers, listing, name_columns
+from kronos.bars.report import BarsReport, Defect, OnDefect, ReadContext, RowNumbers, listing, name_columns
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
 from kronos.errors import DataError
 
@@ -55,9 +50,10 @@ def validate_bars(
     reading = ReadContext(where=source or "The table", timezone=timezone, on_defect=on_defect, min_rows=min_rows)
     frame, left_out = _named_columns(to_table(table), reading.where)
     refuse_empty(len(frame), reading)
-    times = parse_times(frame["timestamp"], reading)
+    rows = RowNumbers.counted(len(frame))
+    times = parse_times(frame["timestamp"], rows, reading)
     report = BarsReport(source=source or "table", left_out=left_out)
-    return build_bars(frame, times, RowNumbers.counted(len(frame)), report, reading)[0]
+    return build_bars(frame, times, rows, report, reading)[0]
 
 
 def build_bars(
@@ -72,18 +68,13 @@ def build_bars(
 
     Returns the bars and, for each, the number of its row.
     """
-    where = reading.where
-    if not earlier:
-        refuse_empty(len(frame), reading)
-    refuse_mixed_zones(times, rows, where)
-    codes, names = _symbols(frame, rows, where)
+    codes, names = _symbols(frame, rows, reading.where)
     values, findings = value_findings(frame, reading)
     findings = [*earlier, *findings, *time_findings(times, codes)]
     keep = _judge(findings, rows, len(frame), reading)
-    columns: dict[str, Any] = {"timestamp": times.index}
-    if codes is not None and names is not None:
-        columns["symbol"] = names.take(codes)
-    bars = pd.DataFrame({**columns, **{name: values[name] for name in FEATURES}}, copy=False)
+    symbols = {} if codes is None else {"symbol": names.take(codes)}
+    features = {name: values[name] for name in FEATURES}
+    bars = pd.DataFrame({"timestamp": times.index, **symbols, **features}, copy=False)
     rows_read = len(bars) + sum(len(finding.rows_gone) for finding in findings)
     defects = tuple(finding.defect(rows) for finding in findings)
     if keep is not None:
@@ -94,22 +85,19 @@ def build_bars(
         bars, rows, codes = bars.iloc[order], rows.picked(order), codes[order]
     bars = bars.reset_index(drop=True)
     if len(bars) < reading.min_rows:
-        raise DataError(f"{where}: there are {len(bars)} usable bars, at least {reading.min_rows} are needed.")
+        raise DataError(f"{reading.where}: there are {len(bars)} usable bars, at least {reading.min_rows} are needed.")
+    empty = np.flatnonzero(bars["volume"].to_numpy() == 0)
+    some = 0 < len(empty) < len(bars)
     bars.attrs["report"] = replace(
         _summary(bars, report, codes, names),
+        rows=len(bars),
         rows_read=rows_read,
         dropped=rows_read - len(bars),
         defects=defects,
-        warnings=(*report.warnings, *_without_volume(bars, rows)),
+        warnings=report.warnings + ((Defect("zero_volume", len(empty), rows.first(empty), "volume"),) if some else ()),
         notes=tuple(reading.notes),
     )
     return bars, rows
-
-
-def _without_volume(bars: pd.DataFrame, rows: RowNumbers) -> list[Defect]:
-    """A warning where some bars have no volume, but not all."""
-    empty = np.flatnonzero(bars["volume"].to_numpy() == 0)
-    return [Defect("zero_volume", len(empty), rows.first(empty), "volume")] if 0 < len(empty) < len(bars) else []
 
 
 def as_bars(table: Any) -> pd.DataFrame | None:
@@ -145,15 +133,6 @@ def refuse_empty(count: int, reading: ReadContext) -> None:
         raise DataError(f"{reading.where}: there are no rows of data. Bars need at least {max(reading.min_rows, 1)}.")
 
 
-def refuse_mixed_zones(times: TimeColumn, rows: RowNumbers, where: str) -> None:
-    """Raise DataError where rows carry different zones: no row can be said to be the wrong one."""
-    if times.zone_breaks:
-        raise DataError(
-            f"{where}, row {rows[times.zone_breaks[0]]}, column timestamp: the time zone differs from the rows "
-            "before.\nGive timezone= (--timezone, such as America/New_York) to read all as instants, or write one zone."
-        )
-
-
 def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if "timestamp" not in frame.columns:
         index = frame.index
@@ -175,16 +154,14 @@ def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple
     return frame[[name for name in COLUMNS if name in frame.columns]], left_out
 
 
-def _symbols(
-    frame: pd.DataFrame, rows: RowNumbers, where: str
-) -> tuple[npt.NDArray[np.intp], pd.Index[Any]] | tuple[None, None]:
+def _symbols(frame: pd.DataFrame, rows: RowNumbers, where: str) -> tuple[npt.NDArray[np.intp] | None, pd.Index[Any]]:
     """A number for the symbol of each row, in the order of the names, and the names."""
     if "symbol" not in frame.columns:
-        return None, None
+        return None, pd.Index([])
     missing = np.flatnonzero(frame["symbol"].isna())
     if len(missing):
         raise DataError(
-            f"{where}, row {rows[missing[0]]}, column symbol: no symbol, as in {len(missing)} rows. "
+            f"{where}, row {rows.numbers[missing[0]]}, column symbol: no symbol, as in {len(missing)} rows. "
             "Fill them, or leave those rows out."
         )
     codes, names = pd.factorize(frame["symbol"].astype(str), sort=True)
@@ -210,26 +187,19 @@ def _judge(findings: list[Finding], rows: RowNumbers, total: int, reading: ReadC
 
 
 def _summary(
-    bars: pd.DataFrame, report: BarsReport, codes: npt.NDArray[np.intp] | None, names: pd.Index[Any] | None
+    bars: pd.DataFrame, report: BarsReport, codes: npt.NDArray[np.intp] | None, names: pd.Index[Any]
 ) -> BarsReport:
+    """The report with symbols, span, bar size and zone."""
     times = pd.DatetimeIndex(bars["timestamp"])
     if len(times) == 0:
-        return replace(report, rows=0)
+        return report
     symbols, first, last = report.symbols, times[0], times[-1]
-    if codes is not None and names is not None:
+    if codes is not None:
         counts = np.bincount(codes, minlength=len(names))
         symbols = tuple(str(name) for name in names[counts > 0])
         first, last = times.min(), times.max()
-        # The longest series shows the bar size best.
         start = int(np.searchsorted(codes, counts.argmax()))
-        times = times[start : start + int(counts.max())]
+        times = times[start : start + int(counts.max())]  # the longest series shows the bar size best
     size = infer_frequency(times)
-    return replace(
-        report,
-        symbols=symbols,
-        rows=len(bars),
-        first=first,
-        last=last,
-        frequency=str(size) if size else None,
-        timezone=None if times.tz is None else str(times.tz),
-    )
+    zone, frequency = None if times.tz is None else str(times.tz), str(size) if size else None
+    return replace(report, symbols=symbols, first=first, last=last, frequency=frequency, timezone=zone)
