@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kronos.evaluation import metrics
-from kronos.evaluation.signals import slope
+from kronos.evaluation.statistics import slope
 from kronos.protocol import CLOSE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.report import Evaluation, write_report
-from kronos.evaluation.report_tables import number
+from kronos.evaluation.report import Evaluation, number
 from kronos.evaluation.rolling import as_series
 from kronos.evaluation.run import Plan, evaluate
 from kronos.files import LEFTOVERS
@@ -37,7 +36,7 @@ def evaluation(make_bars: Maker) -> Evaluation:
 
 
 def test_report_is_three_whole_files(evaluation: Evaluation, tmp_path: Path) -> None:
-    written = write_report(evaluation, tmp_path / "new" / "report")
+    written = evaluation.save(tmp_path / "new" / "report")
     assert [path.name for path in written] == ["metrics.parquet", "summary.json", "report.html"]
     assert not list((tmp_path / "new" / "report").glob(LEFTOVERS))
     table = pd.read_parquet(written[0])
@@ -48,7 +47,7 @@ def test_report_is_three_whole_files(evaluation: Evaluation, tmp_path: Path) -> 
 
 
 def test_page_fetches_nothing_and_escapes_names(evaluation: Evaluation, tmp_path: Path) -> None:
-    html = write_report(evaluation, tmp_path)[2].read_text(encoding="utf-8")
+    html = evaluation.save(tmp_path)[2].read_text(encoding="utf-8")
     assert not re.search(r"""<(script|link|img)[^>]+(src|href)=["']?https?:""", html)
     body = html.split("</head>")[1]
     assert "<S0>" not in body

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kronos.evaluation import signals
+from kronos.evaluation import statistics as signals
 
 
 def test_correlations_equal_scipy() -> None:

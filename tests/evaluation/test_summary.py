@@ -12,11 +12,16 @@ from tests.evaluation.forecasters import Knowing, Stranger
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.rolling import as_series, rolling_windows, score_windows
-from kronos.evaluation.run import Plan, evaluate
-from kronos.evaluation.signals import ic_by_date, rank_correlation
-from kronos.evaluation.statistics import block_bootstrap, diebold_mariano, overlap_of, verdict
+from kronos.evaluation.run import Plan, check_tasks, evaluate, paper_window
+from kronos.evaluation.statistics import (
+    block_bootstrap,
+    diebold_mariano,
+    ic_by_date,
+    overlap_of,
+    rank_correlation,
+    verdict,
+)
 from kronos.evaluation.summary import compare, per_window, return_row
-from kronos.evaluation.tasks import check_tasks, paper_window
 from kronos.protocol import CLOSE
 
 Maker = Callable[..., pd.DataFrame]

@@ -65,6 +65,6 @@ def test_what_contradicts_itself_is_refused(table: pd.DataFrame, monkeypatch: py
         kronos.evaluate(table, baselines="none", after="training")
     with pytest.raises(TypeError, match="horizons"):
         kronos.evaluate(table, horizons=4)
-    monkeypatch.setattr("kronos.workflows.investment.find_spec", lambda name: None)
+    monkeypatch.setattr("kronos.workflows.evaluate.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="qlib"):
         kronos.evaluate(table, tasks="investment")

@@ -13,8 +13,7 @@ from kronos.backtesting.charts import charts_of, figure, save_png
 from kronos.backtesting.performance import monthly
 from kronos.backtesting.run import Backtest
 from kronos.backtesting.summary import BASELINES
-from kronos.evaluation.report import PAGE, chart_html
-from kronos.evaluation.report_tables import number
+from kronos.evaluation.report import PAGE, chart_html, number
 from kronos.files import json_text, replacing, write_json, write_text
 
 # Column title → (key of the figure, its digits; None: a share, shown as per cent)

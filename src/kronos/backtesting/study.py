@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kronos.backtesting.simulate import ranks
-from kronos.evaluation.signals import ic_by_date
-from kronos.evaluation.statistics import MeanTest, automatic_lags, newey_west
+from kronos.evaluation.statistics import MeanTest, automatic_lags, ic_by_date, newey_west
 
 HORIZONS: Final = (1, 2, 3, 5, 10, 20)
 """Sessions ahead at which the decay is measured, beside the signal's own horizon."""

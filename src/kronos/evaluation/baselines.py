@@ -1,12 +1,11 @@
-"""Baselines that every forecast is judged against. All return whole, valid bars and need no training.
+"""Baselines that every forecast is judged against: whole, valid bars without training, by name in ``BASELINES``.
 
-A new one is a class with ``paths`` here, and a line in :data:`BASELINES`. The shape of a past bar (opening gap,
-shadows, volume) is drawn whole from the context and stretched by the volatility at hand, so that the joint bar is as
-real as those of the context.
+All use one random stream per (seed, context): two forecasters differ by their model, not by their luck.
 """
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,79 @@ from typing import Any
 import numpy as np
 
 from kronos.errors import ConfigError, MissingExtraError
-from kronos.evaluation.shapes import BarShapes, bars_of_line, build_bars, context_rng
-from kronos.protocol import Context, FloatArray, Forecaster
+from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray, Forecaster
 from kronos.spec import ForecastSpec
 
 Order = tuple[int, int]
 
 #: ARCH(1..3) and GARCH(1..3, 1..3): (lags of the squared move, lags of the variance).
 ALL_ORDERS: tuple[Order, ...] = tuple((p, q) for q in range(4) for p in range(1, 4))
+
+
+def context_rng(seed: int, context: Context) -> np.random.Generator:
+    """The generator of a seed and context, whatever batch the context comes in."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(context.symbol.encode())
+    digest.update(np.int64(context.timestamps[-1].astype(np.int64)).tobytes())
+    digest.update(np.ascontiguousarray(context.values[-1]).tobytes())
+    return np.random.default_rng([seed, *np.frombuffer(digest.digest(), dtype=np.uint32).tolist()])
+
+
+@dataclass(frozen=True)
+class BarShapes:
+    """The bars of a context relative to the close before them; each array (T-1,), logs."""
+
+    gap: FloatArray  # ln open / previous close
+    move: FloatArray  # ln close / previous close
+    up: FloatArray  # ln high / max(open, close), never negative
+    down: FloatArray  # ln min(open, close) / low, never negative
+    volume: FloatArray  # as traded
+    price_factor: FloatArray  # amount / (volume × mean price); 1 where there is no volume
+
+    @classmethod
+    def of(cls, context: Context) -> BarShapes:
+        """Measure the context's bars from the second one on."""
+        logs = np.log(context.values[:, : CLOSE + 1])
+        before, now = logs[:-1, CLOSE], logs[1:]
+        body = now[:, [OPEN, CLOSE]]
+        volume, amount = context.values[1:, VOLUME], context.values[1:, AMOUNT]
+        traded = volume * context.values[1:, : CLOSE + 1].mean(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = np.where(traded > 0, amount / traded, 1.0)
+        return cls(
+            gap=now[:, OPEN] - before,
+            move=now[:, CLOSE] - before,
+            up=np.maximum(now[:, HIGH] - body.max(axis=1), 0.0),
+            down=np.maximum(body.min(axis=1) - now[:, LOW], 0.0),
+            volume=np.maximum(volume, 0.0),
+            price_factor=np.where(np.isfinite(factor), np.maximum(factor, 0.0), 1.0),
+        )
+
+
+def build_bars(
+    last_close: float, shapes: BarShapes, picked: np.ndarray, moves: FloatArray, stretch: FloatArray | float = 1.0
+) -> FloatArray:
+    """Bars (S, H, 6) from close-to-close log moves (S, H) and the drawn shapes.
+
+    ``picked`` (S, H) numbers the context bar that lends gap, shadows and volume; ``stretch`` (S, H) multiplies gap
+    and shadows (a bar drawn from a calm hour becomes larger in a wild one).
+    """
+    closes = np.log(last_close) + np.cumsum(moves, axis=1)
+    opens = closes - moves + shapes.gap[picked] * stretch
+    highs = np.maximum(opens, closes) + shapes.up[picked] * stretch
+    lows = np.minimum(opens, closes) - shapes.down[picked] * stretch
+    prices = np.exp(np.clip(np.stack([opens, highs, lows, closes], axis=-1), -600.0, 600.0))
+    volume = shapes.volume[picked]
+    amount = volume * prices.mean(axis=-1) * shapes.price_factor[picked]
+    return np.concatenate([prices, volume[..., None], amount[..., None]], axis=-1)
+
+
+def bars_of_line(context: Context, closes: FloatArray) -> FloatArray:
+    """One path (1, H, 6) of closes (H,): bars without shadows that open at the last close and trade as before."""
+    opens = np.concatenate([[context.last_close], closes[:-1]])
+    prices = np.stack([opens, np.maximum(opens, closes), np.minimum(opens, closes), closes], axis=-1)
+    traded = np.broadcast_to(context.values[-1, CLOSE + 1 :], (len(closes), 2))
+    return np.concatenate([prices, traded], axis=-1)[None]
 
 
 class Baseline:
@@ -48,7 +112,6 @@ class LastClose(Baseline):
     name = "last-close"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(1, horizon, 6)."""
         return bars_of_line(context, np.full(horizon, context.last_close))
 
 
@@ -58,7 +121,6 @@ class Drift(Baseline):
     name = "drift"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(1, horizon, 6)."""
         slope = float(context.log_returns().mean())
         return bars_of_line(context, context.last_close * np.exp(slope * np.arange(1, horizon + 1)))
 
@@ -85,10 +147,9 @@ class SeasonalNaive(Baseline):
     name = "seasonal-naive"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(1, horizon, 6)."""
         season, shapes = season_length(context), BarShapes.of(context)
         picked = (len(shapes.move) - season + np.arange(horizon) % season)[None, :]
-        return build_bars(context.last_close, shapes, picked, shapes.move[picked], np.ones(picked.shape))
+        return build_bars(context.last_close, shapes, picked, shapes.move[picked])
 
 
 class RandomWalkGaussian(Baseline):
@@ -97,11 +158,9 @@ class RandomWalkGaussian(Baseline):
     name = "rw-gaussian"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(num_samples, horizon, 6)."""
         shapes = BarShapes.of(context)
         picked = rng.integers(len(shapes.move), size=(num_samples, horizon))
-        moves = rng.standard_normal(picked.shape) * context.volatility()
-        return build_bars(context.last_close, shapes, picked, moves, np.ones(picked.shape))
+        return build_bars(context.last_close, shapes, picked, rng.standard_normal(picked.shape) * context.volatility())
 
 
 class RandomWalkResampled(Baseline):
@@ -117,11 +176,10 @@ class RandomWalkResampled(Baseline):
         self.name = "rw-resampled-drift" if drift else "rw-resampled"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(num_samples, horizon, 6)."""
         shapes = BarShapes.of(context)
         picked = rng.integers(len(shapes.move), size=(num_samples, horizon))
         moves = shapes.move - (0.0 if self.drift else shapes.move.mean())
-        return build_bars(context.last_close, shapes, picked, moves[picked], np.ones(picked.shape))
+        return build_bars(context.last_close, shapes, picked, moves[picked])
 
 
 @dataclass(frozen=True)
@@ -186,7 +244,6 @@ class EwmaVolatility(Baseline):
         self.decay = decay
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(num_samples, horizon, 6)."""
         moves = context.log_returns()
         moves = moves - moves.mean()
         if not (moves != 0).any():
@@ -207,24 +264,16 @@ class Garch(Baseline):
     """
 
     def __init__(self, orders: Sequence[Order] = ((1, 1),), name: str = "garch") -> None:
-        self.orders = tuple(orders)
-        self.name = name
-        self.fallbacks = 0
+        self.orders, self.name, self.fallbacks = tuple(orders), name, 0
 
     def choose(self, moves: FloatArray) -> VarianceFit | None:
         """The fit of lowest BIC on unit-variance moves (T,); larger orders start from the GARCH(1,1) solution."""
-        best: VarianceFit | None = None
-        first: VarianceFit | None = None
+        found: dict[Order, VarianceFit | None] = {}
         for order in sorted(self.orders, key=lambda o: (o != (1, 1), o[1], o[0])):
-            fit = fit_garch(moves, order, first if order[1] > 0 else None)
-            if order == (1, 1):
-                first = fit
-            if fit is not None and (best is None or fit.bic < best.bic):
-                best = fit
-        return best
+            found[order] = fit_garch(moves, order, found.get((1, 1)) if order[1] > 0 else None)
+        return min((fit for fit in found.values() if fit is not None), key=lambda fit: fit.bic, default=None)
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """(num_samples, horizon, 6)."""
         moves = context.log_returns()
         moves = moves - moves.mean()
         unit = float(moves.std())
@@ -249,12 +298,11 @@ def fit_garch(moves: FloatArray, order: Order, start: VarianceFit | None = None)
         raise MissingExtraError("arch", "eval", "The GARCH baseline") from error
     p, q = order
     model = ZeroMean(moves, volatility=GARCH(p=p, q=q), rescale=False)
+    values = None if start is None else _start_values(start, order)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result: Any = model.fit(
-                disp="off", show_warning=False, starting_values=_start_values(start, order), options={"maxiter": 200}
-            )
+            result: Any = model.fit(disp="off", show_warning=False, starting_values=values, options={"maxiter": 200})
     except (ValueError, FloatingPointError, np.linalg.LinAlgError):
         return None
     numbers = np.asarray(result.params, dtype=float)
@@ -264,14 +312,12 @@ def fit_garch(moves: FloatArray, order: Order, start: VarianceFit | None = None)
     return fit if healthy and fit.omega > 0 and (sigma > 0).all() and fit.persistence < 1.0 else None
 
 
-def _start_values(start: VarianceFit | None, order: Order) -> FloatArray | None:
+def _start_values(start: VarianceFit, order: Order) -> FloatArray:
     """Parameters of a smaller order with tiny weights for the added lags."""
-    if start is None:
-        return None
-    p, q = order
-    alpha, beta = np.full(p, 0.01), np.full(q, 0.01)
-    alpha[: min(p, len(start.alpha))] = np.maximum(start.alpha[:p], 0.01)
-    beta[: min(q, len(start.beta))] = np.maximum(start.beta[:q], 0.01)
+    alpha, beta = (
+        np.pad(np.maximum(known[:lags], 0.01), (0, lags - len(known[:lags])), constant_values=0.01)
+        for known, lags in zip((start.alpha, start.beta), order, strict=True)
+    )
     shrink = min(1.0, 0.97 / (alpha.sum() + beta.sum()))
     return np.concatenate([[max(start.omega, 1e-3)], alpha * shrink, beta * shrink])
 

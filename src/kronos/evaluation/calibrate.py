@@ -1,14 +1,14 @@
 """Make intervals honest: fit a temperature and a width by horizon on past windows, judge on later ones.
 
 Pure numpy. ``paths`` are log closes of sampled paths relative to the last close, (N, S, H), ``truth`` (N, H) the same
-of what came; divide both by the context's one-bar volatility first, so that all windows weigh alike. The first half
-of time fits, the second half judges: :func:`split_by_time`.
+of what came; divide both by the context's one-bar volatility first, so that all windows weigh alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -71,17 +71,22 @@ def fit_temperature(
     if not paths_by_temperature:
         raise ConfigError("no temperature to choose from")
     weigh = np.ones(len(truth)) if weights is None else np.asarray(weights, float)
-    scores = {}
-    for temperature, paths in paths_by_temperature.items():
-        _check(paths, truth)
-        by_window = metrics.crps(truth, np.moveaxis(paths, 1, -1)).mean(axis=1)
-        scores[temperature] = float((by_window * weigh).sum() / weigh.sum())
+    scores = {
+        temperature: float((_crps(paths, truth) * weigh).sum() / weigh.sum())
+        for temperature, paths in paths_by_temperature.items()
+    }
     return min(scores, key=lambda t: (scores[t], abs(t - 1.0)))
+
+
+def _crps(paths: FloatArray, truth: FloatArray) -> FloatArray:
+    """(N,) mean over the steps."""
+    _check(paths, truth)
+    return np.asarray(metrics.crps(truth, np.moveaxis(paths, 1, -1)).mean(axis=1))
 
 
 def default_knots(horizon: int) -> tuple[int, ...]:
     """1, 2, 4, 8 … and the horizon itself: forecasts change on a logarithmic scale."""
-    knots = [1 << k for k in range(horizon.bit_length()) if (1 << k) <= horizon]
+    knots = [1 << k for k in range(horizon.bit_length())]
     if knots[-1] < horizon:
         if horizon / knots[-1] < 1.5 and len(knots) > 1:
             knots.pop()
@@ -130,12 +135,10 @@ def fit_width(
 def _loss_table(paths: FloatArray, truth: FloatArray, grid: FloatArray, levels: Sequence[float]) -> FloatArray:
     """(H, G) mean pinball loss over the windows at each step for each factor."""
     tails = sorted({t for level in levels for t in ((1 - level) / 2, 1 - (1 - level) / 2)})
-    samples = np.moveaxis(paths, 1, -1)
-    reach = metrics.sample_quantile(samples, tails)  # (N, H, Q)
+    reach = metrics.sample_quantile(np.moveaxis(paths, 1, -1), tails)  # (N, H, Q)
     out = np.zeros((paths.shape[2], len(grid)))
-    for column, tail in enumerate(tails):
-        for place, factor in enumerate(grid):
-            out[:, place] += metrics.pinball(truth, factor * reach[..., column], tail).mean(axis=0)
+    for (column, tail), (place, factor) in product(enumerate(tails), enumerate(grid)):
+        out[:, place] += metrics.pinball(truth, factor * reach[..., column], tail).mean(axis=0)
     return out
 
 
@@ -157,14 +160,14 @@ def sample_closes(
 
     ``progress`` is called with the number of windows that are done.
     """
-    pairs = []
-    contexts = [window.context for window in windows]
+    pairs, contexts = [], [window.context for window in windows]
     spec = ForecastSpec(horizon=len(windows[0].truth), num_samples=num_samples, seed=seed)
     for index, paths in sample_in_batches(forecaster, contexts, spec, batch_size=16):
         pairs.append(relative_closes(windows[index], paths))
         if progress is not None:
             progress(index + 1)
-    return np.stack([paths for paths, _ in pairs]), np.stack([truth for _, truth in pairs])
+    made, real = (np.stack(side) for side in zip(*pairs, strict=True))
+    return made, real
 
 
 @dataclass(frozen=True)
@@ -212,16 +215,14 @@ def judge(before: FloatArray, after: FloatArray, truth: FloatArray, clusters: np
     Args:
         clusters: (N,) labels of windows that move together, see ``summary.cluster_labels``.
     """
-    sides: list[dict[float, Estimate]] = []
-    scores = []
-    for paths in (before, after):
-        _check(paths, truth)
-        samples = np.moveaxis(paths, 1, -1)
-        inside = {level: metrics.covered(truth, samples, level).mean(axis=1) for level in metrics.LEVELS}
-        sides.append({level: cluster_bootstrap(clusters, hits, first_mean) for level, hits in inside.items()})
-        scores.append(metrics.crps(truth, samples).mean(axis=1))
-    ratio = cluster_bootstrap(clusters, np.column_stack(scores[::-1]), ratio_of_means)
-    return Judgement(sides[0], sides[1], ratio)
+    scores = np.column_stack([_crps(after, truth), _crps(before, truth)])
+
+    def coverage(paths: FloatArray, level: float) -> Estimate:
+        inside = metrics.covered(truth, np.moveaxis(paths, 1, -1), level).mean(axis=1)
+        return cluster_bootstrap(clusters, inside, first_mean)
+
+    sides = [{level: coverage(paths, level) for level in metrics.LEVELS} for paths in (before, after)]
+    return Judgement(sides[0], sides[1], cluster_bootstrap(clusters, scores, ratio_of_means))
 
 
 def split_by_time(

@@ -1,14 +1,14 @@
 """Synthetic bars against real ones: stylised facts, a discriminator, and training on the synthetic.
 
-A *panel* is a set of sequences of features (N, H, 5): opening gap, close-to-close move, upper shadow, lower shadow
-(logs over the context's one-bar volatility) and log volume relative to the context's mean. Real panels come from the
-truths of test windows, synthetic ones from one sampled path per window: the same markets and dates on both sides.
+A *panel* (N, H, 5) holds opening gap, close-to-close move, upper and lower shadow (logs over the context's one-bar
+volatility) and log volume over the context's mean: of the truths, or of one sampled path of the same windows.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,24 +103,17 @@ def discriminative_score(
         ``accuracy`` with ``accuracy_error`` (binomial, over the held-out windows) and ``score`` = 1 - accuracy cut to
         [0, ½]: ½ cannot be told apart, 0 always can. Higher is better, the direction of the paper's table.
     """
-    import torch
-
     held = _held_out(groups, seed, 0)
     if held.all() or not held.any():
-        return {"accuracy": float("nan"), "accuracy_error": float("nan"), "score": float("nan")}
+        return dict.fromkeys(("accuracy", "accuracy_error", "score"), float("nan"))
 
-    def sides(mask: npt.NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
-        both = np.concatenate([real[mask], synthetic[mask]])
-        labels = np.repeat([1.0, 0.0], int(mask.sum()))
-        return torch.tensor(_tame(both), dtype=torch.float32), torch.tensor(labels, dtype=torch.float32)
+    def sides(mask: npt.NDArray[np.bool_]) -> tuple[Any, Any]:
+        labels = np.repeat([1.0, 0.0], int(mask.sum()))[:, None]
+        return _tensor(np.concatenate([real[mask], synthetic[mask]])), _tensor(labels)
 
-    train_x, train_y = sides(~held)
-    test_x, test_y = sides(held)
-    network = _train(train_x, train_y[:, None], "classify", seed, steps)
-    with torch.no_grad():
-        said = (network(test_x)[:, 0] > 0).float()
-    accuracy = float((said == test_y).float().mean())
-    error = float(np.sqrt(max(accuracy * (1 - accuracy), 0.25 / len(test_y)) / len(test_y)))
+    network, (x, labels) = _trained(*sides(~held), True, seed, steps), sides(held)
+    accuracy, size = float(((network(x) > 0) == (labels > 0)).float().mean()), len(labels)
+    error = float(np.sqrt(max(accuracy * (1 - accuracy), 0.25 / size) / size))
     return {"accuracy": accuracy, "accuracy_error": error, "score": float(min(max(1.0 - accuracy, 0.0), 0.5))}
 
 
@@ -144,21 +137,17 @@ def train_on_synthetic(
     Returns:
         ``tstr`` and ``trtr`` (mean absolute errors, in σ) and ``ratio`` = tstr / trtr; 1 is as good as real data.
     """
-    import torch
-
     held = _held_out(groups, seed, 1)
-    nan = float("nan")
     if held.all() or not held.any() or real.shape[1] < 3:
-        return {"tstr": nan, "trtr": nan, "ratio": nan}
-    test_x = torch.tensor(_tame(real[held])[:, :-1], dtype=torch.float32)
-    target = torch.tensor(np.abs(_tame(real[held])[:, 1:, MOVE]), dtype=torch.float32)
+        return dict.fromkeys(("tstr", "trtr", "ratio"), float("nan"))
+
+    def task(source: FloatArray) -> tuple[Any, Any]:
+        bars = _tensor(source)
+        return bars[:, :-1], bars[:, 1:, MOVE].abs()
 
     def error_after(source: FloatArray) -> float:
-        x = torch.tensor(_tame(source)[:, :-1], dtype=torch.float32)
-        y = torch.tensor(np.abs(_tame(source)[:, 1:, MOVE]), dtype=torch.float32)
-        network = _train(x, y, "regress", seed, steps)
-        with torch.no_grad():
-            return float((network(test_x) - target).abs().mean())
+        x, target = task(real[held])
+        return float((_trained(*task(source), False, seed, steps)(x) - target).abs().mean())
 
     tstr = error_after(synthetic[~held])
     trtr = error_after(real[~held]) if trtr is None else trtr
@@ -172,36 +161,33 @@ def _held_out(groups: npt.NDArray[Any], seed: int, purpose: int) -> npt.NDArray[
     return np.isin(groups, chosen)
 
 
-def _tame(sequences: FloatArray) -> FloatArray:
-    return np.clip(np.nan_to_num(sequences), -CLIP, CLIP)
+def _tensor(values: FloatArray) -> Any:
+    import torch
+
+    return torch.tensor(np.clip(np.nan_to_num(values), -CLIP, CLIP), dtype=torch.float32)
 
 
-def _train(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
-    """A small LSTM on one thread (its steps are too short to be shared), from a separate random stream."""
+def _trained(x: Any, y: Any, classify: bool, seed: int, steps: int) -> Callable[[Any], Any]:
+    """A small LSTM whose last state answers (to classify) or every state does.
+
+    It is trained on one thread (its steps are too short to be shared), from a separate random stream.
+    """
     import torch
     from torch import nn
 
-    class Reader(nn.Module):
-        """One-layer LSTM; the last state answers (classify) or every state does (regress)."""
-
-        def __init__(self, features: int, width: int = 32) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(features, width, batch_first=True)
-            self.head = nn.Linear(width, 1)
-
-        def forward(self, sequences: torch.Tensor) -> torch.Tensor:
-            states, _ = self.lstm(sequences)
-            if purpose == "classify":
-                return torch.as_tensor(self.head(states[:, -1]))
-            return torch.as_tensor(self.head(states)[..., 0])
-
+    lstm, head = nn.LSTM(x.shape[-1], 32, batch_first=True), nn.Linear(32, 1)
+    parameters = [*lstm.parameters(), *head.parameters()]
     generator = torch.Generator().manual_seed(seed)
-    network = Reader(x.shape[-1])
     with torch.no_grad():
-        for parameter in network.parameters():
+        for parameter in parameters:
             parameter.uniform_(-0.17, 0.17, generator=generator)
-    optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
-    loss_of = nn.BCEWithLogitsLoss() if purpose == "classify" else nn.L1Loss()
+
+    def network(sequences: torch.Tensor) -> Any:
+        states, _ = lstm(sequences)
+        return head(states[:, -1]) if classify else head(states)[..., 0]
+
+    optimiser = torch.optim.Adam(parameters, lr=5e-3)
+    loss_of = nn.BCEWithLogitsLoss() if classify else nn.L1Loss()
     done, threads = 0, torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -214,30 +200,7 @@ def _train(x: Any, y: Any, purpose: str, seed: int, steps: int) -> Any:
                 done += 1
     finally:
         torch.set_num_threads(threads)
-    return network.eval()
-
-
-def generation_figures(
-    windows: Sequence[Window],
-    paths: Sequence[FloatArray],
-    seed: int = 0,
-    steps: int = STEPS,
-    trtr: float | None = None,
-) -> dict[str, Any]:
-    """Everything of the generation task for one forecaster: its first path per window against the truths.
-
-    ``trtr`` spares a training where an earlier forecaster on the same windows has it.
-    """
-    real = panel(windows, [window.truth for window in windows])
-    made = panel(windows, [path[0] for path in paths])
-    groups = np.array([str(window.date) for window in windows])
-    return {
-        "windows": len(windows),
-        "discriminator": discriminative_score(real, made, groups, seed, steps),
-        "train_on_synthetic": train_on_synthetic(real, made, groups, seed, steps, trtr),
-        "facts": stylised_facts(made),
-        "real_facts": stylised_facts(real),
-    }
+    return torch.no_grad()(network)
 
 
 def generate_and_judge(
@@ -252,7 +215,7 @@ def generate_and_judge(
 ) -> dict[str, Any]:
     """``{market: {forecaster: figures}}``; one market at a time, since horizons and habits differ.
 
-    Points have no path to sample and are left out.
+    Points have no path to sample and are left out; of the others, the first path per window is judged by the truths.
 
     Args:
         most: windows of a market that are used, drawn by the seed; ``steps``: of each network's training.
@@ -265,20 +228,33 @@ def generate_and_judge(
         if len(mine) > most:
             rng = np.random.default_rng([seed, len(mine)])
             mine = [mine[i] for i in np.sort(rng.choice(len(mine), most, replace=False))]
-        spec, trtr = ForecastSpec(horizon=len(mine[0].truth), num_samples=1, seed=seed), None
+        trtr: float | None = None  # the real side is the same for all
         out[market] = {}
         for forecaster in forecasters:
-
-            def make(forecaster: Forecaster = forecaster, trtr: float | None = trtr) -> dict[str, Any]:
-                sampled = sample_in_batches(forecaster, [window.context for window in mine], spec)  # noqa: B023
-                return generation_figures(mine, [paths for _, paths in sampled], seed, steps, trtr)  # noqa: B023
-
+            make = partial(_figures, mine, forecaster, seed, steps, trtr)
             figures = store.figures(_key(mine, forecaster, steps, seed), make)
             trtr = figures["train_on_synthetic"]["trtr"]
             out[market][forecaster.name] = figures
             if progress is not None:
                 progress(sum(map(len, out.values())), len(markets) * len(forecasters))
     return out
+
+
+def _figures(
+    windows: Sequence[Window], forecaster: Forecaster, seed: int, steps: int, trtr: float | None
+) -> dict[str, Any]:
+    """All figures of one forecaster in one market."""
+    spec = ForecastSpec(horizon=len(windows[0].truth), num_samples=1, seed=seed)
+    sampled = sample_in_batches(forecaster, [window.context for window in windows], spec)
+    real, made = panel(windows, [w.truth for w in windows]), panel(windows, [paths[0] for _, paths in sampled])
+    groups = np.array([str(window.date) for window in windows])
+    return {
+        "windows": len(windows),
+        "discriminator": discriminative_score(real, made, groups, seed, steps),
+        "train_on_synthetic": train_on_synthetic(real, made, groups, seed, steps, trtr),
+        "facts": stylised_facts(made),
+        "real_facts": stylised_facts(real),
+    }
 
 
 def _key(windows: Sequence[Window], forecaster: Forecaster, steps: int, seed: int) -> str:

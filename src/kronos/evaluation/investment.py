@@ -1,13 +1,13 @@
 """The investment task: what a portfolio earns that is chosen by a forecaster's signals, after costs.
 
-The signals are made here, from windows that end at their cutoff; who trades them is passed in, since that is the
-business of the backtest. Settings are the paper's (model specification, section 8): 90 sessions seen, 10 ahead,
+Who trades them is passed in. Settings are the paper's (model specification, section 8): 90 sessions seen, 10 ahead,
 signal = mean predicted close over the horizon against the last close, a new one every five sessions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,9 @@ def signals_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: i
 def portfolio_figures(daily: pd.DataFrame) -> dict[str, Any]:
     """Excess over the benchmark with interval and t value, information ratio, return, drawdown and turnover a year."""
     excess = daily["net"] - daily["bench"]
-    interval, test = dates_interval(excess, A_DAY), dates_test(excess, A_DAY)
     wealth = (1.0 + daily["net"]).cumprod()
-    year = SESSIONS_A_YEAR
-    spread = float(excess.std())
+    year, spread = SESSIONS_A_YEAR, float(excess.std())
+    interval, test = dates_interval(excess, A_DAY), dates_test(excess, A_DAY)
     return {
         "sessions": len(daily),
         "excess": {**{k: v * year for k, v in interval.as_dict().items()}, "error": test.error * year, "t": test.t},
@@ -72,18 +71,6 @@ def portfolio_figures(daily: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def compare_portfolios(
-    daily: Mapping[str, pd.DataFrame], market: str, models: Sequence[str], baselines: Sequence[str]
-) -> list[Comparison]:
-    """Every model against every baseline that picks names: minus the net return of a session, ours less theirs."""
-    return [
-        Comparison.by_date("investment", market, model, baseline, daily[baseline]["net"] - daily[model]["net"], A_DAY)
-        for model in models
-        for baseline in baselines
-        if baseline in daily
-    ]
-
-
 def invest(
     markets: Mapping[str, Mapping[str, Series]],
     forecasters: Sequence[Forecaster],
@@ -93,15 +80,16 @@ def invest(
     after: Callable[[str], np.datetime64[Any] | None],
     num_samples: int,
     seed: int,
-    models: Sequence[str],
-    baselines: Sequence[str],
+    sides: tuple[Sequence[str], Sequence[str]],
 ) -> tuple[dict[str, dict[str, Any]], list[Comparison]]:
     """``{market: {forecaster: figures}}`` of the daily markets, and the comparisons, not corrected for their number.
 
-    A flat forecast picks no names, so those baselines are left out.
+    A flat forecast picks no names, so those baselines are left out. Models are compared with the other baselines by
+    minus the net return of a session, ours less theirs.
 
     Args:
         n_windows: signals, ``EVERY`` sessions apart, counted back from the end.
+        sides: names of the models and of the baselines.
     """
     tables: dict[str, dict[str, Any]] = {}
     comparisons: list[Comparison] = []
@@ -110,8 +98,9 @@ def invest(
         windows, _ = required_windows(
             markets[market], LOOKBACK, HORIZON, n_windows=n_windows, step=EVERY, after=after(market), group=market
         )
-        signals = {one.name: signals_of(one, windows, num_samples, seed) for one in choosing}
-        daily = trade(markets[market], signals)
+        daily = trade(markets[market], {one.name: signals_of(one, windows, num_samples, seed) for one in choosing})
         tables[market] = {name: {"windows": len(windows), **portfolio_figures(table)} for name, table in daily.items()}
-        comparisons += compare_portfolios(daily, market, models, baselines)
+        for model, baseline in product(sides[0], (name for name in sides[1] if name in daily)):
+            gap = daily[baseline]["net"] - daily[model]["net"]
+            comparisons.append(Comparison.by_date("investment", market, model, baseline, gap, A_DAY))
     return tables, comparisons

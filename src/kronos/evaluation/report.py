@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -12,16 +12,88 @@ import numpy as np
 import pandas as pd
 
 from kronos.evaluation import report_charts as charts
-from kronos.evaluation.report_tables import (
-    LEGEND,
-    comparison_table,
-    facts_table,
-    market_table,
-    task_table,
-    verdict_list,
-)
 from kronos.evaluation.summary import ALL
 from kronos.files import replacing, write_json, write_text
+
+#: Column title → (key in the figures, digits); a key that holds an interval shows it.
+COLUMNS: dict[str, list[tuple[str, str, int]]] = {
+    "price": [
+        ("CRPS / yardstick", "crps_ratio", 3),
+        ("CRPS [σ]", "crps", 3),
+        ("MAE [σ]", "mae", 3),
+        ("MASE", "mase", 2),
+        ("energy [σ]", "energy", 3),
+        ("covers 50 %", "coverage_50", 3),
+        ("80 %", "coverage_80", 3),
+        ("90 %", "coverage_90", 3),
+        ("width 90 % [σ]", "width_90", 2),
+        ("PIT KS", "pit_ks", 3),
+        ("price IC", "price_ic", 3),
+        ("price RankIC", "price_rank_ic", 3),
+        ("first gap [σ]", "first_open_gap", 3),
+        ("invalid", "invalid_bars", 4),
+        ("nats / bar", "nats_per_bar", 3),
+        ("fallbacks", "fallbacks", 3),
+    ],
+    "return": [
+        ("IC per date", "ic", 3),
+        ("t (Newey–West)", "ic_t", 2),
+        ("RankIC per date", "rank_ic", 3),
+        ("t", "rank_ic_t", 2),
+        ("dates", "dates", 0),
+        ("pooled IC", "pooled_ic", 3),
+        ("pooled RankIC", "pooled_rank_ic", 3),
+        ("hit rate", "hit_rate", 3),
+        ("slope on past", "slope_on_past", 3),
+        ("true slope", "true_slope_on_past", 3),
+    ],
+    "volatility": [
+        ("QLIKE", "qlike", 3),
+        ("R²", "r2", 3),
+        ("MAE", "mae", 5),
+        ("log correlation", "log_correlation", 3),
+        ("raw", "log_correlation_raw", 3),
+        ("log bias", "bias", 3),
+    ],
+    "investment": [
+        ("excess a year", "excess", 3),
+        ("t (Newey–West)", "excess_t", 2),
+        ("information ratio", "information_ratio", 2),
+        ("return a year", "annual_return", 3),
+        ("largest drawdown", "max_drawdown", 3),
+        ("turnover a day", "turnover", 3),
+        ("sessions", "sessions", 0),
+    ],
+    "generation": [
+        ("discriminative score", "score", 3),
+        ("accuracy", "accuracy", 3),
+        ("± (binomial)", "accuracy_error", 3),
+        ("TSTR / TRTR", "ratio", 3),
+        ("kurtosis", "kurtosis", 2),
+        ("tail index", "tail_index", 2),
+        ("acf of returns", "acf_returns", 3),
+        ("acf of squares", "acf_squares", 3),
+        ("leverage", "leverage", 3),
+        ("volume–volatility", "volume_volatility", 3),
+    ],
+}
+
+#: More columns than this do not fit beside each other on a page.
+WIDEST = 12
+LEGEND = {
+    "price": "σ is the context's one-bar volatility of log closes. CRPS and energy score: fair estimators. Intervals: "
+    "type-6 sample quantiles. Small print: 95 % interval, bootstrap of clusters (market × block of time).",
+    "return": "IC across the symbols of a date needs five symbols and eight dates; otherwise only the pooled figures "
+    "are shown. The pooled ones mix time and cross-section: read them with care.",
+    "volatility": "Realised over the horizon from closes. The log correlation is of realised over usual volatility, so "
+    "that knowing which symbol is wild earns nothing; “raw” includes that.",
+    "investment": "TopkDropout on the mean predicted close of ten sessions ahead, a new signal every five, held for "
+    "five at least, .15 % a trade, traded on the session after; excess over all names in equal shares, after cost.",
+    "generation": "One sampled path per window against what came. Score: 1 − accuracy of an LSTM told to tell them "
+    "apart, ½ is the best. TSTR / TRTR: error after training on synthetic over error after training on real; 1 is as "
+    "good as real. Compare the facts with the row “real”. An accuracy well below ½ says that the network learnt its "
+    "training dates by heart, not that the bars are better than real.",
+}
 
 
 @dataclass(eq=False)
@@ -45,8 +117,15 @@ class Evaluation:
         return found
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write the report; see :func:`write_report`."""
-        return write_report(self, Path(folder))
+        """Write ``metrics.parquet``, ``summary.json`` and ``report.html``; each appears whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        metrics, summary, report = (folder / name for name in ("metrics.parquet", "summary.json", "report.html"))
+        with replacing(metrics) as part:
+            self.table.to_parquet(part, index=False, compression="zstd")
+        write_json(summary, self.summary, indent=1)
+        write_text(report, page(self))
+        return [metrics, summary, report]
 
 
 def page(evaluation: Evaluation) -> str:
@@ -57,10 +136,16 @@ def page(evaluation: Evaluation) -> str:
     models = [f["name"] for f in summary["forecasters"] if f["kind"] == "model"]
     parts = [f"<p>{escape(_in_short(summary))}</p>"]
     parts += [f"<p class=warn>⚠ {escape(note)}</p>" for note in summary["notes"]]
-    parts += ["<h2>Verdict</h2>", _explain(summary), verdict_list(summary)]
-    parts += ["<h2>What was asked</h2>", market_table(summary["markets"])]
+    parts += ["<h2>Verdict</h2>", EXPLAINED.format(sum(np.isfinite(c["p"]) for c in summary["comparisons"]))]
+    parts += [_verdicts(summary["verdicts"]), "<h2>What was asked</h2>", _markets(summary["markets"])]
     for task, markets in summary["tasks"].items():
-        parts += _task(task, markets, summary, models)
+        question = escape(summary["questions"][task]["question"])
+        parts.append(f"<h2>{escape(task.capitalize())}</h2><p>{question} <small>{LEGEND[task]}</small></p>")
+        for place, market in enumerate(sorted(markets, key=lambda m: m != ALL)):
+            windows = next(iter(markets[market].values())).get("windows", 0)
+            title = f"{escape(market)} <small>{windows} windows</small>"
+            inner = _task(task, markets[market], models)
+            parts.append(f"<details{' open' if place < 2 else ''}><summary>{title}</summary>{inner}</details>")
         if task == "price" and len(table):
             parts.append(_price_charts(table[table["tasks"].str.contains("price")], summary, models))
     if evaluation.examples:
@@ -72,17 +157,17 @@ def page(evaluation: Evaluation) -> str:
         parts.append("</div>")
     if summary["comparisons"]:
         parts.append("<h2>All comparisons</h2><details><summary>differences, tests, p-values</summary>")
-        parts.append(comparison_table(summary["comparisons"]) + "</details>")
+        parts.append(_comparisons(summary["comparisons"]) + "</details>")
     parts.append("<h2>How to repeat it</h2>" + _record(summary))
     title = "Evaluation" + (f" of {', '.join(models)}" if models else " of the baselines")
     return PAGE.format(title=escape(title), plotly=get_plotlyjs(), body="\n".join(parts))
 
 
 def _in_short(summary: dict[str, Any]) -> str:
-    markets = summary["markets"]
-    windows = sum(market["windows"] for market in markets.values())
-    first = min(str(market["first_cutoff"])[:10] for market in markets.values())
-    last = max(str(market["last_cutoff"])[:10] for market in markets.values())
+    markets = summary["markets"].values()
+    windows = sum(market["windows"] for market in markets)
+    first = min(str(market["first_cutoff"])[:10] for market in markets)
+    last = max(str(market["last_cutoff"])[:10] for market in markets)
     return (
         f"{windows:,} forecasts by each of {len(summary['forecasters'])} forecasters in {len(markets)} "
         f"market{'s' if len(markets) > 1 else ''}, with cutoffs from {first} to {last}. No forecaster saw a bar "
@@ -91,51 +176,24 @@ def _in_short(summary: dict[str, Any]) -> str:
     )
 
 
-def _task(task: str, markets: dict[str, Any], summary: dict[str, Any], models: Sequence[str]) -> list[str]:
-    """Heading, question and a table per market; the first two open."""
-    question = summary["questions"][task]["question"]
-    parts = [f"<h2>{escape(task.capitalize())}</h2><p>{escape(question)} <small>{LEGEND[task]}</small></p>"]
-    for place, market in enumerate(sorted(markets, key=lambda m: m != ALL)):
-        windows = next(iter(markets[market].values())).get("windows", 0)
-        title = f"{escape(market)} <small>{windows} windows</small>"
-        inner = task_table(task, markets[market], models)
-        parts.append(f"<details{' open' if place < 2 else ''}><summary>{title}</summary>{inner}</details>")
-    return parts
-
-
-def _explain(summary: dict[str, Any]) -> str:
-    count = sum(np.isfinite(c["p"]) for c in summary["comparisons"])
-    return (
-        "<p>A side is taken only where the 95 % interval of the difference leaves zero out <em>and</em> the p-value, "
-        f"after Holm's correction for all {count} comparisons of this report, is below .05. Within a market the losses "
-        "are averaged over the symbols of a date and the dates tested by Diebold–Mariano (Newey–West errors, "
-        "fixed-b critical values); over all markets the test is cluster-robust.</p>"
-    )
-
-
 def _price_charts(table: pd.DataFrame, summary: dict[str, Any], models: list[str]) -> str:
-    names = [f["name"] for f in summary["forecasters"]]
-    styles = charts.colours(names, models)
-    shown = [*models, summary["yardstick"], *(n for n in ("garch", "ewma") if n in names)]
-    price = summary["tasks"]["price"]
+    names, yardstick = [f["name"] for f in summary["forecasters"]], summary["yardstick"]
+    styles, price = charts.colours(names, models), summary["tasks"]["price"]
+    shown = [*models, yardstick, *(n for n in ("garch", "ewma") if n in names)]
     figures = [
-        charts.ratio_chart(price.get(ALL, next(iter(price.values()))), summary["yardstick"], models),
+        charts.ratio_chart(price.get(ALL, next(iter(price.values()))), yardstick, models),
         charts.calibration_chart(table, styles),
         charts.pit_chart(table, list(dict.fromkeys(shown)), styles),
     ]
-    figures += [
-        charts.horizon_chart(part, summary["yardstick"], styles, str(market))
-        for market, part in table.groupby("group", sort=False)
-    ]
+    markets = table.groupby("group", sort=False)
+    figures += [charts.horizon_chart(part, yardstick, styles, str(market)) for market, part in markets]
     return "<div class=grid>" + "".join(f"<div>{chart_html(figure)}</div>" for figure in figures) + "</div>"
 
 
 def chart_html(figure: Any) -> str:
     """A plotly figure for a page that holds plotly.js itself."""
-    text: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"responsive": True, "displayModeBar": False}
-    )
-    return text
+    how = {"responsive": True, "displayModeBar": False}
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=how))
 
 
 def _record(summary: dict[str, Any]) -> str:
@@ -144,17 +202,22 @@ def _record(summary: dict[str, Any]) -> str:
     took = f"{runtime['seconds']:,.0f} s"
     if runtime["stored"]:
         took += f"; {runtime['stored']:,} of {runtime['scores']:,} scores were stored by an earlier run"
-    forecasters = {f["name"]: _origin(f) for f in summary["forecasters"]}
-    refused = {name: market["refused"] for name, market in summary["markets"].items() if market["refused"]}
     sections = {
         "Command": {"command": summary.get("command", "from Python"), "took": took},
         "Settings": summary["settings"],
-        "Forecasters": forecasters,
+        "Forecasters": {f["name"]: _origin(f) for f in summary["forecasters"]},
         "Bars": summary["data"],
-        "Windows refused": refused,
+        "Windows refused": {n: market["refused"] for n, market in summary["markets"].items() if market["refused"]},
         "Versions": summary["versions"],
     }
-    return "".join(f"<h3>{name}</h3>{facts_table(facts)}" for name, facts in sections.items() if facts)
+    out = []
+    for heading, facts in sections.items():
+        rows = [
+            f"<tr><th>{escape(str(name))}</th><td class=text><code>{escape(_plain(value))}</code></td></tr>"
+            for name, value in facts.items()
+        ]
+        out += [f"<h3>{heading}</h3><table class=facts>{''.join(rows)}</table>"] if facts else []
+    return "".join(out)
 
 
 def _origin(forecaster: dict[str, Any]) -> str:
@@ -165,17 +228,104 @@ def _origin(forecaster: dict[str, Any]) -> str:
     return f"model, trained until {forecaster['training_cutoff'] or '(no date is stated)'}, weights {weights}"
 
 
-def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write ``metrics.parquet``, ``summary.json`` and ``report.html``; each appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics, summary, report = (folder / name for name in ("metrics.parquet", "summary.json", "report.html"))
-    with replacing(metrics) as part:
-        evaluation.table.to_parquet(part, index=False, compression="zstd")
-    write_json(summary, evaluation.summary, indent=1)
-    write_text(report, page(evaluation))
-    return [metrics, summary, report]
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return "–" if value is None else str(value)
 
 
+def number(value: Any, digits: int) -> str:
+    """A figure, with its interval where it has one; a dash for what is not defined."""
+    if isinstance(value, dict):
+        middle, low, high = number(value.get("value"), digits), value.get("low"), value.get("high")
+        if middle == "–" or low is None or not np.isfinite(low):
+            return middle
+        return f"{middle}<br><small>{low:.{digits}f} … {high:.{digits}f}</small>"
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{value:.2g}" if abs(value) >= 1e4 else f"{value:.{digits}f}"
+
+
+def _task(task: str, rows: dict[str, dict[str, Any]], models: Sequence[str]) -> str:
+    """A row per forecaster, models first and bold; columns without any figure left out, many in two tables."""
+    nested = ("discriminator", "train_on_synthetic", "facts")
+    flat = {
+        name: dict(figures, **{k: v for n in nested for k, v in figures.get(n, {}).items()})
+        for name, figures in rows.items()
+    }
+    if task == "generation" and flat:
+        flat = {"real": next(iter(rows.values()))["real_facts"], **flat}
+    columns = [c for c in COLUMNS[task] if any(c[1] in figures for figures in flat.values())]
+    names = sorted(flat, key=lambda n: (n != "real", n not in models, list(flat).index(n)))
+    half = -(-len(columns) // 2) if len(columns) > WIDEST else len(columns)
+    out = []
+    for part in filter(None, (columns[:half], columns[half:])):
+        lines = []
+        for name in names:
+            cells = _numbers(*(number(flat[name].get(key), digits) for _, key, digits in part))
+            lines.append(f"<tr{' class=model' if name in models else ''}><th>{escape(name)}</th>{cells}</tr>")
+        out.append(_table(["", *(title for title, _, _ in part)], lines))
+    return "".join(out)
+
+
+def _comparisons(items: Iterable[dict[str, Any]]) -> str:
+    """Every comparison with its difference, test and adjusted p-value."""
+    rows = []
+    for item in items:
+        relative = "–" if not np.isfinite(item["relative"]) else f"{item['relative']:+.2%}"
+        numbers = [number(item["difference"], 4), relative, number(item["p"], 4), number(item["adjusted_p"], 4)]
+        text = _text(*(item[key] for key in ("task", "market", "model", "baseline")))
+        rows.append(f"<tr>{text}{_numbers(*numbers, item['n'])}{_text(item['test'], item['words'])}</tr>")
+    names = ["task", "market", "model", "baseline", "difference", "relative", "p", "p (Holm)", "n", "test", "verdict"]
+    return _table(names, rows)
+
+
+def _verdicts(found: list[dict[str, str]]) -> str:
+    """The verdicts, models apart, all markets first."""
+    if not found:
+        return "<p>Only baselines were evaluated: there is nothing to compare.</p>"
+    lines = sorted(found, key=lambda v: (v["model"], v["task"], v["market"] != ALL))
+    names = ["model", "task", "market", "verdict"]
+    return _table(
+        names,
+        [f"<tr class={'model' if v['market'] == ALL else ''}>{_text(*(v[n] for n in names))}</tr>" for v in lines],
+    )
+
+
+def _markets(markets: Mapping[str, dict[str, Any]]) -> str:
+    """Sizes and dates of the windows of each market."""
+    rows = []
+    for name, market in markets.items():
+        sizes = [market[key] for key in ("context", "horizon", "symbols", "windows")]
+        dates = [str(market[key])[:16].replace("T", " ") for key in ("first_cutoff", "last_cutoff")]
+        refused = f"{sum(market['refused'].values()):,}"
+        rows.append(f"<tr><th>{escape(name)}</th>{_numbers(*sizes, *dates, refused)}</tr>")
+    names = ["market", "bars seen", "bars ahead", "symbols", "windows", "first cutoff", "last cutoff", "refused"]
+    return _table(names, rows)
+
+
+def _text(*cells: str) -> str:
+    return "".join(f"<td class=text>{escape(cell)}</td>" for cell in cells)
+
+
+def _numbers(*cells: Any) -> str:
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def _table(names: Sequence[str], rows: Sequence[str]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    return f"<div class=scroll><table><tr>{head}</tr>{''.join(rows)}</table></div>"
+
+
+#: How sides are taken; ``{}``: the number of comparisons.
+EXPLAINED = (
+    "<p>A side is taken only where the 95 % interval of the difference leaves zero out <em>and</em> the p-value, "
+    "after Holm's correction for all {} comparisons of this report, is below .05. Within a market the losses "
+    "are averaged over the symbols of a date and the dates tested by Diebold–Mariano (Newey–West errors, "
+    "fixed-b critical values); over all markets the test is cluster-robust.</p>"
+)
 #: The document around ``title``, ``plotly`` and ``body``.
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

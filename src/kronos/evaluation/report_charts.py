@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INK, GRID, TRUTH = "#7d8896", "rgba(128, 138, 150, 0.18)", "#e4572e"
 PALETTE = ("#2563eb", "#0d9488", "#9333ea", "#d97706", "#475569", "#db2777", "#65a30d", "#0891b2", "#b45309")
+THIN = {"color": INK, "width": 1}
 BANDS = ((0.9, "rgba(37, 99, 235, 0.14)"), (0.8, "rgba(37, 99, 235, 0.16)"), (0.5, "rgba(37, 99, 235, 0.26)"))
 
 
@@ -30,12 +31,6 @@ class Example:
     crps: float
     window: Window
     paths: FloatArray
-
-
-def _axes(chart: go.Figure, x: str, y: str, title: str) -> go.Figure:
-    chart.update_xaxes(title=x)
-    chart.update_yaxes(title=y)
-    return dress(chart, 430, title=title)
 
 
 def dress(chart: go.Figure, height: int, **layout: Any) -> go.Figure:
@@ -67,39 +62,49 @@ def colours(names: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, 
     }
 
 
+def _chart(x: str, y: str | None, title: Any, height: int = 430, one: str = "") -> go.Figure:
+    """An empty chart in the house style; ``one``: the axis on which a line is drawn at 1."""
+    import plotly.graph_objects as go
+
+    chart = go.Figure()
+    if one:
+        (chart.add_hline if one == "y" else chart.add_vline)(**{one: 1.0}, line=THIN)
+    chart.update_xaxes(title=x)
+    chart.update_yaxes({"title": y} if y else {})
+    return dress(chart, height, title=title)
+
+
+def _pits(table: pd.DataFrame, names: Iterable[str]) -> Iterator[tuple[str, FloatArray]]:
+    """The PIT of every (window, step) of the forecasters that have one."""
+    for name in names:
+        pit = table.loc[table["forecaster"] == name, "pit"].dropna().to_numpy()
+        if pit.size:
+            yield name, pit
+
+
 def calibration_chart(table: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> go.Figure:
     """Share of truths below each quantile against the quantile: on the diagonal is honest.
 
-    Read from the PIT of every (window, step); a flat S means too wide, a steep one too narrow.
+    A flat S means too wide, a steep one too narrow.
     """
-    import plotly.graph_objects as go
-
     levels = np.linspace(0.0, 1.0, 41)
-    chart = go.Figure()
-    chart.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": INK, "width": 1}, name="honest")
-    for name, style in styles.items():
-        pit = table.loc[table["forecaster"] == name, "pit"].dropna().to_numpy()
-        if pit.size:
-            below = [float((pit <= level).mean()) for level in levels]
-            chart.add_scatter(x=levels, y=below, mode="lines", name=name, line=style)
-    return _axes(chart, "quantile that was forecast", "share of truths below it", "Calibration of the close")
+    chart = _chart("quantile that was forecast", "share of truths below it", "Calibration of the close")
+    chart.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=THIN, name="honest")
+    for name, pit in _pits(table, styles):
+        below = [float((pit <= level).mean()) for level in levels]
+        chart.add_scatter(x=levels, y=below, mode="lines", name=name, line=styles[name])
+    return chart
 
 
 def pit_chart(table: pd.DataFrame, names: Sequence[str], styles: dict[str, dict[str, Any]]) -> go.Figure:
     """Histogram of the PIT in twenty bins: flat is honest, U too narrow, hump too wide, slope biased."""
-    import plotly.graph_objects as go
-
-    chart = go.Figure()
+    chart = _chart("rank of the truth among the paths", "density", "PIT", one="y")
     edges = np.linspace(0, 1, 21)
-    for name in names:
-        pit = table.loc[table["forecaster"] == name, "pit"].dropna().to_numpy()
-        if pit.size:
-            height = pit_histogram(pit, len(edges) - 1)
-            steps = np.append(height, height[-1])
-            chart.add_scatter(x=edges, y=steps, mode="lines", line={**styles[name], "shape": "hv"}, name=name)
-    chart.add_hline(y=1.0, line={"color": INK, "width": 1})
-    chart.update_yaxes(rangemode="tozero")
-    return _axes(chart, "rank of the truth among the paths", "density", "PIT")
+    for name, pit in _pits(table, names):
+        height = pit_histogram(pit, len(edges) - 1)
+        steps = np.append(height, height[-1])
+        chart.add_scatter(x=edges, y=steps, mode="lines", line={**styles[name], "shape": "hv"}, name=name)
+    return chart.update_yaxes(rangemode="tozero")
 
 
 def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[str, Any]], market: str) -> go.Figure:
@@ -107,54 +112,40 @@ def horizon_chart(table: pd.DataFrame, yardstick: str, styles: dict[str, dict[st
 
     Single-path forecasts would flatten everything else; they stay in the tables.
     """
-    import plotly.graph_objects as go
-
     means = table.groupby(["forecaster", "step"])["crps"].mean()
     spread = table.groupby("forecaster")["num_samples"].max() > 1
-    chart = go.Figure()
-    chart.add_hline(y=1.0, line={"color": INK, "width": 1})
-    for name, style in styles.items():
-        if name != yardstick and spread.get(name, False):
-            ratio = means[name] / means[yardstick]
-            chart.add_scatter(x=ratio.index, y=ratio, mode="lines", name=name, line=style)
-    return _axes(chart, "bars ahead", f"CRPS / {yardstick}", f"CRPS by horizon, {market}")
+    chart = _chart("bars ahead", f"CRPS / {yardstick}", f"CRPS by horizon, {market}", one="y")
+    for name in [name for name in styles if name != yardstick and spread.get(name, False)]:
+        ratio = means[name] / means[yardstick]
+        chart.add_scatter(x=ratio.index, y=ratio, mode="lines", name=name, line=styles[name])
+    return chart
 
 
 def ratio_chart(rows: dict[str, dict[str, Any]], yardstick: str, models: Sequence[str]) -> go.Figure:
     """CRPS over the yardstick's with its 95 % interval, a line per forecaster; left of one is better."""
-    import plotly.graph_objects as go
-
     names = [*(n for n in rows if n not in models and n != yardstick), *models][::-1]
-    found = [rows[name]["crps_ratio"] for name in names]
-    value = np.array([one["value"] for one in found])
-    chart = go.Figure()
-    chart.add_vline(x=1.0, line={"color": INK, "width": 1})
+    value, low, high = (np.array([rows[name]["crps_ratio"][end] for name in names]) for end in ("value", "low", "high"))
+    chart = _chart(f"CRPS / {yardstick}, with 95 % intervals", None, "How good, all windows", one="x")
     chart.add_scatter(
         x=value,
         y=names,
         mode="markers",
         marker={"size": 9, "color": [PALETTE[0] if name in models else INK for name in names]},
-        error_x={
-            "array": np.array([one["high"] for one in found]) - value,
-            "arrayminus": value - np.array([one["low"] for one in found]),
-            "symmetric": False,
-            "color": INK,
-        },
+        error_x={"array": high - value, "arrayminus": value - low, "symmetric": False, "color": INK},
         showlegend=False,
     )
-    chart.update_xaxes(title=f"CRPS / {yardstick}, with 95 % intervals")
-    chart.update_yaxes(automargin=True, autorange="reversed")
-    return dress(chart, 430, title="How good, all windows")
+    return chart.update_yaxes(automargin=True, autorange="reversed")
 
 
 def example_chart(example: Example) -> go.Figure:
     """The last bars of the context, the fan of the forecast and what came."""
-    import plotly.graph_objects as go
-
     context, truth = example.window.context, example.window.truth
     shown = min(len(context.timestamps), 3 * len(truth))
     past, ahead = np.arange(1 - shown, 1), np.arange(len(truth) + 1)  # bars, since nights would draw as long lines
-    chart, past_line = go.Figure(), {"color": INK, "width": 1.3}
+    where = f"{example.window.group} {context.symbol}".strip()
+    title = f"{example.kind}: {where}, {np.datetime_as_string(context.cutoff, unit='m')}, CRPS {example.crps:.2f} σ"
+    chart = _chart("bars after the cutoff", None, {"text": title, "font": {"size": 12}}, height=360)
+    past_line = {"color": INK, "width": 1.3}
     chart.add_scatter(x=past, y=context.values[-shown:, CLOSE], mode="lines", line=past_line, name="past")
 
     def joined(values: Any) -> Any:
@@ -172,7 +163,4 @@ def example_chart(example: Example) -> go.Figure:
     chart.add_scatter(
         x=ahead, y=joined(truth[:, CLOSE]), mode="lines", line={"color": TRUTH, "width": 2}, name="what came"
     )
-    where = f"{example.window.group} {context.symbol}".strip()
-    title = f"{example.kind}: {where}, {np.datetime_as_string(context.cutoff, unit='m')}, CRPS {example.crps:.2f} σ"
-    chart.update_xaxes(title="bars after the cutoff")
-    return dress(chart, 360, title={"text": title, "font": {"size": 12}})
+    return chart

@@ -22,16 +22,7 @@ from kronos.evaluation.windows import (
 )
 from kronos.protocol import Forecaster, Progress, WorkEngine
 
-__all__ = [
-    "LeakWarning",
-    "as_series",
-    "common_cutoffs",
-    "cross_validate",
-    "rolling_windows",
-    "score_windows",
-    "training_end",
-    "warn_of_leaks",
-]
+__all__ = ["LeakWarning", "as_series", "common_cutoffs", "cross_validate", "rolling_windows", "score_windows"]
 
 
 class LeakWarning(UserWarning):
@@ -67,12 +58,11 @@ def warn_of_leaks(forecasters: Sequence[Forecaster], windows: Sequence[Window]) 
         if not windows or not hasattr(forecaster, "training_cutoff"):
             continue
         ends = {market: training_end(forecaster, market) for market in {w.group for w in windows}}
-        early = [
-            (end, w) for w in windows if (end := ends[w.group]) is not None and w.context.future_timestamps[0] <= end
-        ]
+        first_dates = [(ends[w.group], w.context.future_timestamps[0], w.group) for w in windows]
+        early = [(end, group) for end, first, group in first_dates if end is not None and first <= end]
         if early:
             last = np.datetime_as_string(max(end for end, _ in early), unit="D")
-            where = ", ".join(sorted({w.group for _, w in early} - {""}))
+            where = ", ".join(sorted({group for _, group in early} - {""}))
             notes.append(
                 f"{forecaster.name} was trained on bars up to {last}: {len(early)} of {len(windows)} test windows "
                 f"begin before{f' ({where})' if where else ''}; their scores may be memory, not skill"
@@ -123,9 +113,8 @@ def score_windows(
     ids = {id(window): window_id(window, num_samples, seed) for window in windows}
     ready, total = store.done(), len(windows) * len(forecasters)
     jobs: list[ScoringJob] = []
-    for forecaster in forecasters:
-        missing = [w for w in windows if (identity(forecaster), ids[id(w)]) not in ready]
-        jobs += jobs_of(forecaster, missing, num_samples, seed)
+    for one in forecasters:
+        jobs += jobs_of(one, [w for w in windows if (identity(one), ids[id(w)]) not in ready], num_samples, seed)
     done = total - sum(len(job.windows) for job in jobs)
     for rows in run_jobs(jobs, workers, engine):
         store.add(rows)
@@ -135,9 +124,9 @@ def score_windows(
     table = store.read([identity(f) for f in forecasters], list(ids.values()))
     if table.empty:
         return table
-    table["_order"] = table["forecaster"].map(names.index)
-    table = table.sort_values(["_order", "date", "group", "symbol", "step"], kind="stable").drop(columns="_order")
-    return table.reset_index(drop=True)
+    table = table.assign(_order=table["forecaster"].map(names.index))
+    ordered = table.sort_values(["_order", "date", "group", "symbol", "step"], kind="stable", ignore_index=True)
+    return ordered.drop(columns="_order")
 
 
 def cross_validate(

@@ -1,4 +1,8 @@
-"""A whole evaluation: markets × forecasters × tasks, from bars to a summary that can be written and read again."""
+"""A whole evaluation: markets × forecasters × tasks, from bars to a summary that can be written and read again.
+
+Look-back, horizon and sampling of the tasks are the paper's (section 5; model specification, section 8), not advice:
+a temperature of .6 makes intervals far too narrow.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,6 @@ from kronos.evaluation.report_charts import Example
 from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
 from kronos.evaluation.scoring import ResultStore, identity, window_id
 from kronos.evaluation.summary import Comparison, compare, corrected, in_words, per_window, task_tables
-from kronos.evaluation.tasks import TASKS, check_tasks, paper_window
 from kronos.evaluation.windows import Series, Window, required_windows
 from kronos.protocol import Forecaster, Progress, WorkEngine
 from kronos.spec import ForecastSpec
@@ -34,6 +37,70 @@ ForecastersOf = Callable[[str], Sequence[Forecaster]]
 YARDSTICK = "rw-resampled"
 #: Tasks that are not scored window by window.
 APART = ("generation", "investment")
+#: Bar size in minutes → (look-back, horizon), in bars.
+PAPER_WINDOWS = {5: (480, 96), 15: (160, 32), 60: (80, 12), 240: (90, 18), 1440: (40, 12)}
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """One question put to a forecaster.
+
+    Args:
+        name: as on the command line.
+        question: in words, for the report.
+        temperature, top_p, num_samples: the paper's sampling.
+        loss: what the verdict compares; lower is better.
+    """
+
+    name: str
+    question: str
+    temperature: float
+    top_p: float
+    num_samples: int
+    loss: str
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        EvaluationTask(
+            "price",
+            "Where will the close be, and how sure is that?",
+            0.6,
+            0.9,
+            10,
+            "CRPS of the close, mean over steps",
+        ),
+        EvaluationTask(
+            "return", "Which way, and which symbol more than the others?", 0.6, 0.9, 10, "minus the RankIC of a date"
+        ),
+        EvaluationTask("volatility", "How much will it move?", 0.9, 0.9, 10, "QLIKE of the realised variance"),
+        EvaluationTask(
+            "generation", "Do sampled bars look and behave like real ones?", 1.0, 0.95, 1, "accuracy of a discriminator"
+        ),
+        EvaluationTask(
+            "investment", "Does a portfolio built on it earn more than it costs?", 0.6, 0.9, 10, "excess return"
+        ),
+    )
+}
+
+
+def check_tasks(names: list[str]) -> list[str]:
+    """The names, each once.
+
+    Raises:
+        ConfigError: an unknown task.
+    """
+    unknown = [name for name in names if name not in TASKS]
+    if unknown or not names:
+        raise ConfigError(f"unknown task(s) {', '.join(unknown) or '(none given)'}; known: {', '.join(TASKS)}")
+    return list(dict.fromkeys(names))
+
+
+def paper_window(step: np.timedelta64) -> tuple[int, int]:
+    """The paper's (look-back, horizon) for the preset whose bar size is nearest (in ratio) to ``step``."""
+    minutes = max(float(step / np.timedelta64(1, "m")), 1e-9)
+    return PAPER_WINDOWS[min(PAPER_WINDOWS, key=lambda size: abs(np.log(minutes / size)))]
 
 
 @dataclass(frozen=True)
@@ -41,7 +108,7 @@ class Plan:
     """What to evaluate.
 
     Args:
-        tasks: names from :data:`~kronos.evaluation.tasks.TASKS`.
+        tasks: names from :data:`TASKS`.
         context, horizon: bars; by default the paper's for each market's bar size.
         n_windows: cutoffs per market; ``step``: bars between them, by default the horizon.
         max_symbols: at most so many symbols per market, drawn by ``seed``.
@@ -71,8 +138,8 @@ class Plan:
 
     def as_dict(self, markets: Iterable[str]) -> dict[str, Any]:
         """The settings for JSON."""
-        after = {market: date for market in markets if (date := self.after_in(market)) is not None}
-        return {**asdict(self), "after": {market: str(date) for market, date in after.items()} or None}
+        after = {market: str(date) for market in markets if (date := self.after_in(market)) is not None}
+        return {**asdict(self), "after": after or None}
 
 
 def chosen_symbols(markets: Markets, plan: Plan) -> dict[str, dict[str, Series]]:
@@ -91,21 +158,14 @@ def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, 
     """Test windows of all markets, and what was drawn from each."""
     windows: list[Window] = []
     facts: dict[str, dict[str, Any]] = {}
-    for market, kept in chosen_symbols(markets, plan).items():
+    for market, kept in markets.items():
         steps = [one.step() for one in kept.values() if len(one.timestamps) > 1]
         if not steps:
             raise DataError(f"market {market!r} has no series of two bars or more")
         context, horizon = paper_window(np.median(np.array(steps).astype(np.int64)).astype("timedelta64[ns]"))
         context, horizon = plan.context or context, plan.horizon or horizon
-        found, refused = required_windows(
-            kept,
-            context,
-            horizon,
-            n_windows=plan.n_windows,
-            step=plan.step,
-            after=plan.after_in(market),
-            group=market,
-        )
+        how: dict[str, Any] = {"n_windows": plan.n_windows, "step": plan.step, "after": plan.after_in(market)}
+        found, refused = required_windows(kept, context, horizon, group=market, **how)
         windows += found
         cutoffs = [window.context.cutoff for window in found]
         facts[market] = {
@@ -118,70 +178,6 @@ def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, 
             "refused": refused,
         }
     return windows, facts
-
-
-@dataclass
-class _Findings:
-    """What the tasks have found so far."""
-
-    parts: list[pd.DataFrame] = field(default_factory=list)
-    tables: dict[str, Any] = field(default_factory=dict)
-    comparisons: list[Comparison] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    scores: int = 0
-    stored: int = 0
-
-    def score(
-        self,
-        tasks: Sequence[str],
-        forecasters: Sequence[Forecaster],
-        windows: Sequence[Window],
-        plan: Plan,
-        store: ResultStore,
-        **how: Any,
-    ) -> None:
-        """Score tasks that share their forecasters; ``how``: engine and progress of :func:`score_windows`."""
-        models, baselines = _sides(forecasters)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LeakWarning)  # the notes go into the report instead
-            self.notes += warn_of_leaks(forecasters, windows)
-        wanted = {(identity(one), window_id(w, plan.num_samples, plan.seed)) for one in forecasters for w in windows}
-        self.scores += len(wanted)
-        self.stored += len(wanted & store.done())
-        table = score_windows(
-            windows, forecasters, plan.num_samples, plan.seed, store=store, workers=plan.workers, **how
-        )
-        rows = per_window(table)
-        self.tables |= task_tables(table, rows, tasks, YARDSTICK)
-        self.comparisons += compare(rows, tasks, models, baselines)
-        self.parts.append(table.assign(tasks=",".join(tasks)))
-
-    def invest(self, markets: Markets, forecasters: Sequence[Forecaster], plan: Plan, trade: Trade) -> None:
-        """Trade the signals of the forecasters."""
-        models, baselines = _sides(forecasters)
-        self.tables["investment"], compared = invest(
-            chosen_symbols(markets, plan),
-            forecasters,
-            trade,
-            n_windows=plan.n_windows,
-            after=plan.after_in,
-            num_samples=plan.num_samples,
-            seed=plan.seed,
-            models=models,
-            baselines=baselines,
-        )
-        self.comparisons += compared
-
-    def summary(self, tasks: Sequence[str]) -> dict[str, Any]:
-        """What was found, for ``summary.json``."""
-        comparisons = corrected(self.comparisons)
-        return {
-            "tasks": self.tables,
-            "questions": {task: asdict(TASKS[task]) for task in tasks},
-            "comparisons": [comparison.as_dict() for comparison in comparisons],
-            "verdicts": in_words(comparisons),
-            "notes": list(dict.fromkeys(self.notes)),
-        }
 
 
 def evaluate(
@@ -212,35 +208,66 @@ def evaluate(
     if "investment" in tasks and trade is None:
         raise ConfigError("the task 'investment' needs somebody who trades its signals: pass trade=")
     of_task: ForecastersOf = forecasters if callable(forecasters) else lambda _: forecasters
-    windows, facts = draw_markets(markets, plan)
+    chosen = chosen_symbols(markets, plan)
+    windows, facts = draw_markets(chosen, plan)
     store, found = ResultStore(folder), _Findings()
+    how: dict[str, Any] = {"store": store, "engine": engine, "progress": progress}
     for group in _tasks_by_forecasters([task for task in tasks if task not in APART], of_task):
-        found.score(group, of_task(group[0]), windows, plan, store, engine=engine, progress=progress)
+        found.score(group, of_task(group[0]), windows, plan, **how)
     if "generation" in tasks:
-        found.tables["generation"] = generate_and_judge(
-            windows,
-            of_task("generation"),
-            most=plan.max_generated,
-            steps=plan.generation_steps,
-            seed=plan.seed,
-            store=store,
-            progress=progress,
-        )
+        how = {"most": plan.max_generated, "steps": plan.generation_steps, "store": store, "progress": progress}
+        found.tables["generation"] = generate_and_judge(windows, of_task("generation"), seed=plan.seed, **how)
     if trade is not None and "investment" in tasks:
-        found.invest(markets, of_task("investment"), plan, trade)
-    table = pd.concat(found.parts, ignore_index=True) if found.parts else pd.DataFrame()
-    first = of_task(tasks[0])
+        how = {"n_windows": plan.n_windows, "after": plan.after_in, "num_samples": plan.num_samples, "seed": plan.seed}
+        asked = of_task("investment")
+        found.tables["investment"], compared = invest(chosen, asked, trade, sides=_sides(asked), **how)
+        found.comparisons += compared
+    first, comparisons = of_task(tasks[0]), corrected(found.comparisons)
     summary = {
         "settings": plan.as_dict(markets),
         "markets": facts,
         "forecasters": [describe(forecaster) for forecaster in first],
         "yardstick": YARDSTICK,
-        **found.summary(tasks),
+        "tasks": found.tables,
+        "questions": {task: asdict(TASKS[task]) for task in tasks},
+        "comparisons": [asdict(comparison) for comparison in comparisons],
+        "verdicts": in_words(comparisons),
+        "notes": list(dict.fromkeys(found.notes)),
         "data": dict(data_hashes or {}),
         "versions": versions(),
         "runtime": {"seconds": round(time.perf_counter() - began, 1), "scores": found.scores, "stored": found.stored},
     }
+    table = pd.concat(found.parts, ignore_index=True) if found.parts else pd.DataFrame()
     return Evaluation(table, summary, pick_examples(table, windows, first, plan) if len(table) else [])
+
+
+@dataclass
+class _Findings:
+    """What the tasks have found so far."""
+
+    parts: list[pd.DataFrame] = field(default_factory=list)
+    tables: dict[str, Any] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    scores: int = 0
+    stored: int = 0
+
+    def score(
+        self, tasks: Sequence[str], forecasters: Sequence[Forecaster], windows: Sequence[Window], plan: Plan, **how: Any
+    ) -> None:
+        """Score tasks that share their forecasters; ``how``: as :func:`score_windows` has it."""
+        models, baselines = _sides(forecasters)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeakWarning)  # the notes go into the report instead
+            self.notes += warn_of_leaks(forecasters, windows)
+        wanted = {(identity(one), window_id(w, plan.num_samples, plan.seed)) for one in forecasters for w in windows}
+        self.scores += len(wanted)
+        self.stored += len(wanted & how["store"].done())
+        table = score_windows(windows, forecasters, plan.num_samples, plan.seed, workers=plan.workers, **how)
+        rows = per_window(table)
+        self.tables |= task_tables(table, rows, tasks, YARDSTICK)
+        self.comparisons += compare(rows, tasks, models, baselines)
+        self.parts.append(table.assign(tasks=",".join(tasks)))
 
 
 def _tasks_by_forecasters(tasks: Sequence[str], of_task: ForecastersOf) -> list[list[str]]:
@@ -252,6 +279,7 @@ def _tasks_by_forecasters(tasks: Sequence[str], of_task: ForecastersOf) -> list[
 
 
 def _sides(forecasters: Sequence[Forecaster]) -> tuple[list[str], list[str]]:
+    """Names of models and of baselines."""
     names = [forecaster.name for forecaster in forecasters]
     if YARDSTICK not in names:
         raise DataError(f"the yardstick {YARDSTICK!r} must be among the forecasters; add it to the baselines")
@@ -266,9 +294,7 @@ def pick_examples(
     scores = table.groupby(["forecaster", "group", "symbol", "cutoff"])["crps"].mean()
     by_key = {(w.group, w.context.symbol, pd.Timestamp(w.context.cutoff)): w for w in windows}
     chosen = []
-    for forecaster in forecasters:
-        if forecaster.name not in models:
-            continue
+    for forecaster in [one for one in forecasters if one.name in models]:
         ranked = scores[forecaster.name].sort_values(kind="stable")
         for kind, place in (("best", 0), ("median", len(ranked) // 2), ("worst", len(ranked) - 1)):
             window = by_key[ranked.index[place]]

@@ -1,7 +1,6 @@
-"""From paths and truth to numbers, and the work of an evaluation in jobs: one forecaster on one batch of windows.
+"""From paths and truth to numbers, in jobs of one forecaster on one batch of windows, here or in other processes.
 
-Jobs are done here or in other processes. Finished ones can be kept in a folder, so that an interrupted evaluation goes
-on where it stopped.
+Finished jobs can be kept in a folder, so that an interrupted evaluation goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pandas as pd
 
 from kronos.errors import ConfigError
 from kronos.evaluation import metrics
-from kronos.evaluation.shapes import context_rng
+from kronos.evaluation.baselines import context_rng
 from kronos.evaluation.windows import Window
 from kronos.files import replacing, write_text
 from kronos.protocol import CLOSE, OPEN, FloatArray, Forecaster, WorkEngine, check_paths
@@ -66,15 +66,13 @@ def score_window(window: Window, paths: FloatArray, seed: int = 0) -> WindowScor
         the horizon, log return], variance (mean of the paths' realised variance), context_volatility = σ, num_samples.
     """
     context, truth = window.context, window.truth
-    sigma = context.volatility()
+    sigma, start = context.volatility(), np.log(context.last_close)
     unit = sigma if sigma > 0 else np.nan
-    anchor = np.log(context.last_close)
     # volume does not enter: the sample axis goes last, (H, S) and (H, S, 4)
-    prices = (np.log(np.moveaxis(paths[..., : CLOSE + 1], 0, 1)) - anchor) / unit
-    real = (np.log(truth[:, : CLOSE + 1]) - anchor) / unit
+    prices = (np.log(np.moveaxis(paths[..., : CLOSE + 1], 0, 1)) - start) / unit
+    real = (np.log(truth[:, : CLOSE + 1]) - start) / unit
     close, true_close = prices[..., CLOSE], real[:, CLOSE]
     rng = context_rng(seed + 1, context)
-
     steps: dict[str, FloatArray] = {
         "crps": metrics.crps(true_close, close),
         "absolute_error": metrics.absolute_error(true_close, close),
@@ -93,29 +91,20 @@ def score_window(window: Window, paths: FloatArray, seed: int = 0) -> WindowScor
         tag = f"{round(level * 100)}"
         steps[f"covered_{tag}"] = metrics.covered(true_close, close, level)
         steps[f"width_{tag}"] = metrics.interval_width(close, level)
-    return WindowScore(steps, _whole(window, paths, sigma, unit, prices))
-
-
-def _whole(window: Window, paths: FloatArray, sigma: float, unit: float, prices: FloatArray) -> dict[str, float]:
-    """The numbers that belong to the window as a whole."""
-    context, horizon = window.context, len(window.truth)
-    start = np.log(context.last_close)
-    logs = np.log(paths[..., CLOSE])
-    path_volatility = metrics.realised_volatility(np.column_stack([np.full(len(logs), start), logs]))
-    true_volatility = metrics.realised_volatility(np.concatenate([[start], np.log(window.truth[:, CLOSE])]))
-    closes = np.log(context.values[:, CLOSE])
-    back = min(horizon, len(closes) - 1)
-    return {
-        "first_gap": float(np.median(np.abs(prices[0, :, OPEN]))),
-        "true_first_gap": float(np.abs(np.log(window.truth[0, OPEN]) - start) / unit),
-        "invalid": float(metrics.invalid_bars(paths).mean()),
-        "past_move": float((closes[-1] - closes[-1 - back]) / unit),
-        "volatility": float(path_volatility.mean()),
-        "variance": float((path_volatility**2).mean()),
-        "true_volatility": float(true_volatility),
+    logs, closes = np.log(paths[..., CLOSE]), np.log(context.values[:, CLOSE])
+    volatility = metrics.realised_volatility(np.column_stack([np.full(len(logs), start), logs]))
+    whole = {
+        "first_gap": np.median(np.abs(prices[0, :, OPEN])),
+        "true_first_gap": np.abs(np.log(truth[0, OPEN]) - start) / unit,
+        "invalid": metrics.invalid_bars(paths).mean(),
+        "past_move": (closes[-1] - closes[-1 - min(len(truth), len(closes) - 1)]) / unit,
+        "volatility": volatility.mean(),
+        "variance": (volatility**2).mean(),
+        "true_volatility": metrics.realised_volatility(np.concatenate([[start], np.log(truth[:, CLOSE])])),
         "context_volatility": sigma,
-        "num_samples": float(len(paths)),
+        "num_samples": len(paths),
     }
+    return WindowScore(steps, {name: float(value) for name, value in whole.items()})
 
 
 def identity(forecaster: Forecaster) -> str:
@@ -157,18 +146,11 @@ class ScoringJob:
         """Whether another process can do it: by a recipe, or with a copy of the forecaster."""
         return self.recipe is not None or bool(getattr(self.forecaster, "parallel", False))
 
-    def packed(self) -> ScoringJob:
-        """As it is sent to another process: without weights where there is a recipe."""
-        return self if self.recipe is None else replace(self, forecaster=None)
-
 
 def jobs_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: int, seed: int) -> list[ScoringJob]:
     """Batches of at most ``BATCH`` windows of one horizon."""
-    batches: list[list[Window]] = []
-    for window in windows:
-        if not batches or len(batches[-1]) == BATCH or len(window.truth) != len(batches[-1][0].truth):
-            batches.append([])
-        batches[-1].append(window)
+    runs = [list(run) for _, run in groupby(windows, key=lambda window: len(window.truth))]
+    batches = [run[start : start + BATCH] for run in runs for start in range(0, len(run), BATCH)]
     recipe, name = getattr(forecaster, "recipe", None), forecaster.name
     return [ScoringJob(forecaster, name, identity(forecaster), recipe, some, num_samples, seed) for some in batches]
 
@@ -183,7 +165,7 @@ def run_jobs(jobs: Sequence[ScoringJob], workers: int, engine: WorkEngine | None
     if engine is None and not len(away) > workers > 1:  # starting processes would cost more than it brings
         away = []
     if away:
-        packed = [job.packed() for job in away]
+        packed = [job if job.recipe is None else replace(job, forecaster=None) for job in away]  # without the weights
         yield from _in_processes(packed, workers) if engine is None else engine.map(_worker, packed)
     yield from (score_job(job) for job in jobs if job not in away)
 
@@ -196,7 +178,7 @@ def _worker() -> Callable[[ScoringJob], pd.DataFrame]:
 def _in_processes(jobs: Sequence[ScoringJob], workers: int) -> Iterator[pd.DataFrame]:
     from multiprocessing import get_context
 
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_use_one_thread)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _use_one_thread)
     try:
         for future in as_completed([pool.submit(score_job, job) for job in jobs]):
             yield future.result()
@@ -206,38 +188,37 @@ def _in_processes(jobs: Sequence[ScoringJob], workers: int) -> Iterator[pd.DataF
 
 def _use_one_thread() -> None:
     """Before torch is imported in a worker: as many processes as cores leave no core for a second thread."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def score_job(job: ScoringJob) -> pd.DataFrame:
     """One row per window and step."""
     forecaster, windows, seed = job.forecaster or _made_here(job), job.windows, job.seed
     contexts, horizon = [window.context for window in windows], len(windows[0].truth)
-    fell_back = getattr(forecaster, "fallbacks", 0)
+    before = getattr(forecaster, "fallbacks", 0)
     spec = ForecastSpec(horizon=horizon, num_samples=job.num_samples, seed=seed)
     answer = check_paths(forecaster.sample_paths(contexts, spec), contexts, horizon, forecaster.name)
-    fell_back = getattr(forecaster, "fallbacks", 0) - fell_back
-    tables = []
+    fell_back = getattr(forecaster, "fallbacks", 0) - before
     nats_of = getattr(forecaster, "nats", None)  # called only after the forecast is in
+    tables = []
     for window, paths in zip(windows, answer, strict=True):
         score = score_window(window, paths, seed)
-        score.steps["nats"] = np.full(horizon, np.nan) if nats_of is None else nats_of(window.context, window.truth)
-        table = pd.DataFrame(
-            {
-                "group": window.group,
-                "symbol": window.context.symbol,
-                "date": window.date,
-                "cutoff": window.context.cutoff,
-                "timestamp": window.context.future_timestamps,
-                "step": np.arange(1, horizon + 1),
-                "forecaster": forecaster.name,
-                "forecaster_id": job.identity,
-                "window_id": window_id(window, job.num_samples, seed),
-            }
-        )
-        columns: dict[str, Any] = {**score.steps, **score.whole, "fallback": fell_back / len(windows)}
-        tables.append(pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1))
+        columns: dict[str, Any] = {
+            "group": window.group,
+            "symbol": window.context.symbol,
+            "date": window.date,
+            "cutoff": window.context.cutoff,
+            "timestamp": window.context.future_timestamps,
+            "step": np.arange(1, horizon + 1),
+            "forecaster": forecaster.name,
+            "forecaster_id": job.identity,
+            "window_id": window_id(window, job.num_samples, seed),
+            **score.steps,
+            "nats": np.full(horizon, np.nan) if nats_of is None else nats_of(window.context, window.truth),
+            **score.whole,
+            "fallback": fell_back / len(windows),
+        }
+        tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -1,4 +1,4 @@
-"""How sure is a number? Intervals and tests that know that neighbouring dates and markets move together.
+"""Does a score order outcomes, and how sure is a number, where neighbouring dates and markets move together?
 
 The autocovariances of Newey and West and Holm's correction are those of statsmodels. The bootstraps are written here:
 ``arch.bootstrap.CircularBlockBootstrap`` draws the same blocks from the same stream (a test compares them) in a Python
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
 
@@ -18,10 +18,64 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.errors import MissingExtraError
-from kronos.evaluation.signals import correlation
 
 FloatArray = npt.NDArray[np.float64]
 ArrayLike = npt.ArrayLike
+Statistic = Callable[[FloatArray], FloatArray]
+
+#: Fewer names than this on a date say nothing about a cross-section.
+MIN_NAMES = 5
+#: Fewer clusters or dates than this cannot be resampled.
+FEWEST = 5
+NAN = float("nan")
+
+
+def _finite_pairs(x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    a, b = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
+    keep = np.isfinite(a) & np.isfinite(b)
+    return a[keep], b[keep]
+
+
+def correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Pearson correlation in [-1, 1]; NaN if either side is constant or there are fewer than three finite pairs."""
+    a, b = _finite_pairs(x, y)
+    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return NAN
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float((a @ b) / scale) if scale > 0 else NAN
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's correlation: Pearson's of the average ranks."""
+    a, b = _finite_pairs(x, y)
+    return correlation(pd.Series(a).rank(), pd.Series(b).rank())
+
+
+def ic_by_date(
+    dates: npt.NDArray[np.datetime64], score: ArrayLike, outcome: ArrayLike, *, rank: bool, min_names: int = MIN_NAMES
+) -> tuple[npt.NDArray[np.datetime64], FloatArray]:
+    """Correlation across names on each date: (D,) dates and (D,) coefficients.
+
+    Dates with fewer than ``min_names`` finite pairs, or with a constant side, are left out. The mean over dates
+    with its Newey–West t value is the usual IC and its significance.
+    """
+    a, b = np.asarray(score, float), np.asarray(outcome, float)
+    measure = rank_correlation if rank else correlation
+    keep = np.isfinite(a) & np.isfinite(b)
+    days, counts = np.unique(dates[keep], return_counts=True)
+    days = days[counts >= min_names]
+    values = np.array([measure(a[here], b[here]) for here in (keep & (dates == day) for day in days)], dtype=float)
+    return days[np.isfinite(values)].astype("datetime64[ns]"), values[np.isfinite(values)]
+
+
+def slope(x: ArrayLike, y: ArrayLike) -> float:
+    """Least-squares slope of y on x with an intercept; NaN if x is constant."""
+    a, b = _finite_pairs(x, y)
+    if a.size < 3 or np.ptp(a) == 0:
+        return NAN
+    a = a - a.mean()
+    return float((a @ (b - b.mean())) / (a @ a))
 
 
 @dataclass(frozen=True)
@@ -29,18 +83,30 @@ class Estimate:
     """A number with its interval."""
 
     value: float
-    low: float
-    high: float
+    low: float = NAN
+    high: float = NAN
 
     def as_dict(self) -> dict[str, float]:
         """For JSON."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class MeanTest:
+    """A mean with its heteroscedasticity- and autocorrelation-robust test against zero."""
+
+    mean: float
+    error: float = NAN
+    t: float = NAN
+    p: float = NAN
+    lags: int = 0
+    n: int = 0
 
 
 def cluster_bootstrap(
     clusters: npt.NDArray[Any],
     columns: ArrayLike,
-    statistic: Callable[[FloatArray], FloatArray],
+    statistic: Statistic,
     *,
     draws: int = 2000,
     level: float = 0.95,
@@ -65,21 +131,48 @@ def cluster_bootstrap(
     x = np.asarray(columns, float)
     x = x[:, None] if x.ndim == 1 else x
     keep = np.isfinite(x).all(axis=1)
-    x, labels = x[keep], np.asarray(clusters)[keep]
+    x, (names, member) = x[keep], np.unique(np.asarray(clusters)[keep].astype(str), return_inverse=True)
     if len(x) == 0:
-        return Estimate(float("nan"), float("nan"), float("nan"))
-    value = float(statistic(x.mean(axis=0)))
-    names, member = np.unique(labels.astype(str), return_inverse=True)
-    if len(names) < 5:
-        return Estimate(value, float("nan"), float("nan"))
-    sums = np.zeros((len(names), x.shape[1]))
+        return Estimate(NAN)
+    value, count = float(statistic(x.mean(axis=0))), len(names)
+    if count < FEWEST:
+        return Estimate(value)
+    sums = np.zeros((count, x.shape[1]))
     np.add.at(sums, member, x)
-    sizes = np.bincount(member, minlength=len(names)).astype(float)
-    rng = np.random.default_rng([seed, len(names)])
-    weights = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=draws).astype(float)
+    sizes = np.bincount(member, minlength=count).astype(float)
+    rng = np.random.default_rng([seed, count])
+    weights = rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(float)
     means = (weights @ sums) / (weights @ sizes)[:, None]
-    tail = _expanded_tail(level, len(names))
-    low, high = np.quantile(statistic(means), [tail, 1.0 - tail])
+    return _percentiles(value, statistic(means), level, count)
+
+
+def block_bootstrap(
+    values: ArrayLike, block: int, *, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> Estimate:
+    """Expanded percentile interval of the mean of a time series, circular blocks (Politis and Romano 1992).
+
+    Args:
+        values: (T,) in time order; NaN are left out.
+        block: consecutive observations kept together; at least the overlap of their outcomes.
+    """
+    x = np.asarray(values, float)
+    x = x[np.isfinite(x)]
+    size = len(x)
+    block = max(1, min(block, size))
+    if size < 2 * block or size < FEWEST:
+        return Estimate(float(x.mean()) if size else NAN)
+    rng = np.random.default_rng([seed, size, block])
+    count = -(-size // block)
+    starts = rng.integers(size, size=(draws, count))
+    places = (starts[..., None] + np.arange(block)) % size
+    means = x[places.reshape(draws, -1)[:, :size]].mean(axis=1)
+    return _percentiles(float(x.mean()), means, level, count)
+
+
+def _percentiles(value: float, draws: FloatArray, level: float, units: int) -> Estimate:
+    """The interval of bootstrap draws from so many clusters or blocks."""
+    tail = _expanded_tail(level, units)
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
     return Estimate(value, float(low), float(high))
 
 
@@ -90,14 +183,33 @@ def _expanded_tail(level: float, units: int) -> float:
     return float(stats.norm.sf(reach))
 
 
-def ratio_of_means(means: FloatArray) -> FloatArray:
-    """First column mean over second column mean: a statistic for :func:`cluster_bootstrap`."""
-    return np.asarray(means[..., 0] / means[..., 1])
+def _library(module: str) -> Any:
+    """A module of scipy or statsmodels."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(module.partition(".")[0], "eval", "Telling how sure a figure is") from error
 
 
 def first_mean(means: FloatArray) -> FloatArray:
     """The first column mean: a statistic for :func:`cluster_bootstrap`."""
     return np.asarray(means[..., 0])
+
+
+def ratio_of_means(means: FloatArray) -> FloatArray:
+    """First column mean over second column mean: a statistic for :func:`cluster_bootstrap`."""
+    return np.asarray(means[..., 0] / means[..., 1])
+
+
+def r_squared_of_means(means: FloatArray) -> FloatArray:
+    """R² from the means of (y - f)², y² and y: a statistic for :func:`cluster_bootstrap`."""
+    return np.asarray(1.0 - means[..., 0] / (means[..., 1] - means[..., 2] ** 2))
+
+
+def _correlation_of_means(m: FloatArray) -> FloatArray:
+    """From the means of a, b, a², b² and ab."""
+    cross = m[..., 4] - m[..., 0] * m[..., 1]
+    return np.asarray(cross / np.sqrt((m[..., 2] - m[..., 0] ** 2) * (m[..., 3] - m[..., 1] ** 2)))
 
 
 def time_blocks(cutoffs: npt.NDArray[np.datetime64], spans: npt.NDArray[np.timedelta64]) -> npt.NDArray[np.str_]:
@@ -110,18 +222,6 @@ def time_blocks(cutoffs: npt.NDArray[np.datetime64], spans: npt.NDArray[np.timed
     length = np.maximum(1, -(-spans.astype("timedelta64[ns]").astype(np.int64) // day))
     number = cutoffs.astype("datetime64[ns]").astype(np.int64) // (length * day)
     return np.array([f"{size}d:{index}" for size, index in zip(length, number, strict=True)], dtype=str)
-
-
-@dataclass(frozen=True)
-class MeanTest:
-    """A mean with its heteroscedasticity- and autocorrelation-robust test against zero."""
-
-    mean: float
-    error: float
-    t: float
-    p: float
-    lags: int
-    n: int
 
 
 def newey_west(values: ArrayLike, lags: int | None = None) -> MeanTest:
@@ -141,15 +241,12 @@ def newey_west(values: ArrayLike, lags: int | None = None) -> MeanTest:
     x = x[np.isfinite(x)]
     size = len(x)
     if size < 3:
-        nan = float("nan")
-        return MeanTest(float(x.mean()) if size else nan, nan, nan, nan, 0, size)
+        return MeanTest(float(x.mean()) if size else NAN, n=size)
     order = min(automatic_lags(size) if lags is None else lags, size - 2)
     mean = float(x.mean())
     hac = _library("statsmodels.stats.sandwich_covariance")
     summed = hac.S_hac_simple((x - mean)[:, None], nlags=order).item()  # of Bartlett-weighted autocovariances, times T
-    error = float(np.sqrt(max(summed, 0.0)) / size)
-    t = _ratio(mean, error)
-    return MeanTest(mean, error, t, _two_sided(t / _fixed_b(order, size), size - 1), order, size)
+    return _tested(mean, float(np.sqrt(max(summed, 0.0)) / size), size, order, _fixed_b(order, size))
 
 
 def automatic_lags(size: int) -> int:
@@ -163,23 +260,27 @@ def _fixed_b(lags: int, size: int) -> float:
     return 1.0 if lags == 0 else (1.96 + 2.9694 * b + 0.416 * b**2 - 0.5324 * b**3) / 1.96
 
 
-def _ratio(mean: float, error: float) -> float:
-    """t; infinite where every observation is the same and not zero, NaN where all are zero."""
-    if error > 0:
-        return mean / error
-    return float(np.copysign(np.inf, mean)) if mean else float("nan")
+def _tested(mean: float, error: float, n: int, lags: int = 0, wider: float = 1.0) -> MeanTest:
+    """t is infinite where every observation is the same and not zero, NaN where all are zero."""
+    t = mean / error if error > 0 else float(np.copysign(np.inf, mean)) if mean else NAN
+    p = float(2.0 * _library("scipy.stats").t.sf(abs(t / wider), n - 1))
+    return MeanTest(mean, error, t, p, lags, n)
 
 
-def _two_sided(t: float, degrees: int) -> float:
-    return float(2.0 * _library("scipy.stats").t.sf(abs(t), degrees))
+def cluster_test(clusters: npt.NDArray[Any], values: ArrayLike) -> MeanTest:
+    """Mean of observations with its cluster-robust test against zero.
 
-
-def _library(module: str) -> Any:
-    """A module of scipy or statsmodels."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(module.partition(".")[0], "eval", "Telling how sure a figure is") from error
+    ``error² = G / (G - 1) · Σ_g (Σ_{i in g} (x_i - mean))² / N²`` over G clusters; Student's t with G - 1 degrees of
+    freedom. ``n`` in the result is G. For windows of many markets, where "the next date" means nothing.
+    """
+    x = np.asarray(values, float)
+    keep = np.isfinite(x)
+    x, (names, member) = x[keep], np.unique(np.asarray(clusters)[keep].astype(str), return_inverse=True)
+    count, mean = len(names), float(x.mean()) if len(x) else NAN
+    if count < FEWEST:
+        return MeanTest(mean, n=count)
+    sums = np.bincount(member, weights=x - mean, minlength=count)
+    return _tested(mean, float(np.sqrt(count / (count - 1) * (sums**2).sum()) / len(x)), count)
 
 
 def diebold_mariano(loss: ArrayLike, other: ArrayLike, overlap: int = 1) -> MeanTest:
@@ -212,34 +313,6 @@ def holm(p_values: ArrayLike) -> FloatArray:
     return adjusted
 
 
-def block_bootstrap(
-    values: ArrayLike, block: int, *, draws: int = 2000, level: float = 0.95, seed: int = 0
-) -> Estimate:
-    """Expanded percentile interval of the mean of a time series, circular blocks (Politis and Romano 1992).
-
-    Args:
-        values: (T,) in time order; NaN are left out.
-        block: consecutive observations kept together; at least the overlap of their outcomes.
-    """
-    x = np.asarray(values, float)
-    x = x[np.isfinite(x)]
-    size = len(x)
-    nan = float("nan")
-    if size == 0:
-        return Estimate(nan, nan, nan)
-    block = max(1, min(block, size))
-    if size < 2 * block or size < 5:
-        return Estimate(float(x.mean()), nan, nan)
-    rng = np.random.default_rng([seed, size, block])
-    count = -(-size // block)
-    starts = rng.integers(size, size=(draws, count))
-    places = (starts[..., None] + np.arange(block)) % size
-    means = x[places.reshape(draws, -1)[:, :size]].mean(axis=1)
-    tail = _expanded_tail(level, count)
-    low, high = np.quantile(means, [tail, 1.0 - tail])
-    return Estimate(float(x.mean()), float(low), float(high))
-
-
 def verdict(name: str, difference: Estimate, adjusted_p: float, *, lower_is_better: bool = True) -> str:
     """The comparison in words: "better than X", "worse than X" or "no edge shown over X".
 
@@ -254,26 +327,23 @@ def verdict(name: str, difference: Estimate, adjusted_p: float, *, lower_is_bett
     return f"{'better' if (difference.value < 0) == lower_is_better else 'worse'} than {name}"
 
 
-def cluster_test(clusters: npt.NDArray[Any], values: ArrayLike) -> MeanTest:
-    """Mean of observations with its cluster-robust test against zero.
+def overlap_of(dates: npt.NDArray[np.datetime64], span: Any) -> int:
+    """How many consecutive dates share a part of their truths (1: none)."""
+    if len(dates) < 2:
+        return 1
+    gap = float(np.median(np.diff(np.sort(dates)).astype("timedelta64[ns]").astype(np.int64)))
+    return max(1, math.ceil(float(pd.Timedelta(span).value) / max(gap, 1.0) - 1e-9))
 
-    ``error² = G / (G - 1) · Σ_g (Σ_{i in g} (x_i - mean))² / N²`` over G clusters; Student's t with G - 1 degrees of
-    freedom. ``n`` in the result is G. For windows of many markets, where "the next date" means nothing.
-    """
-    x = np.asarray(values, float)
-    keep = np.isfinite(x)
-    x, labels = x[keep], np.asarray(clusters)[keep].astype(str)
-    nan = float("nan")
-    if len(x) == 0:
-        return MeanTest(nan, nan, nan, nan, 0, 0)
-    names, member = np.unique(labels, return_inverse=True)
-    count, mean = len(names), float(x.mean())
-    if count < 5:
-        return MeanTest(mean, nan, nan, nan, 0, count)
-    sums = np.bincount(member, weights=x - mean, minlength=count)
-    error = float(np.sqrt(count / (count - 1) * (sums**2).sum()) / len(x))
-    t = _ratio(mean, error)
-    return MeanTest(mean, error, t, _two_sided(t, count - 1), 0, count)
+
+def dates_test(by_date: pd.Series, span: Any) -> MeanTest:
+    """Newey–West test of a series of dates against zero, with lags for the truths that they share."""
+    return diebold_mariano(by_date, np.zeros(len(by_date)), overlap_of(by_date.index.to_numpy(), span))
+
+
+def dates_interval(by_date: pd.Series, span: Any) -> Estimate:
+    """Mean of a series of dates with its interval from circular blocks as long as the truths that they share."""
+    overlap = overlap_of(by_date.index.to_numpy(), span)
+    return block_bootstrap(by_date, max(overlap, round(float(np.cbrt(len(by_date))))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,61 +366,22 @@ class Means:
     def of(self, values: Any, null: float = 0.0) -> dict[str, float]:
         """``value``, ``low``, ``high`` (95 %), ``error`` (standard error) and ``t`` of the mean against ``null``."""
         x = np.asarray(values, dtype=float)
-        estimate, test = cluster_bootstrap(self.labels, x, first_mean), self._test(x - null)
-        return {**estimate.as_dict(), "error": test.error, "t": test.t}
+        if self.pooled:
+            test = cluster_test(self.labels, x - null)
+        else:
+            test = dates_test(pd.Series(x - null).groupby(self.dates).mean().sort_index(), self.span)
+        return {**self.function(x, first_mean), "error": test.error, "t": test.t}
 
-    def function(self, columns: Any, statistic: Callable[[FloatArray], FloatArray]) -> dict[str, float]:
+    def function(self, columns: Any, statistic: Statistic) -> dict[str, float]:
         """``value``, ``low`` and ``high`` of a function of column means."""
         return cluster_bootstrap(self.labels, columns, statistic).as_dict()
 
     def correlation(self, x: Any, y: Any) -> dict[str, float]:
         """Pearson's correlation over all windows with its interval; NaN for a constant side."""
-        return pooled_correlation(self.labels, np.asarray(x, float), np.asarray(y, float)).as_dict()
-
-    def _test(self, x: FloatArray) -> MeanTest:
-        if self.pooled:
-            return cluster_test(self.labels, x)
-        by_date = pd.Series(x).groupby(self.dates).mean().sort_index()
-        return dates_test(by_date, self.span)
-
-
-def dates_test(by_date: pd.Series, span: Any) -> MeanTest:
-    """Newey–West test of a series of dates against zero, with lags for the truths that they share."""
-    overlap = overlap_of(by_date.index.to_numpy(), span)
-    return diebold_mariano(by_date, np.zeros(len(by_date)), overlap)
-
-
-def dates_interval(by_date: pd.Series, span: Any) -> Estimate:
-    """Mean of a series of dates with its interval from circular blocks as long as the truths that they share."""
-    overlap = overlap_of(by_date.index.to_numpy(), span)
-    return block_bootstrap(by_date, max(overlap, round(float(np.cbrt(len(by_date))))))
-
-
-def overlap_of(dates: npt.NDArray[np.datetime64], span: Any) -> int:
-    """How many consecutive dates share a part of their truths (1: none)."""
-    if len(dates) < 2:
-        return 1
-    gap = float(np.median(np.diff(np.sort(dates)).astype("timedelta64[ns]").astype(np.int64)))
-    shared = math.ceil(float(pd.Timedelta(span).value) / max(gap, 1.0) - 1e-9)
-    return max(1, shared)
-
-
-def pooled_correlation(labels: npt.NDArray[Any], x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Estimate:
-    """Correlation over all windows with an interval by clusters; NaN for a constant side."""
-    value = correlation(x, y)
-    if not np.isfinite(value):
-        return Estimate(value, value, value)
-    keep = np.isfinite(x) & np.isfinite(y)
-    x, y, labels = x[keep], y[keep], labels[keep]
-    a, b = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
-
-    def statistic(m: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        cross = m[..., 4] - m[..., 0] * m[..., 1]
-        return np.asarray(cross / np.sqrt((m[..., 2] - m[..., 0] ** 2) * (m[..., 3] - m[..., 1] ** 2)))
-
-    return cluster_bootstrap(labels, np.column_stack([a, b, a * a, b * b, a * b]), statistic)
-
-
-def r_squared_of_means(means: FloatArray) -> FloatArray:
-    """R² from the means of (y - f)², y² and y: a statistic for :meth:`Means.function`."""
-    return np.asarray(1.0 - means[..., 0] / (means[..., 1] - means[..., 2] ** 2))
+        if not np.isfinite(value := correlation(x, y)):
+            return Estimate(value).as_dict()
+        a, b = np.asarray(x, float), np.asarray(y, float)
+        both = np.isfinite(a) & np.isfinite(b)
+        a, b = ((side[both] - side[both].mean()) / side[both].std() for side in (a, b))
+        columns = np.column_stack([a, b, a * a, b * b, a * b])
+        return cluster_bootstrap(self.labels[both], columns, _correlation_of_means).as_dict()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,21 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.evaluation import metrics
-from kronos.evaluation.signals import correlation, ic_by_date, rank_correlation, slope
 from kronos.evaluation.statistics import (
     Estimate,
     Means,
-    MeanTest,
     cluster_bootstrap,
     cluster_test,
+    correlation,
     dates_interval,
     dates_test,
     first_mean,
     holm,
+    ic_by_date,
     r_squared_of_means,
+    rank_correlation,
     ratio_of_means,
+    slope,
     time_blocks,
     verdict,
 )
@@ -35,6 +38,14 @@ MIN_DATES = 8
 RANKING = ("last-close", "drift", "seasonal-naive")
 #: Baselines whose single path says nothing of volatility.
 SILENT = ("last-close", "drift")
+#: Figures of the price task → columns of the scores.
+ERRORS = {"crps": "crps", "mae": "absolute_error", "mase": "absolute_scaled_error", "energy": "energy"}
+#: What a window takes from its last step.
+CARRIED = (
+    *("group", "symbol", "date", "cutoff", "hit", "first_gap", "true_first_gap", "invalid", "past_move", "volatility"),
+    *("variance", "true_volatility", "context_volatility", "num_samples", "fallback", "predicted_move", "true_move"),
+    "timestamp",
+)
 
 
 def cluster_labels(rows: pd.DataFrame) -> npt.NDArray[Any]:
@@ -56,22 +67,18 @@ def per_window(table: pd.DataFrame) -> pd.DataFrame:
     between mean path and truth, NaN for a flat forecast).
     """
     keys = ["forecaster", "window_id"]
-    steps = [
-        c for c in table.columns if c.startswith(("crps", "absolute", "energy", "pinball", "covered", "width", "nats"))
-    ]
+    averaged = ("crps", "absolute", "energy", "pinball", "covered", "width", "nats")
     grouped = table.groupby(keys, sort=False)
-    out = grouped[steps].mean()
-    last = table.loc[grouped["step"].idxmax()].set_index(keys)
-    carried = ["group", "symbol", "date", "cutoff", "hit", "first_gap", "true_first_gap", "invalid", "past_move"]
-    carried += ["volatility", "variance", "true_volatility", "context_volatility", "num_samples", "fallback"]
-    out = out.join(last[[*carried, "predicted_move", "true_move", "timestamp"]])
+    out = grouped[[c for c in table.columns if c.startswith(averaged)]].mean()
+    out = out.join(table.loc[grouped["step"].idxmax()].set_index(keys)[list(CARRIED)])
     out["span"] = out["timestamp"] - out["cutoff"]
     out["predicted_return"] = out["predicted_move"] * out["context_volatility"]
     out["true_return"] = out["true_move"] * out["context_volatility"]
     out["qlike"] = metrics.qlike(out["true_volatility"] ** 2, out["variance"])
-    pairs = dict(iter(table[[*keys, "predicted_move", "true_move"]].groupby(keys, sort=False)))
-    out["price_ic"] = [correlation(pairs[k]["predicted_move"], pairs[k]["true_move"]) for k in out.index]
-    out["price_rank_ic"] = [rank_correlation(pairs[k]["predicted_move"], pairs[k]["true_move"]) for k in out.index]
+    moves = ["predicted_move", "true_move"]
+    pairs = [[part[move] for move in moves] for _, part in grouped[moves]]  # in the order of ``out``
+    out["price_ic"] = [correlation(*pair) for pair in pairs]
+    out["price_rank_ic"] = [rank_correlation(*pair) for pair in pairs]
     return out.reset_index()
 
 
@@ -86,14 +93,10 @@ def price_row(
 ) -> dict[str, Any]:
     """Figures of the price task for one forecaster in one market, or ``pooled`` over all."""
     means = means_of(rows, pooled)
-    pairs = np.column_stack([rows["crps"], yardstick["crps"]])
     out: dict[str, Any] = {
         "windows": len(rows),
-        "crps_ratio": means.function(pairs, ratio_of_means),
-        "crps": means.of(rows["crps"]),
-        "mae": means.of(rows["absolute_error"]),
-        "mase": means.of(rows["absolute_scaled_error"]),
-        "energy": means.of(rows["energy"]),
+        "crps_ratio": means.function(np.column_stack([rows["crps"], yardstick["crps"]]), ratio_of_means),
+        **{name: means.of(rows[column]) for name, column in ERRORS.items()},
         "pit_ks": metrics.ks_distance(pit),
         "pit_histogram": metrics.pit_histogram(pit).tolist(),
         "price_ic": means.of(rows["price_ic"]),
@@ -117,21 +120,26 @@ def return_row(rows: pd.DataFrame, pooled: bool = False) -> dict[str, Any]:
     """Figures of the return task: ordering of symbols on a date, pooled ordering, direction."""
     out: dict[str, Any] = {"windows": len(rows)}
     means = means_of(rows, pooled)
-    predicted, actual = rows["predicted_return"].to_numpy(), rows["true_return"].to_numpy()
     for name, rank in (("ic", False), ("rank_ic", True)):
-        when, values = ic_by_date(means.dates, predicted, actual, rank=rank)
-        if len(when) >= MIN_DATES and not pooled:  # symbols of different markets are not one cross-section
-            by_date = pd.Series(values, index=when)
-            test = dates_test(by_date, means.span)
-            interval = dates_interval(by_date, means.span).as_dict()
-            out[name] = {**interval, "error": test.error, "t": test.t, "p": test.p}
-            out |= {f"{name}_t": test.t, "dates": len(when)}
+        by_date = _by_date(rows, rank)
+        if len(by_date) >= MIN_DATES and not pooled:  # symbols of different markets are not one cross-section
+            test, interval = dates_test(by_date, means.span), dates_interval(by_date, means.span)
+            out[name] = {**interval.as_dict(), "error": test.error, "t": test.t, "p": test.p}
+            out |= {f"{name}_t": test.t, "dates": len(by_date)}
+    predicted, actual = rows["predicted_return"], rows["true_return"]
     out["pooled_ic"] = means.correlation(predicted, actual)
-    out["pooled_rank_ic"] = means.correlation(_ranks(predicted), _ranks(actual))
+    out["pooled_rank_ic"] = means.correlation(predicted.rank(), actual.rank())
     out["hit_rate"] = means.of(rows["hit"], null=0.5)
     out["slope_on_past"] = slope(rows["past_move"], rows["predicted_move"])
     out["true_slope_on_past"] = slope(rows["past_move"], rows["true_move"])
     return out
+
+
+def _by_date(rows: pd.DataFrame, rank: bool = True) -> pd.Series:
+    """IC or RankIC of the returns by date."""
+    dates = rows["date"].to_numpy().astype("datetime64[ns]")
+    when, values = ic_by_date(dates, rows["predicted_return"], rows["true_return"], rank=rank)
+    return pd.Series(values, index=when)
 
 
 def volatility_row(rows: pd.DataFrame, pooled: bool = False) -> dict[str, Any]:
@@ -150,8 +158,28 @@ def volatility_row(rows: pd.DataFrame, pooled: bool = False) -> dict[str, Any]:
     }
 
 
-def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.asarray(pd.Series(values).rank())
+def _by_market(windows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each market's rows, then all of them where there are several markets."""
+    markets = sorted(windows["group"].unique())
+    yield from ((market, windows[windows["group"] == market]) for market in markets)
+    if len(markets) > 1:
+        yield ALL, windows
+
+
+def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str], yardstick: str) -> dict[str, Any]:
+    """``{task: {market: {forecaster: figures}}}`` for price, return and volatility."""
+    out: dict[str, Any] = {}
+    for task, (market, part) in product(tasks, list(_by_market(windows))):
+        base, pooled = part[part["forecaster"] == yardstick].set_index("window_id"), market == ALL
+        for name in [n for n in part["forecaster"].unique() if not (task == "volatility" and n in SILENT)]:
+            rows = part[part["forecaster"] == name]
+            if task == "price":
+                here = (table["forecaster"] == name) & table["window_id"].isin(rows["window_id"])
+                figures = price_row(rows, base.loc[rows["window_id"]], table.loc[here, "pit"].to_numpy(), pooled)
+            else:
+                figures = (return_row if task == "return" else volatility_row)(rows, pooled)
+            out.setdefault(task, {}).setdefault(market, {})[name] = figures
+    return out
 
 
 @dataclass(frozen=True)
@@ -172,27 +200,14 @@ class Comparison:
 
     @classmethod
     def by_date(
-        cls,
-        task: str,
-        market: str,
-        model: str,
-        baseline: str,
-        gap: pd.Series,
-        span: Any,
-        relative: float = float("nan"),
+        cls, task: str, market: str, model: str, baseline: str, gap: pd.Series, span: Any, relative: float = np.nan
     ) -> Comparison:
         """By the differences ``gap`` of a series of dates (Diebold–Mariano), not corrected for other comparisons.
 
         ``span``: from a date to the end of its outcome.
         """
-        difference, test = dates_interval(gap, span), dates_test(gap, span)
-        return cls(
-            task, market, model, baseline, difference, relative, test.p, test.p, test.n, "Diebold-Mariano", words=""
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        found, test = dates_interval(gap, span), dates_test(gap, span)
+        return cls(task, market, model, baseline, found, relative, test.p, test.p, test.n, "Diebold-Mariano", words="")
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -211,27 +226,16 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
     and the dates tested by Diebold–Mariano; over all markets a cluster-robust test is used. The return task compares
     RankIC per date with the baseline's (0 where the baseline ranks nothing) and needs a cross-section.
     """
-    markets = sorted(windows["group"].unique())
-    found: list[Comparison] = []
-    for task in tasks:
-        for market in [*markets, ALL] if len(markets) > 1 and task != "return" else markets:
-            part = windows if market == ALL else windows[windows["group"] == market]
-            for model in models:
-                ours = part[part["forecaster"] == model].set_index("window_id")
-                for baseline in [b for b in baselines if _speaks(b, task) and len(ours)]:
-                    theirs = part[part["forecaster"] == baseline].set_index("window_id").reindex(ours.index)
-                    one = (_compare_ranks if task == "return" else _compare_losses)(
-                        ours, theirs, (task, market, model, baseline)
-                    )
-                    found += [] if one is None else [one]
-    return corrected(found)
-
-
-def _speaks(baseline: str, task: str) -> bool:
-    """Whether a baseline makes a statement in a task."""
-    if task == "return":
-        return baseline in RANKING
-    return not (task == "volatility" and baseline in SILENT)
+    found: list[Comparison | None] = []
+    for task, (market, part) in product(tasks, list(_by_market(windows))):
+        silent = {"price": (), "volatility": SILENT}.get(task, [b for b in baselines if b not in RANKING])
+        sides = {name: part[part["forecaster"] == name].set_index("window_id") for name in (*models, *baselines)}
+        for model, baseline in product(models, [b for b in baselines if b not in silent]):
+            ours, theirs = sides[model], sides[baseline].reindex(sides[model].index)
+            if len(ours) and not (task == "return" and market == ALL):
+                measure = _compare_ranks if task == "return" else _compare_losses
+                found.append(measure(ours, theirs, (task, market, model, baseline)))
+    return corrected([one for one in found if one is not None])
 
 
 def _compare_losses(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, str, str, str]) -> Comparison | None:
@@ -247,21 +251,16 @@ def _compare_losses(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, 
         by_date = gap.groupby(ours.loc[both, "date"]).mean().sort_index()
         return Comparison.by_date(*sides, by_date, ours["span"].median(), relative)
     labels = cluster_labels(ours[both].reset_index())
-    test: MeanTest = cluster_test(labels, gap)
-    difference = cluster_bootstrap(labels, gap, first_mean)
+    test, difference = cluster_test(labels, gap), cluster_bootstrap(labels, gap, first_mean)
     return Comparison(*sides, difference, relative, test.p, test.p, test.n, "cluster-robust t", words="")
 
 
 def _compare_ranks(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, str, str, str]) -> Comparison | None:
     """By minus RankIC per date."""
-    series = []
-    for rows in (ours, theirs):
-        dates = rows["date"].to_numpy().astype("datetime64[ns]")
-        when, values = ic_by_date(dates, rows["predicted_return"], rows["true_return"], rank=True)
-        series.append(pd.Series(values, index=when))
-    if len(series[0]) < MIN_DATES:
+    mine, base = _by_date(ours), _by_date(theirs)
+    if len(mine) < MIN_DATES:
         return None
-    gap = -(series[0] - series[1].reindex(series[0].index).fillna(0.0)).sort_index()
+    gap = -(mine - base.reindex(mine.index).fillna(0.0)).sort_index()
     return Comparison.by_date(*sides, gap, ours["span"].median())
 
 
@@ -269,30 +268,11 @@ def in_words(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
     """One sentence per model, task and market."""
     grouped: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for item in comparisons:
-        kind = item.words.split(" ", 1)[0]  # better, worse or no
-        grouped.setdefault((item.model, item.task, item.market), {}).setdefault(kind, []).append(item.baseline)
+        words = item.words.removesuffix(f" {item.baseline}")  # better than, worse than or no edge shown over
+        grouped.setdefault((item.model, item.task, item.market), {}).setdefault(words, []).append(item.baseline)
     lines = []
     for (model, task, market), sides in grouped.items():
-        phrases = [("better", "better than"), ("no", "no edge shown over"), ("worse", "worse than")]
-        words = "; ".join(f"{phrase} {', '.join(sides[kind])}" for kind, phrase in phrases if kind in sides)
-        lines.append({"model": model, "task": task, "market": market, "verdict": words})
+        known = [words for words in ("better than", "no edge shown over", "worse than") if words in sides]
+        said = "; ".join(f"{words} {', '.join(sides[words])}" for words in known)
+        lines.append({"model": model, "task": task, "market": market, "verdict": said})
     return lines
-
-
-def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str], yardstick: str) -> dict[str, Any]:
-    """``{task: {market: {forecaster: figures}}}`` for price, return and volatility."""
-    markets = sorted(windows["group"].unique())
-    out: dict[str, Any] = {}
-    for task in tasks:
-        for market in [*markets, ALL] if len(markets) > 1 else markets:
-            part = windows if market == ALL else windows[windows["group"] == market]
-            base = part[part["forecaster"] == yardstick].set_index("window_id")
-            for name in [n for n in part["forecaster"].unique() if not (task == "volatility" and n in SILENT)]:
-                rows, pooled = part[part["forecaster"] == name], market == ALL
-                if task == "price":
-                    here = (table["forecaster"] == name) & table["window_id"].isin(rows["window_id"])
-                    figures = price_row(rows, base.loc[rows["window_id"]], table.loc[here, "pit"].to_numpy(), pooled)
-                else:
-                    figures = (return_row if task == "return" else volatility_row)(rows, pooled)
-                out.setdefault(task, {}).setdefault(market, {})[name] = figures
-    return out

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.schema import FEATURES
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.metrics import invalid_bars
-from kronos.protocol import CLOSE, Context, FloatArray, TimeArray
+from kronos.protocol import AMOUNT, CLOSE, FEATURES, VOLUME, Context, FloatArray, TimeArray
 
 #: A longer pause than this ends a series, whatever its bar size: weekends and holidays stay inside.
 LONGEST_PAUSE = np.timedelta64(108, "h")
@@ -62,6 +61,15 @@ class Refusals:
         """Count ``number`` more candidates refused for ``reason``."""
         self.counts[reason] = self.counts.get(reason, 0) + number
 
+    def message(self, context: int, horizon: int) -> str:
+        """Why there is nothing to evaluate, and what to do."""
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in self.counts.items() if count)
+        refused = f"; candidates refused: {reasons}" if reasons else ""
+        return (
+            f"no test window of {context} + {horizon} bars fits{refused}. Give longer series, or a smaller context or "
+            "horizon"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Series:
@@ -82,17 +90,12 @@ class Series:
         if missing or "timestamp" not in bars.columns:
             raise DataError(f"bars of {symbol!r} lack the column(s) {missing or ['timestamp']}")
         times = pd.DatetimeIndex(bars["timestamp"])
-        stamps = (times.tz_convert("UTC").tz_localize(None) if times.tz is not None else times).to_numpy()
-        values = np.zeros((len(bars), len(FEATURES)))
-        for column, name in enumerate(FEATURES):
-            if name in bars.columns:
-                values[:, column] = bars[name].to_numpy(dtype=float)
-        values[:, 4] = np.nan_to_num(values[:, 4], nan=0.0)
-        estimate = values[:, 4] * values[:, :4].mean(axis=1)
-        absent = np.isnan(values[:, 5]) if "amount" in bars.columns else np.ones(len(bars), bool)
-        values[:, 5] = np.where(absent, estimate, values[:, 5])
-        stamps = stamps.astype("datetime64[ns]")
-        if (np.diff(stamps) <= np.timedelta64(0, "ns")).any():
+        stamps = (times if times.tz is None else times.tz_convert("UTC").tz_localize(None)).to_numpy("datetime64[ns]")
+        values = np.array(bars.reindex(columns=list(FEATURES)), dtype=float, order="C")
+        values[:, VOLUME] = np.nan_to_num(values[:, VOLUME], nan=0.0)
+        estimate = values[:, VOLUME] * values[:, : CLOSE + 1].mean(axis=1)
+        values[:, AMOUNT] = np.where(np.isnan(values[:, AMOUNT]), estimate, values[:, AMOUNT])
+        if (np.diff(stamps) <= NO_TIME).any():
             raise DataError(f"bars of {symbol!r} are not in ascending time order without repeats; sort them first")
         return cls(symbol, stamps, values, times.tz)
 
@@ -104,11 +107,9 @@ class Series:
         self, end: int, context: int, horizon: int, group: str = "", origin: np.datetime64[Any] | None = None
     ) -> Window:
         """The window whose context's last bar is number ``end`` (its cutoff)."""
-        if not context - 1 <= end < len(self.timestamps) - horizon:
-            raise DataError(
-                f"series {self.symbol!r} has {len(self.timestamps)} bars: "
-                f"no window of {context} + {horizon} ends at {end}"
-            )
+        bars = len(self.timestamps)
+        if not context - 1 <= end < bars - horizon:
+            raise DataError(f"series {self.symbol!r} has {bars} bars: no window of {context} + {horizon} ends at {end}")
         past, ahead = slice(end + 1 - context, end + 1), slice(end + 1, end + 1 + horizon)
         truth = self.values[ahead].copy()
         truth.flags.writeable = False
@@ -147,33 +148,35 @@ def candidate_ends(
     The context and the truth lie in one stretch without a pause, jump or broken bar, the first bar to forecast comes
     later than ``after + embargo``, and the last one not later than ``before``.
     """
-    total = len(series.timestamps)
+    times, total = series.timestamps, len(series.timestamps)
     if total < context + horizon:
         refused.add("series too short")
         return np.empty(0, np.int64)
     ends = np.arange(context - 1, total - horizon)
     if after is not None:
-        ends = ends[series.timestamps[ends + 1] > np.datetime64(after).astype("datetime64[ns]") + embargo]
+        ends = ends[times[ends + 1] > np.datetime64(after).astype("datetime64[ns]") + embargo]
     if before is not None:
-        ends = ends[series.timestamps[ends + horizon] <= np.datetime64(before).astype("datetime64[ns]")]
-    pause = max(LONGEST_PAUSE, PAUSE_STEPS * series.step())
+        ends = ends[times[ends + horizon] <= np.datetime64(before).astype("datetime64[ns]")]
     moves = np.abs(np.diff(np.log(series.values[:, CLOSE])))
-    broken = {
-        "pause": np.concatenate([[False], np.diff(series.timestamps) > pause]),
-        "jump": np.concatenate([[False], moves > max_jump]),
-        "inconsistent bar": invalid_bars(series.values) > 0,
-    }
-    for reason, flags in broken.items():
-        count = np.concatenate([[0], np.cumsum(flags)])
-        first = ends + 1 - context + (0 if reason == "inconsistent bar" else 1)  # a step belongs to its later bar
-        good = count[ends + 1 + horizon] == count[first]
+
+    def keep(reason: str, good: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         refused.add(reason, int((~good).sum()))
-        ends = ends[good]
-    unchanged = np.concatenate([[0], np.cumsum(np.concatenate([[False], moves == 0]))])
-    lively = unchanged[ends + 1] - unchanged[ends + 2 - context] <= 0.5 * (context - 1)
-    refused.add("more than half of the closes unchanged", int((~lively).sum()))
-    kept: npt.NDArray[np.int64] = ends[lively]
-    return kept
+        return np.asarray(ends[good])
+
+    def up_to(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """(T + 1,) flagged bars before each; of steps, which belong to their later bar, where one is missing."""
+        return np.concatenate([np.zeros(total + 1 - len(flags), np.int64), np.cumsum(flags)])
+
+    for reason, flags in (
+        ("pause", np.diff(times) > max(LONGEST_PAUSE, PAUSE_STEPS * series.step())),
+        ("jump", moves > max_jump),
+        ("inconsistent bar", invalid_bars(series.values) > 0),
+    ):
+        count, steps = up_to(flags), total - len(flags)
+        ends = keep(reason, count[ends + 1 + horizon] == count[ends + 1 - context + steps])
+    unchanged = up_to(moves == 0)
+    still = unchanged[ends + 1] - unchanged[ends + 2 - context]
+    return keep("more than half of the closes unchanged", still <= 0.5 * (context - 1))
 
 
 def draw_windows(
@@ -215,15 +218,13 @@ def draw_windows(
     rng = np.random.default_rng([seed, context, horizon])
     refused = Refusals() if refused is None else refused
     pool: list[tuple[Series, int]] = []
-    for symbol in sorted(bars_by_symbol):
-        bars = bars_by_symbol[symbol]
-        series = bars if isinstance(bars, Series) else Series.from_frame(symbol, bars)
+    for _, series in sorted(as_series(bars_by_symbol).items()):
         phase = int(rng.integers(horizon))
         ends = candidate_ends(series, context, horizon, after, embargo, refused, max_jump, before)
-        last = None
-        for end in ends[phase:] if len(ends) > phase else ends[:1]:
-            if last is None or end - last >= horizon:
-                pool.append((series, int(end)))
+        last = -horizon
+        for end in (ends[phase:] if len(ends) > phase else ends[:1]).tolist():
+            if end - last >= horizon:
+                pool.append((series, end))
                 last = end
     chosen = np.sort(rng.permutation(len(pool))[:n])
     return [pool[i][0].window(pool[i][1], context, horizon, group) for i in chosen]
@@ -277,22 +278,19 @@ def rolling_windows(
     if not series:
         raise DataError("no bars to evaluate on")
     if cutoffs is None:
-        assert n_windows is not None
-        dates = common_cutoffs(series.values(), horizon, n_windows, step)
+        dates = common_cutoffs(series.values(), horizon, n_windows or 0, step)
     else:
-        dates = np.sort(np.array([np.datetime64(pd.Timestamp(c)) for c in cutoffs], dtype="datetime64[ns]"))
-    found: list[tuple[np.datetime64, str, Window]] = []
+        dates = np.sort(pd.DatetimeIndex([pd.Timestamp(c) for c in cutoffs]).to_numpy("datetime64[ns]"))
+    found = []
     for symbol, one in series.items():
-        ends = candidate_ends(one, context, horizon, after, embargo, refused, max_jump)
-        allowed = np.zeros(len(one.timestamps), bool)
-        allowed[ends] = True
+        allowed = set(candidate_ends(one, context, horizon, after, embargo, refused, max_jump).tolist())
         places = np.searchsorted(one.timestamps, dates, side="right") - 1
-        for date, place in zip(dates, places, strict=True):
+        for date, place in zip(dates, places.tolist(), strict=True):
             if place < 0 or date - one.timestamps[place] > one.step():
                 refused.add("no bar at the cutoff")
-            elif allowed[place]:
-                found.append((date, symbol, one.window(int(place), context, horizon, group, date)))
-    found.sort(key=lambda item: (item[0], item[1]))
+            elif place in allowed:
+                found.append((date, symbol, one.window(place, context, horizon, group, date)))
+    found.sort(key=lambda item: item[:2])
     return [window for _, _, window in found]
 
 
@@ -308,15 +306,5 @@ def required_windows(
     found = rolling_windows(bars, context, horizon, group=group, refused=refused, **how)
     if not found:
         market = f"market {group!r}: " if group else ""
-        raise DataError(market + no_windows_message(context, horizon, refused))
+        raise DataError(market + refused.message(context, horizon))
     return found, refused.counts
-
-
-def no_windows_message(context: int, horizon: int, refused: Refusals) -> str:
-    """Why there is nothing to evaluate, and what to do."""
-    reasons = ", ".join(f"{reason} ({count})" for reason, count in refused.counts.items() if count)
-    return (
-        f"no test window of {context} + {horizon} bars fits"
-        + (f"; candidates refused: {reasons}" if reasons else "")
-        + ". Give longer series, or a smaller context or horizon"
-    )

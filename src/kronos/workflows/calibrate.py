@@ -12,17 +12,10 @@ import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.calibrate import (
-    Judgement,
-    fit_temperature,
-    fit_width,
-    judge,
-    sample_closes,
-    split_by_time,
-)
+from kronos.evaluation.calibrate import Judgement, fit_temperature, fit_width, judge, sample_closes, split_by_time
 from kronos.evaluation.rolling import warn_of_leaks
 from kronos.evaluation.summary import cluster_labels
-from kronos.evaluation.windows import Refusals, Series, Window, draw_windows, no_windows_message
+from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
 from kronos.files import write_json
 from kronos.model.checkpoint import change_config
 from kronos.protocol import FloatArray, Forecaster, Progress
@@ -94,13 +87,14 @@ def calibrate(
     start = load_forecaster(model, device)
     found = _fit(load_forecaster(model, device, calibrated=False), fitting, grid, sample)
     before, truth = sample(start, judging)
-    store(model, out, found)
+    take_over(model, out)
+    change_config(out / "model", calibration=found)
     later, _ = sample(load_forecaster(str(out), device), judging)
     judged = judge(before, later, truth, _clusters(judging))
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
     summary = {"model": model, "calibration": found, "words": judged.words, **judged.as_dict()}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
-    write_json(out / REPORT, summary := {**summary, "notes": leaks(start, fitting)}, indent=1)
+    write_json(out / REPORT, summary := {**summary, "notes": _leaks(start, fitting)}, indent=1)
     return Calibration(summary, judged)
 
 
@@ -115,12 +109,12 @@ class _Sampler:
     done: int = 0
 
     def __call__(self, forecaster: Forecaster, windows: Sequence[Window]) -> tuple[FloatArray, FloatArray]:
-        return sample_closes(forecaster, windows, self.num_samples, self.seed, self._count)
+        def count(_: int) -> None:
+            self.done += 1
+            if self.progress is not None:
+                self.progress(self.done, self.total)
 
-    def _count(self, _: int) -> None:
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+        return sample_closes(forecaster, windows, self.num_samples, self.seed, count)
 
 
 def _fit(bare: Configured, windows: Sequence[Window], grid: Sequence[float], sample: _Sampler) -> dict[str, Any]:
@@ -166,7 +160,7 @@ def draw(
         early += [w for w, taken in zip(found, first, strict=True) if taken]
         late += [w for w, taken in zip(found, later, strict=True) if taken]
     if min(len(early), len(late)) < FEWEST:
-        reason = "" if early else no_windows_message(context, horizon, refused) + ". "
+        reason = "" if early else refused.message(context, horizon) + ". "
         raise DataError(
             f"{reason}{len(early)} windows to fit on and {len(late)} later ones to judge on are too few, {FEWEST} of "
             "each are needed: give more bars, or a smaller --context or --horizon"
@@ -174,18 +168,12 @@ def draw(
     return early, late
 
 
-def leaks(forecaster: Configured, windows: Sequence[Window]) -> list[str]:
+def _leaks(forecaster: Configured, windows: Sequence[Window]) -> list[str]:
     """What there is to say about bars that the checkpoint may remember."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = warn_of_leaks([forecaster], windows)
     return [f"{line}. Intervals fitted there come out too narrow: give later bars, or --after" for line in found]
-
-
-def store(model: str, out: Path, calibration: dict[str, Any]) -> None:
-    """Copy the checkpoint and put its calibration into the copy's config."""
-    take_over(model, out)
-    change_config(out / "model", calibration=calibration)
 
 
 def _clusters(windows: Sequence[Window]) -> Any:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
-from kronos.errors import ConfigError
+from kronos.bars import FEATURES
+from kronos.errors import ConfigError, MissingExtraError
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.investment import Trade
 from kronos.evaluation.report import Evaluation
 from kronos.evaluation.rolling import training_end
-from kronos.evaluation.run import YARDSTICK, Plan
+from kronos.evaluation.run import TASKS, YARDSTICK, Plan, check_tasks
 from kronos.evaluation.run import evaluate as run
-from kronos.evaluation.tasks import TASKS, check_tasks
+from kronos.evaluation.windows import Series
 from kronos.protocol import Forecaster, Progress, WorkEngine
 from kronos.workflows.forecasters import Configured, load_any
 from kronos.workflows.markets import find_markets, load_markets, read_date
 
 UNSEEN = "training"  # instead of a date: the end of the models' training
 PAPER_SAMPLES, OWN_SAMPLES = 10, 50
+HELD, DROPPED, HOLD, COST = 50, 5, 5, 0.0015  # of the task investment: the paper's, for an index of 300 names
+SHARE = 5  # of fewer names at most every fifth is held
 
 
 def evaluate(
@@ -68,8 +73,7 @@ def evaluate(
     Raises:
         DataError, ConfigError, MissingExtraError: bars, a name or setting that cannot be used; a missing package.
     """
-    chosen, sources = check_tasks(_names(tasks)), find_markets(bars)
-    trade = _trader() if "investment" in chosen else None
+    chosen, sources = _checked(tasks), find_markets(bars)
     unseen = isinstance(after, str) and after == UNSEEN
     dates: Any = None if unseen else read_date(after)
     of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine)
@@ -81,21 +85,17 @@ def evaluate(
     parts = None if out is None else Path(out) / ".parts"
     how: dict[str, Any] = {"engine": engine, "progress": progress, "trade": trade}
     found = run(markets, of_task, plan, folder=parts, data_hashes=digests, **how)
-    return _recorded(found, command, out)
-
-
-def _recorded(found: Evaluation, command: str | None, out: str | Path | None) -> Evaluation:
-    if command is not None:
-        found.summary["command"] = command
+    found.summary |= {} if command is None else {"command": command}
     if out is not None:
         found.save(out)
     return found
 
 
-def _trader() -> Trade:
-    from kronos.workflows.investment import trader  # Qlib's side of the house
-
-    return trader()
+def _checked(tasks: str | Sequence[str]) -> list[str]:
+    chosen = check_tasks(_names(tasks))
+    if "investment" in chosen and find_spec("qlib") is None:
+        raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
+    return chosen
 
 
 def _names(names: str | Sequence[str]) -> list[str]:
@@ -144,3 +144,38 @@ def ends_of_training(forecasters: Sequence[Forecaster], markets: Sequence[str]) 
             raise ConfigError(f"--after {UNSEEN}: no model states until when it was trained; give a date instead")
         found[market] = max(ends)
     return found
+
+
+def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dict[str, pd.DataFrame]:
+    """By forecaster a table of sessions, as ``Trade`` has it; a signal is traded on the session after it."""
+    from kronos.backtesting.config import UNIVERSE, BacktestSettings
+    from kronos.backtesting.export import write_provider
+    from kronos.backtesting.provider import Provider
+    from kronos.backtesting.simulate import benchmark_returns, simulate, tradable_sessions
+
+    names = sorted({str(name) for signal in signals.values() for name in signal.index.get_level_values("instrument")})
+    topk = max(1, min(HELD, len(names) // SHARE))
+    settings = BacktestSettings(
+        topk=topk, n_drop=max(1, topk * DROPPED // HELD), hold_thresh=HOLD, open_cost=COST, close_cost=COST
+    )
+    out = {}
+    with TemporaryDirectory() as folder:
+        bars = pd.concat([_bars_of(series[name]).assign(symbol=name) for name in names], ignore_index=True)
+        written = write_provider(bars, Path(folder) / "provider")
+        provider = Provider(written.folder)
+        dates = pd.DatetimeIndex(next(iter(signals.values())).index.get_level_values("datetime"))
+        calendar = provider.calendar()
+        sessions = tradable_sessions(provider, calendar[calendar >= dates.min()])
+        benchmark = benchmark_returns(provider, UNIVERSE, provider.members("all"), sessions)
+        for name, signal in signals.items():
+            done = simulate(provider, signal.rename(index=written.renamed, level="instrument"), benchmark, settings)
+            out[name] = done.daily[["bench", "turnover"]].assign(net=done.net)
+    return out
+
+
+def _bars_of(series: Series) -> pd.DataFrame:
+    """The bars of one symbol, timestamps on the exchange's clock without a zone."""
+    times = pd.DatetimeIndex(series.timestamps)
+    if series.zone is not None:
+        times = times.tz_localize("UTC").tz_convert(series.zone).tz_localize(None)
+    return pd.DataFrame(series.values, columns=list(FEATURES)).assign(timestamp=times)

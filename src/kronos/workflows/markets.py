@@ -31,19 +31,15 @@ def find_markets(bars: Any) -> dict[str, Any]:
     """
     if isinstance(bars, Mapping):
         return dict(bars)
-    if not isinstance(bars, str | Path) and not _is_list_of_places(bars):
+    places = [bars] if isinstance(bars, str | Path) else bars
+    if not isinstance(places, Sequence) or not all(isinstance(place, str | Path) for place in places):
         return {"bars": bars}
     found: dict[str, Any] = {}
-    for place in [bars] if isinstance(bars, str | Path) else bars:
-        for name, source in _markets_in(str(place)):
-            if name in found:
-                raise DataError(f"two inputs are called {name!r}: {found[name]} and {source}; rename one")
-            found[name] = source
+    for name, source in (pair for place in places for pair in _markets_in(str(place))):
+        if name in found:
+            raise DataError(f"two inputs are called {name!r}: {found[name]} and {source}; rename one")
+        found[name] = source
     return found
-
-
-def _is_list_of_places(bars: Any) -> bool:
-    return isinstance(bars, Sequence) and all(isinstance(place, str | Path) for place in bars)
 
 
 def _markets_in(source: str) -> list[tuple[str, str]]:

@@ -21,8 +21,7 @@ from kronos.evaluation.rolling import (
     warn_of_leaks,
 )
 from kronos.evaluation.run import YARDSTICK
-from kronos.evaluation.signals import slope
-from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means
+from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means, slope
 from kronos.evaluation.summary import cluster_labels, per_window
 from kronos.evaluation.windows import Series, Window
 from kronos.evaluation.windows import draw_windows as draw_from
