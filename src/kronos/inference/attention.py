@@ -125,16 +125,17 @@ def shared_attention(q: Tensor, visible: Visible) -> Tensor:
     common, own, mask = visible
     if own is None:
         assert common is not None
-        out = F.scaled_dot_product_attention(q.flatten(1, 2).transpose(1, 2), *common, attn_mask=mask, scale=1.0)
+        together = q.flatten(1, 2).transpose(1, 2)  # (B, N, S·L, D)
+        out = F.scaled_dot_product_attention(together, common[0], common[1], attn_mask=mask, scale=1.0)
         return out.transpose(1, 2).reshape(*shape[:3], -1)
     per_path = q.flatten(0, 1).transpose(1, 2)  # (B·S, N, L, D)
     causal = shape[2] > 1
     if common is None:
-        out = F.scaled_dot_product_attention(per_path, *own, is_causal=causal, scale=1.0)
+        out = F.scaled_dot_product_attention(per_path, own[0], own[1], is_causal=causal, scale=1.0)
         return out.transpose(1, 2).reshape(*shape[:3], -1)
     own_out, own_lse = (part.transpose(1, 2) for part in attend(per_path, *own, causal=causal))
-    together = q.flatten(1, 2).transpose(1, 2)  # (B, N, S·L, D)
-    all_out, all_lse = (part.transpose(1, 2) for part in attend(together, *common, mask=mask))
+    shared = attend(q.flatten(1, 2).transpose(1, 2), *common, mask=mask)
+    all_out, all_lse = (part.transpose(1, 2) for part in shared)
     weight = (all_lse.reshape(shape[:4]) - own_lse.reshape(shape[:4])).sigmoid_()
     return own_out.reshape(shape).lerp(all_out.reshape(shape), weight.unsqueeze(-1).to(q.dtype)).flatten(-2)
 

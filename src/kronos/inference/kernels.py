@@ -25,8 +25,8 @@ from kronos.inference.groups import Array, Draw, Heads, KeysValues, Matrix, Numb
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _njit(fastmath: set[str], **options: bool) -> Callable[[F], F]:
-    return cast(Callable[[F], F], numba.njit(fastmath=fastmath, nogil=True, error_model="numpy", **options))
+def _njit(fastmath: set[str], cache: bool = False) -> Callable[[F], F]:
+    return cast(Callable[[F], F], numba.njit(fastmath=fastmath, nogil=True, error_model="numpy", cache=cache))
 
 
 # Sums may be reordered, without which they are not vectorised; infinities and NaN keep their meaning.
