@@ -11,8 +11,8 @@ import numpy.testing as npt
 import pandas as pd
 import pytest
 
+from kronos.inference.charts import price_decimals, scene, short_number
 from kronos.inference.charts.html import page
-from kronos.inference.charts.scene import price_decimals, scene, short_number
 
 
 def test_bands_begin_at_the_last_close_and_hold_their_share(make_forecast) -> None:

@@ -92,7 +92,7 @@ def forecast(
     with progress(f"Forecasting {spec.horizon} bars") as report:
         result = kronos.forecast_file(bars, spec, targets=out or (), on_read=told, progress=report, **words)
     if as_json:
-        from kronos.inference.export import document
+        from kronos.inference.forecast import document
 
         emit_json(document(result, paths=paths, **chosen))
         return
@@ -167,7 +167,7 @@ def parse_levels(text: str) -> tuple[float, ...]:
 
 def next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
     """A table of the closes ahead: median and intervals, or the quantiles asked for, and the chance of a rise."""
-    from kronos.inference.charts.scene import price_decimals, series_title
+    from kronos.inference.charts import price_decimals, series_title
 
     decimals = price_decimals(result.history["close"]) if result.history is not None else 2
     shown = (0.5, 0.25, 0.75, 0.05, 0.95) if levels is None else levels
@@ -195,7 +195,7 @@ def next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
 
 def headline(result: Forecast) -> Table:
     """The few numbers that sum the forecast up, each under its name."""
-    from kronos.inference.charts.scene import facts
+    from kronos.inference.charts import facts
 
     table = Table(box=None, header_style="dim", padding=(0, 4, 0, 0))
     names, values = zip(*facts(result), strict=True)

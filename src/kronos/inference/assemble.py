@@ -1,22 +1,14 @@
-"""From a checked series to the engine's request, and from sampled paths to a ``Forecast``.
+"""One series on its way to the engine and back: a table is checked and cut, sampled paths become a ``Forecast``.
 
-*Width.* A trained model's intervals may cover too little or too much. Factors fitted on past forecasts correct that
-without touching the order of the paths: with C the last close of the context and p any price of a path at bar h,
-
-    p  →  C · (p / C) ** factor(h)
-
-so every log distance from where the market stands is multiplied by ``factor(h)``. The map is increasing, so a bar
-stays valid; it is scale-free; and it looks at no other path. In a checkpoint's config:
-``"calibration": {"width": {"horizon": [1, 2, 4, …], "factor": [1.1, 1.08, …]}}``.
-
-*Repair.* Published checkpoints predict the six features of a bar independently, so a decoded bar may have its close
-above its high, or a negative volume. :func:`repair_bars` is the smallest change that makes each bar valid. Our
-checkpoints need none: their features cannot express an invalid bar.
+Of our checkpoints the width of the intervals is calibrated (:func:`widen`); of published ones, which predict the six
+features of a bar independently, bars are made valid (:func:`repair_bars`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,15 +16,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.arrays import time_features
+from kronos.bars.calendar import future_times
+from kronos.bars.calendar.future import FutureTimes
+from kronos.bars.reading import as_bars, read_bars
+from kronos.bars.schema import to_table
 from kronos.bars.transform import BarTransform
 from kronos.errors import DataError
 from kronos.inference.engine import DecodeRequest
 from kronos.inference.forecast import Forecast
-from kronos.inference.inputs import ForecastTimes, PastBars
 from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.model.config import check_width
-from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, VOLUME
+from kronos.protocol import AMOUNT, CLOSE, FEATURES, HIGH, LOW, VOLUME
 from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
@@ -40,52 +35,91 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
 _PRICES = slice(CLOSE + 1)
 _PRICE_FLOOR = 1e-3  # of the last close, for prices that are not positive
 _STILL = 2e-6  # no market moves as little as this a bar: the closes stand, or drift by the same step each time
 _STILL_SHARE = 0.05  # of a bar's own range: closes that move less than that say nothing about the risk
 
 
-def width_factors(width: Mapping[str, Any], horizon: int) -> Floats:
-    """(H,) the factor of each bar ahead: linear in ln h between the fitted horizons, constant beyond them.
+@dataclass(frozen=True)
+class PastBars:
+    """The context of one series: a bars table cut to what the model reads, and the times of the whole history."""
+
+    symbol: str | None
+    bars: pd.DataFrame
+    times: pd.DatetimeIndex
+
+    @property
+    def context_times(self) -> pd.DatetimeIndex:
+        """(T,) of the context alone."""
+        return self.times[-len(self.bars) :]
+
+    @cached_property
+    def values(self) -> Floats:
+        """(T, 6) in the order of ``FEATURES``."""
+        return self.bars[list(FEATURES)].to_numpy(dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class SeriesJob:
+    """One series under way: ``state`` of the bar transform turns the engine's answer to the request into bars."""
+
+    past: PastBars
+    future: FutureTimes
+    request: DecodeRequest
+    state: Any
+
+
+# -- from tables to requests ------------------------------------------------------------------------------------------
+
+
+def prepare(
+    predictor: KronosPredictor, table: Any, spec: ForecastSpec, given: Any = None, name: str | None = None
+) -> SeriesJob:
+    """A caller's table as the engine takes it; ``given``: times of the bars to come, ``name``: of one of many series.
 
     Raises:
-        ConfigError: the calibration is not two lists of one length, horizons increasing from 1 or more, factors
-            positive.
+        DataError, CalendarError: bars or times that cannot be used.
     """
-    check_width(width)
-    at, factor = (np.asarray(width[name], dtype=np.float64) for name in ("horizon", "factor"))
-    return np.interp(np.log(np.arange(1, horizon + 1)), np.log(at), factor)
+    lost = predictor.transform.lost
+    past = past_bars(table, 2 + lost, (spec.context_length or predictor.max_context) + lost, name)
+    if given is None:
+        known = past.times[-CALENDAR_BARS:]
+        future = future_times(known, spec.horizon, spec.calendar, spec.frequency, spec.stamp, past.symbol)
+    else:
+        times = _given_times(given, spec.horizon, past.times[-1])
+        future = FutureTimes(times, "given", "", None, np.zeros(spec.horizon, dtype=bool))
+    request, state = make_request(predictor, past.values, past.context_times, future.timestamps, spec, name)
+    return SeriesJob(past, future, request, state)
 
 
-def widen(bars: Floats, last_close: float, factors: Floats) -> Floats:
-    """Paths (S, H, 6) with the log distance of every price from ``last_close`` multiplied by the bar's factor (H,)."""
-    out = bars.copy()
-    out[..., _PRICES] = last_close * (bars[..., _PRICES] / last_close) ** factors[:, None]
-    return out
-
-
-def repair_bars(bars: Floats, last_close: float) -> tuple[Floats, int]:
-    """Makes every bar obey ``0 < low <= open, close <= high``, ``volume >= 0`` and ``amount >= 0``.
-
-    A price at or below zero becomes a thousandth of the last close; then high is raised to the highest and low
-    lowered to the lowest of the bar's prices; negative volume and amount become 0. Open and close are never moved
-    otherwise, and a valid bar is left as it is.
+def past_bars(table: Any, least: int, most: int | None = None, name: str | None = None) -> PastBars:
+    """Checks a table of one symbol and keeps its last bars.
 
     Args:
-        bars: (S, H, 6).
-        last_close: of the context, positive.
+        least, most: bars; fewer are refused, of more the last are kept. None: all.
+        name: what to call the series, over what the table says.
 
-    Returns:
-        The repaired bars, and how many of them were changed.
+    Raises:
+        DataError: no bars, defective bars, several symbols, or too few bars.
     """
-    out = bars.copy()
-    prices = out[..., _PRICES]
-    np.copyto(prices, _PRICE_FLOOR * last_close, where=~(prices > 0))
-    out[..., HIGH], out[..., LOW] = prices.max(-1), prices.min(-1)
-    traded = slice(VOLUME, AMOUNT + 1)
-    out[..., traded] = np.maximum(out[..., traded], 0.0)
-    return out, int((out != bars).any(-1).sum())
+    bars = as_bars(table)
+    if bars is None:
+        bars = read_bars(table)
+    symbols: list[object] = list(bars["symbol"].unique()) if "symbol" in bars.columns else []
+    if len(symbols) > 1:
+        raise DataError(
+            f"the table holds {len(symbols)} symbols ({', '.join(map(str, symbols[:3]))} …); forecast one of them, "
+            "or all with forecast_many"
+        )
+    symbol = name if name is not None else str(symbols[0]) if len(symbols) else None
+    if len(bars) < least:
+        label = f"'{symbol}' has" if symbol else "the table has"
+        count = f"{len(bars)} bar{'s' * (len(bars) != 1)}"
+        raise DataError(f"{label} {count}; this model needs at least {least} as context")
+    context = bars if most is None or len(bars) <= most else bars.iloc[-most:].reset_index(drop=True)
+    return PastBars(symbol, context, pd.DatetimeIndex(bars["timestamp"]))
 
 
 def make_request(
@@ -116,23 +150,71 @@ def make_request(
     return DecodeRequest(transform.encode(values, state), stamps, draws, name), state
 
 
+def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> pd.DatetimeIndex:
+    times = as_times(given, "future")
+    if len(times) != horizon:
+        raise DataError(f"future has {len(times)} timestamps for a horizon of {horizon} bars; give one a bar")
+    if (times.tz is None) != (cutoff.tz is None):
+        raise DataError("future and the bars must both have a time zone, or neither")
+    if not times.is_monotonic_increasing or not times.is_unique or times[0] <= cutoff:
+        raise DataError(f"future must increase and start after the last bar ({cutoff})")
+    return times
+
+
+def as_times(given: Any, name: str) -> pd.DatetimeIndex:
+    """A Series, index, array or list of times as an index; what is no time is refused with its position."""
+    try:
+        times = pd.DatetimeIndex(pd.Series(given).to_numpy() if not isinstance(given, pd.Series | pd.Index) else given)
+    except (TypeError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{name} holds something that is no timestamp: {str(error)[:120]}") from error
+    if times.hasnans:
+        raise DataError(f"{name} has no timestamp at position {int(times.isna().argmax())}")
+    return times
+
+
+def entries_of(source: Any, future: Any) -> list[tuple[str, Any, Any]]:
+    """(name, table, future times if given) of each series of a mapping or of a long table with a ``symbol`` column."""
+    if isinstance(source, Mapping):
+        tables = {str(name): table for name, table in source.items()}
+    else:
+        frame = to_table(source)
+        if "symbol" not in frame.columns:
+            raise DataError(
+                "forecast_many takes a mapping {symbol: bars} or one long table with a 'symbol' column; this table "
+                "has none. For one series use forecast"
+            )
+        tables = {str(name): rows for name, rows in frame.groupby("symbol", sort=False)}
+    if not tables:
+        raise DataError("there is no series to forecast: the mapping or table is empty")
+    if future is None:
+        return [(name, table, None) for name, table in tables.items()]
+    if not isinstance(future, Mapping):
+        raise DataError(f"future is a {type(future).__name__}; forecast_many takes a mapping {{symbol: timestamps}}")
+    times = {str(name): entry for name, entry in future.items()}
+    if lacking := sorted(name for name in tables if times.get(name) is None):
+        raise DataError(f"future has no timestamps for series '{lacking[0]}'; give all series theirs, or none")
+    if unknown := sorted(times.keys() - tables.keys()):
+        raise DataError(f"future has timestamps for '{unknown[0]}', which is none of the series")
+    return [(name, table, times[name]) for name, table in tables.items()]
+
+
+# -- from paths to a forecast -----------------------------------------------------------------------------------------
+
+
 def assemble_forecast(
     predictor: KronosPredictor,
-    bars: Floats,
-    past: PastBars,
-    future: ForecastTimes,
+    job: SeriesJob,
+    features: npt.NDArray[np.float32],
     spec: ForecastSpec,
     settings: DecodeSettings,
-    state: Any,
 ) -> Forecast:
-    """The forecast of one series from its decoded paths (S, H, 6).
-
-    Args:
-        state: of the bar transform, fitted to the context.
-    """
-    notes = [*still_notes(predictor.transform, past.values, state), *future.notes]
-    if future.estimated:
-        notes.append(f"{future.estimated} timestamps lie beyond the calendar's end and are estimated")
+    """The forecast of one series from its sampled features (S, H, F)."""
+    transform, past, future = predictor.transform, job.past, job.future
+    bars = transform.decode(features, job.state)
+    estimated = int(np.count_nonzero(future.estimated))
+    notes = [*still_notes(transform, past.values, job.state), *future.notes]
+    if estimated:
+        notes.append(f"{estimated} timestamps lie beyond the calendar's end and are estimated")
     metadata = {
         "model": predictor.name,
         "revision": predictor.revision,
@@ -147,18 +229,18 @@ def assemble_forecast(
         "cutoff": past.times[-1].isoformat(),
         "horizon": spec.horizon,
         "calendar": future.calendar,
-        "frequency": future.frequency,
+        "frequency": future.frequency or None,
         "context_length": len(past.bars),
-        "estimated_timestamps": future.estimated,
+        "estimated_timestamps": estimated,
         "warnings": notes,
     }
     last_close = float(past.values[-1, CLOSE])
     width = (predictor.model.config.calibration or {}).get("width")
-    if not predictor.transform.takes_moves:
+    if not transform.takes_moves:
         bars, metadata["repaired_bars"] = repair_bars(bars, last_close)
     elif width is not None:
         bars = widen(bars, last_close, width_factors(width, spec.horizon))
-    return Forecast(bars.astype(np.float32), future.times, metadata, past.bars, past.symbol)
+    return Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
 
 
 def still_notes(transform: BarTransform, values: Floats, state: Any) -> list[str]:
@@ -172,3 +254,45 @@ def still_notes(transform: BarTransform, values: Floats, state: Any) -> list[str
         f"the closes of the context hardly vary from bar to bar (by {sigma:.1g}, the bars' own range is {reach:.1g}), "
         "so the paths are far too certain; do not read risk from them, and check the bars or give a longer context"
     ]
+
+
+def width_factors(width: Mapping[str, Any], horizon: int) -> Floats:
+    """(H,) the factor of each bar ahead: linear in ln h between the fitted horizons, constant beyond them.
+
+    In a checkpoint's config: ``"calibration": {"width": {"horizon": [1, 2, 4, …], "factor": [1.1, 1.08, …]}}``.
+
+    Raises:
+        ConfigError: not two lists of one length, horizons increasing from 1 or more, factors positive.
+    """
+    check_width(width)
+    at, factor = (np.asarray(width[name], dtype=np.float64) for name in ("horizon", "factor"))
+    return np.interp(np.log(np.arange(1, horizon + 1)), np.log(at), factor)
+
+
+def widen(bars: Floats, last_close: float, factors: Floats) -> Floats:
+    """Paths (S, H, 6) with the log distance of every price from ``last_close`` multiplied by the bar's factor (H,).
+
+    The map is increasing, so a bar stays valid and the paths keep their order; it is scale-free.
+    """
+    out = bars.copy()
+    out[..., _PRICES] = last_close * (bars[..., _PRICES] / last_close) ** factors[:, None]
+    return out
+
+
+def repair_bars(bars: Floats, last_close: float) -> tuple[Floats, int]:
+    """Makes every bar obey ``0 < low <= open, close <= high``, ``volume >= 0`` and ``amount >= 0``.
+
+    A price at or below zero becomes a thousandth of the last close, which is positive; then high is raised to the
+    highest and low lowered to the lowest of the bar's prices; negative volume and amount become 0. Open and close are
+    never moved otherwise, and a valid bar is left as it is.
+
+    Returns:
+        The repaired bars (S, H, 6), and how many of them were changed.
+    """
+    out = bars.copy()
+    prices = out[..., _PRICES]
+    np.copyto(prices, _PRICE_FLOOR * last_close, where=~(prices > 0))
+    out[..., HIGH], out[..., LOW] = prices.max(-1), prices.min(-1)
+    traded = slice(VOLUME, AMOUNT + 1)
+    out[..., traded] = np.maximum(out[..., traded], 0.0)
+    return out, int((out != bars).any(-1).sum())

@@ -21,11 +21,7 @@ _LINE = 16  # float32 numbers in a cache line
 
 
 class CompiledModel:
-    """A network's weights as the kernels take them: those of all layers in one array.
-
-    Args:
-        int8: round weights to 255 levels with one scale an output: a quarter of the memory to read.
-    """
+    """A network's weights as the kernels take them: those of all layers in one array, or rounded to 255 levels."""
 
     def __init__(self, net: FusedModel, *, int8: bool = False) -> None:
         dep, blocks = net.dependency, net.stack.blocks

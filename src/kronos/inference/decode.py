@@ -38,21 +38,13 @@ _DECODE_ROWS = 1024  # sampled tokens decoded at once: enough for full speed, li
 
 @dataclass(frozen=True)
 class DecodeBatch:
-    """Series to be continued together.
+    """Series to be continued together, padded on the right."""
 
-    Attributes:
-        features: (B, T, F) float32, padded on the right.
-        lengths: bars of context of each series.
-        stamps: (B, T, 5) of the context, padded alike.
-        future: (B, H, 5) stamps of the horizon.
-        uniforms: (B, S, H, 2).
-    """
-
-    features: Tensor
-    lengths: list[int]
-    stamps: Tensor
-    future: Tensor
-    uniforms: Tensor
+    features: Tensor  # (B, T, F) float32
+    lengths: list[int]  # bars of context of each series
+    stamps: Tensor  # (B, T, 5) of the context
+    future: Tensor  # (B, H, 5) stamps of the horizon
+    uniforms: Tensor  # (B, S, H, 2)
 
     @property
     def ragged(self) -> bool:
@@ -105,7 +97,7 @@ def continue_batch(
 
     def open_window(start: int, sampled: int) -> Tensor:
         prefix, first = max(0, n_context - start), max(0, start - n_context)
-        steps.reset(lengths - start if prefix else lengths.new_zeros(1), prefix)
+        steps.reset((lengths - start).clamp_(min=0), prefix)
         hidden = None
         if prefix:
             bars = slice(start, n_context)
@@ -136,7 +128,8 @@ def continue_batch(
 def encode(tok: FusedTokenizer, features: Tensor) -> tuple[Tensor, Tensor]:
     """(B, T, F) -> s1 and s2 ids, each (B, T)."""
     rotary = rotary_table(features.shape[1], tok.encoder.head_dim, features.device)
-    return tok.to_ids(read_prefix(tok.encoder, tok.embed(features), rotary, None))
+    quantized, _ = tok.quantizer(tok.quant(read_prefix(tok.encoder, tok.embed(features), rotary, None)))
+    return tok.quantizer.to_ids(quantized)
 
 
 def decode_horizon(
@@ -149,22 +142,16 @@ def decode_horizon(
     """Features (B, S, H, F) of all sampled tokens, each decoded from the window that the schedule gives it."""
     blocks = []
     for start, first, end in window.decode_blocks(sampled[0].shape[-1]):
-        prefix, dropped = max(0, window.context - start), max(0, start - window.context)
-        past = (context[0][:, start:], context[1][:, start:]) if prefix else (context[0][:, :0], context[1][:, :0])
-        real = lengths - start if prefix else lengths.new_zeros(1)
-        new = (sampled[0][:, :, dropped:end], sampled[1][:, :, dropped:end])
-        blocks.append(decode(tok, past, real, new)[:, :, first - end :])
+        new = slice(max(0, start - window.context), end)
+        past, paths = (context[0][:, start:], context[1][:, start:]), (sampled[0][:, :, new], sampled[1][:, :, new])
+        blocks.append(decode(tok, past, (lengths - start).clamp_(min=0), paths)[:, :, first - end :])
     return torch.cat(blocks, dim=2)
 
 
 def decode(
     tok: FusedTokenizer, context: tuple[Tensor, Tensor], lengths: Tensor, sampled: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Features (B, S, L, F) of sampled tokens (B, S, L) that follow the context's (B, P), float32.
-
-    Args:
-        lengths: (B,) or (1,) how many of the P are real.
-    """
+    """Features (B, S, L, F) of sampled tokens (B, S, L) after the context's (B, P), ``lengths`` of which are real."""
     n_series, n_paths, n_bars = sampled[0].shape
     prefix = context[0].shape[1]
     stack, device = tok.decoder, sampled[0].device
@@ -181,7 +168,7 @@ def decode(
     for first in range(0, n_paths, at_once):
         paths = slice(first, min(first + at_once, n_paths))
         x = tok.embed_ids(sampled[0][:, paths], sampled[1][:, paths])
-        out[:, paths] = tok.to_features(read_suffix(stack, x, rotary[places][:, None, :, None, None], cache))
+        out[:, paths] = tok.head(read_suffix(stack, x, rotary[places][:, None, :, None, None], cache)).float()
     return out
 
 
@@ -189,14 +176,7 @@ def decode(
 
 
 class TorchSteps:
-    """The caches of one batch and where its paths stand; bars are read and drawn by torch.
-
-    Args:
-        prefix, suffix: room for bars of the context and for sampled ones.
-
-    Attributes:
-        last: (B,) or (1,) place of the last real bar of the context.
-    """
+    """The caches of one batch, with room for ``prefix`` bars of the context and ``suffix`` sampled ones, in torch."""
 
     def __init__(self, net: FusedModel, series: int, paths: int, prefix: int, suffix: int) -> None:
         stack, dep = net.stack, net.dependency
@@ -207,15 +187,11 @@ class TorchSteps:
         self.dependency = KeyValueCache(1, dep.n_heads, dep.head_dim, *sizes)
 
     def reset(self, lengths: Tensor, prefix: int) -> None:
-        """A new window whose first ``prefix`` bars are the context's.
-
-        Args:
-            lengths: (B,) or (1,) how many of those are real.
-        """
+        """A new window whose first ``prefix`` bars are the context's; ``lengths`` (B,) or (1,) of those are real."""
         padded = lengths if lengths.numel() > 1 else None
         self.trunk.reset(prefix, padded)
         self.dependency.reset(prefix, padded)
-        self.last = lengths - 1
+        self.last = lengths - 1  # place of the last real bar of the context
         # Rotations from the last bar of the context on, shaped for (B, S, L, parts, N, D/2).
         place = lengths[:, None] - 1 + torch.arange(self.suffix + 1, device=lengths.device)
         place.clamp_(0, len(self.rotary) - 1)
@@ -262,11 +238,9 @@ def read_prefix(
     *,
     keys_only: bool = False,
 ) -> Tensor:
-    """Runs (B, P, C) causally through the blocks, keeping keys and values.
+    """Runs (B, P, C) causally through the blocks, keeping keys and values; rotary (≥ P, D/2) from position 0.
 
-    Args:
-        rotary: (≥ P, D/2) rotations from position 0.
-        keys_only: the last block's output is not wanted, only its keys and values.
+    ``keys_only``: the last block's output is not wanted, only its keys and values.
     """
     rotary = rotary[: x.shape[1], None, None]
     for layer, block in enumerate(stack.blocks):
@@ -282,8 +256,7 @@ def read_prefix(
 def read_suffix(stack: FusedStack, x: Tensor, rotary: Tensor, cache: KeyValueCache) -> Tensor:
     """Runs the next L positions of every path, (B, S, L, C), against the caches, and adds them to these.
 
-    Args:
-        rotary: (B or 1, 1, L, 1, 1, D/2) rotations of their positions.
+    Their rotations are (B or 1, 1, L, 1, 1, D/2).
     """
     for layer, block in enumerate(stack.blocks):
         qkv = stack.project(block, x, rotary)

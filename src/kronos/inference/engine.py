@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from kronos.errors import CapacityError, ConfigError, MissingExtraError
 from kronos.inference.attention import cache_bytes
@@ -39,16 +40,12 @@ _SIMILAR = 0.8  # series of one batch differ in length by at most this ratio, so
 class DecodeRequest:
     """One series to be continued.
 
-    Attributes:
-        features: (T, F) float32.
-        stamps: (T + H, 5) integers, of context and horizon.
-        uniforms: (S, H, 2) float32.
-        name: the series, for errors about one of many.
+    The stamps are those of context and horizon; ``name`` is for errors about one of many series.
     """
 
-    features: npt.NDArray[np.float32]
-    stamps: npt.NDArray[np.int64]
-    uniforms: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]  # (T, F)
+    stamps: npt.NDArray[np.int64]  # (T + H, 5)
+    uniforms: npt.NDArray[np.float32]  # (S, H, 2)
     name: str | None = None
 
     @property
@@ -86,15 +83,16 @@ class DecodeEngine:
             raise ConfigError(f"dtype is {dtype!r}; choose {', '.join(DTYPES)}")
         self.model, self.tokenizer, self.dtype = model, tokenizer, DTYPES[dtype]
         self.int8 = dtype == "int8"
+        wanted = compiled or self.int8
         able = self.device.type == "cpu" and self.dtype == torch.float32
         has_numba = find_spec("numba") is not None
-        if (compiled or self.int8) and not able:
+        if wanted and not able:
             raise ConfigError(f"compiled steps run on the CPU in float32 or int8, not on {self.device} in {dtype}")
         if self.int8 and compiled is False:
             raise ConfigError("dtype 'int8' needs compiled steps; leave compiled=False out")
-        if (compiled or self.int8) and not has_numba:
+        if wanted and not has_numba:
             raise MissingExtraError("numba", "fast", "Sampling by compiled code")
-        self.compiled = True if self.int8 else compiled if able and has_numba else False
+        self.compiled = True if wanted else compiled if able and has_numba else False
         self._fused: tuple[object, FusedModel, FusedTokenizer] | None = None
         self._compiled: CompiledModel | None = None
 
@@ -108,11 +106,8 @@ class DecodeEngine:
         version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in state)
         if self._fused is None or self._fused[0] != version:
             with torch.no_grad():
-                self._fused = (
-                    version,
-                    FusedModel(self.model, self.dtype),
-                    FusedTokenizer(self.tokenizer, self.dtype),
-                )
+                net, tok = FusedModel(self.model, self.dtype), FusedTokenizer(self.tokenizer, self.dtype)
+            self._fused = version, net, tok
         return self._fused[1], self._fused[2]
 
     def compiles(self, requests: Sequence[DecodeRequest]) -> bool:
@@ -183,12 +178,12 @@ class DecodeEngine:
 
         Series of unequal length share a batch only where no window slides, since they would slide at different bars.
         """
-        by_length = sorted(range(len(requests)), key=lambda i: requests[i].context)
         batch: list[int] = []
-        for i in by_length:
+        for i in sorted(range(len(requests)), key=lambda i: requests[i].context):
             request = requests[i]
             if batch:
-                shortest, room = requests[batch[0]], BATCH_BYTES // self.bytes_for(request, max_context)
+                shortest = requests[batch[0]]
+                room = BATCH_BYTES // self.bytes_for(request, max_context, request.paths)
                 fits = request.context + request.horizon <= max_context
                 alike = request.context == shortest.context or (fits and shortest.context >= _SIMILAR * request.context)
                 same = (request.horizon, request.paths) == (shortest.horizon, shortest.paths)
@@ -199,10 +194,9 @@ class DecodeEngine:
         if batch:
             yield batch
 
-    def bytes_for(self, request: DecodeRequest, max_context: int, paths: int | None = None) -> int:
+    def bytes_for(self, request: DecodeRequest, max_context: int, paths: int) -> int:
         """Memory that one series takes while it is computed, roughly: caches and the largest intermediate."""
         c, t, size = self.model.config, self.tokenizer.config, self.dtype.itemsize
-        paths = request.paths if paths is None else paths
         prefix, suffix = min(request.context, max_context), min(request.horizon, max_context)
         caches: int = cache_bytes(c.n_layers + 1, c.d_model, paths, prefix, suffix, size)
         caches += cache_bytes(t.n_dec_layers - 1, t.d_model, 0, prefix, 0, size)
@@ -226,20 +220,17 @@ class DecodeEngine:
 
 def make_batch(requests: Sequence[DecodeRequest], paths: slice, device: torch.device) -> DecodeBatch:
     """Requests of one horizon as tensors, padded on the right."""
-    lengths = [request.context for request in requests]
-    longest = max(lengths)
-    features = np.zeros((len(requests), longest, requests[0].features.shape[1]), dtype=np.float32)
-    stamps = np.zeros((len(requests), longest, requests[0].stamps.shape[1]), dtype=np.int64)
-    for row, request in enumerate(requests):
-        features[row, : request.context] = request.features
-        stamps[row, : request.context] = request.stamps[: request.context]
-    future = np.stack([request.stamps[request.context :] for request in requests])
 
-    def tensor(array: npt.NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+    def padded(arrays: Iterable[npt.NDArray[Any]]) -> Tensor:
+        return pad_sequence([torch.from_numpy(array) for array in arrays], batch_first=True).to(device)
 
-    uniforms = np.stack([request.uniforms[paths] for request in requests])
-    return DecodeBatch(tensor(features), lengths, tensor(stamps), tensor(future), tensor(uniforms))
+    return DecodeBatch(
+        features=padded(request.features for request in requests),
+        lengths=[request.context for request in requests],
+        stamps=padded(request.stamps[: request.context] for request in requests),
+        future=padded(request.stamps[request.context :] for request in requests),
+        uniforms=padded(request.uniforms[paths] for request in requests),
+    )
 
 
 def outcome_bytes(paths: int, horizon: int) -> int:

@@ -1,7 +1,4 @@
-"""A forecast: sampled futures of one series, and the views a reader takes of them.
-
-Everything is computed from the sample paths on demand; nothing is cached, so a ``Forecast`` is as small as its
-samples and can be handed around freely.
+"""A forecast: sampled futures of one series, the views a reader takes of them, computed on demand, and its files.
 
 The views of bars (``mean``, ``median``, ``quantile``) work on each column alone, and their bars are valid all the
 same: where low ≤ open, close ≤ high holds on every path, it holds for the mean and for each quantile, because
@@ -12,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,15 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.errors import ConfigError
-from kronos.inference import export
-from kronos.inference.export import DEFAULT_LEVELS
+from kronos.errors import ConfigError, MissingExtraError
+from kronos.files import json_text, replacing, to_json
 from kronos.protocol import CLOSE, FEATURES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Floats = npt.NDArray[np.float64]
+
+DEFAULT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+ENDINGS = (".html", ".png", ".csv", ".parquet", ".json")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -111,7 +111,7 @@ class Forecast:
 
     def mean(self) -> pd.DataFrame:
         """The mean bar of each step: rows by timestamp, one column a feature. Each row is a valid bar."""
-        return self._bars(self.samples.mean(axis=0, dtype=np.float64))
+        return pd.DataFrame(self.samples.mean(axis=0, dtype=np.float64), self.timestamps, list(self.columns))
 
     def median(self) -> pd.DataFrame:
         """The median of each column at each step: rows by timestamp. Each row is a valid bar."""
@@ -138,7 +138,7 @@ class Forecast:
             ConfigError: a level outside [0, 1], or none.
         """
         if isinstance(levels, int | float):
-            return self._bars(self.quantile_array([levels])[0])
+            return pd.DataFrame(self.quantile_array([levels])[0], self.timestamps, list(self.columns))
         values = self.quantile_array(levels)  # (L, H, 6)
         rows = pd.MultiIndex.from_product([self.timestamps, list(levels)], names=["timestamp", "quantile"])
         flat = values.transpose(1, 0, 2).reshape(len(rows), len(self.columns))
@@ -146,7 +146,7 @@ class Forecast:
 
     def quantile_array(self, levels: Sequence[float]) -> Floats:
         """The numbers of ``quantile`` as a plain (L, H, 6) array."""
-        export.check_levels(levels)
+        check_levels(levels)
         ordered = np.sort(self.samples, axis=0).astype(np.float64)
         position = np.asarray(levels, dtype=np.float64) * (self.num_samples - 1)
         below = np.floor(position).astype(np.intp)
@@ -163,9 +163,11 @@ class Forecast:
         """Share of the paths that close above the reference, by timestamp.
 
         Args:
-            reference: a price; the last close of the context when None.
+            reference: a price. None: the last close of the context.
         """
-        price = self._reference(reference)
+        price = self.last_close if reference is None else float(reference)
+        if not (np.isfinite(price) and price > 0):
+            raise ConfigError(f"The reference price must be a positive number; it is {price}.")
         share = (self.close() > price).mean(axis=0)
         return pd.Series(share, index=self.timestamps, name="prob_up")
 
@@ -212,9 +214,10 @@ class Forecast:
 
     def plot(self) -> go.Figure:
         """An interactive chart: candles of the history, median path, 50/80/90 % fan, volume."""
+        from kronos.inference.charts import scene
         from kronos.inference.charts.html import figure
 
-        return figure(self)
+        return figure(scene(self))
 
     def save(self, path: str | Path, *, quantile_levels: Sequence[float] = DEFAULT_LEVELS, paths: bool = False) -> Path:
         """Write the forecast; the ending chooses the form.
@@ -231,18 +234,28 @@ class Forecast:
             ConfigError: an unknown ending, a missing folder, or a level outside [0, 1].
             MissingExtraError: ``.png`` without matplotlib.
         """
-        return export.save(self, path, quantile_levels=quantile_levels, paths=paths)
+        target = check_target(path)
+        check_levels(quantile_levels)
+        with replacing(target) as part:
+            match target.suffix.lower():
+                case ".html":
+                    from kronos.inference.charts.html import page
 
-    # -- inside -------------------------------------------------------------------------------------------
+                    part.write_text(page(self), encoding="utf-8")
+                case ".png":
+                    from kronos.inference.charts.png import draw
 
-    def _bars(self, values: Floats) -> pd.DataFrame:
-        return pd.DataFrame(values, index=self.timestamps, columns=list(self.columns))
-
-    def _reference(self, reference: float | None) -> float:
-        price = self.last_close if reference is None else float(reference)
-        if not (np.isfinite(price) and price > 0):
-            raise ConfigError(f"The reference price must be a positive number; it is {price}.")
-        return price
+                    draw(self, part)
+                case ".json":
+                    part.write_text(json_text(document(self, quantile_levels, paths=paths)), encoding="utf-8")
+                case ending:
+                    table = self.to_frame() if paths else summary(self, quantile_levels)
+                    if ending == ".csv":
+                        table.to_csv(part, index=False, float_format="%.9g")  # brings every float32 back exactly
+                    else:
+                        table.attrs = {"symbol": self.symbol, "metadata": to_json(self.metadata)}
+                        table.to_parquet(part, index=False)
+        return target
 
     def _losses(self, level: float, step: int | None) -> Floats:
         """(S,) losses at a step as fractions of the last close."""
@@ -253,3 +266,74 @@ class Forecast:
             raise ConfigError(f"step counts bars ahead, from 1 to {self.horizon}; it is {bar}.")
         losses: Floats = 1.0 - self.close()[:, bar - 1] / self.last_close
         return losses
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def check_target(path: str | Path) -> Path:
+    """The path, if a forecast can be written there; raises as ``Forecast.save``, but before the work begins."""
+    target = Path(path)
+    ending = target.suffix.lower()
+    if ending not in ENDINGS:
+        found = f"the ending '{ending}'" if ending else "no ending"
+        raise ConfigError(f"'{target}' has {found}; a forecast is written as one of {', '.join(ENDINGS)}.")
+    if target.is_dir():
+        raise ConfigError(f"'{target}' is a folder; give the name of a file in it.")
+    if not target.parent.is_dir():
+        raise ConfigError(f"The folder '{target.parent}' for '{target.name}' does not exist; make it first.")
+    if ending == ".png" and find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "plot", "A PNG chart")
+    return target
+
+
+def summary(forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVELS) -> pd.DataFrame:
+    """One row a bar: ``timestamp, prob_up``, then for each feature ``<name>_mean`` and ``<name>_q<level>``."""
+    mean, bands = forecast.mean(), forecast.quantile_array(quantile_levels)
+    table: dict[str, Any] = {"timestamp": forecast.timestamps}
+    if forecast.history is not None:
+        table["prob_up"] = forecast.prob_up().to_numpy()
+    for index, column in enumerate(forecast.columns):
+        table[f"{column}_mean"] = mean[column].to_numpy()
+        for level, band in zip(quantile_levels, bands, strict=True):
+            table[f"{column}_q{level:g}"] = band[:, index]
+    return pd.DataFrame(table)
+
+
+def document(
+    forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVELS, *, paths: bool = False
+) -> dict[str, Any]:
+    """The forecast as one JSON-ready document.
+
+    Keys: ``symbol, metadata, last_close, timestamps, prob_up``, then ``mean`` {feature: [H]}, ``quantiles``
+    {level: {feature: [H]}} and, with ``paths``, ``columns`` and ``paths`` [S][H][6].
+    """
+
+    def by_column(values: Any) -> dict[str, Any]:
+        return {column: values[:, index] for index, column in enumerate(forecast.columns)}
+
+    bands = zip(quantile_levels, forecast.quantile_array(quantile_levels), strict=True)
+    known = forecast.history is not None
+    content: dict[str, Any] = {
+        "symbol": forecast.symbol,
+        "metadata": forecast.metadata,
+        "last_close": forecast.last_close if known else None,
+        "timestamps": forecast.timestamps,
+        "prob_up": forecast.prob_up() if known else None,
+        "mean": by_column(forecast.mean().to_numpy()),
+        "quantiles": {f"{level:g}": by_column(band) for level, band in bands},
+    }
+    if paths:
+        content |= {"columns": forecast.columns, "paths": forecast.samples}
+    result: dict[str, Any] = to_json(content)
+    return result
+
+
+def check_levels(levels: Sequence[float]) -> None:
+    """Raises ConfigError where quantile levels lie outside [0, 1], are repeated, or are missing."""
+    if len(levels) == 0:
+        raise ConfigError("At least one quantile level is needed, for instance 0.1, 0.5, 0.9.")
+    if wrong := [level for level in levels if not 0 <= level <= 1]:
+        raise ConfigError(f"Quantile levels lie between 0 and 1, as 0.9 for 90 %; found {wrong[0]:g}.")
+    if len(set(levels)) < len(levels):
+        raise ConfigError("Each quantile level may be given once; found one twice.")

@@ -43,12 +43,7 @@ def normalise(x: Tensor) -> Tensor:
 
 
 class Linear:
-    """``x W + b`` over the last dimension.
-
-    Args:
-        weight: (outputs, inputs), as torch keeps it.
-        bias: (outputs,) or None.
-    """
+    """``x W + b`` over the last dimension, from torch's weight (outputs, inputs) and bias (outputs,)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.outputs, self.inputs = weight.shape
@@ -120,12 +115,10 @@ class FusedModel:
     def __init__(self, model: Kronos, dtype: torch.dtype) -> None:
         c = model.config
         self.config, self.dtype = c, dtype
-        embedding = model.embedding
-        first, second = embedding.fusion_proj.weight.chunk(2, dim=1)
+        embedding, fusion = model.embedding, model.embedding.fusion_proj
+        first, second = fusion.weight.chunk(2, dim=1)
         self.emb_s1 = _copy(embedding.scale * embedding.emb_s1.weight @ first.T, dtype)  # (V1, C)
-        self.emb_s2 = _copy(
-            embedding.scale * embedding.emb_s2.weight @ second.T + embedding.fusion_proj.bias, dtype
-        )  # (V2, C)
+        self.emb_s2 = _copy(embedding.scale * embedding.emb_s2.weight @ second.T + fusion.bias, dtype)  # (V2, C)
         self.time_emb = model.time_emb
         self.stack = FusedStack(model.transformer, dtype)
         self.norm = _copy(_norm(model.norm), dtype)
@@ -208,21 +201,18 @@ class FusedTokenizer:
         self.encoder = FusedStack(tokenizer.encoder, torch.float32)
         self.quant = _linear(tokenizer.quant_embed, torch.float32)
         self.decoder = FusedStack(tokenizer.decoder, dtype)
-        self.emb_s1, self.emb_s2 = _decoder_tables(tokenizer, dtype)
+        # ``post_quant_embed`` of every coarse and of every fine id; their sum is that of the pair.
+        linear, split = tokenizer.post_quant_embed, self.quantizer.s1_width
+        s1, s2 = (torch.arange(2**bits, device=linear.weight.device) for bits in (c.s1_bits, c.s2_bits))
+        coarse = self.quantizer.from_ids(s1, torch.zeros_like(s1))[:, :split]
+        fine = self.quantizer.from_ids(torch.zeros_like(s2), s2)[:, split:]
+        self.emb_s1 = _copy(coarse @ linear.weight[:, :split].T, dtype)
+        self.emb_s2 = _copy(fine @ linear.weight[:, split:].T + linear.bias, dtype)
         self.head = _linear(tokenizer.head, dtype)
 
     def embed_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
         """Token ids (…) -> the decoder's input (…, C)."""
         return F.embedding(s1, self.emb_s1).add_(F.embedding(s2, self.emb_s2))
-
-    def to_ids(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's output (…, C) -> s1 and s2 ids (…)."""
-        quantized, _ = self.quantizer(self.quant(x))
-        return self.quantizer.to_ids(quantized)
-
-    def to_features(self, x: Tensor) -> Tensor:
-        """The decoder's output (…, C) -> features (…, F), float32."""
-        return self.head(x).float()
 
 
 def rotate_pairs(x: Tensor, rotary: Tensor) -> None:
@@ -263,19 +253,6 @@ def _queries_and_keys(attention: Attention) -> tuple[Tensor, Tensor, Tensor, Ten
     scale = head_dim**-0.5
     q, k = attention.q_proj, attention.k_proj
     return q.weight[rows] * scale, q.bias[rows] * scale, k.weight[rows], k.bias[rows]
-
-
-def _decoder_tables(tokenizer: KronosTokenizer, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """``post_quant_embed`` of every coarse and of every fine id; their sum is that of the pair."""
-    c, quantizer, linear = tokenizer.config, tokenizer.tokenizer, tokenizer.post_quant_embed
-    device, split = linear.weight.device, quantizer.s1_width
-    s1, s2 = torch.arange(2**c.s1_bits, device=device), torch.arange(2**c.s2_bits, device=device)
-    coarse = quantizer.from_ids(s1, torch.zeros_like(s1))[:, :split]
-    fine = quantizer.from_ids(torch.zeros_like(s2), s2)[:, split:]
-    return (
-        _copy(coarse @ linear.weight[:, :split].T, dtype),
-        _copy(fine @ linear.weight[:, split:].T + linear.bias, dtype),
-    )
 
 
 def _norm(norm: RMSNorm) -> Tensor:

@@ -44,11 +44,7 @@ class Heads(NamedTuple):
 
 
 class KeysValues(NamedTuple):
-    """Keys and values: those that all paths of a series share, and those of each path.
-
-    Common positions lie side by side, since many rows look at all of them. The few of a path come from far away once
-    a bar, so they lie in one piece.
-    """
+    """Keys and values. Common positions lie side by side, since many rows look at all; a path's lie in one piece."""
 
     common_keys: Array  # (B, layers, N, D, P)
     common_values: Array  # (B, layers, N, D, P)

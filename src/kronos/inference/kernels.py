@@ -4,10 +4,10 @@ A step of a small network is a hundred tiny operations, and calling each of them
 they are plain loops in one function, without the interpreter's lock, so that workers run side by side. The compiler
 turns the inner loops into vector instructions, which is why they run over contiguous slices and nothing else.
 
-Arrays are C-contiguous float32 (weights may be int8) and begin at a cache line; misaligned ones cost a third.
-Rows are new positions of paths, sorted by series and, within a path, by place: row r belongs to series ``series[r]``,
-to path ``path[r]`` (counted over all series) and is that path's position ``place[r]``. All kernels stand in this
-one file because numba looks only at a function's own file to tell whether its cached code is stale.
+Arrays are those of :mod:`kronos.inference.groups`. Rows are new positions of paths, sorted by series and, within a
+path, by place: row r belongs to series ``series[r]``, to path ``path[r]`` (counted over all series) and is that path's
+position ``place[r]``. All kernels stand in this one file because numba looks only at a function's own file to tell
+whether its cached code is stale.
 
 Shapes: R rows, C width, N heads, D head width, P and T room for common positions and for those of a path, V tokens.
 """
@@ -24,22 +24,15 @@ from kronos.inference.groups import Array, Draw, Heads, KeysValues, Matrix, Numb
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def _njit(fastmath: set[str], cache: bool = False) -> Callable[[F], F]:
+    return cast(Callable[[F], F], numba.njit(fastmath=fastmath, nogil=True, error_model="numpy", cache=cache))
+
+
 # Sums may be reordered, without which they are not vectorised; infinities and NaN keep their meaning.
 _FREE = {"reassoc", "contract", "nsz", "arcp"}
-
-
-def _compiled(function: F) -> F:
-    return cast(F, numba.njit(fastmath=_FREE, nogil=True, error_model="numpy")(function))
-
-
-def _in_order(function: F) -> F:
-    return cast(F, numba.njit(fastmath={"contract"}, nogil=True, error_model="numpy")(function))
-
-
-def _entry(function: F) -> F:
-    """Called from outside; its machine code, with all that it calls, is kept on disk."""
-    return cast(F, numba.njit(fastmath=_FREE, nogil=True, error_model="numpy", cache=True)(function))
-
+_compiled, _in_order = _njit(_FREE), _njit({"contract"})
+_entry = _njit(_FREE, cache=True)  # called from outside; its machine code, with all that it calls, is kept on disk
 
 ROWS_AT_ONCE = 30  # the activations of so many rows stay in the nearest caches while weights stream past them
 _ZERO: Number = np.float32(0)

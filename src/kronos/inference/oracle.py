@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from kronos.inference.likelihood import eval_mode
+from kronos.inference.pair import eval_mode
 from kronos.inference.sampling import sample_token
 from kronos.inference.settings import DecodeSettings, SlidingWindow
 from kronos.model import Kronos, KronosTokenizer
@@ -37,9 +37,8 @@ def recompute_everything(
         features: (B, T, F).
         stamps: (B, T + H, 5) of context and horizon.
         uniforms: (B, S, H, 2).
-        published_sampler: sort all tokens to sample and draw from a multinomial, as the published loop does.
-            For timing alone.
-        steps: compute only these steps of the horizon and take token 0 at the others. For timing alone.
+        published_sampler: for timing alone, sort all tokens and draw from a multinomial as the published loop does.
+        steps: for timing alone, compute only these steps of the horizon and take token 0 at the others.
 
     Returns:
         s1 and s2, each (B, S, H), and the sampled bars' features (B, S, H, F).
@@ -49,6 +48,12 @@ def recompute_everything(
     window = SlidingWindow(n_context, settings.max_context, settings.window_stride)
     generator = torch.Generator(features.device).manual_seed(0) if published_sampler else None
     wanted = set(range(horizon) if steps is None else steps)
+
+    def draw(logits: Tensor, uniform: Tensor) -> Tensor:
+        if generator is not None:
+            return sort_and_draw(logits, settings, generator)
+        return sample_token(logits, uniform, settings)
+
     with eval_mode(model, tokenizer):
         x = features.repeat_interleave(n_paths, dim=0)  # (B·S, T, F): every path is a series of its own
         stamps = stamps.repeat_interleave(n_paths, dim=0)
@@ -59,27 +64,19 @@ def recompute_everything(
             if step in wanted:
                 now = slice(window.start(known), known)
                 logits, hidden = model.decode_s1(s1[:, now], s2[:, now], stamps[:, now])
-                next_s1 = _draw(logits[:, -1], draws[:, step, 0], settings, generator)
+                next_s1 = draw(logits[:, -1], draws[:, step, 0])
                 logits = model.decode_s2(hidden, next_s1[:, None])
-                next_s2 = _draw(logits[:, -1], draws[:, step, 1], settings, generator)
+                next_s2 = draw(logits[:, -1], draws[:, step, 1])
             else:
                 next_s1 = next_s2 = s1.new_zeros(len(x))
             s1 = torch.cat((s1, next_s1[:, None]), dim=1)
             s2 = torch.cat((s2, next_s2[:, None]), dim=1)
-        bars = [
-            tokenizer.decode((s1[:, start : n_context + end], s2[:, start : n_context + end]), half=True)[
-                :, first - end :
-            ]
-            for start, first, end in window.decode_blocks(horizon)
-        ]
+        bars = []
+        for start, first, end in window.decode_blocks(horizon):
+            now = slice(start, n_context + end)
+            bars.append(tokenizer.decode((s1[:, now], s2[:, now]), half=True)[:, first - end :])
     shape = (n_series, n_paths, horizon)
     return s1[:, n_context:].view(shape), s2[:, n_context:].view(shape), torch.cat(bars, dim=1).view(*shape, -1)
-
-
-def _draw(logits: Tensor, uniform: Tensor, settings: DecodeSettings, generator: torch.Generator | None) -> Tensor:
-    if generator is not None:
-        return sort_and_draw(logits, settings, generator)
-    return sample_token(logits, uniform, settings)
 
 
 def sort_and_draw(logits: Tensor, settings: DecodeSettings, generator: torch.Generator) -> Tensor:

@@ -1,13 +1,16 @@
-"""A model and the tokenizer that belongs to it: loaded, checked, and put on a device."""
+"""A model and the tokenizer that belongs to it: loaded, checked, and held in eval mode."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from kronos.errors import CheckpointError, ConfigError
 from kronos.files import digest_of_file
@@ -28,19 +31,13 @@ class Pair(NamedTuple):
 
 
 def load_pair(name: str | Path, revision: str | None, tokenizer: str | Path | None) -> Pair:
-    """A model by family name, folder or hub id, with its tokenizer.
-
-    Raises:
-        CheckpointError: not found, damaged, or unreachable.
-        ConfigError: a hub id whose tokenizer is unknown.
-    """
+    """A model by family name, folder or hub id, with its tokenizer; raises as ``KronosPredictor.from_pretrained``."""
     member = _member(name)
     tokenizer = tokenizer_of(name, tokenizer)
     model = Kronos.from_pretrained(name, revision=revision)
+    short = Path(name).name if Path(name).is_dir() else str(name)
     if member is not None:
         short = member.model.rsplit("/", 1)[-1].lower()
-    else:
-        short = Path(name).name if Path(name).is_dir() else str(name)
     return Pair(model, KronosTokenizer.from_pretrained(tokenizer), bars_read(model.config, member), short)
 
 
@@ -67,8 +64,7 @@ def pair_digest(name: str | Path, revision: str | None = None, tokenizer: str | 
         ConfigError: a hub id whose tokenizer is unknown.
     """
     digest = hashlib.blake2b(digest_size=16)
-    halves = (("model", name, revision), ("tokenizer", tokenizer_of(name, tokenizer), None))
-    for kind, source, at in halves:
+    for kind, source, at in (("model", name, revision), ("tokenizer", tokenizer_of(name, tokenizer), None)):
         folder = find_checkpoint(source, kind, revision=at)
         for file in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):
             if not file.is_file():
@@ -128,3 +124,16 @@ def usable_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
     return wanted
+
+
+@contextmanager
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards every part is as it was."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

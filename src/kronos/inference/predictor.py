@@ -1,9 +1,7 @@
 """The predictor: bars in, forecasts out.
 
-``predict`` and ``predict_batch`` keep the published call and its numbers. ``forecast`` and what follows it are the
-interface to use: real future timestamps, every sample path, valid bars, settings calibrated for the checkpoint.
-
-The same seed gives the same paths in all of them, alone or in a batch (see :mod:`kronos.inference.sampling`).
+``predict`` and ``predict_batch`` keep the published call and its numbers; ``forecast`` and what follows it are the
+interface to use. The same seed gives the same paths, alone or in a batch (see :mod:`kronos.inference.sampling`).
 """
 
 from __future__ import annotations
@@ -16,18 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
+from kronos.bars.arrays import time_features
 from kronos.bars.calendar import Stamp
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, KronosError
-from kronos.inference import likelihood, published
-from kronos.inference.assemble import assemble_forecast, make_request
+from kronos.inference import published
+from kronos.inference.assemble import SeriesJob, assemble_forecast, entries_of, past_bars, prepare
 from kronos.inference.engine import DecodeEngine, series_at_once
 from kronos.inference.forecast import Forecast
-from kronos.inference.inputs import ForecastTimes, PastBars, future_of, futures_of, naming, past_bars, tables_of
-from kronos.inference.pair import check_pair, load_pair, pair_fingerprint, usable_device
+from kronos.inference.pair import check_pair, eval_mode, load_pair, pair_fingerprint, usable_device
 from kronos.inference.settings import DecodeSettings, check_setting, spec_of
-from kronos.inference.threads import Monitor
+from kronos.inference.threads import Cancel, Monitor, OnProgress
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.checkpoint import stated_cutoffs
 from kronos.protocol import FEATURES, Context, ForecastSpec
@@ -152,9 +152,8 @@ class KronosPredictor:
         seed: int = 0,
     ) -> list[pd.DataFrame]:
         """``predict`` for several series, of equal length or not; arguments and numbers are those of ``predict``."""
-        settings = {"pred_len": pred_len, "T": T, "top_k": top_k, "top_p": top_p, "sample_count": sample_count}
-        spec = published.published_spec(**settings, seed=seed)
-        return published.predict_batch(self, df_list, x_timestamp_list, y_timestamp_list, spec)
+        spec = {"pred_len": pred_len, "T": T, "top_k": top_k, "top_p": top_p, "sample_count": sample_count}
+        return published.predict_batch(self, df_list, x_timestamp_list, y_timestamp_list, **spec, seed=seed)
 
     # -- forecasts --------------------------------------------------------------------------------------------
 
@@ -169,8 +168,8 @@ class KronosPredictor:
         seed: int = 0,
         calendar: str | None = None,
         future: Any = None,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: Callable[[], bool] | None = None,
+        progress: OnProgress = None,
+        cancel: Cancel = None,
         context_length: int | None = None,
         window_stride: int | None = None,
         stamp: Stamp | None = None,
@@ -204,19 +203,12 @@ class KronosPredictor:
         return self.answer(bars, spec, future=future, progress=progress, cancel=cancel)
 
     def answer(
-        self,
-        bars: Any,
-        spec: ForecastSpec,
-        *,
-        future: Any = None,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: Callable[[], bool] | None = None,
+        self, bars: Any, spec: ForecastSpec, *, future: Any = None, progress: OnProgress = None, cancel: Cancel = None
     ) -> Forecast:
         """What ``forecast`` does, from a spec; every other surface calls this."""
         settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
         monitor = Monitor(progress, cancel, spec.num_samples * spec.horizon)
-        past = self._past(bars, spec)
-        return self._forecast([(past, future_of(past, spec, future))], spec, settings, monitor)[0]
+        return self._sample([prepare(self, bars, spec, future)], spec, settings, monitor)[0]
 
     def forecast_many(
         self,
@@ -229,8 +221,8 @@ class KronosPredictor:
         seed: int = 0,
         calendar: str | None = None,
         future: Mapping[Any, Any] | None = None,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: Callable[[], bool] | None = None,
+        progress: OnProgress = None,
+        cancel: Cancel = None,
         context_length: int | None = None,
         window_stride: int | None = None,
         stamp: Stamp | None = None,
@@ -256,30 +248,28 @@ class KronosPredictor:
         spec: ForecastSpec,
         *,
         future: Mapping[Any, Any] | None = None,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: Callable[[], bool] | None = None,
+        progress: OnProgress = None,
+        cancel: Cancel = None,
         on_error: Callable[[str, KronosError], None] | None = None,
     ) -> Iterator[tuple[str, Forecast]]:
         """What ``forecast_many`` does, from a spec; every other surface calls this."""
         settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
-        tables = tables_of(series)
-        times = futures_of(tables, future)
-        monitor = Monitor(progress, cancel, len(tables) * spec.num_samples * spec.horizon)
+        entries = entries_of(series, future)
+        monitor = Monitor(progress, cancel, len(entries) * spec.num_samples * spec.horizon)
 
         def computed() -> Iterator[tuple[str, Forecast]]:
             size = series_at_once(spec.num_samples, spec.horizon)
-            for first in range(0, len(tables), size):
-                jobs: list[tuple[PastBars, ForecastTimes]] = []
-                for name, table in tables[first : first + size]:
+            for first in range(0, len(entries), size):
+                jobs: list[SeriesJob] = []
+                for name, table, times in entries[first : first + size]:
                     try:
-                        with naming(name):
-                            past = self._past(table, spec, name)
-                            jobs.append((past, future_of(past, spec, times.get(name))))
+                        jobs.append(prepare(self, table, spec, times, name))
                     except KronosError as error:
+                        error.args = (f"series '{name}': {error}",)
                         if on_error is None:
                             raise
                         on_error(name, error)
-                for forecast in self._forecast(jobs, spec, settings, monitor, many=True):
+                for forecast in self._sample(jobs, spec, settings, monitor):
                     yield str(forecast.symbol), forecast
 
         return computed()  # so that what is wrong with the call itself is said at once
@@ -298,11 +288,7 @@ class KronosPredictor:
     ) -> Forecast:
         """Synthetic bars that go on from ``bars``, or from the packaged S&P 500 sample when None.
 
-        Args:
-            length: bars a path; may exceed ``max_context``.
-
-        Returns:
-            The paths as a ``Forecast``.
+        ``length`` bars a path, which may exceed ``max_context``; the other settings are those of ``forecast``.
         """
         if bars is None:
             from kronos.bars import sample_bars
@@ -312,6 +298,7 @@ class KronosPredictor:
 
     # -- looking inside ---------------------------------------------------------------------------------------
 
+    @torch.inference_mode()
     def embed(self, bars: Any, context_length: int | None = None) -> npt.NDArray[np.float32]:
         """(T, C) hidden states after each of the last bars of a series, at most ``max_context`` of them.
 
@@ -321,8 +308,18 @@ class KronosPredictor:
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
-        return likelihood.embed(self, bars, context_length)
+        lost = self.transform.lost
+        past = past_bars(bars, 1 + lost, self.max_context)
+        n_bars = len(past.bars)
+        context = self._scale_length(context_length, n_bars, n_bars)
+        s1, s2, stamps = self._tokens(past.values, past.context_times, context)
+        with eval_mode(self.model):
+            _, hidden = self.model.decode_s1(s1, s2, stamps)
+        out = np.full((n_bars, hidden.shape[-1]), np.nan, dtype=np.float32)
+        out[context - 1 :] = hidden[0].float().cpu().numpy()[context - 1 - lost :]
+        return out
 
+    @torch.inference_mode()
     def score(self, bars: Any, context_length: int | None = None) -> npt.NDArray[np.float64]:
         """(T,) negative log-likelihood of every bar's two tokens, in nats.
 
@@ -332,16 +329,27 @@ class KronosPredictor:
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
-        return likelihood.score(self, bars, context_length)
+        lost = self.transform.lost
+        past = past_bars(bars, 2 * (1 + lost))
+        out = np.full(len(past.bars), np.nan)
+        context = self._scale_length(context_length, len(out), self.max_context - 1)
+        block = self.max_context - context + lost
+        for first in range(context, len(out), block):
+            window = slice(first - context, min(first + block, len(out)))
+            s1, s2, stamps = self._tokens(past.values[window], past.times[window], context)
+            known = s1[:, :-1], s2[:, :-1], stamps[:, :-1]
+            with eval_mode(self.model):
+                coarse, fine = self.model(*known, use_teacher_forcing=True, s1_targets=s1[:, 1:])
+            nats = F.cross_entropy(coarse[0], s1[0, 1:], reduction="none")
+            nats = nats + F.cross_entropy(fine[0], s2[0, 1:], reduction="none")
+            out[first : window.stop] = nats.double().cpu().numpy()[first - window.stop :]
+        return out
 
     # -- as a Forecaster of kronos.protocol ---------------------------------------------------------------------
 
     @property
     def fingerprint(self) -> str:
-        """Digest of all that a forecast depends on but the spec: weights, configs with calibration, longest context.
-
-        Stored scores of another training of the same name, or of the time before a calibration, must not be reused.
-        """
+        """Digest of all that a forecast depends on but the spec, so that scores stored for others are not reused."""
         return pair_fingerprint(self.model, self.tokenizer, self.max_context)
 
     @property
@@ -370,26 +378,23 @@ class KronosPredictor:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _past(self, bars: Any, spec: ForecastSpec, name: str | None = None) -> PastBars:
-        lost = self.transform.lost
-        return past_bars(bars, 2 + lost, (spec.context_length or self.max_context) + lost, name)
-
-    def _forecast(
-        self,
-        jobs: Sequence[tuple[PastBars, ForecastTimes]],
-        spec: ForecastSpec,
-        settings: DecodeSettings,
-        monitor: Monitor,
-        *,
-        many: bool = False,
+    def _sample(
+        self, jobs: Sequence[SeriesJob], spec: ForecastSpec, settings: DecodeSettings, monitor: Monitor
     ) -> list[Forecast]:
-        """``many``: errors name the series they are about."""
-        prepared = [
-            make_request(self, past.values, past.context_times, future.times, spec, past.symbol if many else None)
-            for past, future in jobs
-        ]
-        features = self.engine.run([request for request, _ in prepared], settings, monitor)
-        return [
-            assemble_forecast(self, self.transform.decode(sampled, state), past, future, spec, settings, state)
-            for sampled, (past, future), (_, state) in zip(features, jobs, prepared, strict=True)
-        ]
+        found = self.engine.run([job.request for job in jobs], settings, monitor)
+        return [assemble_forecast(self, job, paths, spec, settings) for job, paths in zip(jobs, found, strict=True)]
+
+    def _scale_length(self, context_length: int | None, bars: int, most: int) -> int:
+        """How many bars set the scale of what follows them; by default half of all."""
+        least = 1 + self.transform.lost
+        if context_length is None:
+            context_length = max(least, min(self.max_context // 2, bars // 2))
+        return int(check_setting("context_length", context_length, low=least, high=most))
+
+    def _tokens(self, values: npt.NDArray[np.float64], times: Any, context: int) -> tuple[Tensor, ...]:
+        """s1, s2 (1, T) and stamps (1, T, 5) of (T, 6) bars, the first ``context`` of which set the scale."""
+        features = self.transform.encode(values, self.transform.fit(values[:context], clip=self.clip))
+        stamps = time_features(times)[self.transform.lost :]
+        with eval_mode(self.tokenizer):
+            s1, s2 = self.tokenizer.encode(torch.from_numpy(features).to(self.device)[None], half=True)
+        return s1, s2, torch.from_numpy(stamps).to(self.device)[None]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,8 +16,7 @@ import pandas as pd
 
 from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
-from kronos.inference.assemble import make_request
-from kronos.inference.inputs import as_times
+from kronos.inference.assemble import as_times, make_request
 from kronos.inference.settings import DecodeSettings, check_setting
 from kronos.protocol import FEATURES
 from kronos.spec import ForecastSpec
@@ -29,76 +27,61 @@ if TYPE_CHECKING:
 _NAMES: Final = {"pred_len": "horizon", "sample_count": "num_samples", "T": "temperature"}
 
 
-def published_spec(**arguments: Any) -> ForecastSpec:
-    """The published settings as a spec, whose window slides bar by bar; refusals have the published names."""
-    settings = {_NAMES.get(name, name): (name, value) for name, value in arguments.items()}
-    checked = {setting: check_setting(setting, value, name=name) for setting, (name, value) in settings.items()}
-    return ForecastSpec(**checked, window_stride=1)
-
-
 def predict_batch(
     predictor: KronosPredictor,
     tables: Sequence[Any],
     x_timestamps: Sequence[Any],
     y_timestamps: Sequence[Any],
-    spec: ForecastSpec,
+    **arguments: Any,
 ) -> list[pd.DataFrame]:
-    """The mean of the sampled paths of each series, one row a future bar; see ``KronosPredictor.predict_batch``."""
+    """The mean of the sampled paths of each series, one row a future bar; see ``KronosPredictor.predict_batch``.
+
+    Our checkpoints cut the bars that set the scale, published ones take all of them.
+    """
+    checked = {}
+    for name, value in arguments.items():  # refusals have the published names
+        setting = _NAMES.get(name, name)
+        checked[setting] = check_setting(setting, value, name=name)
+    spec = ForecastSpec(**checked, window_stride=1)
     if not len(tables) == len(x_timestamps) == len(y_timestamps):
         raise DataError(
             f"predict_batch got {len(tables)} tables, {len(x_timestamps)} x_timestamp and "
             f"{len(y_timestamps)} y_timestamp; give one of each a series"
         )
     transform = predictor.transform
+    most = predictor.max_context + transform.lost
     inputs = [
-        read_published(
-            *entry,
-            spec.horizon,
-            positive=transform.takes_moves,
-            where=f"series {i}: " if len(tables) > 1 else "",
-        )
+        read_published(*entry, spec.horizon, transform.takes_moves, f"series {i}: " if len(tables) > 1 else "")
         for i, entry in enumerate(zip(tables, x_timestamps, y_timestamps, strict=True))
     ]
     prepared = []
-    for entry in inputs:
-        values, times = _cut(predictor, entry)
-        prepared.append(make_request(predictor, values, times, entry.future_times, spec))
+    for values, times, future in inputs:
+        if len(values) > most:
+            if predictor.model.config.consistent:
+                values, times = values[-most:], times[-most:]
+            else:
+                warnings.warn(
+                    f"the context has {len(values)} bars, the model reads {predictor.max_context}: as published, all "
+                    "of them set the scale. Pass fewer bars, or use forecast(), which cuts first",
+                    stacklevel=4,
+                )
+        prepared.append(make_request(predictor, values, times, future, spec))
     settings = DecodeSettings.resolve(spec, predictor.model.config, predictor.max_context)
     features = predictor.engine.run([request for request, _ in prepared], settings)
     return [
-        pd.DataFrame(transform.decode(sampled, state).mean(axis=0), columns=list(FEATURES), index=entry.index)
-        for entry, (_, state), sampled in zip(inputs, prepared, features, strict=True)
+        pd.DataFrame(
+            transform.decode(sampled, state).mean(axis=0),
+            columns=list(FEATURES),
+            index=given if isinstance(given, pd.Index) else pd.Index(given),
+        )
+        for given, (_, state), sampled in zip(y_timestamps, prepared, features, strict=True)
     ]
 
 
-def _cut(predictor: KronosPredictor, entry: PublishedInput) -> tuple[npt.NDArray[np.float64], pd.DatetimeIndex]:
-    """Values and times of the bars that set the scale: our checkpoints cut first, published ones take all."""
-    most = predictor.max_context + predictor.transform.lost
-    if len(entry.values) > most:
-        if predictor.model.config.consistent:
-            return entry.values[-most:], entry.context_times[-most:]
-        warnings.warn(
-            f"the context has {len(entry.values)} bars, the model reads {predictor.max_context}: as published, all of "
-            "them set the scale. Pass fewer bars, or use forecast(), which cuts first",
-            stacklevel=5,
-        )
-    return entry.values, entry.context_times
-
-
-@dataclass(frozen=True)
-class PublishedInput:
-    """One checked ``predict`` call: values (T, 6), the times of the context (T) and of the horizon (H)."""
-
-    values: npt.NDArray[np.float64]
-    context_times: pd.DatetimeIndex
-    future_times: pd.DatetimeIndex
-    index: pd.Index[Any]  # of the result
-
-
 def read_published(
-    df: Any, x_timestamp: Any, y_timestamp: Any, pred_len: int, *, positive: bool, where: str = ""
-) -> PublishedInput:
-    """Checks the arguments of ``predict``.
+    df: Any, x_timestamp: Any, y_timestamp: Any, pred_len: int, positive: bool, where: str
+) -> tuple[npt.NDArray[np.float64], pd.DatetimeIndex, pd.DatetimeIndex]:
+    """Checks one series of ``predict``: values (T, 6), the times of the context (T) and of the horizon (H).
 
     Args:
         positive: refuse prices at or below zero and negative volumes (transforms that take logarithms).
@@ -112,42 +95,28 @@ def read_published(
     if "volume" not in given:  # as published, also where there is an amount
         given = list(PRICES)
     for name in given:
-        values[:, FEATURES.index(name)] = _numbers(frame[name], name, where)
+        column = frame[name]
+        numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
+        if (bad := ~np.isfinite(numbers)).any():
+            position = int(bad.argmax())
+            found = column.iloc[position]
+            raise DataError(
+                f"{where}column '{name}' holds {repr(found) if isinstance(found, str) else found} at position "
+                f"{position} ({int(bad.sum())} such values in all); predict needs finite numbers"
+            )
+        values[:, FEATURES.index(name)] = numbers
     if "volume" in given and "amount" not in given:
         values[:, 5] = values[:, 4] * values[:, :4].mean(axis=1)
     if len(values) == 0:
         raise DataError(f"{where}the table has no rows; predict needs a context")
-    if positive:
-        _check_positive(values, where)
+    for name, numbers in zip(FEATURES, values.T, strict=True) if positive else ():
+        bad, kind = (numbers <= 0, "prices above zero") if name in PRICES else (numbers < 0, "no negative values")
+        if bad.any():
+            found = f"{numbers[bad][0]:g} at position {int(bad.argmax())}"
+            raise DataError(f"{where}column '{name}' holds {found}; this model needs {kind}")
     x_times, y_times = as_times(x_timestamp, f"{where}x_timestamp"), as_times(y_timestamp, f"{where}y_timestamp")
     if len(x_times) != len(frame):
         raise DataError(f"{where}x_timestamp has {len(x_times)} entries for {len(frame)} bars; give one a bar")
     if len(y_times) != pred_len:
         raise DataError(f"{where}y_timestamp has {len(y_times)} entries for pred_len {pred_len}; give one a bar")
-    index = pd.Index(y_timestamp) if not isinstance(y_timestamp, pd.Index) else y_timestamp
-    return PublishedInput(values, x_times, y_times, index)
-
-
-def _numbers(column: pd.Series[Any], name: str, where: str) -> npt.NDArray[np.float64]:
-    numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
-    bad = ~np.isfinite(numbers)
-    if bad.any():
-        position = int(np.flatnonzero(bad)[0])
-        found = column.iloc[position]
-        shown = repr(found) if isinstance(found, str) else found
-        raise DataError(
-            f"{where}column '{name}' holds {shown} at position {position} ({int(bad.sum())} such values in all); "
-            "predict needs finite numbers"
-        )
-    return numbers
-
-
-def _check_positive(values: npt.NDArray[np.float64], where: str) -> None:
-    for i, name in enumerate(FEATURES):
-        bad = values[:, i] <= 0 if name in PRICES else values[:, i] < 0
-        if bad.any():
-            position = int(np.flatnonzero(bad)[0])
-            kind = "prices above zero" if name in PRICES else "no negative values"
-            raise DataError(
-                f"{where}column '{name}' holds {values[position, i]:g} at position {position}; this model needs {kind}"
-            )
+    return values, x_times, y_times

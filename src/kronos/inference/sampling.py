@@ -47,11 +47,9 @@ def uniforms(
     Args:
         seed: any integer from 0 to 2^64 - 1.
         keys: one key a series.
-        num_paths: S, how many paths, starting with number ``first_path``.
-        horizon: H bars.
 
     Returns:
-        (B, S, H, 2) float32.
+        (B, S, H, 2) float32 for S = ``num_paths`` paths from number ``first_path`` on, and H = ``horizon`` bars.
     """
     out = np.empty((len(keys), num_paths, horizon, DRAWS_PER_BAR), dtype=np.float32)
     for row, key in zip(out, keys, strict=True):

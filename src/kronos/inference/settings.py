@@ -23,14 +23,7 @@ _STRIDES_A_WINDOW = 8  # a full window is read again about this often while it s
 
 
 def check_setting(setting: str, value: object, **changes: Any) -> Any:
-    """A value of one of the spec's settings within other limits or under another name.
-
-    Args:
-        changes: attributes of :class:`kronos.spec.Setting` that differ, such as ``high`` or ``name``.
-
-    Raises:
-        ConfigError: of another type, out of range, or None.
-    """
+    """A value of one of the spec's settings, whose ``changes`` (limits, name) are those of the case; never None."""
     return dataclasses.replace(_SETTINGS[setting], optional=False, **changes).check(value)
 
 
@@ -59,7 +52,6 @@ class DecodeSettings:
 
     @property
     def greedy(self) -> bool:
-        """Whether chance plays no part."""
         return self.temperature == 0 or self.top_k == 1
 
     @classmethod
@@ -71,30 +63,19 @@ class DecodeSettings:
         Raises:
             ConfigError: a context or a stride longer than the checkpoint's window.
         """
-        fitted = {"top_p": 1.0 if config.consistent else _PUBLISHED_TOP_P, **(config.calibration or {})}
-        for name in ("temperature", "top_k", "top_p"):
-            if getattr(spec, name) is not None:
-                fitted[name] = getattr(spec, name)
+        settled = {"temperature": 1.0, "top_k": 0, "top_p": 1.0 if config.consistent else _PUBLISHED_TOP_P}
+        for source in (config.calibration or {}, vars(spec)):
+            settled |= {name: source[name] for name in settled if source.get(name) is not None}
         if spec.context_length is not None:
             check_setting("context_length", spec.context_length, high=max_context)
         stride = max(1, max_context // _STRIDES_A_WINDOW) if spec.window_stride is None else spec.window_stride
-        return cls(
-            float(fitted.get("temperature", 1.0)),
-            int(fitted.get("top_k", 0)),
-            float(fitted["top_p"]),
-            max_context,
-            check_setting("window_stride", stride, high=max_context - 1),
-        )
+        check_setting("window_stride", stride, high=max_context - 1)
+        return cls(float(settled["temperature"]), int(settled["top_k"]), float(settled["top_p"]), max_context, stride)
 
 
 @dataclass(frozen=True)
 class SlidingWindow:
-    """The window over a context of ``context`` bars and the bars sampled after it.
-
-    Args:
-        context: T, bars of context.
-        max_context: bars that the model reads at most.
-        stride: bars dropped at once when the window is full.
+    """The window of at most ``max_context`` bars over ``context`` bars and those sampled after them.
 
     Raises:
         ConfigError: a size below 1, or a stride that would drop the whole window.
@@ -126,15 +107,14 @@ class SlidingWindow:
         the last ``max_context`` tokens in one go, as published (in half windows where the horizon exceeds that), so
         that once the window slides, a longer horizon moves the earlier bars a little.
         """
-        if self.stride == 1:
-            block = horizon if horizon <= self.max_context else max(1, self.max_context // 2)
-            for first in range(0, horizon, block):
-                end = min(first + block, horizon)
-                yield max(0, self.context + end - self.max_context), first, end
-            return
+        block = horizon if horizon <= self.max_context else max(1, self.max_context // 2)
         first = 0
         while first < horizon:
-            start = self.start(self.context + first + 1)
-            end = min(horizon, start + self.max_context - self.context)  # from there on the window is full
+            if self.stride == 1:
+                end = min(first + block, horizon)
+                start = max(0, self.context + end - self.max_context)
+            else:
+                start = self.start(self.context + first + 1)
+                end = min(horizon, start + self.max_context - self.context)  # from there on the window is full
             yield start, first, end
             first = end

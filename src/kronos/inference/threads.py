@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import TypeVar
 
@@ -20,6 +21,8 @@ from kronos.errors import Cancelled
 
 T = TypeVar("T")
 R = TypeVar("R")
+OnProgress = Callable[[int, int], None] | None
+Cancel = Callable[[], bool] | None
 
 #: Multiply-adds from which torch's own threads pay: of a whole pass, and of one row where weights come from memory.
 WORTH_SHARING = 1_000_000_000
@@ -27,27 +30,16 @@ WORTH_SHARING_A_ROW = 15_000_000
 ROWS_A_WORKER = 12  # paths of one bar that keep a worker busy with products rather than with calls
 
 
+@dataclass
 class Monitor:
-    """What the caller hears and says while bars are sampled.
+    """What the caller hears and says while bars are sampled, by several workers at the same time."""
 
-    Args:
-        progress: called with (bars sampled so far, bars in all).
-        cancel: called before every bar; True stops.
-        total: bars in all.
-
-    Attributes:
-        failed: set when one of several workers has failed, so that the others stop.
-    """
-
-    def __init__(
-        self,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: Callable[[], bool] | None = None,
-        total: int = 0,
-    ) -> None:
-        self.progress, self.cancel, self.total = progress, cancel, total
-        self.failed = Event()
-        self._done, self._lock = 0, Lock()
+    progress: OnProgress = None  # called with (bars sampled so far, bars in all)
+    cancel: Cancel = None  # called before every bar; True stops
+    total: int = 0  # bars in all
+    failed: Event = field(default_factory=Event)  # set when one of several workers has failed, so that the others stop
+    _done: int = 0
+    _lock: Lock = field(default_factory=Lock)
 
     def check(self) -> None:
         """Raises Cancelled when the caller wants to stop or another worker has failed."""
@@ -56,19 +48,14 @@ class Monitor:
 
     def add(self, bars: int) -> None:
         """So many more bars have been sampled."""
-        with self._lock:  # workers report at the same time
+        with self._lock:
             self._done += bars
             if self.progress is not None:
                 self.progress(self._done, self.total)
 
 
 def threads_for(rows: int, weights: int) -> int:
-    """One thread for a small pass through a network, else as many as torch was given.
-
-    Args:
-        rows: positions that pass through.
-        weights: multiply-adds of one of them.
-    """
+    """One thread for a small pass of ``rows`` positions of ``weights`` multiply-adds, else as many as torch has."""
     large = weights >= WORTH_SHARING_A_ROW or rows * weights >= WORTH_SHARING
     return torch.get_num_threads() if large else 1
 
@@ -77,21 +64,19 @@ def threads_for(rows: int, weights: int) -> int:
 def thread_count(count: int) -> Iterator[None]:
     """Torch works with ``count`` threads inside, and with as many as before afterwards."""
     before = torch.get_num_threads()
-    if count == before:
-        yield
-        return
-    torch.set_num_threads(count)
+    if count != before:
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        if count != before:
+            torch.set_num_threads(before)
 
 
 def run_tasks(work: Callable[[T], R], tasks: Sequence[T], workers: int, failed: Event) -> list[R]:
     """``work`` on every task, on ``workers`` threads of one torch thread each; the results in order.
 
-    Args:
-        failed: set when a task has failed or the caller was interrupted; running tasks should look at it and end.
+    ``failed`` is set when a task has failed or the caller was interrupted; running tasks should look at it and end.
     """
     if workers <= 1 or len(tasks) <= 1:
         return [work(task) for task in tasks]

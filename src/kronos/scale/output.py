@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from kronos.errors import ConfigError, KronosError
 from kronos.files import clear_leftovers, json_text, replacing, write_json
-from kronos.inference.export import summary
+from kronos.inference.forecast import summary
 from kronos.protocol import FEATURES
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pandas as pd
 from kronos.bars import read_bars
 from kronos.bars.store import read_last
 from kronos.errors import CheckpointError, KronosError
-from kronos.inference.inputs import CALENDAR_BARS
+from kronos.inference.assemble import CALENDAR_BARS
 from kronos.inference.pair import pair_digest
 from kronos.inference.predictor import KronosPredictor
 from kronos.scale.output import Trouble, UniverseReport, rows_of, write

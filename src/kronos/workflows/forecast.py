@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kronos.bars import read_bars
 from kronos.errors import DataError
-from kronos.inference.export import DEFAULT_LEVELS, check_levels, check_target
+from kronos.inference.forecast import DEFAULT_LEVELS, check_levels, check_target
 from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:

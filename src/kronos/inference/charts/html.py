@@ -6,13 +6,13 @@ The page carries plotly.js inside, so it opens offline, and follows the reader's
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from kronos.inference.charts.scene import AHEAD, DOWN, UP, Scene, scene, short_number
+from kronos.inference.charts import AHEAD, DOWN, UP, Floats, Scene, scene, short_number
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
@@ -20,15 +20,10 @@ if TYPE_CHECKING:
 INK, GRID = "#7d8896", "rgba(128, 138, 150, 0.18)"  # readable on white and on near-black
 
 
-def figure(forecast: Forecast) -> go.Figure:
-    """Candles of the history, the median path with its fan, and the volume below."""
-    return _figure(scene(forecast))
-
-
 def page(forecast: Forecast) -> str:
     """A whole HTML document with the figure, the headline numbers and their source."""
     shown = scene(forecast)
-    chart = _figure(shown).to_html(
+    chart = figure(shown).to_html(
         full_html=False,
         include_plotlyjs=True,
         div_id="chart",
@@ -39,54 +34,35 @@ def page(forecast: Forecast) -> str:
     return _PAGE.format(title=escape(shown.title), facts=facts, source=escape(shown.source), chart=chart)
 
 
-def _figure(shown: Scene) -> go.Figure:
+def figure(shown: Scene) -> go.Figure:
+    """Candles of the history, the median path with its fan, and the volume below."""
     rows = 1 if shown.volume is None else 2
     heights = [0.8, 0.2][:rows]
     chart = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.03, row_heights=heights)
-    for trace in [*_candles(shown), *_fan(shown)]:
-        chart.add_trace(trace, row=1, col=1)
-    for trace in _volume(shown):
-        chart.add_trace(trace, row=2, col=1)
+    chart.add_traces(_prices(shown), rows=1, cols=1)
+    if shown.volume is not None:
+        chart.add_traces(_volume(shown, shown.volume), rows=2, cols=1)
     _arrange(chart, shown)
     return chart
 
 
-def _candles(shown: Scene) -> list[go.Candlestick]:
-    past = shown.past
-    if past.empty:
-        return []
-    prices = {name: past[name] for name in ("open", "high", "low", "close")}
-    rising, falling = ({"line": {"color": colour, "width": 1}, "fillcolor": colour} for colour in (UP, DOWN))
-    x = shown.labels[: len(past)]
-    return [go.Candlestick(x=x, **prices, increasing=rising, decreasing=falling, showlegend=False, name="")]
-
-
-def _fan(shown: Scene) -> list[go.Scatter]:
+def _prices(shown: Scene) -> list[Any]:
+    """Candles, bands and median."""
+    past, traces = shown.past, []
+    if not past.empty:
+        prices = {name: past[name] for name in ("open", "high", "low", "close")}
+        rising, falling = ({"line": {"color": colour, "width": 1}, "fillcolor": colour} for colour in (UP, DOWN))
+        look = {"increasing": rising, "decreasing": falling, "showlegend": False, "name": ""}
+        traces.append(go.Candlestick(x=shown.labels[: len(past)], **prices, **look))
     along = [shown.labels[position] for position in shown.line]
     red, green, blue = (int(AHEAD[i : i + 2], 16) for i in (1, 3, 5))
-    bands = [
-        go.Scatter(
-            x=along + along[::-1],
-            y=np.concatenate([band.upper, band.lower[::-1]]),
-            fill="toself",
-            fillcolor=f"rgba({red}, {green}, {blue}, {band.opacity})",
-            line={"width": 0},
-            mode="lines",
-            hoverinfo="skip",
-            name=band.name,
-        )
-        for band in shown.bands
-    ]
-    median = go.Scatter(
-        x=along,
-        y=shown.median,
-        mode="lines",
-        line={"color": AHEAD, "width": 2},
-        name="Median close",
-        text=_hover(shown),
-        hovertemplate="%{text}<extra></extra>",
-    )
-    return [*bands, median]
+    for band in shown.bands:
+        fill = f"rgba({red}, {green}, {blue}, {band.opacity})"
+        look = {"fill": "toself", "fillcolor": fill, "line": {"width": 0}, "mode": "lines", "hoverinfo": "skip"}
+        edge = np.concatenate([band.upper, band.lower[::-1]])
+        traces.append(go.Scatter(x=along + along[::-1], y=edge, name=band.name, **look))
+    look = {"mode": "lines", "line": {"color": AHEAD, "width": 2}, "hovertemplate": "%{text}<extra></extra>"}
+    return [*traces, go.Scatter(x=along, y=shown.median, name="Median close", text=_hover(shown), **look)]
 
 
 def _hover(shown: Scene) -> list[str]:
@@ -103,25 +79,21 @@ def _hover(shown: Scene) -> list[str]:
     return texts
 
 
-def _volume(shown: Scene) -> list[go.Bar]:
-    if shown.volume is None:
-        return []
-    first = len(shown.past)
+def _volume(shown: Scene, ahead: Floats) -> list[go.Bar]:
+    first, look = len(shown.past), {"opacity": 0.55, "showlegend": False, "textposition": "none"}
     return [
         go.Bar(
             x=x,
             y=y,
             marker={"color": colour, "line": {"width": 0}},
-            opacity=0.55,
             name=name,
-            showlegend=False,
             text=[short_number(value) for value in y],
-            textposition="none",
             hovertemplate=name + " %{text}<extra></extra>",
+            **look,
         )
         for x, y, colour, name in (
             (shown.labels[:first], shown.past["volume"], shown.colours, "Volume"),
-            (shown.labels[first:], shown.volume, AHEAD, "Median volume"),
+            (shown.labels[first:], ahead, AHEAD, "Median volume"),
         )
     ]
 
@@ -139,6 +111,7 @@ def _arrange(chart: go.Figure, shown: Scene) -> None:
         dragmode="pan",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK, "activecolor": AHEAD},
     )
+    spike = {"mode": "across", "snap": "cursor", "thickness": 1, "dash": "dot", "color": INK}
     chart.update_xaxes(
         type="category",
         categoryorder="array",
@@ -149,11 +122,7 @@ def _arrange(chart: go.Figure, shown: Scene) -> None:
         gridcolor=GRID,
         rangeslider_visible=False,
         showspikes=True,
-        spikemode="across",
-        spikesnap="cursor",
-        spikethickness=1,
-        spikedash="dot",
-        spikecolor=INK,
+        **{f"spike{name}": value for name, value in spike.items()},
     )
     chart.update_yaxes(side="right", gridcolor=GRID, zeroline=False, automargin=True)
     chart.update_yaxes(tickformat=f",.{min(shown.decimals, 5)}~f", row=1, col=1)
