@@ -11,9 +11,10 @@ import pandas as pd
 import pyarrow as pa
 
 from kronos.bars.calendar.frequency import parse_frequency
-from kronos.bars.calendar.gaps import missing_before
+from kronos.bars.calendar.future import missing_before
 from kronos.bars.calendar.guess import Fit, guess_calendar, symbol_hint
 from kronos.bars.calendar.markets import ALWAYS, market
+from kronos.bars.clean import split_suspects
 from kronos.bars.reading.content import open_content
 from kronos.bars.reading.layouts import SPARE, normal
 from kronos.bars.reading.tables import from_arrow, from_frame, from_text
@@ -22,7 +23,6 @@ from kronos.bars.reading.validate import build_bars, refuse_empty
 from kronos.bars.report import BarsReport, Defect, OnDefect, ReadContext, RowNumbers, shown
 from kronos.bars.samples import locate, sample_path
 from kronos.bars.schema import FEATURES, to_table
-from kronos.bars.splits import split_suspects
 from kronos.errors import DataError
 
 _STEP = 5e-4  # prices with six digits blur the ratio less than this
