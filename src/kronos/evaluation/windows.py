@@ -117,7 +117,7 @@ class Series:
         return Window(cut, truth, group, origin)
 
 
-BarsInput = pd.DataFrame | Mapping[str, pd.DataFrame] | Mapping[str, Series]
+BarsInput = pd.DataFrame | Mapping[str, pd.DataFrame | Series]
 
 
 def as_series(bars: BarsInput) -> dict[str, Series]:
