@@ -52,10 +52,9 @@ def resample_bars(
         ConfigError: the new size is not a larger multiple of the old one.
         DataError: the bar size cannot be told.
     """
-    target = parse_frequency(to)
+    target, forming, rule = parse_frequency(to), False, ""
     series = bars.groupby("symbol", sort=True) if "symbol" in bars.columns else [(None, bars)]
     parts: list[pd.DataFrame] = []
-    forming, rule = False, ""
     for symbol, part in series:
         cutting = _cutting(part, target, calendar, stamp, None if symbol is None else str(symbol))
         labels, over = cutting.labels()
@@ -73,8 +72,7 @@ def resample_bars(
     before = bars.attrs.get("report")
     report = before if isinstance(before, BarsReport) else BarsReport()
     notes = [f"resampled from {report.frequency or 'smaller bars'} by {rule}"]
-    if forming:
-        notes.append("the last bar is not over in the data: left out")
+    notes += ["the last bar is not over in the data: left out"] * forming
     report = report.noted(
         *notes,
         rows=len(table),
