@@ -61,7 +61,7 @@ ELSEWHERE = {"horizon", "context_length", "calendar", "stamp", "frequency"}
 
 SAMPLING: Final[dict[str, Any]] = {
     one.name: (
-        Annotated[one.kind | None if one.optional else one.kind, AfterValidator(one.check)],  # type: ignore[operator]
+        Annotated[one.kind | None if one.optional else one.kind, AfterValidator(one.check)],
         Field(5 if one.name == "num_samples" else one.default, description=one.help),  # 5 paths as published
     )
     for one in settings()

@@ -179,8 +179,8 @@ def comparisons(
             difference = (simulations[name].net - returns).to_numpy()
             estimate, test = annual_mean(difference, per_year), newey_west(difference)
             estimates.append(estimate)
-            row = {"signal": name, "other": other, "difference_annual": estimate.as_dict(), "t": test.t, "p": test.p}
-            rows.append(row)
+            facts = {"difference_annual": estimate.as_dict(), "t": test.t, "p": test.p}
+            rows.append({"signal": name, "other": other, **facts})
     for row, estimate, adjusted in zip(rows, estimates, holm([row["p"] for row in rows]), strict=True):
         row["adjusted_p"] = float(adjusted)
         other = _CALLED.get(row["other"], row["other"])
