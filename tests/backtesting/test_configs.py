@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from kronos import spec
 from kronos.backtesting.config import ELSEWHERE, SIGNALS, BacktestSettings, ResearchConfig, SignalSettings
-from kronos.backtesting.performance import DEFINITIONS
+from kronos.backtesting.summary import DEFINITIONS
 from kronos.errors import ConfigError
 from kronos.training.config import RunConfig, read_settings
 

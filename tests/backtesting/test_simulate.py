@@ -14,10 +14,10 @@ import pytest
 from tests.backtesting.market import export_market, next_returns, panel_of, random_table, research
 
 from kronos.backtesting.config import UNIVERSE, BacktestSettings
-from kronos.backtesting.performance import annual_mean, performance
 from kronos.backtesting.provider import Provider
 from kronos.backtesting.run import run_backtest
 from kronos.backtesting.simulate import benchmark_returns, ranks, simulate, tradable_sessions
+from kronos.backtesting.summary import annual_mean, performance
 from kronos.errors import ConfigError, DataError
 
 FREE = {"open_cost": 0.0, "close_cost": 0.0, "min_cost": 0.0}

@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from tests.backtesting.market import panel_of
 
-from kronos.backtesting.performance import capacity, drawdown, monthly
 from kronos.backtesting.signals import momentum_signal, random_signal
 from kronos.backtesting.study import forward_returns, group_returns, overlap_lags, study
-from kronos.backtesting.summary import in_words
+from kronos.backtesting.summary import capacity, drawdown, in_words, monthly
 
 DAYS = pd.bdate_range("2018-01-01", periods=60)
 

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from kronos.errors import ConfigError
-from kronos.spec import ForecastSpec, Setting, settings
+from kronos.spec import ForecastSpec, settings
 
 SIGNALS = ("last", "mean", "max", "min", "median", "prob_up", "mean_over_deviation")
 """What :mod:`kronos.backtesting.signals` derives from the paths of a forecast."""
@@ -59,16 +59,13 @@ class _Section(BaseModel):
 ELSEWHERE = {"horizon", "context_length", "calendar", "stamp", "frequency"}
 """Settings of a forecast that a research file says outside ``signals``, or that daily bars decide."""
 
-
-def _field(setting: Setting, default: Any) -> Any:
-    kind: Any = setting.kind | None if setting.optional else setting.kind
-    return Annotated[kind, AfterValidator(setting.check)], Field(default, description=setting.help)
-
-
-SAMPLING: Final = {
-    setting.name: _field(setting, 5 if setting.name == "num_samples" else setting.default)  # 5 paths as published
-    for setting in settings()
-    if setting.name not in ELSEWHERE
+SAMPLING: Final[dict[str, Any]] = {
+    one.name: (
+        Annotated[one.kind | None if one.optional else one.kind, AfterValidator(one.check)],
+        Field(5 if one.name == "num_samples" else one.default, description=one.help),  # 5 paths as published
+    )
+    for one in settings()
+    if one.name not in ELSEWHERE
 }
 
 
@@ -161,24 +158,20 @@ class ResearchConfig(_Section):
             ConfigError: names the settings that are unknown, missing or out of range.
         """
         try:
-            return cls.model_validate(translate(values))
+            return cls.model_validate(_translate(values))
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()[:3])
             raise ConfigError(f"the settings do not hold: {faults}") from error
 
 
-def translate(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with published names at the top level as settings with ours.
-
-    Raises:
-        ConfigError: both names of one setting.
-    """
+def _translate(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with published names at the top level as settings with ours."""
     out = {name: value for name, value in values.items() if name not in ALIASES}
     for name in (name for name in ALIASES if name in values):
-        *section, last = ALIASES[name].split(".")
+        section, _, last = ALIASES[name].rpartition(".")
         inner = out
         if section:
-            inner = out[section[0]] = dict(out.get(section[0]) or {})
+            inner = out[section] = dict(out.get(section) or {})
         if last in inner:
             raise ConfigError(f"both {name} and {ALIASES[name]} are given, which is the same setting; keep one")
         inner[last] = values[name]

@@ -20,51 +20,35 @@ from kronos.errors import ConfigError, DataError, MissingExtraError
 from kronos.files import write_json, write_text
 
 SPLITS: Final = ("train", "val", "test")
-RECORD: Final = "splits.json"
-RUN_FILE: Final = "finetune.yaml"
 _FEWEST_TARGETS: Final = 7  # that training takes behind a context
 
 
 @dataclass(frozen=True)
 class Split:
-    """One of the three ranges, in sessions of the provider.
-
-    Attributes:
-        start: first session that is read.
-        scored_from, end: first and last session that is scored.
-        purged: sessions by which it ends sooner than its range says.
-    """
+    """One of the three ranges, in sessions of the provider."""
 
     name: str
-    start: pd.Timestamp
-    scored_from: pd.Timestamp
-    end: pd.Timestamp
-    purged: int
+    start: pd.Timestamp  # first session that is read
+    scored_from: pd.Timestamp  # first session that is scored
+    end: pd.Timestamp  # last session of both
+    purged: int  # sessions by which it ends sooner than its range says
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The files of a data set.
-
-    Attributes:
-        folder: holds ``train.parquet``, ``val.parquet``, ``test.parquet``, ``splits.json`` and ``finetune.yaml``.
-        splits: what each of them holds.
-        bars, symbols: by split.
-        untraded: bars left out because nothing was traded.
-        later_share: share of the bars of train and val that lies in what val scores.
-    """
+    """A data set in ``folder``: ``train.parquet``, ``val.parquet``, ``test.parquet``, ``splits.json``, a run file."""
 
     folder: Path
     splits: tuple[Split, ...]
-    bars: dict[str, int]
-    symbols: dict[str, int]
-    untraded: int
-    later_share: float
+    bars: dict[str, int]  # by split
+    symbols: dict[str, int]  # by split
+    untraded: int  # bars left out because nothing was traded
+    later_share: float  # of the bars of train and val: what lies in what val scores
 
     @property
     def run_file(self) -> Path:
         """The run file for ``kronos train``."""
-        return self.folder / RUN_FILE
+        return self.folder / "finetune.yaml"
 
     def to_dict(self, config: ResearchConfig) -> dict[str, Any]:
         """What was written, in plain types, as in ``splits.json``."""
@@ -111,8 +95,12 @@ def prepare(config: ResearchConfig) -> Prepared:
         untraded=len(bars) - len(traded),
         later_share=later / (len(parts["train"]) + len(parts["val"])),
     )
-    write_json(config.out / RECORD, prepared.to_dict(config), indent=1)
-    write_text(prepared.run_file, _yaml(run_settings(prepared, config)))
+    write_json(config.out / "splits.json", prepared.to_dict(config), indent=1)
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("pyyaml", "train", "Writing a run file") from error
+    write_text(prepared.run_file, yaml.safe_dump(run_settings(prepared, config), sort_keys=False))
     return prepared
 
 
@@ -122,16 +110,13 @@ def split_ranges(config: ResearchConfig, calendar: pd.DatetimeIndex) -> tuple[Sp
     Raises:
         ConfigError: ranges out of order, or too short for a context and a horizon.
     """
-    asked = [config.train_time_range, config.val_time_range, config.test_time_range]
-    starts = [int(calendar.searchsorted(pd.Timestamp(first), side="left")) for first, _ in asked]
-    ends = [int(calendar.searchsorted(pd.Timestamp(last), side="right")) - 1 for _, last in asked]
-    scored = [start + config.lookback_window for start in starts]
-    kept = [
-        min(end, later - 1 - config.embargo_sessions)
-        for end, later in zip(ends, [*scored[1:], len(calendar) + config.embargo_sessions + 1], strict=True)
-    ]
+    ranges = [getattr(config, f"{name}_time_range") for name in SPLITS]
+    starts = [int(calendar.searchsorted(pd.Timestamp(first))) for first, _ in ranges]
+    limits = [start + config.lookback_window - config.embargo_sessions for start in starts[1:]] + [len(calendar)]
     found = []
-    for name, start, first, wanted, end in zip(SPLITS, starts, scored, ends, kept, strict=True):
+    for name, (_, last), start, limit in zip(SPLITS, ranges, starts, limits, strict=True):
+        first, wanted = start + config.lookback_window, int(calendar.searchsorted(pd.Timestamp(last), side="right")) - 1
+        end = min(wanted, limit - 1)
         if end - first + 1 < config.predict_window:
             raise ConfigError(
                 f"{name}_time_range leaves {max(0, end - first + 1)} sessions to score after {config.lookback_window} "
@@ -152,17 +137,15 @@ def scored_sessions(config: ResearchConfig, provider: Provider) -> pd.DatetimeIn
 
 def traded_bars(bars: pd.DataFrame) -> pd.DataFrame:
     """Bars without those of a day on which nothing was traded (volume 0): some providers fill suspended days so."""
-    kept: pd.DataFrame = bars[~(bars["volume"] == 0).to_numpy()].reset_index(drop=True)
-    return kept
+    return bars[~(bars["volume"] == 0).to_numpy()].reset_index(drop=True)
 
 
 def run_settings(prepared: Prepared, config: ResearchConfig) -> dict[str, Any]:
     """A run file for ``kronos train``: both stages on this data set, validated by what val scores and nothing else."""
     given = dict(config.training)
-    asked = max(config.predict_window, _FEWEST_TARGETS)
     data = {
         "bars": [str(prepared.folder / "train.parquet"), str(prepared.folder / "val.parquet")],
-        "window": config.lookback_window + asked + 1,
+        "window": config.lookback_window + max(config.predict_window, _FEWEST_TARGETS) + 1,
         "boundary": [config.lookback_window, config.lookback_window],
         "hold_out": "dates",
         "later_share": round(prepared.later_share, 9),
@@ -183,13 +166,4 @@ def _rows(bars: pd.DataFrame, spans: Spans, split: Split, lookback: int) -> pd.D
         for symbol, times in scored.groupby("symbol")["timestamp"]
         if counts[symbol] > lookback and any(times.between(*span).any() for span in spans.get(str(symbol), ()))
     ]
-    chosen: pd.DataFrame = part[part["symbol"].isin(kept)].reset_index(drop=True)
-    return chosen
-
-
-def _yaml(values: dict[str, Any]) -> str:
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError("pyyaml", "train", "Writing a run file") from error
-    return str(yaml.safe_dump(values, sort_keys=False))
+    return part[part["symbol"].isin(kept)].reset_index(drop=True)

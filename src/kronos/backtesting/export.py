@@ -36,13 +36,7 @@ _SAFE: Final = " #^.-_=+@$&()[]{}!~,;"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written to ``folder``: how much of what, from ``first`` to ``last``.
-
-    Attributes:
-        suspended: sessions inside a listing without a bar.
-        sets: instrument sets by size.
-        renamed: symbols that Qlib cannot hold → the names they have there.
-    """
+    """What was written to ``folder``: how much of what, from ``first`` to ``last``."""
 
     folder: Path
     instruments: int
@@ -50,9 +44,9 @@ class Exported:
     bars: int
     first: pd.Timestamp
     last: pd.Timestamp
-    suspended: int
-    sets: dict[str, int]
-    renamed: dict[str, str]
+    suspended: int  # sessions inside a listing without a bar
+    sets: dict[str, int]  # instrument sets by size
+    renamed: dict[str, str]  # symbols that Qlib cannot hold → the names they have there
 
 
 def write_provider(
@@ -82,22 +76,19 @@ def write_provider(
 
     calendar = pd.DatetimeIndex(np.unique(_days(bars)))
     groups = {str(name): rows for name, rows in bars.groupby("symbol", sort=True, observed=True)}
-    names, by_symbol = instrument_names(groups), factor_series(factors)
-    members = {"all": sorted(groups)} | {
-        name.lower(): _members(name, given, groups) for name, given in (sets or {}).items()
-    }
+    names, by_symbol = instrument_names(groups), _factor_series(factors)
+    members = {name.lower(): _members(name, given, groups) for name, given in {"all": groups, **(sets or {})}.items()}
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is in use; remove it, or name another folder for the provider")
     for part in ("features", "instruments", "calendars"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    listings: dict[str, str] = {}
-    suspended = 0
+    listings, suspended = {}, 0
     for symbol, rows in groups.items():
         where = calendar.get_indexer(pd.DatetimeIndex(rows["timestamp"]).normalize())
         start, stop = int(where[0]), int(where[-1]) + 1
         suspended += stop - start - len(rows)
         home = folder / "features" / code_to_fname(names[symbol]).lower()
-        _write_fields(home, where, _fields(rows, by_symbol.get(symbol), adjusted))
+        _write_fields(home, where, rows, by_symbol.get(symbol), adjusted)
         listings[symbol] = f"{names[symbol]}\t{calendar[start]:%Y-%m-%d}\t{calendar[stop - 1]:%Y-%m-%d}\n"
     for name, symbols in members.items():
         write_text(folder / "instruments" / f"{name}.txt", "".join(listings[symbol] for symbol in symbols))
@@ -116,22 +107,8 @@ def write_provider(
     )
 
 
-def _write_fields(home: Path, where: npt.NDArray[Any], fields: Mapping[str, FloatArray]) -> None:
-    """A file a field; ``where``: the places of the bars in the calendar."""
-    home.mkdir()
-    for name, values in fields.items():
-        dense = np.full(where[-1] - where[0] + 2, np.nan, dtype="<f4")
-        dense[0] = where[0]
-        dense[1 + where - where[0]] = values
-        dense.tofile(home / f"{name}.day.bin")
-
-
 def _members(name: str, given: Iterable[str] | Path, known: Container[str]) -> list[str]:
-    """The symbols of a set.
-
-    Raises:
-        ConfigError: one of them has no bars.
-    """
+    """The symbols of a set, all of which must have bars."""
     if isinstance(given, Path):
         lines = given.read_text(encoding="utf-8").splitlines()
         given = [line.split("\t")[0].strip() for line in lines if line.strip()]
@@ -162,12 +139,8 @@ def instrument_names(symbols: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def factor_series(factors: pd.DataFrame | Path | None) -> dict[str, pd.Series]:
-    """Symbol → its factors by time.
-
-    Raises:
-        DataError: not a table of symbol, timestamp and positive factor.
-    """
+def _factor_series(factors: pd.DataFrame | Path | None) -> dict[str, pd.Series]:
+    """Symbol → its factors by time."""
     if factors is None:
         return {}
     if isinstance(factors, Path):
@@ -183,9 +156,10 @@ def factor_series(factors: pd.DataFrame | Path | None) -> dict[str, pd.Series]:
     if wrong := int((~np.isfinite(values) | (values <= 0)).sum()):
         raise DataError(f"{wrong} factors are not positive numbers")
     times = pd.DatetimeIndex(factors["timestamp"])
-    table = pd.DataFrame({"symbol": factors["symbol"].astype(str).to_numpy(), "time": times, "factor": values})
-    table = table.sort_values(["symbol", "time"], kind="stable")
-    return {str(name): part.set_index("time")["factor"] for name, part in table.groupby("symbol")}
+    table = (
+        pd.Series(values, index=times, name="factor").to_frame().assign(symbol=factors["symbol"].astype(str).to_numpy())
+    )
+    return {str(name): part["factor"] for name, part in table.sort_index(kind="stable").groupby("symbol")}
 
 
 def _days(bars: pd.DataFrame) -> pd.DatetimeIndex:
@@ -205,18 +179,23 @@ def _days(bars: pd.DataFrame) -> pd.DatetimeIndex:
     return days
 
 
-def _fields(rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool) -> dict[str, FloatArray]:
-    """The nine fields of one symbol, one value a bar."""
-    values = {name: rows[name].to_numpy(dtype=float) for name in (*PRICES, "volume", "amount")}
+def _write_fields(
+    home: Path, where: npt.NDArray[Any], rows: pd.DataFrame, factors: pd.Series | None, adjusted: bool
+) -> None:
+    """The nine fields of one symbol, a file each; ``where``: the places of its bars in the calendar."""
     factor = np.ones(len(rows))
     if factors is not None:
         place = np.searchsorted(factors.index.to_numpy(), rows["timestamp"].to_numpy(), side="right") - 1
         factor = factors.to_numpy()[np.maximum(place, 0)]
+    values = {name: rows[name].to_numpy(dtype=float) for name in (*PRICES, "volume", "amount")}
     if not adjusted:
-        for name in PRICES:
-            values[name] = values[name] * factor
-        values["volume"] = values["volume"] / factor
+        values |= {name: values[name] * factor for name in PRICES} | {"volume": values["volume"] / factor}
     with np.errstate(divide="ignore", invalid="ignore"):
         values["vwap"] = np.where(values["volume"] > 0, values["amount"] / values["volume"], np.nan)
         values["change"] = np.concatenate([[np.nan], values["close"][1:] / values["close"][:-1] - 1])
-    return {**values, "factor": factor}
+    home.mkdir()
+    for name, field in {**values, "factor": factor}.items():
+        dense = np.full(where[-1] - where[0] + 2, np.nan, dtype="<f4")
+        dense[0] = where[0]
+        dense[1 + where - where[0]] = field
+        dense.tofile(home / f"{name}.day.bin")

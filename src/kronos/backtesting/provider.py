@@ -95,7 +95,7 @@ class Provider:
 
     def calendar(self) -> pd.DatetimeIndex:
         """Every session, in order."""
-        path = self.folder / "calendars" / "day.txt"
+        path = self.folder / "calendars/day.txt"
         try:
             days = pd.DatetimeIndex(pd.to_datetime(path.read_text(encoding="utf-8").split()))
         except ValueError as error:
@@ -138,30 +138,22 @@ class Provider:
             )
         data = use_provider(self.folder)
         found = data.list_instruments(data.instruments(chosen), as_list=False)
-        listed = {
-            str(symbol): [(pd.Timestamp(a), pd.Timestamp(b)) for a, b in spans] for symbol, spans in found.items()
-        }
-        if isinstance(instrument, str):
-            return listed
-        if unknown := [symbol for symbol in instrument if symbol not in listed]:
+        listed = {str(symbol): [(pd.Timestamp(a), pd.Timestamp(b)) for a, b in when] for symbol, when in found.items()}
+        names = list(listed) if isinstance(instrument, str) else instrument
+        if unknown := [symbol for symbol in names if symbol not in listed]:
             raise ConfigError(
                 f"the provider {self.folder} has no instrument '{unknown[0]}' ({len(unknown)} are unknown)"
             )
-        return {symbol: listed[symbol] for symbol in instrument}
+        return {symbol: listed[symbol] for symbol in names}
 
     def lacks(self, names: Iterable[str]) -> list[str]:
         """Those of the names that have no bars here; an index may have bars and stand in no set."""
         from qlib.utils import code_to_fname
 
-        features = self.folder / "features"
-        return [name for name in names if not (features / code_to_fname(name).lower()).is_dir()]
+        return [name for name in names if not (self.folder / "features" / code_to_fname(name).lower()).is_dir()]
 
     def features(
-        self,
-        instruments: Sequence[str],
-        fields: Sequence[str],
-        start: Day | None = None,
-        end: Day | None = None,
+        self, instruments: Sequence[str], fields: Sequence[str], start: Day | None = None, end: Day | None = None
     ) -> pd.DataFrame:
         """Fields by (instrument, datetime), float32, as Qlib reads them; NaN on suspended days."""
         data = use_provider(self.folder)
@@ -198,13 +190,11 @@ class Provider:
             ConfigError: there is no such set or symbol.
         """
         fields = [*FEATURES, "factor"] if prices == "raw" else list(FEATURES)
-        found = self.features(list(self.members(instrument)), fields, start, end).reset_index()
-        traded = found[list(PRICES)].notna().any(axis=1)  # a day without any price is a suspended one, not a defect
-        found = found[traded.to_numpy()]
-        if found.empty:
+        found = self.features(list(self.members(instrument)), fields, start, end)
+        table = found.dropna(subset=list(PRICES), how="all").reset_index()  # no price at all: suspended, no defect
+        if table.empty:
             raise DataError(f"the provider {self.folder} has no bars of '{instrument}' from {start} to {end}")
-        table = found.rename(columns={"datetime": "timestamp", "instrument": "symbol"})
-        table["symbol"] = table["symbol"].astype(str)
+        table = table.rename(columns={"datetime": "timestamp", "instrument": "symbol"}).astype({"symbol": str})
         if prices == "raw":
             factor = table.pop("factor").fillna(1.0)
             table[list(PRICES)] = table[list(PRICES)].div(factor, axis=0)

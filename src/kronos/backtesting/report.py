@@ -1,59 +1,94 @@
-"""``report.html``, PNG files and ``summary.json``: what a backtest found, how sure it is, and what the words mean."""
+"""``report.html``, PNG files and ``summary.json``: what a backtest found, how sure it is, and what the words mean.
+
+Charts are made with plotly, for the page; matplotlib draws the same ones as PNG files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from kronos.backtesting.charts import charts_of, figure, save_png
-from kronos.backtesting.performance import monthly
 from kronos.backtesting.run import Backtest
-from kronos.backtesting.summary import BASELINES
+from kronos.backtesting.signals import NEUTRAL
+from kronos.backtesting.summary import BASELINES, drawdown, monthly
+from kronos.errors import MissingExtraError
 from kronos.evaluation.report import PAGE, chart_html, number
+from kronos.evaluation.report_charts import INK, PALETTE, dress
 from kronos.files import json_text, replacing, write_json, write_text
 
-# Column title → (key of the figure, its digits; None: a share, shown as per cent)
-_STRATEGY: Final[dict[str, tuple[str, int | None]]] = {
-    "return a year [%]": ("annual_return", None),
-    "before cost [%]": ("annual_return_gross", None),
-    "excess a year [%]": ("excess_annual", None),
-    "information ratio": ("information_ratio", 2),
-    "Sharpe": ("sharpe", 2),
-    "max drawdown [%]": ("max_drawdown", None),
-    "turnover a day [%]": ("turnover", None),
-    "cost a year [%]": ("cost_annual", None),
-    "names held": ("names_held", 1),
-}
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# Column title, where the figure is, its digits (None: a share, shown as per cent)
+Columns = list[tuple[str, str, int | None]]
+_STRATEGIES: Final[Columns] = [
+    ("return a year [%]", "annual_return", None),
+    ("before cost [%]", "annual_return_gross", None),
+    ("excess a year [%]", "excess_annual", None),
+    ("information ratio", "information_ratio", 2),
+    ("Sharpe", "sharpe", 2),
+    ("max drawdown [%]", "max_drawdown", None),
+    ("turnover a day [%]", "turnover", None),
+    ("cost a year [%]", "cost_annual", None),
+    ("names held", "names_held", 1),
+]
+_STUDIES: Final[Columns] = [
+    ("IC", "ic.mean", 4),
+    ("t", "ic.t", 2),
+    ("rank IC", "rank_ic.mean", 4),
+    ("t", "rank_ic.t", 2),
+    ("p (Holm)", "rank_ic_adjusted_p", 3),
+    ("dates", "dates", 0),
+    ("long–short a year [%]", "spread.annual", None),
+    ("t", "spread.t", 2),
+    ("ladder", "monotone", 2),
+    ("top group new [%]", "top_group_turnover", None),
+]
+_COMPARISONS: Final[Columns] = [
+    ("difference a year [%]", "difference_annual", None),
+    ("t", "t", 2),
+    ("p", "p", 3),
+    ("p (Holm)", "adjusted_p", 3),
+]
+_OPACITY: Final = {"solid": 1.0, "dash": 0.55, "dot": 0.4}  # of bars, where a line would be solid, dashed or dotted
+_DASHES: Final = {"solid": "-", "dash": "--", "dot": ":"}  # as matplotlib writes them
+_BLACK, _GRID = "#1b2430", "#e8ecf0"  # of the PNG files, which are white
 
 
-def write_report(backtest: Backtest, folder: Path) -> list[Path]:
+def write_report(backtest: Backtest, folder: Path) -> None:
     """Writes ``report.html``, ``summary.json``, ``daily.parquet`` and the PNG files; each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     charts = charts_of(backtest)
-    stills = [save_png(chart, folder) for chart in charts if chart.name]
+    for name, chart in charts.items():
+        if name != "decay":
+            save_png(chart, folder / f"{name}.png")
     daily = pd.concat({name: one.daily for name, one in backtest.simulations.items()}, names=["signal", "datetime"])
     with replacing(folder / "daily.parquet") as part:
         daily.to_parquet(part)
     write_json(folder / "summary.json", backtest.summary, indent=1)
-    write_text(folder / "report.html", page(backtest, [chart_html(figure(chart)) for chart in charts]))
-    return [folder / "report.html", folder / "summary.json", folder / "daily.parquet", *stills]
+    write_text(folder / "report.html", page(backtest, [chart_html(chart) for chart in charts.values()]))
 
 
 def page(backtest: Backtest, charts: list[str]) -> str:
-    """The whole document; plotly.js is inside, nothing is fetched.
-
-    Args:
-        charts: as HTML, in the order of ``charts_of``.
-    """
+    """The whole document; plotly.js is inside, nothing is fetched. ``charts``: those of ``charts_of``, as HTML."""
     from plotly.offline import get_plotlyjs
 
     summary = backtest.summary
-    span, dates = summary["sessions"], summary["signal_dates"]
-    record = escape(json_text(summary["settings"], indent=1))
+    span, dates, strategies = summary["sessions"], summary["signal_dates"], summary["strategies"]
+    bench = _percent(next(iter(strategies.values()))["annual_return_benchmark"])
+    strategy_rows = [*_figure_rows(_STRATEGIES, strategies), _row("benchmark", [bench, *[""] * (len(_STRATEGIES) - 1)])]
+    compared = [
+        f"<tr>{_text(row['signal'], row['other'])}{_cells(_figures(_COMPARISONS, row))}{_text(row['words'])}</tr>"
+        for row in summary["comparisons"]
+    ]
+    months = {name: monthly(one.net) for name, one in backtest.simulations.items()}
+    table = pd.DataFrame(months | {backtest.benchmark: monthly(backtest.benchmark_returns)})
+    month_rows = [_row(str(month), map(_percent, row)) for month, *row in table.itertuples()]
     parts = [f"<p class=warn>⚠ {escape(note)}</p>" for note in summary["notes"]]
     parts += [
         f"<p>{span['count']} sessions, {span['first']} … {span['last']}; signals on {dates['count']} dates. "
@@ -61,100 +96,72 @@ def page(backtest: Backtest, charts: list[str]) -> str:
         "<h2>Verdict</h2>",
         _words((entry["signal"], entry["words"]) for entry in summary["verdict"]),
         "<details><summary>All comparisons: a side is taken only where the interval leaves zero out and the p-value "
-        f"after Holm's correction is below .05</summary>{comparison_table(summary)}</details>",
+        f"after Holm's correction is below .05</summary>"
+        f"{_table(['signal', 'against', *_titles(_COMPARISONS), 'verdict'], compared)}</details>",
         "<h2>Strategies</h2>",
-        strategy_table(summary),
-        f"<p><small>{escape(capacity_note(summary))}</small></p>",
+        _table(["", *_titles(_STRATEGIES)], strategy_rows),
+        f"<p><small>{escape(_capacity_note(summary))}</small></p>",
         charts[0],
         _grid(charts[1:4]),
         "<h2>Months</h2>",
-        f"<details open><summary>net return by month [%]</summary>{month_table(backtest)}</details>",
+        f"<details open><summary>net return by month [%]</summary>{_table(['', *table.columns], month_rows)}</details>",
         "<h2>Signals, without a strategy</h2>",
-        study_table(summary),
+        _table(["", *_titles(_STUDIES)], _figure_rows(_STUDIES, summary["studies"])),
         _grid(charts[4:]),
         "<h2>What the words mean</h2>",
         _words(summary["definitions"].items()),
-        f"<h2>Settings</h2><details><summary>all of them</summary><pre>{record}</pre></details>",
+        "<h2>Settings</h2><details><summary>all of them</summary>"
+        f"<pre>{escape(json_text(summary['settings'], indent=1))}</pre></details>",
     ]
     return PAGE.format(title="Backtest", plotly=get_plotlyjs(), body="\n".join(parts))
 
 
-def comparison_table(summary: Mapping[str, Any]) -> str:
-    """Every difference of daily net returns with its test."""
-    rows = []
-    for row in summary["comparisons"]:
-        figures = [percent(row["difference_annual"]), number(row["t"], 2)]
-        figures += [number(row["p"], 3), number(row["adjusted_p"], 3)]
-        names = f"<td class=text>{escape(row['signal'])}</td><td class=text>{escape(row['other'])}</td>"
-        rows.append(f"<tr>{names}{_cells(figures)}<td class=text>{escape(row['words'])}</td></tr>")
-    return _table(["signal", "against", "difference a year [%]", "t", "p", "p (Holm)", "verdict"], rows)
-
-
-def strategy_table(summary: Mapping[str, Any]) -> str:
-    """A row a strategy, signals first and bold, and the benchmark."""
-    strategies = summary["strategies"]
-    rows = []
-    for name, figures in strategies.items():
-        shown = _STRATEGY.values()
-        cells = [percent(figures[key]) if digits is None else number(figures[key], digits) for key, digits in shown]
-        rows.append(_row(name, cells, bold=name not in BASELINES))
-    bench = percent(next(iter(strategies.values()))["annual_return_benchmark"])
-    rows.append(_row("benchmark", [bench, *[""] * (len(_STRATEGY) - 1)]))
-    return _table(["", *_STRATEGY], rows)
-
-
-def study_table(summary: Mapping[str, Any]) -> str:
-    """IC, rank IC and long-short spread of each signal."""
-    head = ["", "IC", "t", "rank IC", "t", "p (Holm)", "dates"]
-    head += ["long–short a year [%]", "t", "ladder", "top group new [%]"]
-    rows = []
-    for name, one in summary["studies"].items():
-        cells = [number(one["ic"]["mean"], 4), number(one["ic"]["t"], 2)]
-        cells += [number(one["rank_ic"]["mean"], 4), number(one["rank_ic"]["t"], 2)]
-        cells += [number(one["rank_ic_adjusted_p"], 3), str(one["dates"])]
-        cells += [percent(one["spread"]["annual"]), number(one["spread"]["t"], 2), number(one["monotone"], 2)]
-        rows.append(_row(name, [*cells, percent(one["top_group_turnover"])], bold=name not in BASELINES))
-    return _table(head, rows)
-
-
-def month_table(backtest: Backtest) -> str:
-    """Net return of every month, and the benchmark's."""
-    months = {name: monthly(one.net) for name, one in backtest.simulations.items()}
-    table = pd.DataFrame(months | {backtest.benchmark: monthly(backtest.benchmark_returns)})
-    rows = [_row(str(month), [percent(value) for value in row]) for month, *row in table.itertuples()]
-    return _table(["", *table.columns], rows)
-
-
-def capacity_note(summary: Mapping[str, Any]) -> str:
+def _capacity_note(summary: Mapping[str, Any]) -> str:
     """How large the account may be, in words."""
+
+    def money(value: float) -> str:
+        return f"{value / 1e6:,.3g} million" if value >= 1e6 else f"{value / 1e3:,.3g} thousand"
+
     settings = summary["settings"]["backtest"]
-    figures = {name: one["capacity"] for name, one in summary["strategies"].items()}
-    if all(one["median"] is None for one in figures.values()):
+    known = {
+        name: one["capacity"] for name, one in summary["strategies"].items() if one["capacity"]["median"] is not None
+    }
+    if not known:
         return "Capacity: the traded value of the names is not known."
     sizes = "; ".join(
-        f"{name} {_money(one['median'])} ({_money(one['least_traded_tenth'])} by the least traded tenth)"
-        for name, one in figures.items()
-        if name not in BASELINES and one["median"] is not None
+        f"{name} {money(one['median'])} ({money(one['least_traded_tenth'])} by the least traded tenth)"
+        for name, one in known.items()
+        if name not in BASELINES
     )
     return (
         f"Capacity, the account at which an order is {settings['participation']:.0%} of the median day's traded value "
-        f"of the names held: {sizes}. This backtest: {_money(settings['account'])}."
+        f"of the names held: {sizes}. This backtest: {money(settings['account'])}."
     )
 
 
-def percent(value: Any) -> str:
+def _figures(columns: Columns, figures: Mapping[str, Any]) -> list[str]:
+    values = [(reduce(lambda at, key: at[key], path.split("."), figures), digits) for _, path, digits in columns]
+    return [_percent(value) if digits is None else number(value, digits) for value, digits in values]
+
+
+def _figure_rows(columns: Columns, entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A row an entry, signals bold."""
+    return [_row(name, _figures(columns, one), bold=name not in BASELINES) for name, one in entries.items()]
+
+
+def _percent(value: Any) -> str:
     """A share as per cent, with its interval where it has one."""
     if isinstance(value, Mapping):
         return number({key: None if entry is None else 100 * entry for key, entry in value.items()}, 1)
     return number(None if value is None else 100 * float(value), 1)
 
 
-def _money(value: float) -> str:
-    return f"{value / 1e6:,.3g} million" if value >= 1e6 else f"{value / 1e3:,.3g} thousand"
+def _titles(columns: Columns) -> list[str]:
+    return [title for title, _, _ in columns]
 
 
 def _words(entries: Iterable[tuple[str, str]]) -> str:
-    rows = (f"<tr><th>{escape(name)}</th><td class=text>{escape(text)}</td></tr>" for name, text in entries)
+    rows = (f"<tr><th>{escape(name)}</th>{_text(text)}</tr>" for name, text in entries)
     return f"<table>{''.join(rows)}</table>"
 
 
@@ -171,5 +178,128 @@ def _cells(cells: Iterable[str]) -> str:
     return "".join(f"<td>{cell}</td>" for cell in cells)
 
 
+def _text(*cells: str) -> str:
+    return "".join(f"<td class=text>{escape(cell)}</td>" for cell in cells)
+
+
 def _grid(charts: Iterable[str]) -> str:
     return "<div class=grid>" + "".join(f"<div>{chart}</div>" for chart in charts) + "</div>"
+
+
+def charts_of(backtest: Backtest) -> dict[str, go.Figure]:
+    """By name: return, excess, drawdown, turnover; rank IC summed and by sessions ahead; return by group of the signal.
+
+    The names are those of the PNG files, which all have but for the points of ``decay``.
+    """
+    import plotly.graph_objects as go
+
+    simulations, studies = backtest.simulations, backtest.studies
+    lines = _lines_of(list(simulations))
+
+    def line(name: str, values: pd.Series, style: Mapping[str, Any], mode: str = "lines", **options: Any) -> go.Scatter:
+        return go.Scatter(x=values.index, y=values, mode=mode, line=style, name=name, **options)
+
+    def curves(series: Callable[[Any], pd.Series], of: Mapping[str, Any]) -> list[go.Scatter]:
+        return [line(name, series(one), lines[name]) for name, one in of.items()]
+
+    def growth(daily: pd.Series) -> pd.Series:
+        return (1.0 + daily).cumprod() - 1.0
+
+    returns = []
+    for name, one in simulations.items():
+        returns.append(line(name, growth(one.net), lines[name]))
+        if lines[name]["dash"] == "solid":
+            thin = {**lines[name], "width": 1, "dash": "dash"}
+            returns.append(line(f"{name}, before cost", growth(one.daily["gross"]), thin, visible="legendonly"))
+    plain = {"color": INK, "width": 2, "dash": "solid"}
+    returns.append(line(backtest.benchmark, growth(backtest.benchmark_returns), plain))
+    decay, groups = [], []
+    for name, study in studies.items():
+        error = {"array": study.decay["error"], "thickness": 1, "width": 2}
+        ahead = study.decay["rank_ic"].rename(index=str)
+        decay.append(line(name, ahead, lines[name], "lines+markers", error_y=error))
+        faint, numbers = _OPACITY[lines[name]["dash"]], [str(k + 1) for k in range(len(study.groups))]
+        groups.append(go.Bar(x=numbers, y=study.groups, marker_color=lines[name]["color"], opacity=faint, name=name))
+    excess = curves(lambda one: one.excess.cumsum(), simulations)
+    turnover = curves(lambda one: one.daily["turnover"].resample("MS").mean(), simulations)
+    summed = curves(lambda one: one.ic["rank_ic"].cumsum(), studies)
+    by_group = f"Mean return over {next(iter(studies.values())).horizon} sessions by group"
+    return {
+        "return": _chart(returns, "Return since the start, after cost", "+.0%", height=460),
+        "excess": _chart(excess, "Excess over the benchmark after cost, summed", "+.0%"),
+        "drawdown": _chart(curves(lambda one: drawdown(one.net), simulations), "Drawdown", ".0%"),
+        "turnover": _chart(turnover, "Turnover a day, by month", ".0%", rangemode="tozero"),
+        "ic": _chart(summed, "Rank IC, summed over dates"),
+        "decay": _chart(decay, "Rank IC by sessions ahead, ± one standard error", axis="sessions ahead", legend_y=-0.3),
+        "groups": _chart(groups, by_group, "+.2%", axis="group by signal, lowest to highest"),
+    }
+
+
+def _chart(
+    traces: list[Any],
+    title: str,
+    form: str = "",
+    *,
+    axis: str = "",
+    rangemode: str = "",
+    height: int = 380,
+    **layout: Any,
+) -> go.Figure:
+    """``form``: of the numbers on the vertical axis; ``axis``: title of the horizontal one, where it has categories."""
+    import plotly.graph_objects as go
+
+    drawn = go.Figure(traces)
+    if axis:
+        drawn.update_xaxes(title=axis, type="category")
+    if form:
+        drawn.update_yaxes(tickformat=form)
+    if rangemode:
+        drawn.update_yaxes(rangemode=rangemode)
+    return dress(drawn, height, title=title, **layout)
+
+
+def _lines_of(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Line of each strategy: signals solid, their neutral forms dashed in the same colour, baselines dotted."""
+    families = list(dict.fromkeys(name.removesuffix(NEUTRAL) for name in names))
+    lines = {}
+    for name in names:
+        family = name.removesuffix(NEUTRAL)
+        dash = "dot" if name in BASELINES else "solid" if family == name else "dash"
+        colour = PALETTE[families.index(family) % len(PALETTE)]
+        lines[name] = {"color": colour, "width": 2.2 if dash == "solid" else 1.4, "dash": dash}
+    return lines
+
+
+def save_png(chart: go.Figure, path: Path) -> None:
+    """A chart of lines or bars as matplotlib draws it, in a file; what waits for a click in the legend is left out."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import PercentFormatter
+    except ImportError:
+        raise MissingExtraError("matplotlib", "qlib", "A PNG chart") from None
+    drawn = Figure(figsize=(10, 5), dpi=120, facecolor="white", layout="constrained")
+    FigureCanvasAgg(drawn)
+    axes = drawn.subplots()
+    shown = [trace for trace in chart.data if trace.visible != "legendonly"]
+    for place, trace in enumerate(shown):
+        if trace.type == "bar":
+            width = 0.8 / len(shown)
+            x = [spot + (place - (len(shown) - 1) / 2) * width for spot in range(len(trace.y))]
+            axes.bar(x, trace.y, width, color=trace.marker.color, alpha=trace.opacity, label=trace.name)
+            axes.set_xticks(range(len(trace.y)), trace.x)
+        else:
+            colour = _BLACK if trace.line.color == INK else trace.line.color
+            style = {"linestyle": _DASHES[trace.line.dash], "linewidth": trace.line.width * 0.8}
+            axes.plot(trace.x, trace.y, color=colour, label=trace.name, **style)
+    axes.axhline(0, color=_BLACK, linewidth=0.6)
+    axes.set_title(chart.layout.title.text, color=_BLACK, loc="left")
+    axes.set_xlabel(chart.layout.xaxis.title.text or "")
+    axes.grid(color=_GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if chart.layout.yaxis.tickformat:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    drawn.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    with replacing(path) as part:
+        drawn.savefig(part, format="png")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import pandas as pd
@@ -20,19 +22,12 @@ from kronos.protocol import Progress
 
 @dataclass(frozen=True)
 class Backtest:
-    """Everything a report shows.
+    """Everything a report shows."""
 
-    Attributes:
-        simulations: by signal, baselines included; ``random`` is the mean of its runs.
-        studies: by signal.
-        benchmark: its name.
-        summary: plain figures and words, as in ``summary.json``.
-    """
-
-    simulations: dict[str, Simulation]
-    studies: dict[str, Study]
+    simulations: dict[str, Simulation]  # by signal, baselines included; ``random`` is the mean of its runs
+    studies: dict[str, Study]  # by signal
     benchmark: str
-    summary: dict[str, Any]
+    summary: dict[str, Any]  # plain figures and words, as in ``summary.json``
 
     @property
     def benchmark_returns(self) -> pd.Series:
@@ -63,10 +58,14 @@ def run_backtest(
     first, last = config.backtest_time_range or (moments.min().date(), moments.max().date())
     sessions = tradable_sessions(provider, provider.sessions(first, last, "backtest_time_range"))
     benchmark = benchmark_returns(provider, settings.benchmark, provider.members(config.instrument), sessions)
-    signals = chosen_signals(panel, config)
+    signals = _chosen_signals(panel, config)
     names = sorted(map(str, panel.index.get_level_values("instrument").unique()))
     before = sessions[0] - pd.Timedelta(days=2 * config.lookback_window + 30)
     closes = provider.table(names, before, sessions[-1])
+    amounts, volumes = (provider.table(names, closes.index[0], sessions[-1], field) for field in ("amount", "volume"))
+    deals = closes.reindex(sessions)
+    if settings.deal_price != "close":  # the close where there is no such price, as Qlib does
+        deals = provider.table(names, sessions[0], sessions[-1], settings.deal_price).fillna(deals).reindex(sessions)
     index = next(iter(signals.values())).index
     signals[MOMENTUM] = momentum_signal(index, closes, config.lookback_window)
     lots = [random_signal(index, seed) for seed in range(settings.random_runs)]
@@ -77,21 +76,17 @@ def run_backtest(
             progress(done, len(runs), name)
         traded.append(simulate(provider, signal, benchmark, settings))
     random_runs = traded[: len(lots)]
-    simulations = dict(zip(signals, traded[len(lots) :], strict=True)) | {RANDOM: mean_simulation(random_runs)}
-    deals = deal_prices(provider, names, settings.deal_price, sessions)
+    mean = _mean_simulation(random_runs)
+    simulations = dict(zip(signals, traded[len(lots) :], strict=True)) | {RANDOM: mean}
     studied = signals | {RANDOM: lots[0]}
     studies = {name: study(s, deals, config.predict_window, settings.groups) for name, s in studied.items()}
-    values = traded_value(provider, names, closes)
-    summary = summarise(config, simulations, studies, random_runs, values, panel, dict(notes or {}))
+    values = amounts.fillna(volumes * closes)  # some providers know no amount
+    summary = summarise(config, simulations, studies, random_runs, values, panel, notes or {})
     return Backtest(simulations, studies, settings.benchmark, summary)
 
 
-def chosen_signals(panel: pd.DataFrame, config: ResearchConfig) -> dict[str, pd.Series]:
-    """The signals of the settings, and each once more without what ``neutralise`` names.
-
-    Raises:
-        ConfigError: the panel has no such column.
-    """
+def _chosen_signals(panel: pd.DataFrame, config: ResearchConfig) -> dict[str, pd.Series]:
+    """The signals of the settings, and each once more without what ``neutralise`` names."""
     chosen, exposures = config.backtest.signals, config.backtest.neutralise
     if missing := [name for name in (*chosen, *exposures) if name not in panel.columns]:
         known = ", ".join(str(name) for name in panel.columns if name not in EXPOSURES)
@@ -102,24 +97,8 @@ def chosen_signals(panel: pd.DataFrame, config: ResearchConfig) -> dict[str, pd.
     return signals
 
 
-def deal_prices(provider: Provider, names: list[str], field: str, sessions: pd.DatetimeIndex) -> pd.DataFrame:
-    """The price of each session that deals are made at; the close where there is none, as Qlib does."""
-    closes = provider.table(names, sessions[0], sessions[-1])
-    if field != "close":
-        closes = provider.table(names, sessions[0], sessions[-1], field).fillna(closes)
-    return closes.reindex(sessions)
-
-
-def traded_value(provider: Provider, names: list[str], closes: pd.DataFrame) -> pd.DataFrame:
-    """The traded value of each session; volume × close where a provider knows no amount."""
-    amounts, volumes = (
-        provider.table(names, closes.index[0], closes.index[-1], field) for field in ("amount", "volume")
-    )
-    return amounts.fillna(volumes * closes)
-
-
-def mean_simulation(runs: list[Simulation]) -> Simulation:
+def _mean_simulation(runs: list[Simulation]) -> Simulation:
     """The average of runs that differ by their lots alone: an equal share of the account in each."""
-    daily = sum((run.daily for run in runs[1:]), start=runs[0].daily) / len(runs)
-    holdings = sum((run.holdings for run in runs[1:]), start=runs[0].holdings) / len(runs)
+    daily = reduce(add, [run.daily for run in runs]) / len(runs)
+    holdings = reduce(add, [run.holdings for run in runs]) / len(runs)
     return Simulation(daily, holdings, runs[0].held)

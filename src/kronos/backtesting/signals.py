@@ -33,7 +33,6 @@ EXPOSURES: Final = ("volatility", "market")
 NEUTRAL: Final = "_neutral"
 """Ending of a signal without what exposures explain."""
 
-PANEL: Final = "signals.parquet"
 _EXPOSURE_SESSIONS = 60  # trailing returns that volatility and beta are measured on
 
 Dated = tuple[pd.Timestamp, pd.DataFrame]
@@ -91,28 +90,25 @@ class DateSignals:
 
     def __call__(self, date: pd.Timestamp) -> Dated:
         """Signals and exposures of one date, index (datetime, instrument)."""
-        known, closes = self._contexts(date), self._recent_closes(date)
+        known, spec = self._contexts(date), self.spec
         rows: dict[str, dict[str, float]] = {}
         if known:
-            spec, name = self.spec, self.forecaster.name
             future = future_timestamps(date, spec.horizon, calendar=spec.calendar, frequency="1d").to_numpy()
             contexts = [Context(symbol, *context, future) for symbol, context in known.items()]
-            paths = check_paths(self.forecaster.sample_paths(contexts, spec), contexts, spec.horizon, name)
-            for context, sampled in zip(contexts, paths, strict=True):
-                rows[context.symbol] = path_signals(sampled[..., CLOSE], context.last_close)
+            sampled = self.forecaster.sample_paths(contexts, spec)
+            paths = check_paths(sampled, contexts, spec.horizon, self.forecaster.name)
+            rows = {
+                one.symbol: path_signals(p[..., CLOSE], one.last_close) for one, p in zip(contexts, paths, strict=True)
+            }
         table = pd.DataFrame.from_dict(rows, orient="index", columns=list(SIGNALS), dtype=float)
-        table = table.join(exposures_of(closes))
-        names = table.index.astype(str)
-        table.index = pd.MultiIndex.from_product([[date], names], names=["datetime", "instrument"])
+        table = table.join(exposures_of(self._recent_closes(date)))
+        names = ["datetime", "instrument"]
+        table.index = pd.MultiIndex.from_product([[date], table.index.astype(str)], names=names)
         table.attrs["past"] = self.past_digest(date)
         return date, table
 
-    def matches(self, date: pd.Timestamp, rows: pd.DataFrame) -> bool:
-        """Whether signals were made from the bars that are here."""
-        return bool(rows.attrs.get("past") == self.past_digest(date))
-
     def past_digest(self, date: pd.Timestamp) -> str:
-        """Of every number that the signals of a date depend on."""
+        """Of every number that the signals of a date depend on; signals keep that of the bars they were made from."""
         parts = [part for symbol, context in self._contexts(date).items() for part in (symbol, *context)]
         return digest(*parts, self._recent_closes(date).to_numpy(dtype=float), size=12)
 
@@ -159,21 +155,21 @@ def make_signals(
         ConfigError: the folder holds signals of another model, of other settings or of another version of this package.
         DataError: no symbol has a context on any date, or a remote worker has other bars.
     """
-    parts = folder / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
     _claim(folder, spec, forecaster)
     source = DateSignals(bars, spans, dates, spec, forecaster)
-    files = {date: parts / f"{date:%Y-%m-%d}.parquet" for date in dates}
+    files = {date: folder / "parts" / f"{date:%Y-%m-%d}.parquet" for date in dates}
     found = {date: pd.read_parquet(file) for date, file in files.items() if file.exists()}
-    made = {date: rows for date, rows in found.items() if source.matches(date, rows)}
+    made = {date: rows for date, rows in found.items() if rows.attrs.get("past") == source.past_digest(date)}
     missing, started = [date for date in dates if date not in made], time.monotonic()
     results = map(source, missing) if remote is None or not missing else remote(missing)
     for fresh, (date, rows) in enumerate(results, start=1):
-        if not source.matches(date, rows):
+        if rows.attrs.get("past") != source.past_digest(date):
             raise DataError(
                 f"a worker has other bars up to {date:%Y-%m-%d} than this process; give every node the same provider"
             )
-        _write(rows, files[date])
+        with replacing(files[date]) as part:
+            rows.to_parquet(part)
         made[date] = rows
         if progress is not None:
             left = (time.monotonic() - started) / fresh * (len(missing) - fresh)
@@ -183,13 +179,9 @@ def make_signals(
     panel.attrs = {}
     if panel.empty:
         raise DataError(f"no symbol has {source.length} bars before any of the {len(dates)} signal dates")
-    _write(panel, folder / PANEL, compression="zstd")
+    with replacing(folder / "signals.parquet") as part:
+        panel.to_parquet(part, compression="zstd")
     return panel
-
-
-def _write(table: pd.DataFrame, path: Path, **options: Any) -> None:
-    with replacing(path) as part:
-        table.to_parquet(part, **options)
 
 
 def _claim(folder: Path, spec: ForecastSpec, forecaster: Forecaster) -> None:
@@ -205,7 +197,6 @@ def _claim(folder: Path, spec: ForecastSpec, forecaster: Forecaster) -> None:
     path = folder / "settings.json"
     if not path.exists():
         write_json(path, settings, indent=1)
-        return
     before = json.loads(path.read_text(encoding="utf-8"))
     if differing := [name for name in settings if before.get(name) != settings[name]]:
         raise ConfigError(
@@ -226,18 +217,14 @@ def exposures_of(closes: pd.DataFrame) -> pd.DataFrame:
 
 
 def neutralise(panel: pd.DataFrame, signal: str, exposures: Iterable[str]) -> pd.Series:
-    """A signal without what exposures explain on each date: the residual of a least-squares fit across symbols.
-
-    Symbols without an exposure keep NaN, as do dates with fewer symbols than the fit needs.
-    """
+    """A signal without what exposures explain on each date: the residual of a least-squares fit across symbols; NaN
+    for symbols without an exposure, and on dates with fewer symbols than the fit needs."""
     names = list(exposures)
     out = pd.Series(np.nan, index=panel.index, name=signal + NEUTRAL)
     for _, rows in panel[[signal, *names]].dropna().groupby(level="datetime", sort=False):
-        if len(rows) <= len(names) + 2:
-            continue
-        x = np.column_stack([np.ones(len(rows)), rows[names].to_numpy()])
-        y = rows[signal].to_numpy()
-        out.loc[rows.index] = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+        x, y = np.column_stack([np.ones(len(rows)), rows[names].to_numpy()]), rows[signal].to_numpy()
+        if len(rows) > len(names) + 2:
+            out.loc[rows.index] = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
     return out
 
 
@@ -247,11 +234,8 @@ def random_signal(index: pd.Index, seed: int) -> pd.Series:
 
 
 def momentum_signal(index: pd.Index, closes: pd.DataFrame, lookback: int) -> pd.Series:
-    """The return over the last ``lookback`` sessions of each (datetime, instrument).
-
-    Args:
-        closes: (sessions, instruments); suspended days take the last known close.
-    """
+    """The return over the last ``lookback`` sessions of each (datetime, instrument); ``closes``: (sessions,
+    instruments), where suspended days take the last known close."""
     known = closes.ffill()
     past = known / known.shift(lookback) - 1.0
     past.index.name, past.columns.name = "datetime", "instrument"

@@ -20,22 +20,21 @@ EXCHANGE: Final = {"deal_price", "open_cost", "close_cost", "min_cost", "limit_t
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a strategy earned.
+    """What a strategy earned, by session."""
 
-    Attributes:
-        daily: by session: ``gross`` return before cost, ``cost`` and ``turnover`` as shares of the account, ``bench``.
-        holdings: by session: number of names held.
-        held: (sessions, instruments) share of the account in each name.
-    """
-
-    daily: pd.DataFrame
-    holdings: pd.Series
-    held: pd.DataFrame
+    daily: pd.DataFrame  # ``gross`` return before cost, ``cost`` and ``turnover`` as shares of the account, ``bench``
+    holdings: pd.Series  # number of names held
+    held: pd.DataFrame  # (sessions, instruments) share of the account in each name
 
     @property
     def net(self) -> pd.Series:
         """Daily return after cost."""
         return self.daily["gross"] - self.daily["cost"]
+
+    @property
+    def excess(self) -> pd.Series:
+        """Daily return after cost less the benchmark's."""
+        return self.net - self.daily["bench"]
 
 
 def simulate(provider: Provider, signal: pd.Series, benchmark: pd.Series, settings: BacktestSettings) -> Simulation:
@@ -55,10 +54,9 @@ def simulate(provider: Provider, signal: pd.Series, benchmark: pd.Series, settin
     from qlib.backtest.executor import SimulatorExecutor
     from qlib.contrib.strategy.signal_strategy import TopkDropoutStrategy
 
-    sessions = pd.DatetimeIndex(benchmark.index)
-    ranked = ranks(signal)
-    _check_signal(ranked, provider, sessions)
+    sessions, ranked = pd.DatetimeIndex(benchmark.index), ranks(signal)
     names = sorted(map(str, ranked.index.get_level_values("instrument").unique()))
+    _check_reach(provider, names, pd.DatetimeIndex(ranked.index.get_level_values("datetime")), sessions)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Qlib's own, about pandas and empty slices
         trader, market = get_strategy_executor(
@@ -77,13 +75,9 @@ def simulate(provider: Provider, signal: pd.Series, benchmark: pd.Series, settin
             result = market.execute(trader.generate_trade_decision(result))
             trader.post_exe_step(result)
         metrics, positions = market.trade_account.get_portfolio_metrics()
-    return _simulation(metrics, positions)
-
-
-def _simulation(metrics: pd.DataFrame, positions: dict[pd.Timestamp, object]) -> Simulation:
     daily = metrics.rename(columns={"return": "gross"})[["gross", "cost", "turnover", "bench", "account"]].astype(float)
     weights = {
-        day: {name: float(position.get_stock_weight(name)) for name in position.get_stock_list()}  # type: ignore[attr-defined]
+        day: {name: float(position.get_stock_weight(name)) for name in position.get_stock_list()}
         for day, position in positions.items()
     }
     held = pd.DataFrame.from_dict(weights, orient="index", dtype=float).reindex(daily.index)
@@ -110,19 +104,16 @@ def ranks(signal: pd.Series, seed: int = 0) -> pd.Series:
     known = signal.dropna().sort_index()
     lots = pd.Series(np.random.default_rng(seed).random(len(known)), index=known.index)
     order = pd.DataFrame({"signal": known, "lot": lots}).sort_values(["signal", "lot"])
-    placed = order.groupby(level="datetime").cumcount().astype(float)
-    return placed.reindex(known.index)
+    return order.groupby(level="datetime").cumcount().astype(float).reindex(known.index)
 
 
-def _check_signal(signal: pd.Series, provider: Provider, sessions: pd.DatetimeIndex) -> None:
-    if unknown := provider.lacks(sorted(map(str, signal.index.get_level_values("instrument").unique()))):
+def _check_reach(provider: Provider, names: list[str], dates: pd.DatetimeIndex, sessions: pd.DatetimeIndex) -> None:
+    if unknown := provider.lacks(names):
         raise DataError(
             f"the signals name {len(unknown)} instruments that the provider {provider.folder} does not have, "
             f"the first '{unknown[0]}'"
         )
-    dates = pd.DatetimeIndex(signal.index.get_level_values("datetime"))
-    inside = (dates >= sessions[0]) & (dates < sessions[-1])
-    if not inside.any():
+    if not ((dates >= sessions[0]) & (dates < sessions[-1])).any():
         raise DataError(
             f"no signal lies in the backtest, {sessions[0].date()} … {sessions[-1].date()}; the signals are of "
             + (f"{dates.min().date()} … {dates.max().date()}" if len(dates) else "no date at all")
@@ -135,16 +126,16 @@ def benchmark_returns(provider: Provider, benchmark: str, spans: Spans, sessions
     Raises:
         ConfigError: the provider has no such instrument, or no bars of it on the sessions.
     """
-    calendar = provider.calendar()
-    before = calendar[max(0, int(calendar.searchsorted(sessions[0])) - 1)]
-    if benchmark != UNIVERSE and provider.lacks([benchmark]):
+    universe, calendar = benchmark == UNIVERSE, provider.calendar()
+    if not universe and provider.lacks([benchmark]):
         raise ConfigError(
             f"the provider {provider.folder} has no benchmark '{benchmark}'; name one of its "
             f"{len(provider.members('all'))} instruments, or '{UNIVERSE}' for the instrument set with equal weights"
         )
-    closes = provider.table(sorted(spans) if benchmark == UNIVERSE else [benchmark], before, sessions[-1])
+    before = calendar[max(0, int(calendar.searchsorted(sessions[0])) - 1)]
+    closes = provider.table(sorted(spans) if universe else [benchmark], before, sessions[-1])
     moves = closes.ffill().pct_change(fill_method=None)
-    if benchmark == UNIVERSE:
+    if universe:
         members = member_mask(spans, moves.columns, pd.DatetimeIndex(moves.index))
         return moves.where(closes.notna() & members).mean(axis=1).reindex(sessions).fillna(0.0)
     known = closes[benchmark].reindex(sessions).notna()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -17,48 +18,17 @@ HORIZONS: Final = (1, 2, 3, 5, 10, 20)
 
 @dataclass(frozen=True)
 class Study:
-    """What a signal says about returns, without any strategy.
+    """What a signal says about returns, without any strategy; tests are of means, with Newey–West errors."""
 
-    Attributes:
-        horizon: sessions from entry to exit.
-        ic: by date: ``ic`` and ``rank_ic`` at the horizon.
-        ic_test, rank_ic_test: their means with Newey–West errors.
-        decay: by sessions ahead: mean rank IC and its t.
-        groups: mean return over the horizon of each group, lowest signal first.
-        spread: by date: return of the highest group less that of the lowest.
-        spread_test: its mean with Newey–West errors.
-        monotone: rank correlation of group number and mean return; 1 is a ladder.
-        turnover: mean share of the highest group that is new from one date to the next.
-    """
-
-    horizon: int
-    ic: pd.DataFrame
+    horizon: int  # sessions from entry to exit
+    ic: pd.DataFrame  # by date: ``ic`` and ``rank_ic`` at the horizon
     ic_test: MeanTest
     rank_ic_test: MeanTest
-    decay: pd.DataFrame
-    groups: pd.Series
-    spread: pd.Series
-    spread_test: MeanTest
-    monotone: float
-    turnover: float
-
-
-def forward_returns(prices: pd.DataFrame, dates: pd.DatetimeIndex, horizon: int) -> pd.Series:
-    """Returns from the session after each date to ``horizon`` sessions later, by (datetime, instrument).
-
-    Names without a price at entry have none; at exit the last known price counts.
-
-    Args:
-        prices: (sessions, instruments) of the price that deals are made at; every session is a row.
-    """
-    sessions = pd.DatetimeIndex(prices.index)
-    entry = sessions.get_indexer(dates) + 1
-    inside = (entry > 0) & (entry + horizon < len(sessions))
-    start = prices.to_numpy()[entry[inside]]
-    end = prices.ffill().to_numpy()[entry[inside] + horizon]
-    table = pd.DataFrame(end / start - 1.0, index=dates[inside], columns=prices.columns)
-    table.index.name, table.columns.name = "datetime", "instrument"
-    return pd.Series(table.stack()).dropna()  # pandas 2 drops them itself, 3 does not
+    decay: pd.DataFrame  # by sessions ahead: mean rank IC, its error and t
+    groups: pd.Series  # mean return over the horizon of each group, lowest signal first
+    spread_test: MeanTest  # return of the highest group less that of the lowest
+    monotone: float  # rank correlation of group number and mean return; 1 is a ladder
+    turnover: float  # mean share of the highest group that is new from one date to the next
 
 
 def study(signal: pd.Series, prices: pd.DataFrame, horizon: int, groups: int) -> Study:
@@ -72,27 +42,48 @@ def study(signal: pd.Series, prices: pd.DataFrame, horizon: int, groups: int) ->
     """
     signal = signal.dropna()
     dates = pd.DatetimeIndex(signal.index.get_level_values("datetime").unique()).sort_values()
-    step = _sessions_between(dates, pd.DatetimeIndex(prices.index))
+    places = pd.DatetimeIndex(prices.index).get_indexer(dates)
+    step = int(np.median(np.diff(places))) if len(places) > 1 else 1
+
+    def mean_test(series: pd.Series, ahead: int = horizon) -> MeanTest:
+        return newey_west(series.to_numpy(), max(overlap_lags(ahead, step), automatic_lags(len(series))))
+
     outcome = forward_returns(prices, dates, horizon)
     coefficients = pd.DataFrame({"ic": _ic(signal, outcome, rank=False), "rank_ic": _ic(signal, outcome, rank=True)})
     decay = {}
     for ahead in sorted({*HORIZONS, horizon}):
-        test = _mean_test(_ic(signal, forward_returns(prices, dates, ahead), rank=True), ahead, step)
+        test = mean_test(_ic(signal, forward_returns(prices, dates, ahead), rank=True), ahead)
         decay[ahead] = {"rank_ic": test.mean, "error": test.error, "t": test.t}
     by_group = group_returns(signal, outcome, groups)
-    spread, means = by_group[groups - 1] - by_group[0], by_group.mean()
+    means = by_group.mean()
     return Study(
         horizon=horizon,
         ic=coefficients,
-        ic_test=_mean_test(coefficients["ic"], horizon, step),
-        rank_ic_test=_mean_test(coefficients["rank_ic"], horizon, step),
+        ic_test=mean_test(coefficients["ic"]),
+        rank_ic_test=mean_test(coefficients["rank_ic"]),
         decay=pd.DataFrame.from_dict(decay, orient="index"),
         groups=means,
-        spread=spread,
-        spread_test=_mean_test(spread, horizon, step),
+        spread_test=mean_test(by_group[groups - 1] - by_group[0]),
         monotone=float(pd.Series(np.arange(groups, dtype=float)).corr(means.reset_index(drop=True).rank())),
         turnover=_top_turnover(signal, groups),
     )
+
+
+def forward_returns(prices: pd.DataFrame, dates: pd.DatetimeIndex, horizon: int) -> pd.Series:
+    """Returns from the session after each date to ``horizon`` sessions later, by (datetime, instrument).
+
+    Names without a price at entry have none; at exit the last known price counts.
+
+    Args:
+        prices: (sessions, instruments) of the price that deals are made at; every session is a row.
+    """
+    entry = pd.DatetimeIndex(prices.index).get_indexer(dates) + 1
+    inside = (entry > 0) & (entry + horizon < len(prices))
+    start = prices.to_numpy()[entry[inside]]
+    end = prices.ffill().to_numpy()[entry[inside] + horizon]
+    table = pd.DataFrame(end / start - 1.0, index=dates[inside], columns=prices.columns)
+    table.index.name, table.columns.name = "datetime", "instrument"
+    return pd.Series(table.stack()).dropna()  # pandas 2 drops them itself, 3 does not
 
 
 def group_returns(signal: pd.Series, outcome: pd.Series, groups: int) -> pd.DataFrame:
@@ -114,11 +105,6 @@ def overlap_lags(horizon: int, step: int) -> int:
     return 2 * overlap - 1 if overlap > 1 else 0
 
 
-def _mean_test(series: pd.Series, ahead: int, step: int) -> MeanTest:
-    """Newey–West, with lags that cover the overlap of outcomes ``ahead`` sessions long."""
-    return newey_west(series.to_numpy(), max(overlap_lags(ahead, step), automatic_lags(len(series))))
-
-
 def _ic(signal: pd.Series, outcome: pd.Series, *, rank: bool) -> pd.Series:
     """The correlation across names, or of their ranks, by date."""
     both = pd.DataFrame({"signal": signal, "outcome": outcome}).dropna()
@@ -127,18 +113,11 @@ def _ic(signal: pd.Series, outcome: pd.Series, *, rank: bool) -> pd.Series:
     return pd.Series(values, index=pd.DatetimeIndex(dates), dtype=float)
 
 
-def _sessions_between(dates: pd.DatetimeIndex, sessions: pd.DatetimeIndex) -> int:
-    places = sessions.get_indexer(dates)
-    return int(np.median(np.diff(places))) if len(places) > 1 else 1
-
-
 def _top_turnover(signal: pd.Series, groups: int) -> float:
     """Mean share of the highest group's names that were not in it on the date before."""
-    new: list[float] = []
-    before: set[str] | None = None
-    for _, rows in ranks(signal).groupby(level="datetime", sort=True):
-        top = set(rows.sort_values().index.get_level_values("instrument")[-max(1, len(rows) // groups) :])
-        if before is not None:
-            new.append(len(top - before) / len(top))
-        before = top
+    tops = [
+        set(rows.sort_values().index.get_level_values("instrument")[-max(1, len(rows) // groups) :])
+        for _, rows in ranks(signal).groupby(level="datetime", sort=True)
+    ]
+    new = [len(top - before) / len(top) for before, top in pairwise(tops)]
     return float(np.mean(new)) if new else float("nan")

@@ -1,4 +1,4 @@
-"""``summary.json``: every figure with its definition, every comparison with its test, and the verdict in words."""
+"""``summary.json``: every figure with its definition and interval, every comparison with its test, the verdict."""
 
 from __future__ import annotations
 
@@ -7,19 +7,47 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kronos.backtesting.config import ResearchConfig
-from kronos.backtesting.performance import DEFINITIONS, annual_mean, capacity, performance
 from kronos.backtesting.simulate import Simulation
 from kronos.backtesting.study import Study
-from kronos.evaluation.statistics import Estimate, holm, newey_west, verdict
+from kronos.evaluation.statistics import Estimate, block_bootstrap, cluster_bootstrap, holm, newey_west, verdict
 
+FloatArray = npt.NDArray[np.float64]
 FORMAT: Final = 1
 RANDOM, MOMENTUM = "random", "momentum"
 BASELINES: Final = (RANDOM, MOMENTUM)
+BLOCK: Final = 10  # sessions that the bootstrap keeps together: holdings overlap from day to day
 _CALLED: Final = {"universe": "the equal-weight universe", RANDOM: "a random signal"}
 _SHORT: Final = 252  # sessions; fewer cannot tell a strategy from luck
+
+DEFINITIONS: Final = {
+    "net": "daily return of the account after cost; gross: before cost, both of the strategy as Qlib trades it",
+    "annual_return": "compounded: (product of 1 + r) ^ (sessions per year / sessions) - 1",
+    "volatility": "standard deviation of daily net returns × √(sessions per year)",
+    "sharpe": "mean / standard deviation of daily net returns × √(sessions per year); no risk-free rate is taken off",
+    "excess": "daily net return less the benchmark's",
+    "excess_annual": "mean daily excess × sessions per year (arithmetic), with its 95 % bootstrap interval",
+    "information_ratio": "mean / standard deviation of the daily excess × √(sessions per year)",
+    "universe": "the benchmark of equal weights is rebalanced every day without cost, which no portfolio is; the "
+    "random signal trades by the same rules as the others",
+    "max_drawdown": "largest fall of compounded net wealth from a peak, as a share of the peak",
+    "turnover": "value bought and sold a day over the account, mean; both sides count",
+    "cost_annual": "mean daily cost over the account × sessions per year",
+    "ic": "correlation across names, on each signal date, of the signal and the return from the next session's deal "
+    "price to that of `horizon` sessions later; rank_ic: of their ranks",
+    "rank_ic_adjusted_p": "p-value of the mean rank IC with fixed-b critical values, by Holm over the report's signals",
+    "t": "of the mean over dates, Newey–West errors; lags at least twice the overlap of the outcomes",
+    "spread": "mean return over the horizon of the highest group less that of the lowest",
+    "interval": f"95 %, circular blocks of {BLOCK} sessions, 2,000 draws, widened for the few blocks there are",
+    "qlib": "excess after cost as Qlib's risk_analysis has it (sums, 238 sessions a year), to compare with published "
+    "figures",
+    "capacity": "account at which an order (account × invested / topk) is the allowed share of the median day's traded "
+    "value of the names held, and of that of the least traded tenth of them",
+}
+"""What every name in ``summary.json`` means."""
 
 
 def summarise(
@@ -29,7 +57,7 @@ def summarise(
     random_runs: list[Simulation],
     traded_value: pd.DataFrame,
     panel: pd.DataFrame,
-    notes: dict[str, str],
+    notes: Mapping[str, str],
 ) -> dict[str, Any]:
     """The whole summary, in plain types."""
     settings, per_year = config.backtest, config.sessions_per_year
@@ -38,9 +66,7 @@ def summarise(
         name: performance(one, per_year) | {"capacity": capacity(one.held, traded_value, order, settings.participation)}
         for name, one in simulations.items()
     }
-    figures[RANDOM]["runs_excess_annual"] = [
-        float((run.net - run.daily["bench"]).mean() * per_year) for run in random_runs
-    ]
+    figures[RANDOM]["runs_excess_annual"] = [float(run.excess.mean() * per_year) for run in random_runs]
     signals = [name for name in simulations if name not in BASELINES]
     compared = comparisons(simulations, signals, settings.benchmark, per_year)
     ordering = dict(zip(signals, holm([studies[name].rank_ic_test.p for name in signals]), strict=True))
@@ -54,7 +80,7 @@ def summarise(
         "benchmark": settings.benchmark,
         "strategies": figures,
         "studies": {
-            name: study_figures(one, per_year) | {"rank_ic_adjusted_p": float(ordering.get(name, np.nan))}
+            name: _study_figures(one, per_year) | {"rank_ic_adjusted_p": float(ordering.get(name, np.nan))}
             for name, one in studies.items()
         },
         "comparisons": compared,
@@ -65,6 +91,80 @@ def summarise(
 
 def _span(days: pd.Index) -> dict[str, Any]:
     return {"first": f"{days[0]:%Y-%m-%d}", "last": f"{days[-1]:%Y-%m-%d}", "count": len(days)}
+
+
+def performance(simulation: Simulation, sessions_per_year: int) -> dict[str, Any]:
+    """The figures of one strategy; see :data:`DEFINITIONS`."""
+    from qlib.contrib.evaluate import risk_analysis
+
+    daily, scale = simulation.daily, np.sqrt(sessions_per_year)
+    net, gross, bench = (series.to_numpy() for series in (simulation.net, daily["gross"], daily["bench"]))
+    returns = {"annual_return": net, "annual_return_gross": gross, "annual_return_benchmark": bench}
+    years = len(net) / sessions_per_year
+    risk = risk_analysis(pd.Series(net - bench), freq="day")["risk"]
+    return {
+        "sessions": len(net),
+        **{name: float(np.prod(1.0 + values) ** (1 / years) - 1) for name, values in returns.items()},
+        "volatility": float(net.std(ddof=1) * scale),
+        "sharpe": ratio(net, sessions_per_year).as_dict(),
+        "excess_annual": annual_mean(net - bench, sessions_per_year).as_dict(),
+        "excess_annual_gross": annual_mean(gross - bench, sessions_per_year).as_dict(),
+        "information_ratio": ratio(net - bench, sessions_per_year).as_dict(),
+        "max_drawdown": float(drawdown(simulation.net).min()),
+        "turnover": float(daily["turnover"].mean()),
+        "cost_annual": float(daily["cost"].mean() * sessions_per_year),
+        "names_held": float(simulation.holdings.mean()),
+        "qlib": {str(name): float(value) for name, value in risk.items()},
+    }
+
+
+def annual_mean(daily: FloatArray, sessions_per_year: int) -> Estimate:
+    """Mean × sessions a year, with its interval."""
+    found = block_bootstrap(daily, BLOCK)
+    return Estimate(*(value * sessions_per_year for value in (found.value, found.low, found.high)))
+
+
+def ratio(daily: FloatArray, sessions_per_year: int) -> Estimate:
+    """Mean over standard deviation × √ sessions a year, with its interval from blocks of time."""
+
+    def statistic(means: FloatArray) -> FloatArray:
+        variance = np.maximum(means[..., 1] - means[..., 0] ** 2, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sharpe = means[..., 0] / np.sqrt(variance) * np.sqrt(sessions_per_year)
+        return np.asarray(np.where(variance > 1e-18, sharpe, np.nan))
+
+    return cluster_bootstrap(np.arange(len(daily)) // BLOCK, np.column_stack([daily, daily**2]), statistic)
+
+
+def drawdown(daily: pd.Series) -> pd.Series:
+    """Compounded wealth over its peak so far, less one; the start counts as a peak."""
+    wealth = (1.0 + daily).cumprod()
+    return pd.Series(wealth / wealth.cummax().clip(lower=1.0) - 1.0)
+
+
+def monthly(daily: pd.Series) -> pd.Series:
+    """Compounded return of each month, by period."""
+    return pd.Series((1.0 + daily).groupby(pd.DatetimeIndex(daily.index).to_period("M")).prod() - 1.0)
+
+
+def capacity(
+    held: pd.DataFrame, amounts: pd.DataFrame, order_share: float, participation: float
+) -> dict[str, float | None]:
+    """How large the account may be before its orders weigh on the market; see :data:`DEFINITIONS`.
+
+    Args:
+        held: (sessions, instruments) shares of the account, NaN or 0 where not held.
+        amounts: (sessions, instruments) traded value of each day.
+        order_share: an order as a share of the account.
+        participation: the share of a day's traded value that an order may be.
+    """
+    usual = amounts.rolling(20, min_periods=5).median().reindex(index=held.index, columns=held.columns)
+    traded, scale = usual[held > 0].stack().dropna().to_numpy(), participation / order_share
+    return {
+        "median": float(np.median(traded) * scale) if len(traded) else None,
+        "least_traded_tenth": float(np.quantile(traded, 0.1) * scale) if len(traded) else None,
+        "participation": participation,
+    }
 
 
 def comparisons(
@@ -79,32 +179,26 @@ def comparisons(
             difference = (simulations[name].net - returns).to_numpy()
             estimate, test = annual_mean(difference, per_year), newey_west(difference)
             estimates.append(estimate)
-            row = {"signal": name, "other": other, "difference_annual": estimate.as_dict(), "t": test.t, "p": test.p}
-            rows.append(row)
+            facts = {"difference_annual": estimate.as_dict(), "t": test.t, "p": test.p}
+            rows.append({"signal": name, "other": other, **facts})
     for row, estimate, adjusted in zip(rows, estimates, holm([row["p"] for row in rows]), strict=True):
         row["adjusted_p"] = float(adjusted)
-        row["words"] = verdict(_called(row["other"]), estimate, float(adjusted), lower_is_better=False)
+        other = _CALLED.get(row["other"], row["other"])
+        row["words"] = verdict(other, estimate, row["adjusted_p"], lower_is_better=False)
     return rows
-
-
-def _called(other: Any) -> str:
-    return _CALLED.get(other, str(other))
 
 
 def in_words(
     name: str, figures: dict[str, Any], studied: Study, ordering_p: float, compared: list[dict[str, Any]]
 ) -> dict[str, str]:
-    """The verdict on one signal.
-
-    Args:
-        ordering_p: p-value of its mean rank IC, corrected for the number of signals.
-    """
+    """The verdict on one signal; ``ordering_p``: of its mean rank IC, corrected for the number of signals."""
     excess, against = figures["excess_annual"], [row for row in compared if row["signal"] == name]
     interval = "too short a time for an interval"
     if np.isfinite(excess["low"]):
         interval = f"95 % interval {excess['low']:+.1%} to {excess['high']:+.1%}"
+    benchmark = _CALLED.get(against[0]["other"], against[0]["other"])
     earned = (
-        f"{excess['value']:+.1%} a year against {_called(against[0]['other'])} after cost "
+        f"{excess['value']:+.1%} a year against {benchmark} after cost "
         f"({interval}): {'; '.join(row['words'] for row in against)}. "
     )
     rank = studied.rank_ic_test
@@ -117,7 +211,7 @@ def in_words(
     return {"signal": name, "words": earned + judged}
 
 
-def study_figures(one: Study, per_year: int) -> dict[str, Any]:
+def _study_figures(one: Study, per_year: int) -> dict[str, Any]:
     """A study in plain types."""
     ic, rank_ic, spread = (
         {name: float(value) for name, value in asdict(test).items()}
@@ -128,7 +222,7 @@ def study_figures(one: Study, per_year: int) -> dict[str, Any]:
         "dates": len(one.ic),
         "ic": ic,
         "rank_ic": rank_ic,
-        "decay": {str(ahead): {k: float(v) for k, v in row.items()} for ahead, row in one.decay.iterrows()},
+        "decay": {str(ahead): row for ahead, row in one.decay.astype(float).to_dict("index").items()},
         "groups": [float(value) for value in one.groups],
         "monotone": one.monotone,
         "spread": spread | {"annual": one.spread_test.mean * per_year / one.horizon},
@@ -138,11 +232,10 @@ def study_figures(one: Study, per_year: int) -> dict[str, Any]:
 
 def _notes(config: ResearchConfig, panel: pd.DataFrame, sessions: pd.DatetimeIndex) -> list[str]:
     """What a reader must know before believing a figure."""
-    notes = []
-    names = panel.groupby(level="datetime").size()
-    if names.min() < 2 * config.backtest.topk:
+    notes, fewest = [], int(panel.groupby(level="datetime").size().min())
+    if fewest < 2 * config.backtest.topk:
         notes.append(
-            f"on some dates only {int(names.min())} names have a signal, for a portfolio of {config.backtest.topk}: "
+            f"on some dates only {fewest} names have a signal, for a portfolio of {config.backtest.topk}: "
             "most of the universe is held whatever the signal says"
         )
     if len(sessions) < _SHORT:

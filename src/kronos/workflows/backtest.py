@@ -37,17 +37,11 @@ Research = str | Path | Mapping[str, Any] | ResearchConfig
 
 @dataclass(frozen=True)
 class Signals:
-    """The signals of a research file.
+    """The signals of a research file."""
 
-    Attributes:
-        panel: index (datetime, instrument), a column a signal, and the exposures ``volatility`` and ``market``.
-        folder: holds ``signals.parquet``.
-        notes: what has to be said about them, by subject.
-    """
-
-    panel: pd.DataFrame
-    folder: Path
-    notes: dict[str, str]
+    panel: pd.DataFrame  # index (datetime, instrument), a column a signal, exposures ``volatility`` and ``market``
+    folder: Path  # holds ``signals.parquet``
+    notes: dict[str, str]  # what has to be said about them, by subject
 
 
 def read_research(config: Research, overrides: Iterable[str] | None = None) -> ResearchConfig:
@@ -117,13 +111,13 @@ def make_signals(
         DataError: no provider, defective bars, or too few of them.
     """
     config = read_research(config)
-    folder, spec = config.out / "signals", config.forecast_spec
+    folder = config.out / "signals"
     model = _load_model(config, device if engine is None else "cpu")
     remote = None
     if engine is not None:
         worker = partial(date_worker, config.absolute(), device or engine.device(), model.fingerprint)
         remote = partial(engine.map, worker)
-    panel = make_panel(*_market(config), spec, model, folder, remote=remote, progress=progress)
+    panel = make_panel(*_market(config), config.forecast_spec, model, folder, remote=remote, progress=progress)
     dates = panel.index.get_level_values("datetime").unique()
     cutoff = max(map(str, model.training_cutoffs.values()), default="")[:10]
     notes = {}
@@ -164,11 +158,11 @@ def backtest(
     sessions = tradable_sessions(provider, scored_sessions(config, provider))
     benchmark_returns(provider, config.backtest.benchmark, provider.members(config.instrument), sessions)
     notes: dict[str, str] = {}
-    if isinstance(signals, str | Path):
-        signals = read_panel(signals)
     if signals is None:
         made = make_signals(config, device=device, engine=engine, progress=progress)
         signals, notes = made.panel, made.notes
+    elif not isinstance(signals, pd.DataFrame):
+        signals = read_panel(signals)
     done = run_backtest(config, provider, signals, notes=notes, progress=progress)
     if out is not None:
         write_report(done, Path(out))
@@ -216,14 +210,15 @@ def _read_sources(
     """All bars of files, folders of files, samples and stores in one long table."""
     tables: list[pd.DataFrame] = []
     for source in sources:
-        if Path(source).is_dir() and any(Path(source).glob("frequency=*")):
-            store = BarStore(Path(source))
-            names = store.symbols("1d")
-            if not names:
+        folder = Path(source)
+        if folder.is_dir() and any(folder.glob("frequency=*")):
+            store = BarStore(folder)
+            stored = [store.read(name, "1d") for name in store.symbols("1d")]
+            if not stored:
                 raise DataError(f"{source} is a bar store without daily bars; see kronos bars list --store {source}")
-            tables += [store.read(name, "1d") for name in names]
+            tables += stored
             continue
-        for file in bars_files([source]) if Path(source).is_dir() else [source]:  # a sample's name is no path
+        for file in bars_files([source]) if folder.is_dir() else [source]:  # a sample's name is no path
             table = read_bars(file, symbol=symbol, on_defect=on_defect)
             if note is not None and (dropped := table.attrs["report"].dropped):
                 note(f"Dropped {dropped:,} defective rows of {file}.")
@@ -233,8 +228,8 @@ def _read_sources(
     for table in tables:
         table.attrs = {}  # reports differ, which pandas would refuse to join
     joined = pd.concat(tables, ignore_index=True)
-    twice = joined.duplicated(["symbol", "timestamp"])
-    if twice.any():
-        row = joined[twice].iloc[0]
+    twice = joined[joined.duplicated(["symbol", "timestamp"])]
+    if len(twice):
+        row = twice.iloc[0]
         raise DataError(f"two sources hold {row['symbol']} on {row['timestamp']:%Y-%m-%d}; leave one out")
     return joined
