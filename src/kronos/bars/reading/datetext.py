@@ -84,7 +84,8 @@ def parse_dates(text: Any, reading: ReadContext) -> Stamps:
     fields = pc.extract_regex(text, best)
     clock = _clock(fields)
     if best in (_NUMERIC, _COMPACT):
-        return _numeric_dates(*(_ints(fields, name) for name in "abc"), clock, reading)
+        a, b, c = (_ints(fields, name) for name in "abc")
+        return _numeric_dates(a, b, c, clock, reading)
     names = pc.utf8_slice_codeunits(pc.utf8_lower(pc.struct_field(fields, "b")), 0, 3)
     month = pc.fill_null(pc.index_in(names, pa.array(_MONTHS)), -1).to_numpy(zero_copy_only=False) + 1
     return to_days(_ints(fields, "c"), month, _ints(fields, "a")) + clock

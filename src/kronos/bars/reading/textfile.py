@@ -271,8 +271,8 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
             pc.match_substring_regex(cells, pattern).to_numpy(zero_copy_only=False).astype(bool)
             for pattern in (_GROUP_COMMA, _DECIMAL_COMMA)
         )
-        point += np.count_nonzero(grouped & ~decimal)
-        comma += np.count_nonzero(decimal & ~grouped)
+        point += int(np.count_nonzero(grouped & ~decimal))
+        comma += int(np.count_nonzero(decimal & ~grouped))
         either += [cells[int(k)].as_py() for k in np.flatnonzero(grouped & decimal)[:1]]
     if comma and not point:
         return ","

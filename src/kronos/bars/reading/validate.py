@@ -72,9 +72,10 @@ def build_bars(
     values, findings = value_findings(frame, reading)
     findings = [*earlier, *findings, *time_findings(times, codes)]
     keep = _judge(findings, rows, len(frame), reading)
-    symbols = {} if codes is None else {"symbol": names.take(codes)}
-    features = {name: values[name] for name in FEATURES}
-    bars = pd.DataFrame({"timestamp": times.index, **symbols, **features}, copy=False)
+    columns: dict[str, Any] = {"timestamp": times.index}
+    if codes is not None:
+        columns["symbol"] = names.take(codes)
+    bars = pd.DataFrame({**columns, **{name: values[name] for name in FEATURES}}, copy=False)
     rows_read = len(bars) + sum(len(finding.rows_gone) for finding in findings)
     defects = tuple(finding.defect(rows) for finding in findings)
     if keep is not None:
