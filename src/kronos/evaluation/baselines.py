@@ -94,6 +94,8 @@ class Baseline:
 
     name = "baseline"
     parallel = True  # no state between contexts but a counter: processes may share the work
+    ranks = False  # whether it claims an order of returns; the others rank by chance
+    speaks_of_volatility = True  # a single straight path says nothing of it
 
     def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """Sample paths (num_samples, horizon, 6) per context; point forecasters give (1, horizon, 6)."""
@@ -110,6 +112,7 @@ class LastClose(Baseline):
     """Every future price is the last close (a point forecast)."""
 
     name = "last-close"
+    ranks, speaks_of_volatility = True, False  # its order is no order: RankIC 0
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         return bars_of_line(context, np.full(horizon, context.last_close))
@@ -119,6 +122,7 @@ class Drift(Baseline):
     """The line through the first and last close of the context, in logs, goes on (a point forecast)."""
 
     name = "drift"
+    ranks, speaks_of_volatility = True, False
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         slope = float(context.log_returns().mean())
@@ -145,6 +149,7 @@ class SeasonalNaive(Baseline):
     """
 
     name = "seasonal-naive"
+    ranks = True
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         season, shapes = season_length(context), BarShapes.of(context)
@@ -334,6 +339,8 @@ BASELINES: dict[str, Callable[[], Forecaster]] = {
     "garch": Garch,
     "garch-best": lambda: Garch(ALL_ORDERS, "garch-best"),
 }
+RANKING = tuple(name for name, make in BASELINES.items() if getattr(make, "ranks", False))
+SILENT = tuple(name for name, make in BASELINES.items() if not getattr(make, "speaks_of_volatility", True))
 
 
 def make_baselines(names: Sequence[str] | str = "all") -> list[Forecaster]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kronos.evaluation.baselines import SILENT
 from kronos.evaluation.scoring import ResultStore, identity, window_id
-from kronos.evaluation.summary import SILENT
 from kronos.evaluation.windows import Window
 from kronos.protocol import CLOSE, HIGH, LOW, OPEN, VOLUME, FloatArray, Forecaster, Progress, sample_in_batches
 from kronos.spec import ForecastSpec

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError
+from kronos.evaluation.baselines import LastClose
 from kronos.evaluation.statistics import dates_interval, dates_test
-from kronos.evaluation.summary import SILENT, Comparison
+from kronos.evaluation.summary import Comparison
 from kronos.evaluation.windows import Series, Window, required_windows
 from kronos.protocol import CLOSE, Forecaster, sample_in_batches
 from kronos.spec import ForecastSpec
@@ -93,7 +94,7 @@ def invest(
     """
     tables: dict[str, dict[str, Any]] = {}
     comparisons: list[Comparison] = []
-    choosing = [one for one in forecasters if one.name not in SILENT[:1]]
+    choosing = [one for one in forecasters if one.name != LastClose.name]
     for market in daily_markets(markets):
         windows, _ = required_windows(
             markets[market], LOOKBACK, HORIZON, n_windows=n_windows, step=EVERY, after=after(market), group=market

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.evaluation import metrics
+from kronos.evaluation.baselines import RANKING, SILENT
 from kronos.evaluation.statistics import (
     Estimate,
     Means,
@@ -34,10 +35,6 @@ from kronos.evaluation.statistics import (
 ALL = "all markets"
 #: Fewer dates than this with a cross-section cannot carry a mean RankIC.
 MIN_DATES = 8
-#: Baselines that claim an order of returns (the first claims none: RankIC 0). The others rank by chance.
-RANKING = ("last-close", "drift", "seasonal-naive")
-#: Baselines whose single path says nothing of volatility.
-SILENT = ("last-close", "drift")
 #: Figures of the price task → columns of the scores.
 ERRORS = {"crps": "crps", "mae": "absolute_error", "mase": "absolute_scaled_error", "energy": "energy"}
 #: What a window takes from its last step.

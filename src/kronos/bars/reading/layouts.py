@@ -1,4 +1,8 @@
-"""Which column is which: by the names that real files use, or without names by what every row obeys."""
+"""Which column is which: by the names that real files use, or without names by what every row obeys.
+
+A new layout: its names in ``ALIASES``; where its rows run backwards or the report shall name it, a line in
+``_layout_of_header`` (and ``_NEWEST_FIRST``); a builder in ``tests/bars/layout_files.py``.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +49,18 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 SPARE: Final = {"tick_volume": ("tickvol", "tickvolume"), "adjusted": ("adjclose", "adjustedclose")}
 """Columns that are read only to judge others: tick counts beside an empty volume, adjusted closes."""
 
+_WHOLE_TIMES: Final = {
+    "timestamp",
+    "timestamps",
+    "datetime",
+    "opentime",
+    "unix",
+    "unixtime",
+    "unixtimestamp",
+    "epoch",
+    "tradetime",
+    "gmttime",
+}  # a date and a clock in one
 _CLOCK_NAMES: Final = ("time", "时间", "clock", "timeofday", "hour", "交易时间")
 _DATE_NAMES: Final = ("date", "日期", "交易日期", "tradedate", "day", "dtyyyymmdd", "tradingday", "tradingdate")
 _UTC_NAMES: Final = ("gmttime", "utctime", "timeutc", "dateutc", "datetimeutc")
@@ -113,7 +129,7 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
             f"{reading.where}: no column for {', '.join(missing)} among {listing(names)}. "
             f"Name {'them' if len(missing) > 1 else 'it'} with {name_columns(**{missing[0]: 'NAME'})}."
         )
-    return _named(names, plain, at)
+    return _layout_of_header(names, plain, at)
 
 
 def given(names: list[str], reading: ReadContext) -> dict[str, int]:
@@ -136,7 +152,7 @@ def given(names: list[str], reading: ReadContext) -> dict[str, int]:
 
 def _date_and_clock(plain: list[str], at: dict[str, int]) -> None:
     """``<DATE>`` beside ``<TIME>``: two columns make one timestamp."""
-    if "timestamp" in at or "clock" in at or set(plain) & set(ALIASES["timestamp"][:10]):
+    if "timestamp" in at or "clock" in at or set(plain) & _WHOLE_TIMES:
         return
     dates, clocks = ([k for k, name in enumerate(plain) if name in some] for some in (_DATE_NAMES, _CLOCK_NAMES))
     if len(dates) == len(clocks) == 1:
@@ -160,8 +176,8 @@ def _currency_volumes(plain: list[str], at: dict[str, int]) -> None:
         at["amount"], at["volume"] = money, (one if money == two else two)
 
 
-def _named(names: list[str], plain: list[str], at: dict[str, int]) -> Roles:
-    """The layout that the header betrays: the first that fits."""
+def _layout_of_header(names: list[str], plain: list[str], at: dict[str, int]) -> Roles:
+    """The layout that the header shows: the first that fits."""
     have, raw = set(plain), [name.strip() for name in names]
     zone = "UTC" if plain[at["timestamp"]] in _UTC_NAMES else None
     titled = ["Open", "High", "Low", "Close", "Volume"]
