@@ -40,7 +40,8 @@ def save_state(
 ) -> None:
     """Writes weights, optimizer and step into one file that appears whole or not at all; keeps the one before.
 
-    Every process has to call, since they put sharded tensors together; ``write``: False where another one writes.
+    Args:
+        write: False where another process writes. Every process has to call: they put sharded tensors together.
 
     Raises:
         CapacityError: it cannot be written, for instance because the disk is full. Earlier states stay.
