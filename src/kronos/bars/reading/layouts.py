@@ -49,18 +49,22 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 SPARE: Final = {"tick_volume": ("tickvol", "tickvolume"), "adjusted": ("adjclose", "adjustedclose")}
 """Columns that are read only to judge others: tick counts beside an empty volume, adjusted closes."""
 
-_WHOLE_TIMES: Final = {
-    "timestamp",
-    "timestamps",
-    "datetime",
-    "opentime",
-    "unix",
-    "unixtime",
-    "unixtimestamp",
-    "epoch",
-    "tradetime",
-    "gmttime",
-}  # a date and a clock in one
+_WHOLE_TIMES: Final = frozenset(
+    [
+        "timestamp",
+        "timestamps",
+        "datetime",
+        "opentime",
+        "unix",
+        "unixtime",
+        "unixtimestamp",
+        "epoch",
+        "tradetime",
+        "gmttime",
+    ]
+)
+"""Names of a column that holds a date and a clock in one."""
+
 _CLOCK_NAMES: Final = ("time", "时间", "clock", "timeofday", "hour", "交易时间")
 _DATE_NAMES: Final = ("date", "日期", "交易日期", "tradedate", "day", "dtyyyymmdd", "tradingday", "tradingdate")
 _UTC_NAMES: Final = ("gmttime", "utctime", "timeutc", "dateutc", "datetimeutc")
