@@ -80,5 +80,5 @@ def test_a_tracker_that_is_not_there_is_named(make_config, monkeypatch: pytest.M
     with pytest.raises(ConfigError, match="tracking"):
         make_config(tracking=["paper"])
     monkeypatch.setattr("kronos.training.log.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"comet_ml.*kronos-kline\[tracking\]"):
+    with pytest.raises(MissingExtraError, match=r"comet_ml.*pip install 'comet-ml"):
         train_tokenizer(make_config(tracking=["comet"]))
