@@ -276,5 +276,5 @@ def test_verdict_needs_both_the_interval_and_the_p_value() -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "statsmodels.stats.multitest", None)
-    with pytest.raises(MissingExtraError, match="pip install.*'arch"):
+    with pytest.raises(MissingExtraError, match=r"pip install.*'arch"):
         holm([0.1])
