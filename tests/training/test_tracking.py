@@ -1,7 +1,9 @@
-"""Trackers: none is imported unasked, and TensorBoard's files hold the losses of the log."""
+"""Trackers: none is imported unasked, and what TensorBoard and MLflow hold are the losses of the log."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,18 @@ from kronos.training.config import RunConfig
 from kronos.training.run import train
 train("tokenizer", RunConfig.from_yaml(sys.argv[1]))
 print(sorted({name.split(".")[0] for name in sys.modules} & {"tensorboard", "mlflow", "wandb", "comet_ml", "peft"}))
+"""
+
+MLFLOW = """
+import json, sys
+from mlflow import MlflowClient
+from kronos.training.config import RunConfig
+from kronos.training.run import train
+train("tokenizer", RunConfig.from_yaml(sys.argv[1]))
+client = MlflowClient()
+[run] = client.search_runs([client.get_experiment_by_name("kronos").experiment_id])
+told = {tag: {m.step: m.value for m in client.get_metric_history(run.info.run_id, tag)} for tag in run.data.metrics}
+print(json.dumps([run.info.run_name, run.info.status, run.data.params, told]))
 """
 
 
@@ -39,6 +53,30 @@ def test_tensorboard_holds_the_losses(make_config) -> None:
     for tag, key in (("training/loss", "loss"), ("training/lr", "lr"), ("validation/loss", "val_loss")):
         assert told(config.out / "tracking" / "tokenizer", tag) == pytest.approx(
             {record["step"]: record[key] for record in records if key in record}, rel=1e-6
+        )
+
+
+@pytest.mark.slow
+def test_mlflow_holds_the_losses(make_config, tmp_path: Path) -> None:
+    """In MLflow's own database of the working folder, where the environment names no other place."""
+    pytest.importorskip("mlflow")
+    config = make_config(tracking=["mlflow"], validate_every=2)
+    path = tmp_path / "run.yaml"
+    path.write_text(config.model_dump_json())
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run(
+        [sys.executable, "-c", MLFLOW, str(path)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mlflow.db").is_file()
+    name, status, params, told_to_mlflow = json.loads(done.stdout.splitlines()[-1])
+    assert (name, status) == (f"{config.out.name}-tokenizer", "FINISHED")
+    assert (params["optim.lr"], params["tracking"]) == ("0.003", "['mlflow']")
+    records = list(read_log(config.out / "tokenizer"))
+    for tag, key in (("training/loss", "loss"), ("training/lr", "lr"), ("validation/loss", "val_loss")):
+        assert {int(step): value for step, value in told_to_mlflow[tag].items()} == pytest.approx(
+            {record["step"]: record[key] for record in records if key in record}
         )
 
 
