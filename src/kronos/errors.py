@@ -1,14 +1,5 @@
 """Every error that the library raises on purpose.
 
-    KronosError
-    ├── DataError          a table that cannot be read as bars (also a ValueError)
-    ├── CalendarError      an unknown exchange, or a date its calendar does not reach
-    ├── CheckpointError    a checkpoint that is missing, damaged or of another shape (also an OSError)
-    ├── ConfigError        a setting outside its range, or settings that contradict each other (also a ValueError)
-    ├── CapacityError      a request larger than the machine or the limit set for it
-    ├── Cancelled          the caller asked to stop
-    └── MissingExtraError  an optional package that is not installed
-
 Messages are one or two lines: what was found, where, and what to do. The built-in bases are there for the ``except``
 clauses of other people's scripts.
 """
@@ -27,7 +18,7 @@ class DataError(KronosError, ValueError):
 
 
 class CalendarError(KronosError):
-    """An unknown exchange, or a date beyond its calendar."""
+    """An unknown exchange, or a date that its calendar does not reach."""
 
 
 class CheckpointError(KronosError, OSError):

@@ -19,7 +19,7 @@ app = typer.Typer(help="The checkpoints at hand: list them, read a model card.",
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the checkpoints: shipped in the package, in the local cache, and published."""
-    from kronos.model.catalogue import list_models
+    from kronos.model.checkpoint import list_models
 
     models = list_models()
     if as_json:
@@ -44,7 +44,7 @@ def info_(
     as_json: AsJson = False,
 ) -> None:
     """Show a checkpoint's facts, and of its model card how good it is and its known limits."""
-    from kronos.model.catalogue import info, model_card
+    from kronos.model.checkpoint import info, model_card
 
     facts, card = info(name), model_card(name)
     if as_json:

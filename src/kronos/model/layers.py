@@ -76,17 +76,13 @@ class Attention(nn.Module):
 
     def __init__(self, d_model: int, n_heads: int, attn_dropout_p: float = 0.0, resid_dropout_p: float = 0.0) -> None:
         super().__init__()
-        self.n_heads = n_heads
-        self.attn_dropout_p = attn_dropout_p
+        self.n_heads, self.attn_dropout_p = n_heads, attn_dropout_p
         self.q_proj = nn.Linear(d_model, d_model)
         self.k_proj = nn.Linear(d_model, d_model)
         self.v_proj = nn.Linear(d_model, d_model)
         self.out_proj = nn.Linear(d_model, d_model)
         self.rotary = Rotary(d_model // n_heads)
         self.resid_dropout = nn.Dropout(resid_dropout_p)
-
-    def split_heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)  # (B, T, C) -> (B, N, T, D)
 
     def forward(
         self,
@@ -96,34 +92,24 @@ class Attention(nn.Module):
         *,
         rotate_positions: bool = True,
     ) -> Tensor:
-        """(B, Q, C) queries against (B, T, C) keys and values -> (B, Q, C).
-
-        Args:
-            padding_mask: (B, T) bool, True where a key is padding.
-            rotate_positions: False leaves queries and keys unrotated.
-        """
+        """(B, Q, C) queries against (B, T, C) keys and values -> (B, Q, C); the mask (B, T) is True at padding."""
         n_queries, n_keys = queries.shape[1], keys_values.shape[1]
-        q = self.split_heads(self.q_proj(queries))
-        k = self.split_heads(self.k_proj(keys_values))
-        v = self.split_heads(self.v_proj(keys_values))
+        first = n_keys - n_queries  # position of the first query
+        q, k, v = (
+            project(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, T, C) -> (B, N, T, D)
+            for project, x in ((self.q_proj, queries), (self.k_proj, keys_values), (self.v_proj, keys_values))
+        )
         if rotate_positions:
-            q, k = self.rotary(q, n_keys - n_queries), self.rotary(k)
+            q, k = self.rotary(q, first), self.rotary(k)
+        mask = None  # True where a query may look
+        if first or padding_mask is not None:
+            mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).tril(first)
+            if padding_mask is not None:  # a padded row sees itself, so that none is empty
+                own = torch.eye(n_keys, dtype=torch.bool, device=q.device)[first:]
+                mask = ((mask & ~padding_mask[:, None, :]) | own)[:, None]  # (B, 1, Q, T)
         dropout_p = self.attn_dropout_p if self.training else 0.0
-        if padding_mask is None and n_queries == n_keys:
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout_p)
-        else:
-            mask = _visible(n_queries, n_keys, padding_mask, q.device)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p)
+        out = F.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal=mask is None)
         return self.resid_dropout(self.out_proj(out.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
-
-
-def _visible(n_queries: int, n_keys: int, padding_mask: Tensor | None, device: torch.device) -> Tensor:
-    """Bool mask, True where a query may look: causal, no padded keys. A padded row sees itself, so none is empty."""
-    causal = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
-    if padding_mask is None:
-        return causal
-    own = torch.eye(n_keys, dtype=torch.bool, device=device)[n_keys - n_queries :]
-    return ((causal & ~padding_mask[:, None, :]) | own)[:, None]  # (B, 1, Q, T)
 
 
 class FeedForward(nn.Module):
@@ -141,14 +127,9 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """``x += self_attn(norm1(x)); x += ffn(norm2(x))``.
+    """``x += self_attn(norm1(x)); x += ffn(norm2(x))``."""
 
-    Attributes:
-        recompute: computes what happens inside again for the gradient instead of keeping it (activation
-            checkpointing), for a third more arithmetic.
-    """
-
-    recompute = False
+    recompute = False  # activation checkpointing: a third more arithmetic instead of keeping what happens inside
 
     def __init__(
         self,
@@ -178,10 +159,7 @@ class TransformerBlock(nn.Module):
 
 
 def init_weights(module: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Initialises a whole network: Linear xavier-normal with zero bias, Embedding N(0, C^-1/2), norms 1.
-
-    Embeddings that are fixed (``requires_grad`` False) keep their values.
-    """
+    """Linear xavier-normal with zero bias, Embedding N(0, C^-1/2) where it is learnt, norms 1."""
     for child in module.modules():
         if isinstance(child, nn.Linear):
             nn.init.xavier_normal_(child.weight, generator=generator)

@@ -21,7 +21,7 @@ from markdown_it.tree import SyntaxTreeNode
 
 from kronos.errors import KronosError
 from kronos.inference.predictor import KronosPredictor
-from kronos.model.catalogue import info, list_models, model_card
+from kronos.model.checkpoint import info, list_models, model_card
 from kronos.serve.batch import ForecastBatch, Order
 from kronos.serve.child import Channel, Message
 from kronos.serve.errors import ApiError, from_error

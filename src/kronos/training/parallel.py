@@ -19,7 +19,7 @@ from torch import distributed as dist
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.model.layers import TransformerBlock
-from kronos.model.quantizer import BatchMean, BinarySphericalQuantizer
+from kronos.model.tokenizer import BatchMean, BinarySphericalQuantizer
 from kronos.training.config import RunConfig
 from kronos.training.stages import Objective, Stage, TrainingBatch
 
