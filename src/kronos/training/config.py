@@ -1,4 +1,4 @@
-"""A run's settings: read from YAML, overridden from the command line, checked where they are built.
+"""A run's settings: read from YAML, overridden from the command line, checked where they are built; and recipes.
 
 The names of the published fine-tuning code are understood too (:data:`ALIASES`).
 """
@@ -6,6 +6,7 @@ The names of the published fine-tuning code are understood too (:data:`ALIASES`)
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,7 +31,6 @@ ALIASES = {
 """Published name → ours, for values that mean the same."""
 
 _PAIRED = ("lookback_window", "predict_window", "adam_beta1", "adam_beta2")
-
 
 Tracker = Literal["tensorboard", "mlflow", "wandb", "comet"]
 _ONE_OR_MANY = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -257,14 +257,12 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     for name, ours in ALIASES.items():
         if name in values:
             _put(out, ours, values[name], name)
-    windows = _pair(values, "lookback_window", "predict_window")
-    if windows is not None:
+    if windows := _pair(values, "lookback_window", "predict_window"):
         if not all(isinstance(n, int) for n in windows):
             raise ConfigError(f"lookback_window and predict_window are {windows}; they must be whole numbers of bars")
         _put(out, "data.window", sum(windows) + 1, "lookback_window")
         _put(out, "data.boundary", [windows[0], windows[0]], "lookback_window")
-    betas = _pair(values, "adam_beta1", "adam_beta2")
-    if betas is not None:
+    if betas := _pair(values, "adam_beta1", "adam_beta2"):
         _put(out, "optim.betas", list(betas), "adam_beta1")
     return out
 
@@ -296,3 +294,55 @@ def _put(values: dict[str, Any], path: str, value: Any, published: str) -> None:
     if last in values:
         raise ConfigError(f"both {published} and {path} are given, which is the same setting; keep one")
     values[last] = value
+
+
+@dataclass(frozen=True)
+class RecipePart:
+    """One of a recipe's runs: a recipe is one file for several, each of which may go on from an earlier one."""
+
+    name: str
+    stages: tuple[str, ...]
+    config: RunConfig
+
+
+def read_recipe(path: str | Path, overrides: list[str] | None = None) -> list[RecipePart]:
+    """The parts of a recipe, in the order in which they run.
+
+    A recipe is a run file with a list of ``parts``. Each has a ``name``, the stages to ``train`` (both, if it does not
+    say) and the settings that differ from those of the whole file; its folder is that of its name in ``out``. Where
+    ``tokenizer`` or ``model`` is the name of an earlier part, the part goes on from the weights of that one. Overrides
+    count in every part.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting does not hold; the message names the part.
+    """
+    shared = translate(read_settings(path, overrides))
+    parts = shared.pop("parts", None)
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) and "name" in part for part in parts):
+        raise ConfigError(f"{path} is no recipe: it needs a list of parts, each with a name")
+    found: list[RecipePart] = []
+    for part in parts:
+        try:
+            found.append(_part(shared, dict(part), found, overrides))
+        except ConfigError as error:
+            raise ConfigError(f"{path}, part {part['name']}: {error}") from error
+    return found
+
+
+def _part(
+    shared: dict[str, Any], part: dict[str, Any], earlier: list[RecipePart], overrides: list[str] | None
+) -> RecipePart:
+    name, stages = str(part.pop("name")), part.pop("train", STAGE_NAMES)
+    stages = (stages,) if isinstance(stages, str) else tuple(stages)
+    if not stages or set(stages) - set(STAGE_NAMES):
+        raise ConfigError(f"train is {list(stages)}; choose of {', '.join(STAGE_NAMES)}")
+    values = translate(override(merge(shared, translate(part)), overrides))
+    values["out"] = Path(str(shared.get("out", "runs"))) / name
+    folders = {one.name: str(one.config.out) for one in earlier}
+    for stage in STAGE_NAMES:
+        named = values.get(stage)
+        if isinstance(named, dict) and "start" in named:
+            values[stage] = {**named, "start": folders.get(named["start"], named["start"])}
+        elif isinstance(named, str):
+            values[stage] = folders.get(named, named)
+    return RecipePart(name, stages, RunConfig.from_dict(values))

@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, Segment, write_arrays
-from kronos.bars.reading import OnDefect
+from kronos.bars.reading import OnDefect, read_bars
 from kronos.bars.samples import locate
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
@@ -27,7 +27,6 @@ from kronos.training.config import RunConfig
 from kronos.training.split import check_split, split_segments
 
 ROWS_AT_ONCE = 8_000_000  # of a table in memory, about a gigabyte while it is read
-_SOURCES_FILE = "sources.json"
 _VALIDATION_SEED = 20_240_701  # any constant: validation is the same in every run
 _SYMBOL = "symbol"
 _NUMBER = re.compile(r"([-_.]?(part|shard)?[-_.]?\d+([-_]of[-_]\d+)?)$", re.IGNORECASE)
@@ -42,11 +41,11 @@ def open_arrays(config: RunConfig) -> BarArrays:
     data = config.data
     if data.arrays is not None:
         return BarArrays.open(data.arrays)
-    files = find_files(data.bars)
-    folder = config.out / "arrays"
-    known = {"sources": [_fingerprint(path) for path in files], "on_defect": data.on_defect}
-    record = json.dumps(known, indent=2) + "\n"
-    sources = folder / _SOURCES_FILE
+    files, folder = find_files(data.bars), config.out / "arrays"
+    # enough to see that a file has changed, without reading what may be hundreds of gigabytes
+    seen = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    record = json.dumps({"sources": seen, "on_defect": data.on_defect}, indent=2) + "\n"
+    sources = folder / "sources.json"
     if (folder / INDEX_FILE).is_file() and sources.is_file() and sources.read_text(encoding="utf-8") == record:
         return BarArrays.open(folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -76,8 +75,6 @@ def read_tables(files: Sequence[Path], on_defect: OnDefect = "strict") -> Iterat
 
     Parquet shards and large Parquet files are read a few symbols at a time.
     """
-    from kronos.bars.reading import read_bars
-
     for unit in units(files):
         if is_sharded(unit):
             size = "bars"  # where a series is too short to tell, that of the one before
@@ -140,7 +137,10 @@ def read_shards(unit: Sequence[Path], rows_at_once: int = ROWS_AT_ONCE) -> Itera
 
     try:
         table = ds.dataset([str(path) for path in unit], format="parquet")
-        for names in _batches(_count(table), rows_at_once):
+        counts: Counter[str] = Counter()
+        for batch in table.to_batches(columns=[_SYMBOL]):  # only that column is read, a piece at a time
+            counts.update({entry["values"]: entry["counts"] for entry in batch.column(0).value_counts().to_pylist()})
+        for names in _batches(counts, rows_at_once):
             chosen = table.to_table(filter=compute.field(_SYMBOL).isin(names)).to_pandas()
             time = next((name for name in chosen.columns if name.lower() in ("timestamp", "timestamps")), None)
             for name, rows in chosen.groupby(_SYMBOL, sort=True, observed=True):
@@ -149,15 +149,6 @@ def read_shards(unit: Sequence[Path], rows_at_once: int = ROWS_AT_ONCE) -> Itera
         raise DataError(
             f"the shards {unit[0].name} … in {unit[0].parent} cannot be read ({' '.join(str(error).split())[:120]})"
         ) from error
-
-
-def _count(table: object) -> Counter[str]:
-    """Rows of each symbol; only that column is read, a piece at a time."""
-    counts: Counter[str] = Counter()
-    for batch in table.to_batches(columns=[_SYMBOL]):  # type: ignore[attr-defined]
-        for entry in batch.column(0).value_counts().to_pylist():
-            counts[entry["values"]] += entry["counts"]
-    return counts
 
 
 def _batches(counts: Counter[str], rows_at_once: int) -> Iterator[list[str]]:
@@ -192,18 +183,24 @@ def samplers(
     Raises:
         DataError: there are none for one of the two, or they overlap.
     """
-    data = config.data
-    context = data.boundary[1]
+    data, context = config.data, config.data.boundary[1]
     training, validation = split_of(config, arrays)
     check_split(arrays, training, validation, context)
     plan = WindowPlan(
         data.window, data.boundary, data.volume_dropout, data.aggregate, data.group_power, data.coin_flips
     )
     fixed = WindowPlan(data.window, (context, context), group_power=data.group_power)
-    return (
-        _sampler("training", arrays.select(training), plan, batch_size, config.seed, rank, ranks),
-        _sampler("validation", arrays.select(validation), fixed, batch_size, _VALIDATION_SEED, rank, ranks),
-    )
+    found = []
+    for purpose, hint, segments, windows, seed in (
+        ("training", ". With few symbols, set data.hold_out to dates", training, plan, config.seed),
+        ("validation", "", validation, fixed, _VALIDATION_SEED),
+    ):
+        chosen = arrays.select(segments)
+        try:
+            found.append(WindowSampler(chosen, windows, batch_size, seed, rank=rank, ranks=ranks))
+        except DataError as error:
+            raise DataError(f"no windows for {purpose}: {error}{hint}") from error
+    return found[0], found[1]
 
 
 def split_of(config: RunConfig, arrays: BarArrays) -> tuple[list[Segment], list[Segment]]:
@@ -212,19 +209,3 @@ def split_of(config: RunConfig, arrays: BarArrays) -> tuple[list[Segment], list[
     return split_segments(
         arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
     )
-
-
-def _sampler(
-    purpose: str, arrays: BarArrays, plan: WindowPlan, size: int, seed: int, rank: int, ranks: int
-) -> WindowSampler:
-    try:
-        return WindowSampler(arrays, plan, size, seed, rank=rank, ranks=ranks)
-    except DataError as error:
-        hint = ". With few symbols, set data.hold_out to dates" if purpose == "training" else ""
-        raise DataError(f"no windows for {purpose}: {error}{hint}") from error
-
-
-def _fingerprint(path: Path) -> list[str | int]:
-    """Enough to see that a file has changed, without reading what may be hundreds of gigabytes."""
-    seen = path.stat()
-    return [str(path.resolve()), seen.st_size, seen.st_mtime_ns]

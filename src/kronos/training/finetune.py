@@ -99,12 +99,18 @@ def plan_finetune(
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
     given = translate(dict(given or {}))
-    _refuse_named_elsewhere(given)
-    epochs = _epochs(given.pop("epochs", 30))
+    _check_given(given)
+    epochs = float(given.pop("epochs", 30))
     tables = _read(sources, (given.get("data") or {}).get("on_defect", "strict"))
     judged_after = {group: _judged_after(series) for group, series in tables.items()}
     if write:
-        _write_known(tables, judged_after, out / "arrays")
+        known = (
+            (group, name, table[_times(table) <= judged_after[group]])
+            for group, series in tables.items()
+            for name, table in series.items()
+        )
+        with writing(out / "arrays" / INDEX_FILE):
+            write_arrays(known, out / "arrays", min_length=2 * _SHORTEST)
     if unseen_symbols:
         _check_unseen(tables)
     arrays = BarArrays.open(out / "arrays")
@@ -120,9 +126,6 @@ def plan_finetune(
     return FinetunePlan(config, start, tables, judged_after, longest, horizon, preset, bars, arrays.data_hash)
 
 
-# -- checkpoints ------------------------------------------------------------------------------------------------------
-
-
 def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES) -> None:
     """Copies the pair of a checkpoint, or half of it, into a run's folder as it is."""
     for kind in kinds:
@@ -130,10 +133,7 @@ def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES) -> None
 
 
 def set_aside(out: Path) -> None:
-    """Copies a run's new pair into ``unproven/``, where it does no harm and can still be loaded.
-
-    The folder appears whole or not at all.
-    """
+    """Copies a run's new pair, whole or not at all, into ``unproven/``, where it can still be loaded."""
     half = out / f"{ASIDE}.tmp"
     shutil.rmtree(half, ignore_errors=True)
     take_over(str(out), half)
@@ -175,9 +175,6 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, part)
 
 
-# -- bars -------------------------------------------------------------------------------------------------------------
-
-
 def _read(sources: Sequence[str], on_defect: Any) -> Tables:
     tables: Tables = {}
     for group, name, table in read_tables(find_files(sources), on_defect):
@@ -186,17 +183,6 @@ def _read(sources: Sequence[str], on_defect: Any) -> Tables:
             raise DataError(f"two files hold {group} bars of '{name}'; join them, or rename one")
         series[name] = table.reset_index(drop=True)
     return tables
-
-
-def _write_known(tables: Tables, judged_after: dict[str, np.datetime64], folder: Path) -> None:
-    """Arrays of the bars before the judged period."""
-    known = (
-        (group, name, table[_times(table) <= judged_after[group]])
-        for group, series in tables.items()
-        for name, table in series.items()
-    )
-    with writing(folder / INDEX_FILE):
-        write_arrays(known, folder, min_length=2 * _SHORTEST)
 
 
 def _check_unseen(tables: Tables) -> None:
@@ -211,16 +197,12 @@ def _check_unseen(tables: Tables) -> None:
 def _times(table: pd.DataFrame) -> np.ndarray:
     """(N,) datetime64[ns]; those with a zone in UTC."""
     times = pd.DatetimeIndex(table["timestamp"])
-    plain = times.tz_convert("UTC").tz_localize(None) if times.tz is not None else times
-    return np.asarray(plain.to_numpy(), "datetime64[ns]")
+    return np.asarray(times.tz_convert(None) if times.tz is not None else times, "datetime64[ns]")
 
 
 def _judged_after(series: dict[str, pd.DataFrame]) -> np.datetime64:
     times = np.sort(np.concatenate([_times(table) for table in series.values()]))
     return np.datetime64(times[max(0, int(len(times) * (1 - JUDGED_SHARE)) - 1)])
-
-
-# -- settings ---------------------------------------------------------------------------------------------------------
 
 
 def _preset(tables: Tables) -> str:
@@ -261,27 +243,20 @@ def _lengths(bars: int, epochs: float, config: RunConfig) -> dict[str, Any]:
     """Steps such that each bar is predicted ``epochs`` times, within limits; the tokenizer needs half of it."""
     predicted = config.data.window - sum(config.data.boundary) / 2
     optim = config.optim_of("model")
-    steps = round(epochs * bars / (predicted * optim.batch_size * optim.accumulation))
-    steps = int(np.clip(steps, *_STEPS))
-    every = max(10, steps // 10)
-    return {
-        "stages": {"tokenizer": {"steps": max(30, steps // 2)}, "model": {"steps": steps}},
-        **{"validate_every": every, "save_every": every},
-    }
+    steps = int(np.clip(round(epochs * bars / (predicted * optim.batch_size * optim.accumulation)), *_STEPS))
+    stages = {"tokenizer": {"steps": max(30, steps // 2)}, "model": {"steps": steps}}
+    return {"stages": stages} | dict.fromkeys(("validate_every", "save_every"), max(10, steps // 10))
 
 
 def _leave_to(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """Our settings of the stages, less those that are given for both of them: a stage's own would outrank them."""
     both = set(given.get("optim") or {})
-    stages = {
-        stage: {name: value for name, value in ours.items() if name not in both}
-        for stage, ours in values["stages"].items()
-    }
-    return {**values, "stages": stages}
+    kept = {stage: {k: v for k, v in ours.items() if k not in both} for stage, ours in values["stages"].items()}
+    return {**values, "stages": kept}
 
 
-def _refuse_named_elsewhere(given: dict[str, Any]) -> None:
-    """Settings that the command line's own arguments stand for."""
+def _check_given(given: dict[str, Any]) -> None:
+    """Settings that the command line's own arguments stand for are refused."""
     if {"arrays", "bars"} & set(given.get("data") or {}):
         raise ConfigError(
             "the bars of a fine-tuning run are named on the command line, not in data.arrays or data.bars"
@@ -289,9 +264,6 @@ def _refuse_named_elsewhere(given: dict[str, Any]) -> None:
     for name, option in (("out", "--out"), ("model", "--model"), ("tokenizer", "--model, whose tokenizer it is")):
         if name in given:
             raise ConfigError(f"{name} is given as a setting; a fine-tuning run takes it from {option}")
-
-
-def _epochs(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ConfigError(f"epochs is {value!r}; it must be a number above 0")
-    return float(value)
+    epochs = given.get("epochs", 30)
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not epochs > 0:
+        raise ConfigError(f"epochs is {epochs!r}; it must be a number above 0")

@@ -22,18 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kronos.bars.arrays import BarArrays
 from kronos.bars.windows import WindowSampler, prefetch
 from kronos.errors import ConfigError
 from kronos.files import clear_leftovers, digest_of_file, writing
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.checkpoint import WEIGHTS_FILE, change_config
-from kronos.training.config import RunConfig
+from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
 from kronos.training.gain import measured_gain
 from kronos.training.log import Log
 from kronos.training.parallel import Processes, is_main, main_first, restarted
-from kronos.training.schedule import build_optimizer, learning_rate
 from kronos.training.stages import STAGES, ModelStage, Stage, TokenizerStage, TrainingBatch
 from kronos.training.state import (
     PREVIOUS_FILE,
@@ -47,6 +45,7 @@ from kronos.training.state import (
 
 Report = Callable[[dict[str, Any]], None]
 
+_ONE_CYCLE_START, _ONE_CYCLE_END = 0.1, 1e-5  # shares of the peak, as in the published fine-tuning code
 _GAIN_BARS = 10_000  # below which a measured move_gain would be noise
 _GAIN_BATCHES = 16  # of training windows, from which a tokenizer's move_gain is measured
 
@@ -116,26 +115,18 @@ def train(
     with Processes(config, config.optim_of(stage_name).accumulation) as processes:
         if is_main():
             clear_leftovers(folder)
-        stage = STAGES[stage_name](config)
-        with main_first():
-            arrays = open_arrays(config)
-        return _Run(processes, stage, config, arrays, folder, judge).go(resume, progress)
+        return _Run(processes, stage_name, config, judge).go(resume, progress)
 
 
 class _Run:
     """One stage under way."""
 
-    def __init__(
-        self,
-        processes: Processes,
-        stage: Stage,
-        config: RunConfig,
-        arrays: BarArrays,
-        folder: Path,
-        judge: Judge | None,
-    ) -> None:
-        self.processes, self.stage, self.config, self.folder = processes, stage, config, folder
-        self.optim = config.optim_of(stage.name)
+    def __init__(self, processes: Processes, stage_name: str, config: RunConfig, judge: Judge | None) -> None:
+        self.stage = stage = STAGES[stage_name](config)
+        with main_first():
+            arrays = open_arrays(config)
+        self.processes, self.config, self.folder = processes, config, config.out / stage_name
+        self.optim = config.optim_of(stage_name)
         self.judge = judge if isinstance(stage, ModelStage) else None
         self.chosen_by = config.choose_by if isinstance(stage, ModelStage) else "loss"
         if self.chosen_by == "crps" and self.judge is None:
@@ -155,14 +146,9 @@ class _Run:
     def go(self, resume: bool, progress: Report | None) -> RunResult:
         """From the first step, or the saved one, to the last."""
         start = self._restore() if resume else 0
-        accumulation, workers, device = self.optim.accumulation, self.config.workers, self.processes.device
-        batches = prefetch(
-            lambda k: self.stage.batch(self.training(k)),
-            start * accumulation,
-            self.optim.steps * accumulation,
-            workers,
-            2 * workers + 2,
-        )
+        workers, device = self.config.workers, self.processes.device
+        first, end = (step * self.optim.accumulation for step in (start, self.optim.steps))
+        batches = prefetch(lambda k: self.stage.batch(self.training(k)), first, end, workers, 2 * workers + 2)
         with (
             Log(self.folder, self.config, start, progress, is_main()) as self.log,
             contextlib.closing(batches),
@@ -237,9 +223,12 @@ class _Run:
         """Validation losses, and real forecasts where a judge is there; the best weights so far are written."""
         scores = validate(self.processes, self.stage, self.objective, self.validation, self.config)
         state = None
-        if self.judge is not None:
-            state = whole_state(self.stage.module)
-            scores |= self._judged(self.judge, state)
+        if self.judge is not None and isinstance(self.stage, ModelStage):
+            state, found = whole_state(self.stage.module), ForecastScores(math.inf, math.inf, math.nan, math.nan)
+            if is_main():  # the others hear of it
+                found = self.judge(self.stage.checkpoint(state), copy.deepcopy(self.stage.tokenizer).cpu().eval())
+            values = asdict(found)
+            scores |= dict(zip(values, self.processes.from_main(tuple(values.values())), strict=True))
         better = scores[self.chosen_by] < self.best
         self.since = 0 if better else self.since + (done > 0)
         if better:
@@ -249,15 +238,6 @@ class _Run:
                 self.stage.checkpoint(state).save_pretrained(self.folder)
                 self.kept = digest_of_file(self.folder / WEIGHTS_FILE)
         self.log({"step": done, **{f"val_{k}": v for k, v in scores.items()}, "kept": better})
-
-    def _judged(self, judge: Judge, state: dict[str, Tensor]) -> dict[str, float]:
-        """What the judge says of the weights; the first process asks, all hear."""
-        assert isinstance(self.stage, ModelStage)
-        found = ForecastScores(math.inf, math.inf, math.nan, math.nan)
-        if is_main():
-            found = judge(self.stage.checkpoint(state), copy.deepcopy(self.stage.tokenizer).cpu().eval())
-        scores = asdict(found)
-        return dict(zip(scores, self.processes.from_main(tuple(scores.values())), strict=True))
 
     def _save(self, done: int) -> None:
         extra = {"best": self.best, "since_best": self.since, "kept": self.kept, **self.identity}
@@ -317,3 +297,41 @@ class _Clock:
         began = time.perf_counter()
         yield
         self._since += time.perf_counter() - began
+
+
+def learning_rate(step: int, settings: OptimSettings) -> float:
+    """The rate of a step, counted from 0: a warm-up to the peak, then what ``schedule`` says.
+
+    - ``cosine``: a straight warm-up from ``initial_lr``, then a cosine down to ``final_lr``, shares of the peak;
+    - ``one_cycle``: up from a tenth of the peak and down to next to nothing, both along cosines;
+    - ``constant``: a straight warm-up, then the peak.
+    """
+    s = settings
+    warmup = max(1, round(s.warmup if s.warmup >= 1 else s.warmup * s.steps))
+    if s.schedule == "one_cycle":
+        # the turning points of torch's OneCycleLR: the peak stands at the last step of the warm-up
+        up = warmup - 1
+        if step <= up:
+            return s.lr * _cosine(_ONE_CYCLE_START, 1.0, step / up if up else 1.0)
+        return s.lr * _cosine(1.0, _ONE_CYCLE_END, (step - up) / max(1, s.steps - 1 - up))
+    if step < warmup:
+        return s.lr * s.initial_lr * (1 - (step + 1) / warmup) + s.lr * (step + 1) / warmup
+    if s.schedule == "constant":
+        return s.lr
+    return s.lr * _cosine(1.0, s.final_lr, (step - warmup) / max(1, s.steps - warmup))
+
+
+def _cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def build_optimizer(module: nn.Module, settings: OptimSettings, device: torch.device) -> torch.optim.AdamW:
+    """AdamW; only matrices decay, not biases, norms or embeddings."""
+    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            (decay if parameter.ndim > 1 and id(parameter) not in embeddings else keep).append(parameter)
+    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": keep, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=device.type == "cuda")

@@ -54,12 +54,7 @@ def _ranked(parts: list[NDArray[np.int64]], rank: int) -> int:
 
 
 def split_segments(
-    arrays: BarArrays,
-    context: int,
-    *,
-    hold_out: str = "symbols",
-    later_share: float = LATER_SHARE,
-    embargo: int = 0,
+    arrays: BarArrays, context: int, *, hold_out: str = "symbols", later_share: float = LATER_SHARE, embargo: int = 0
 ) -> tuple[list[Segment], list[Segment]]:
     """Segments for training and for validation.
 
@@ -109,12 +104,12 @@ def check_split(arrays: BarArrays, training: list[Segment], validation: list[Seg
             f"the validation set is empty: no run of {context} bars of context and more behind it; give more bars, "
             f"a smaller data.boundary or a larger data.later_share"
         )
-    latest: dict[str, int] = {}
+    latest: dict[str, int] = defaultdict(lambda: -(2**62))
     for s in training:
-        latest[s.group] = max(latest.get(s.group, -(2**62)), int(arrays.times[s.stop - 1]))
+        latest[s.group] = max(latest[s.group], int(arrays.times[s.stop - 1]))
     for s in long_enough:
         first = int(arrays.times[s.start + context])
-        if first <= latest.get(s.group, -(2**62)):
+        if first <= latest[s.group]:
             raise DataError(
                 f"the validation set overlaps with training: {s.symbol} of {s.group} is asked about "
                 f"{np.datetime64(first, 's')}, training reaches {np.datetime64(latest[s.group], 's')}"

@@ -40,8 +40,7 @@ def save_state(
 ) -> None:
     """Writes weights, optimizer and step into one file that appears whole or not at all; keeps the one before.
 
-    Args:
-        write: False where another process writes. Every process has to call: they put sharded tensors together.
+    Every process has to call, since they put sharded tensors together; ``write``: False where another one writes.
 
     Raises:
         CapacityError: it cannot be written, for instance because the disk is full. Earlier states stay.
