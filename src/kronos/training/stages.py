@@ -239,7 +239,7 @@ def keep_time_features(model: Kronos, names: tuple[str, ...]) -> None:
     if not model.config.learn_te:
         raise ConfigError("time_features can only be dropped where time embeddings are learnt (learn_te)")
     stays = model.time_emb.get_submodule(f"{names[-1]}_embed").weight
-    for name in set(read) - set(names):
+    for name in sorted(set(read) - set(names)):  # in one order, so that rounding is the same everywhere
         weight = model.time_emb.get_submodule(f"{name}_embed").weight
         assert isinstance(weight, Tensor)
         assert isinstance(stays, Tensor)
