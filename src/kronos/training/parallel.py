@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +51,9 @@ def windows_a_step(config: RunConfig, stage: str) -> int:
 
 def effective_batch(config: RunConfig, stage: str) -> str:
     """How many windows a step of a stage has, and what they are made up of, in a sentence."""
-    optim, ranks, windows = config.optim_of(stage), _world_size(), windows_a_step(config, stage)
-    processes = f"{ranks} process" + ("es" if ranks > 1 else "")
-    return f"{windows} windows a step: {optim.batch_size} × {optim.accumulation} accumulated × {processes}."
+    optim, ranks = config.optim_of(stage), _world_size()
+    made_of = f"{optim.batch_size} × {optim.accumulation} accumulated × {ranks} process" + ("es" if ranks > 1 else "")
+    return f"{windows_a_step(config, stage)} windows a step: {made_of}."
 
 
 @contextmanager
@@ -146,9 +146,18 @@ class Processes:
                 if isinstance(module, BinarySphericalQuantizer):
                     module.batch_mean = MeanOverProcesses(self.ranks)
         objective = Objective(stage)
-        if self.sharded:
-            return _shard(objective, self.device)
-        return self.accelerator.prepare_model(objective, device_placement=False)  # type: ignore[no-any-return]
+        if not self.sharded:
+            return self.accelerator.prepare_model(objective, device_placement=False)  # type: ignore[no-any-return]
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        # FSDP2: each process keeps a part of every weight, and of its gradient and optimizer state; a block's weights
+        # are put together when the block is computed, and let go after it
+        mesh = init_device_mesh(self.device.type, (self.ranks,))
+        for module in objective.modules():
+            if isinstance(module, TransformerBlock):
+                fully_shard(module, mesh=mesh)
+        return fully_shard(objective, mesh=mesh)  # type: ignore[return-value]
 
     def loss(
         self, objective: nn.Module, stage: Stage, batch: TrainingBatch, step: int
@@ -159,15 +168,6 @@ class Processes:
         with self.accelerator.autocast():
             return objective(batch, step, total)  # type: ignore[no-any-return]
 
-    def exchange(self, objective: nn.Module, last: bool) -> AbstractContextManager[Any]:
-        """Gradients go to the other processes once a step: with the last of its batches."""
-        return nullcontext() if last or self.sharded else self.accelerator.no_sync(objective)
-
-    def clip(self, optimizer: Any, module: nn.Module, longest: float) -> Tensor:
-        """Shortens the gradient; returns its length before."""
-        self.accelerator.unscale_gradients(optimizer)
-        return whole(nn.utils.clip_grad_norm_(module.parameters(), longest))
-
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """Means over the processes, the same on all of them."""
         if self.ranks == 1:
@@ -176,13 +176,12 @@ class Processes:
         reduced = self.accelerator.reduce(numbers, "mean")
         return dict(zip(values, reduced.tolist(), strict=True))
 
-    def from_main(self, values: tuple[float, ...]) -> tuple[float, ...]:
+    def from_main(self, values: dict[str, float]) -> dict[str, float]:
         """What the first process holds, on all of them."""
-        if self.ranks == 1:
-            return values
-        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.broadcast(numbers, 0)
-        return tuple(numbers.tolist())
+        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        if self.ranks > 1:
+            dist.broadcast(numbers, 0)
+        return dict(zip(values, numbers.tolist(), strict=True))
 
 
 class MeanOverProcesses(BatchMean):
@@ -204,19 +203,6 @@ def recompute_blocks(module: nn.Module) -> None:
     for block in module.modules():
         if isinstance(block, TransformerBlock):
             block.recompute = True
-
-
-def _shard(objective: nn.Module, device: torch.device) -> nn.Module:
-    """FSDP2: each process keeps a part of every weight, and of its gradient and optimizer state; a block's weights are
-    put together when the block is computed, and let go after it."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for module in objective.modules():
-        if isinstance(module, TransformerBlock):
-            fully_shard(module, mesh=mesh)
-    return fully_shard(objective, mesh=mesh)  # type: ignore[return-value]
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kronos.bars.transform import get_transform
+from kronos.bars.transform.running import DECAY, moves_variance
 from kronos.bars.windows import Windows
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.model import (
@@ -29,6 +31,10 @@ from kronos.model.checkpoint import WEIGHTS_FILE
 from kronos.training.config import LoraSettings, RunConfig
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+Variances = NDArray[np.float64]
+
+_SETTLED = 32  # bars after which a window's running volatility is worth the name
+_GAINS = (0.8, 1.25)  # beyond them a tokenizer is not trained yet
 
 LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "w1", "w2", "w3")
 """The linear maps of attention and feed-forward, in all blocks and the dependency layer."""
@@ -276,6 +282,44 @@ def merge_lora(model: nn.Module) -> None:
     for name, layer in layers:
         layer.merge()
         model.set_submodule(name, layer.get_base_layer())
+
+
+@torch.inference_mode()
+def measured_gain(tokenizer: KronosTokenizer, batches: Iterable[TrainingBatch], fewest: int = 1) -> float | None:
+    """What a tokenizer's decoded moves must be multiplied by, so that volatility does not waste away.
+
+    A token is decoded to the mean of the bars it stands for, and a mean moves less than they do. Where the unit of the
+    next move is a running volatility that feeds on the moves before it (``bar_transform: running``), a path would calm
+    down bar by bar. With the gain, true and decoded bars change the logarithm of the weighted variance alike.
+
+    Args:
+        tokenizer: in eval mode, on the CPU.
+        batches: of windows of more than 32 bars; shorter ones, and the first 32 bars of each, tell nothing.
+        fewest: bars that tell something, below which the gain would be noise.
+
+    Returns:
+        The ``move_gain``, within .8 to 1.25, to four places; None where too few bars tell anything.
+    """
+    both: tuple[list[Variances], list[Variances]] = ([], [])  # true bars, decoded ones
+    for batch in batches:
+        told = (batch.real[:, _SETTLED:] > 0).numpy()
+        decoded = tokenizer.decode(tokenizer.encode(batch.features, half=True), half=True)
+        for found, features in zip(both, (batch.features, decoded), strict=True):
+            found.append(np.asarray(moves_variance(np.sinh(features[:, _SETTLED:, :4].double().numpy())))[told])
+    true, shrunk = map(np.concatenate, both)
+    if true.size < fewest:
+        return None
+
+    def growth(variances: Variances) -> float:
+        """Mean change of the logarithm of the weighted variance with a bar."""
+        return float(np.log(DECAY + (1.0 - DECAY) * variances).mean())
+
+    low, high = _GAINS
+    wanted = growth(true)
+    while high - low > 1e-5:
+        middle = (low + high) / 2
+        low, high = (middle, high) if growth(middle**2 * shrunk) < wanted else (low, middle)
+    return round((low + high) / 2, 4)
 
 
 Stage = TokenizerStage | ModelStage
