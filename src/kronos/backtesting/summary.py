@@ -189,11 +189,8 @@ def capacity(
 ) -> dict[str, float | None]:
     """How large the account may be before its orders weigh on the market; see :data:`DEFINITIONS`.
 
-    Args:
-        held: (sessions, instruments) shares of the account, NaN or 0 where not held.
-        amounts: (sessions, instruments) traded value of each day.
-        order_share: an order as a share of the account.
-        participation: the share of a day's traded value that an order may be.
+    ``held`` and ``amounts`` are (sessions, instruments): shares of the account, NaN or 0 where not held, and the value
+    traded that day. An order is ``order_share`` of the account and may be ``participation`` of that value.
     """
     usual = amounts.rolling(20, min_periods=5).median().reindex(index=held.index, columns=held.columns)
     traded, scale = usual[held > 0].stack().dropna().to_numpy(), participation / order_share

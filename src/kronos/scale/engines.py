@@ -71,13 +71,9 @@ def make_engine(
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Computes in this process: one worker, shared by threads that each take a piece at a time.
+    """Computes in this process: one worker, shared by threads that each take a piece at a time."""
 
-    Args:
-        workers: threads; None: as many as torch would use on a CPU, one for a GPU.
-    """
-
-    workers: int | None = None
+    workers: int | None = None  # threads; None: as many as torch would use on a CPU, one for a GPU
 
     def device(self) -> str:
         """See ``WorkEngine.device``."""
@@ -115,17 +111,11 @@ def single_thread() -> None:
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Computes on Ray: actors of one core each, and a GPU or a share of one if there are any.
+    """Computes on Ray: actors of one core each, and a GPU or a share of one if there are any."""
 
-    Args:
-        workers: actors; None: as many as the cluster's CPUs, or GPUs, have room for.
-        address: of a running cluster; None: the session of this process, or one started here and ended afterwards.
-        gpus: share of a GPU for each actor; None: 1 where the cluster has GPUs, else 0.
-    """
-
-    workers: int | None = None
-    address: str | None = None
-    gpus: float | None = None
+    workers: int | None = None  # actors; None: as many as the cluster's CPUs, or GPUs, have room for
+    address: str | None = None  # of a cluster; None: this process's session, or one started here and ended afterwards
+    gpus: float | None = None  # share of a GPU for each actor; None: 1 where the cluster has GPUs, else 0
 
     def device(self) -> str:
         """See ``WorkEngine.device``."""

@@ -96,13 +96,10 @@ def divide(
     device: str,
     size: int | None = None,
 ) -> list[Partition]:
-    """Consecutive sources as partitions.
+    """Consecutive sources as partitions of ``size`` series; None: 16, or fewer where they ask for many paths.
 
-    Args:
-        version: of this package.
-        checkpoint: digest of the weights.
-        device: the kind that computes, ``cpu`` or ``cuda``: they round differently.
-        size: series a partition; None: 16, or fewer where they ask for many paths.
+    Their keys know the version of this package, the digest of the weights, and the kind of device that computes,
+    ``cpu`` or ``cuda``, since they round differently.
 
     Raises:
         ConfigError: a size below one.

@@ -21,14 +21,10 @@ Group = dict[str, tuple[Source, pd.DataFrame]]
 
 
 class ForecastWork:
-    """Forecasts partitions.
+    """Forecasts partitions of a universe's folder into files below ``out``.
 
-    Args:
-        settings: what every series is forecast with.
-        folder: of the universe.
-        out: where files go.
-        checkpoint: digest of the weights; those on this worker must have it too.
-        device: where to compute; None: the GPU that this worker may see, else the CPU.
+    ``checkpoint`` is the digest of the weights, which those on this worker must have too; ``device`` None is the GPU
+    that this worker may see, else the CPU.
 
     Raises:
         CheckpointError, ConfigError: the checkpoint or the device cannot be used, or the weights are others.

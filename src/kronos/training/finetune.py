@@ -29,8 +29,7 @@ from kronos.model.checkpoint import (
     stated_cutoffs,
 )
 from kronos.training.config import STAGE_NAMES, RunConfig, merge, translate
-from kronos.training.data import find_files, read_tables, split_of
-from kronos.training.split import cutoffs, held_apart
+from kronos.training.data import cutoffs, find_files, held_apart, read_tables, split_of
 
 JUDGED_SHARE = 0.15
 ASIDE = "unproven"  # folder of new weights that were not shown to be better than the start
@@ -101,29 +100,25 @@ def plan_finetune(
     given = translate(dict(given or {}))
     _check_given(given)
     epochs = float(given.pop("epochs", 30))
-    tables = _read(sources, (given.get("data") or {}).get("on_defect", "strict"))
+    tables = _read(sources, (given.get("data") or {}).get("on_defect", "strict"), unseen_symbols)
     judged_after = {group: _judged_after(series) for group, series in tables.items()}
+    every = [(group, name, table) for group, series in tables.items() for name, table in series.items()]
     if write:
-        known = (
-            (group, name, table[_times(table) <= judged_after[group]])
-            for group, series in tables.items()
-            for name, table in series.items()
-        )
+        known = ((group, name, table[_times(table) <= judged_after[group]]) for group, name, table in every)
         with writing(out / "arrays" / INDEX_FILE):
             write_arrays(known, out / "arrays", min_length=2 * _SHORTEST)
-    if unseen_symbols:
-        _check_unseen(tables)
     arrays = BarArrays.open(out / "arrays")
-    preset = preset or _preset(tables)
-    context = _context(arrays, PRESETS[preset][0])
-    values = merge(_leave_to(given, _defaults(start, out, context, unseen_symbols)), given)
+    if preset is None:
+        steps = [np.median(np.diff(_times(table)).astype(np.int64)) for *_, table in every if len(table) > 1]
+        preset = "daily" if not steps or np.median(steps) / 1e9 >= _DAY else "intraday"
+    longest, horizon = PRESETS[preset]
+    values = merge(_leave_to(given, _defaults(start, out, arrays, longest, unseen_symbols)), given)
     first = RunConfig.from_dict(values)  # whatever is wrong with the settings is told here
-    training, _ = split_of(first, arrays)
-    bars, longest = sum(map(len, training)), first.data.boundary[1]
-    horizon = min(PRESETS[preset][1], max(4, longest // 4))
+    bars, context = sum(map(len, split_of(first, arrays)[0])), first.data.boundary[1]
+    horizon = min(horizon, max(4, context // 4))
     planned = merge(_leave_to(given, _lengths(bars, epochs, first)), {"forecasts": {"horizon": horizon}})
     config = RunConfig.from_dict(merge(merge(values, planned), given))
-    return FinetunePlan(config, start, tables, judged_after, longest, horizon, preset, bars, arrays.data_hash)
+    return FinetunePlan(config, start, tables, judged_after, context, horizon, preset, bars, arrays.data_hash)
 
 
 def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES) -> None:
@@ -175,23 +170,20 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, part)
 
 
-def _read(sources: Sequence[str], on_defect: Any) -> Tables:
+def _read(sources: Sequence[str], on_defect: Any, unseen_symbols: bool) -> Tables:
     tables: Tables = {}
     for group, name, table in read_tables(find_files(sources), on_defect):
         series = tables.setdefault(group, {})
         if name in series:
             raise DataError(f"two files hold {group} bars of '{name}'; join them, or rename one")
         series[name] = table.reset_index(drop=True)
-    return tables
-
-
-def _check_unseen(tables: Tables) -> None:
     apart = [held_apart(name) for series in tables.values() for name in series]
-    if len(set(apart)) == 1:
+    if unseen_symbols and len(set(apart)) == 1:
         raise DataError(
             f"--unseen-symbols keeps an eighth of the symbols apart, by a hash of the name: here {sum(apart)} of "
             f"{len(apart)}, so none is left to {'train' if apart[0] else 'judge'} on; give more, or leave it out"
         )
+    return tables
 
 
 def _times(table: pd.DataFrame) -> np.ndarray:
@@ -205,12 +197,7 @@ def _judged_after(series: dict[str, pd.DataFrame]) -> np.datetime64:
     return np.datetime64(times[max(0, int(len(times) * (1 - JUDGED_SHARE)) - 1)])
 
 
-def _preset(tables: Tables) -> str:
-    steps = [np.median(np.diff(_times(t)).astype(np.int64)) for s in tables.values() for t in s.values() if len(t) > 1]
-    return "daily" if not steps or np.median(steps) / 1e9 >= _DAY else "intraday"
-
-
-def _context(arrays: BarArrays, longest: int) -> int:
+def _defaults(start: str, out: Path, arrays: BarArrays, longest: int, unseen_symbols: bool) -> dict[str, Any]:
     """A context of which eight fit into a typical series, so that embargo and validation leave most for training."""
     typical = float(np.quantile([len(s) for s in arrays.segments], 0.75)) if arrays.segments else 0.0
     if typical < 8 * _SHORTEST:
@@ -218,10 +205,7 @@ def _context(arrays: BarArrays, longest: int) -> int:
             f"the bars are too few to learn from: before the judged period their runs without a gap have "
             f"{typical:.0f} bars; give more bars, at least {8 * _SHORTEST}"
         )
-    return int(np.clip(typical // 8, _SHORTEST, longest))
-
-
-def _defaults(start: str, out: Path, context: int, unseen_symbols: bool) -> dict[str, Any]:
+    context = int(np.clip(typical // 8, _SHORTEST, longest))
     return {
         "out": out,
         "data": {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 LOG_FILE = "log.jsonl"
+Report = Callable[[dict[str, Any]], None]
 Curve = tuple[list[int], list[float]]
 _TITLES = {"tokenizer": "Tokenizer (may be negative)", "model": "Model (nats)"}
 _LINES = {"training": "#7d8896", "validation": "#e4572e"}
@@ -44,14 +45,7 @@ class Log:
         ConfigError: a tracker refuses to start.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        config: RunConfig,
-        start: int,
-        progress: Callable[[dict[str, Any]], None] | None,
-        reports: bool = True,
-    ) -> None:
+    def __init__(self, folder: Path, config: RunConfig, start: int, progress: Report | None, reports: bool) -> None:
         self.path, self.progress, self.reports = folder / LOG_FILE, progress, reports
         self.trackers: list[Any] = []
         if not reports:
@@ -98,9 +92,8 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
 
 def chosen_trackers(config: RunConfig) -> tuple[str, ...]:
     """The trackers that the settings name; where they say nothing, TensorBoard if it is installed."""
-    if config.tracking is None:
-        return ("tensorboard",) if find_spec("tensorboard") else ()
-    return config.tracking
+    unsaid = ("tensorboard",) if find_spec("tensorboard") else ()
+    return unsaid if config.tracking is None else config.tracking
 
 
 def _start(name: str, config: RunConfig, stage: str, start: int) -> Any:
@@ -155,7 +148,20 @@ def save_loss_chart(out: Path) -> list[Path]:
     figure(curves).write_html(page, include_plotlyjs=True, config={"displaylogo": False})
     if find_spec("matplotlib") is None:
         return [page]
-    _png(curves, picture)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing: Any = Figure(figsize=(5.5 * len(curves), 3.6), layout="constrained")
+    FigureCanvasAgg(drawing)
+    panels = drawing.subplots(1, len(curves), squeeze=False)[0]
+    for axes, stage in zip(panels, curves, strict=True):
+        for name, colour in _LINES.items():
+            axes.plot(*curves[stage][name], color=colour, label=name, marker=".")
+        axes.plot(*curves[stage]["chosen"], "o", markersize=11, fillstyle="none", color=_CIRCLE, label="chosen")
+        axes.set(title=_TITLES[stage], xlabel="step", ylabel="loss")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    drawing.savefig(picture, dpi=130)
     return [page, picture]
 
 
@@ -176,20 +182,3 @@ def figure(curves: dict[str, dict[str, Curve]]) -> go.Figure:
     title = "Losses; circled: the weights that validation chose"
     chart.update_layout(template="plotly_white", font={"color": "#334155"}, title=title)
     return chart
-
-
-def _png(curves: dict[str, dict[str, Curve]], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    drawing: Any = Figure(figsize=(5.5 * len(curves), 3.6), layout="constrained")
-    FigureCanvasAgg(drawing)
-    panels = drawing.subplots(1, len(curves), squeeze=False)[0]
-    for axes, stage in zip(panels, curves, strict=True):
-        for name, colour in _LINES.items():
-            axes.plot(*curves[stage][name], color=colour, label=name, marker=".")
-        axes.plot(*curves[stage]["chosen"], "o", markersize=11, fillstyle="none", color=_CIRCLE, label="chosen")
-        axes.set(title=_TITLES[stage], xlabel="step", ylabel="loss")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    drawing.savefig(path, dpi=130)

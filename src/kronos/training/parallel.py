@@ -139,12 +139,11 @@ class Processes:
     def prepare(self, stage: Stage) -> nn.Module:
         """Moves a stage to the device; returns its loss as a module whose gradients are those of all processes."""
         stage.place(self.device, self.config.compile)
-        if self.config.checkpoint_activations:
-            recompute_blocks(stage.module)
-        if self.ranks > 1:
-            for module in list(stage.module.modules()):
-                if isinstance(module, BinarySphericalQuantizer):
-                    module.batch_mean = MeanOverProcesses(self.ranks)
+        for module in list(stage.module.modules()):
+            if isinstance(module, TransformerBlock):
+                module.recompute = self.config.checkpoint_activations
+            if isinstance(module, BinarySphericalQuantizer) and self.ranks > 1:
+                module.batch_mean = MeanOverProcesses(self.ranks)
         objective = Objective(stage)
         if not self.sharded:
             return self.accelerator.prepare_model(objective, device_placement=False)  # type: ignore[no-any-return]
@@ -196,13 +195,6 @@ class MeanOverProcesses(BatchMean):
 
         # every process's loss holds this mean, and their gradients are averaged afterwards
         return all_reduce(mean) / self.processes  # type: ignore[no-any-return, no-untyped-call]
-
-
-def recompute_blocks(module: nn.Module) -> None:
-    """Activation checkpointing: the memory of a step no longer grows with what happens inside the blocks."""
-    for block in module.modules():
-        if isinstance(block, TransformerBlock):
-            block.recompute = True
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from kronos.model import Kronos, KronosTokenizer
 from kronos.model.checkpoint import WEIGHTS_FILE, change_config
 from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
-from kronos.training.log import Log
+from kronos.training.log import Log, Report
 from kronos.training.parallel import Processes, is_main, main_first, restarted, whole
 from kronos.training.stages import STAGES, ModelStage, TokenizerStage, TrainingBatch, measured_gain
 from kronos.training.state import (
@@ -41,8 +41,6 @@ from kronos.training.state import (
     save_state,
     whole_state,
 )
-
-Report = Callable[[dict[str, Any]], None]
 
 _ONE_CYCLE_START, _ONE_CYCLE_END = 0.1, 1e-5  # shares of the peak, as in the published fine-tuning code
 _GAIN_BARS = 10_000  # below which a measured move_gain would be noise
