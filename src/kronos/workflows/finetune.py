@@ -16,8 +16,7 @@ from typing import Any
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.files import write_json, write_text
 from kronos.protocol import Progress
-from kronos.training.chart import save_loss_chart
-from kronos.training.config import STAGE_NAMES, RunConfig, merge, override, read_settings
+from kronos.training.config import STAGE_NAMES, RunConfig, merge, override, read_recipe, read_settings
 from kronos.training.finetune import (
     ASIDE,
     FinetunePlan,
@@ -27,8 +26,8 @@ from kronos.training.finetune import (
     state_cutoffs,
     take_over,
 )
+from kronos.training.log import save_loss_chart
 from kronos.training.parallel import effective_batch, is_main, leave, main_first, restarted, windows_a_step
-from kronos.training.recipe import read_recipe
 from kronos.training.run import Judge, RunResult
 from kronos.training.run import train as run_stage
 from kronos.training.state import PREVIOUS_FILE
