@@ -28,11 +28,14 @@ import json, sys
 from mlflow import MlflowClient
 from kronos.training.config import RunConfig
 from kronos.training.run import train
-train("tokenizer", RunConfig.from_yaml(sys.argv[1]))
-client = MlflowClient()
-[run] = client.search_runs([client.get_experiment_by_name("kronos").experiment_id])
-told = {tag: {m.step: m.value for m in client.get_metric_history(run.info.run_id, tag)} for tag in run.data.metrics}
-print(json.dumps([run.info.run_name, run.info.status, run.data.params, told]))
+for stage in ("tokenizer", "model"):
+    train(stage, RunConfig.from_yaml(sys.argv[1]))
+client, found = MlflowClient(), {}
+for run in client.search_runs([client.get_experiment_by_name("kronos").experiment_id]):
+    history = {tag: client.get_metric_history(run.info.run_id, tag) for tag in run.data.metrics}
+    told = {tag: {value.step: value.value for value in values} for tag, values in history.items()}
+    found[run.info.run_name] = [run.info.status, run.data.params, told]
+print(json.dumps(found))
 """
 
 
@@ -58,8 +61,10 @@ def test_tensorboard_holds_the_losses(make_config) -> None:
 
 @pytest.mark.slow
 def test_mlflow_holds_the_losses(make_config, tmp_path: Path) -> None:
-    """In MLflow's own database of the working folder, where the environment names no other place."""
-    pytest.importorskip("mlflow")
+    """In MLflow's own database of the working folder, where the environment names no other place.
+
+    In a process of its own: MLflow, once imported, stays.
+    """
     config = make_config(tracking=["mlflow"], validate_every=2)
     path = tmp_path / "run.yaml"
     path.write_text(config.model_dump_json())
@@ -70,14 +75,15 @@ def test_mlflow_holds_the_losses(make_config, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "mlflow.db").is_file()
-    name, status, params, told_to_mlflow = json.loads(done.stdout.splitlines()[-1])
-    assert (name, status) == (f"{config.out.name}-tokenizer", "FINISHED")
-    assert (params["optim.lr"], params["tracking"]) == ("0.003", "['mlflow']")
-    records = list(read_log(config.out / "tokenizer"))
-    for tag, key in (("training/loss", "loss"), ("training/lr", "lr"), ("validation/loss", "val_loss")):
-        assert {int(step): value for step, value in told_to_mlflow[tag].items()} == pytest.approx(
-            {record["step"]: record[key] for record in records if key in record}
-        )
+    runs = json.loads(done.stdout.splitlines()[-1])
+    assert sorted(runs) == [f"{config.out.name}-model", f"{config.out.name}-tokenizer"]
+    for stage in ("tokenizer", "model"):
+        status, params, known = runs[f"{config.out.name}-{stage}"]
+        assert (status, params["optim.lr"], params["tracking"]) == ("FINISHED", "0.003", "['mlflow']")
+        records = list(read_log(config.out / stage))
+        for tag, key in (("training/loss", "loss"), ("training/lr", "lr"), ("validation/loss", "val_loss")):
+            expected = {record["step"]: record[key] for record in records if key in record}
+            assert {int(step): value for step, value in known[tag].items()} == pytest.approx(expected)
 
 
 def test_tensorboard_forgets_a_lost_past(make_config) -> None:
