@@ -83,18 +83,20 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class PretrainedMixin:
-    """``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` for a module that is built from one config."""
+class PretrainedModule(nn.Module):
+    """A module that is built from one config, with ``from_pretrained``, ``save_pretrained`` and ``push_to_hub``."""
 
     config_class: ClassVar[Any]
     kind: ClassVar[str]  # "tokenizer" or "model"
-    config: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
 
     @classmethod
     def init(cls, config: Any, seed: int = 0) -> Self:
         """Freshly initialised, from its own random stream."""
-        module = cls(config)  # type: ignore[call-arg]
-        assert isinstance(module, nn.Module)
+        module = cls(config)
         init_weights(module, torch.Generator().manual_seed(seed))
         return module
 
@@ -119,8 +121,7 @@ class PretrainedMixin:
         except ConfigError as error:
             raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
         with torch.device("meta"), _Uninitialised():
-            module = cls(config)  # type: ignore[call-arg]
-        assert isinstance(module, nn.Module)
+            module = cls(config)
         module.load_state_dict(read_weights(folder / WEIGHTS_FILE, module.state_dict()), assign=True)
         return module.eval()
 
@@ -133,7 +134,6 @@ class PretrainedMixin:
         Raises:
             CapacityError: it cannot be written, for instance because the disk is full. What was there before stays.
         """
-        assert isinstance(self, nn.Module)
         with writing(folder := Path(folder)):
             folder.mkdir(parents=True, exist_ok=True)
         state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}

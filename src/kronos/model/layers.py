@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from kronos.model.config import KronosConfig, TokenizerConfig
+
 ROTARY_BASE = 10_000.0
 
 
@@ -85,12 +87,7 @@ class Attention(nn.Module):
         self.resid_dropout = nn.Dropout(resid_dropout_p)
 
     def forward(
-        self,
-        queries: Tensor,
-        keys_values: Tensor,
-        padding_mask: Tensor | None = None,
-        *,
-        rotate_positions: bool = True,
+        self, queries: Tensor, keys_values: Tensor, padding_mask: Tensor | None = None, *, rotate_positions: bool = True
     ) -> Tensor:
         """(B, Q, C) queries against (B, T, C) keys and values -> (B, Q, C); the mask (B, T) is True at padding."""
         n_queries, n_keys = queries.shape[1], keys_values.shape[1]
@@ -131,20 +128,13 @@ class TransformerBlock(nn.Module):
 
     recompute = False  # activation checkpointing: a third more arithmetic instead of keeping what happens inside
 
-    def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        ff_dim: int,
-        ffn_dropout_p: float = 0.0,
-        attn_dropout_p: float = 0.0,
-        resid_dropout_p: float = 0.0,
-    ) -> None:
+    def __init__(self, config: KronosConfig | TokenizerConfig) -> None:
         super().__init__()
-        self.norm1 = RMSNorm(d_model)
-        self.self_attn = Attention(d_model, n_heads, attn_dropout_p, resid_dropout_p)
-        self.norm2 = RMSNorm(d_model)
-        self.ffn = FeedForward(d_model, ff_dim, ffn_dropout_p)
+        c = config
+        self.norm1 = RMSNorm(c.d_model)
+        self.self_attn = Attention(c.d_model, c.n_heads, c.attn_dropout_p, c.resid_dropout_p)
+        self.norm2 = RMSNorm(c.d_model)
+        self.ffn = FeedForward(c.d_model, c.ff_dim, c.ffn_dropout_p)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C); ``padding_mask`` (B, T) is True at padding."""

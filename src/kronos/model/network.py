@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronos.errors import ConfigError
-from kronos.model.checkpoint import PretrainedMixin
+from kronos.model.checkpoint import PretrainedModule
 from kronos.model.config import DEPENDENCY_HEADS, TIME_FEATURES, KronosConfig
 from kronos.model.layers import Attention, RMSNorm, TransformerBlock, weighted_mean
 
@@ -73,9 +73,8 @@ class TemporalEmbedding(nn.Module):
 
     def forward(self, stamp: Tensor) -> Tensor:
         """(B, T, 5) integer stamps -> (B, T, C)."""
-        stamp = stamp.long()
-        parts = [self.get_submodule(f"{name}_embed")(stamp[..., i]) for i, name in enumerate(TIME_TABLES)]
-        return torch.stack(parts).sum(0)
+        columns = zip(TIME_TABLES, stamp.long().unbind(-1))
+        return torch.stack([self.get_submodule(f"{name}_embed")(column) for name, column in columns]).sum(0)
 
 
 class DependencyAwareLayer(nn.Module):
@@ -103,23 +102,19 @@ class DualHead(nn.Module):
         self.proj_s2 = nn.Linear(d_model, 2**s2_bits)
 
 
-class Kronos(PretrainedMixin, nn.Module):
+class Kronos(PretrainedModule):
     """Autoregressive model of candlesticks (paper, section 3.2)."""
 
     config_class = KronosConfig
     kind = "model"
 
     def __init__(self, config: KronosConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         c = config
-        dropout = (c.ffn_dropout_p, c.attn_dropout_p, c.resid_dropout_p)
         self.embedding = HierarchicalEmbedding(c.s1_bits, c.s2_bits, c.d_model)
         self.time_emb = TemporalEmbedding(c.d_model, c.learn_te, c.time_features)
         self.token_drop = nn.Dropout(c.token_dropout_p)
-        self.transformer = nn.ModuleList(
-            TransformerBlock(c.d_model, c.n_heads, c.ff_dim, *dropout) for _ in range(c.n_layers)
-        )
+        self.transformer = nn.ModuleList(TransformerBlock(c) for _ in range(c.n_layers))
         self.norm = RMSNorm(c.d_model)
         self.dep_layer = DependencyAwareLayer(c.d_model)
         self.head = DualHead(c.s1_bits, c.s2_bits, c.d_model)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronos.errors import ConfigError
-from kronos.model.checkpoint import PretrainedMixin
+from kronos.model.checkpoint import PretrainedModule
 from kronos.model.config import TokenizerConfig
 from kronos.model.layers import TransformerBlock, weighted_mean
 
@@ -62,16 +62,13 @@ class BinarySphericalQuantizer(nn.Module):
     entropy is subtracted, so the whole loss may well be negative.
     """
 
-    basis: Tensor
-    group_basis: Tensor
-
-    def __init__(self, n_bits: int, beta: float, gamma0: float, gamma: float, zeta: float, group_size: int) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.n_bits, self.beta, self.gamma0, self.gamma, self.zeta = n_bits, beta, gamma0, gamma, zeta
+        self.config, self.n_bits = config, config.s1_bits + config.s2_bits
         self.batch_mean: BatchMean = BatchMean()
         # Unused here, stored because the published layout has them.
-        self.register_buffer("basis", 1 << torch.arange(n_bits - 1, -1, -1, device="cpu"))
-        self.register_buffer("group_basis", 1 << torch.arange(group_size - 1, -1, -1, device="cpu"))
+        for name, bits in (("basis", self.n_bits), ("group_basis", config.group_size)):
+            self.register_buffer(name, 1 << torch.arange(bits - 1, -1, -1, device="cpu"))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         u = F.normalize(z.float(), dim=-1)  # float32: entropies of nearly decided bits vanish in half precision
@@ -82,7 +79,8 @@ class BinarySphericalQuantizer(nn.Module):
         p = torch.sigmoid(-4.0 * scale * u)
         per_bar = _binary_entropy(p).sum(-1).mean()
         codebook = _binary_entropy(self.batch_mean(p.flatten(0, -2).mean(0))).sum()
-        loss = self.beta * commitment + self.zeta * (self.gamma0 * per_bar - self.gamma * codebook)
+        c = self.config
+        loss = c.beta * commitment + c.zeta * (c.gamma0 * per_bar - c.gamma * codebook)
         return scale * (u + (sign - u).detach()), loss  # straight through to the unscaled sign, as published
 
 
@@ -99,9 +97,8 @@ class BSQuantizer(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        c = config
-        self.s1_width, self.width = c.s1_bits, c.s1_bits + c.s2_bits
-        self.bsq = BinarySphericalQuantizer(self.width, c.beta, c.gamma0, c.gamma, c.zeta, c.group_size)
+        self.s1_width, self.width = config.s1_bits, config.s1_bits + config.s2_bits
+        self.bsq = BinarySphericalQuantizer(config)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self.bsq(z)  # type: ignore[no-any-return]
@@ -178,28 +175,23 @@ def split_ids(ids: Tensor, s1_bits: int) -> tuple[Tensor, Tensor]:
     return ids & ((1 << s1_bits) - 1), ids >> s1_bits
 
 
-class KronosTokenizer(PretrainedMixin, nn.Module):
+class KronosTokenizer(PretrainedModule):
     """Transformer auto-encoder with a quantized middle (paper, section 3.1)."""
 
     config_class = TokenizerConfig
     kind = "tokenizer"
 
     def __init__(self, config: TokenizerConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         c = config
-        dropout = (c.ffn_dropout_p, c.attn_dropout_p, c.resid_dropout_p)
-
-        def blocks(count: int) -> nn.ModuleList:  # the published count is one more than the blocks it builds
-            return nn.ModuleList(TransformerBlock(c.d_model, c.n_heads, c.ff_dim, *dropout) for _ in range(count - 1))
-
         self.tokenizer = build_quantizer(c)
         self.embed = nn.Linear(c.d_in, c.d_model)
-        self.encoder = blocks(c.n_enc_layers)
+        # The published counts of layers are one more than the blocks there are.
+        self.encoder = nn.ModuleList(TransformerBlock(c) for _ in range(c.n_enc_layers - 1))
         self.quant_embed = nn.Linear(c.d_model, self.tokenizer.width)
         self.post_quant_embed_pre = nn.Linear(self.tokenizer.s1_width, c.d_model)
         self.post_quant_embed = nn.Linear(self.tokenizer.width, c.d_model)
-        self.decoder = blocks(c.n_dec_layers)
+        self.decoder = nn.ModuleList(TransformerBlock(c) for _ in range(c.n_dec_layers - 1))
         self.head = nn.Linear(c.d_model, c.d_in)
 
     def forward(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
