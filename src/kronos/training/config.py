@@ -57,11 +57,6 @@ class DataSettings(_Section):
     later_share: float = Field(0.15, gt=0, lt=1)  # share of each group's bars, the last ones, for validation
     embargo: int | None = Field(None, ge=0)  # bars unused between training and validation; None: one window
 
-    @property
-    def embargo_bars(self) -> int:
-        """Bars between the last one trained on and the first one that validation asks about."""
-        return self.window if self.embargo is None else self.embargo
-
     @model_validator(mode="after")
     def _holds_together(self) -> DataSettings:
         if bool(self.bars) == (self.arrays is not None):

@@ -201,8 +201,9 @@ def samplers(
 def split_of(config: RunConfig, arrays: BarArrays) -> tuple[list[Segment], list[Segment]]:
     """A run's segments for training and for validation."""
     data = config.data
+    embargo = data.window if data.embargo is None else data.embargo
     return split_segments(
-        arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
+        arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=embargo
     )
 
 

@@ -244,13 +244,11 @@ def keep_time_features(model: Kronos, names: tuple[str, ...]) -> None:
         raise ConfigError(f"time_features {list(names)}: choose some of those that the network reads, {list(read)}")
     if not model.config.learn_te:
         raise ConfigError("time_features can only be dropped where time embeddings are learnt (learn_te)")
-    stays = model.time_emb.get_submodule(f"{names[-1]}_embed").weight
+    stays = model.time_emb.get_parameter(f"{names[-1]}_embed.weight")
     for name in sorted(set(read) - set(names)):  # in one order, so that rounding is the same everywhere
-        weight = model.time_emb.get_submodule(f"{name}_embed").weight
-        assert isinstance(weight, Tensor)
-        assert isinstance(stays, Tensor)
+        weight = model.time_emb.get_parameter(f"{name}_embed.weight")
         first = 1 if name in ("day", "month") else 0  # their row 0 is never read
-        stays += weight[first:].mean(0)
+        stays.add_(weight[first:].mean(0))
         weight.zero_()
         weight.requires_grad_(False)  # zero and stays so
     model.config = dataclasses.replace(model.config, time_features=tuple(n for n in read if n in names))
