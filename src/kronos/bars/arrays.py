@@ -64,7 +64,8 @@ class BarArrays:
         folder = Path(folder)
         try:
             index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-            rows, arrays = int(index["rows"]), {}
+            rows = int(index["rows"])
+            arrays: dict[str, Any] = {}
             for name, (dtype, width) in _LAYOUT.items():
                 shape = (rows, width) if width else (rows,)
                 expected = int(np.prod(shape)) * np.dtype(dtype).itemsize

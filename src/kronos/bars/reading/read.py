@@ -128,7 +128,7 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
     if suspects := split_suspects(bars):
         places = np.array([suspect.row - 1 for suspect in suspects])
         found.append(Finding("split_suspect", places, None, suspects[0].text).defect(rows))
-    zone = fit.clock.label if fit else None if calendar in (None, ALWAYS) else market(calendar).zone
+    zone = fit.clock.label if fit else None if calendar is None or calendar == ALWAYS else market(calendar).zone
     return replace(
         report,
         calendar=calendar,
