@@ -111,8 +111,17 @@ def _unzip(data: bytes, where: str) -> Any:
 
 def _decode(data: bytes, reading: ReadContext) -> bytes:
     """The text of a file as UTF-8 without a byte order mark."""
-    given = reading.encoding
-    names = _encodings(data, reading.where) if given is None else (given,)
+    given, head = reading.encoding, data[: 256 * 1024].removeprefix(_BYTE_ORDER_MARK)
+    names: tuple[str, ...] = ("utf-8", "gb18030", "latin-1")
+    if given is not None:
+        names = (given,)
+    elif data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        names = ("utf-16",)
+    elif b"\x00" in head:  # of plain words in UTF-16 every other byte
+        halves = {"utf-16-le": head[1:400:2], "utf-16-be": head[0:400:2]}
+        names = tuple(name for name, half in halves.items() if half.count(0) > 0.8 * len(half))[:1]
+        if not names:
+            raise DataError(f"{reading.where}: this is a binary file, not a table. Give CSV text, Parquet or Feather.")
     if given is None:
         data = data.removeprefix(_BYTE_ORDER_MARK)
         if names[0] == "utf-8" and data.isascii():
@@ -131,16 +140,3 @@ def _decode(data: bytes, reading: ReadContext) -> bytes:
         else f"the text is not {given}. Leave encoding (--encoding) out, or name the right one."
     )
     raise DataError(f"{reading.where}: {trouble}")
-
-
-def _encodings(data: bytes, where: str) -> tuple[str, ...]:
-    """The encodings to try, by how the text starts."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return ("utf-16",)
-    head = data[: 256 * 1024].removeprefix(_BYTE_ORDER_MARK)
-    if b"\x00" not in head:
-        return ("utf-8", "gb18030", "latin-1")
-    for name, half in (("utf-16-le", head[1:400:2]), ("utf-16-be", head[0:400:2])):
-        if half.count(0) > 0.8 * len(half):
-            return (name,)
-    raise DataError(f"{where}: this is a binary file, not a table. Give CSV text, Parquet or Feather.")

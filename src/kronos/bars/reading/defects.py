@@ -68,7 +68,16 @@ def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str,
         values[name], found = _traded(name, frame, values, reading)
         findings += found
     if {"volume", "amount"} <= set(frame.columns):
-        _note_units(values, reading)
+        # Volume in lots or amount in thousands is common; it is said, never changed.
+        stride = len(values["close"]) // 10_000 + 1  # a sample from the whole table is enough for a note
+        sample = {name: column[::stride] for name, column in values.items()}
+        worth, amount = sample["volume"] * _mean_price(sample), sample["amount"]
+        traded = (worth > 0) & (amount > 0) & np.isfinite(worth) & np.isfinite(amount)
+        ratio = float(np.median(amount[traded] / worth[traded])) if traded.any() else 1.0
+        if 50 < ratio < 200:
+            reading.note("volume is in lots: amount is about 100 × volume × price")
+        elif not 0.5 < ratio < 2:
+            reading.note(f"amount is about {ratio:.2g} × volume × price: their units differ")
     merged: dict[str, Finding] = {}  # one finding a kind: a row with four missing prices is one defect, not four
     for finding in findings:
         if before := merged.get(finding.kind):
@@ -81,21 +90,6 @@ def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str,
 
 def _mean_price(values: dict[str, Floats]) -> Floats:
     return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
-
-
-def _note_units(values: dict[str, Floats], reading: ReadContext) -> None:
-    """Volume in lots or amount in thousands is common; it is said, never changed."""
-    stride = len(values["close"]) // 10_000 + 1  # a sample from the whole table is enough for a note
-    sample = {name: column[::stride] for name, column in values.items()}
-    worth = sample["volume"] * _mean_price(sample)
-    traded = (worth > 0) & (sample["amount"] > 0) & np.isfinite(worth) & np.isfinite(sample["amount"])
-    if not traded.any():
-        return
-    ratio = float(np.median(sample["amount"][traded] / worth[traded]))
-    if 50 < ratio < 200:
-        reading.note("volume is in lots: amount is about 100 × volume × price")
-    elif not 0.5 < ratio < 2:
-        reading.note(f"amount is about {ratio:.2g} × volume × price: their units differ")
 
 
 def _floats(name: str, series: pd.Series[Any]) -> tuple[Floats, Mask, list[Finding]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from kronos.bars.calendar.frequency import parse_frequency
 from kronos.bars.calendar.future import missing_before
-from kronos.bars.calendar.guess import Fit, guess_calendar, symbol_hint
+from kronos.bars.calendar.guess import guess_calendar, symbol_hint
 from kronos.bars.calendar.markets import ALWAYS, market
 from kronos.bars.clean import split_suspects
 from kronos.bars.reading.content import open_content
@@ -117,9 +117,9 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
         bars, rows = bars[longest], rows[longest]
     times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
     size = parse_frequency(report.frequency)
-    guess = guess_calendar(times, size, symbol_hint(symbol))
+    calendar, fit = guess_calendar(times, size, symbol_hint(symbol))
     found: list[Defect] = []
-    missing = missing_before(times, size, guess)
+    missing = missing_before(times, size, calendar, fit)
     if missing is not None and missing.any():
         places = np.flatnonzero(missing)
         example = f"{int(missing[places[0]])} before {times[places[0]]}, {len(places)} places"
@@ -128,13 +128,14 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
     if suspects := split_suspects(bars):
         places = np.array([suspect.row - 1 for suspect in suspects])
         found.append(Finding("split_suspect", places, None, suspects[0].text).defect(rows))
-    calendar, stamp, zone = None if isinstance(guess, Fit) else guess, None, None
-    if isinstance(guess, Fit):
-        calendar, stamp, zone = guess.market.name, guess.grid.stamp, guess.clock.label
-    elif guess is not None and guess != ALWAYS:
-        zone = market(guess).zone
-    guessed, warnings = zone if report.timezone is None else None, (*report.warnings, *found)
-    return replace(report, calendar=calendar, stamp=stamp, timezone_guess=guessed, warnings=warnings)
+    zone = fit.clock.label if fit else None if calendar is None or calendar == ALWAYS else market(calendar).zone
+    return replace(
+        report,
+        calendar=calendar,
+        stamp=fit.grid.stamp if fit else None,
+        timezone_guess=zone if report.timezone is None else None,
+        warnings=(*report.warnings, *found),
+    )
 
 
 def _read(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, Rows]:

@@ -100,7 +100,14 @@ def from_frame(frame: pd.DataFrame, reading: ReadContext) -> Columns:
     index = frame.index
     counts = index.nlevels == 1 and index.name is None and pd.api.types.is_integer_dtype(index.dtype)
     if not counts and not isinstance(index, pd.RangeIndex):
-        frame = frame.reset_index(names=_index_names(frame))
+        names: list[str] = []  # of the levels: their own, or what they hold
+        for values in map(index.get_level_values, range(index.nlevels)):
+            fallback = (
+                "timestamp" if isinstance(values, pd.DatetimeIndex) else "symbol" if index.nlevels > 1 else "index"
+            )
+            name = fallback if values.name is None else str(values.name)
+            names.append(name if name not in frame.columns else f"{name} (index)")
+        frame = frame.reset_index(names=names)
     roles = assign([str(name) for name in frame.columns], reading)
     data: dict[str, Any] = {role: frame.iloc[:, position] for role, position in roles.at.items()}
     return Columns(data, np.arange(1, 1 + len(frame)), roles)
@@ -135,27 +142,12 @@ def _stack(parts: dict[str, Columns], reading: ReadContext) -> Columns:
         absent += int((~there).sum())
     if absent:
         reading.note(f"{absent} cells of days without a bar of their symbol left out")
-    roles = dict.fromkeys(role for table in tables for role in table)
-    data = {role: _joined([table.get(role, pa.nulls(len(table["symbol"]))) for table in tables]) for role in roles}
+    data: dict[str, Any] = {}
+    for role in dict.fromkeys(role for table in tables for role in table):
+        columns = [table.get(role, pa.nulls(len(table["symbol"]))) for table in tables]
+        kinds = {column.type for column in columns if not pa.types.is_null(column.type)}
+        # As text where one of them is, so that the validator names its rows.
+        kind = kinds.pop() if len(kinds) == 1 else pa.string() if kinds else pa.null()
+        data[role] = pa.chunked_array([column.cast(kind) for column in columns], type=kind).combine_chunks()
     first, *_, last = *parts.values(), *parts.values()
     return Columns(data, np.concatenate(numbers), replace(last.roles, layout="yfinance", left_out=()), first.ragged)
-
-
-def _joined(columns: list[Any]) -> Any:
-    """Columns one below the other; as text where one of them is, so that the validator names its rows."""
-    kinds = {column.type for column in columns if not pa.types.is_null(column.type)}
-    kind = kinds.pop() if len(kinds) == 1 else pa.string() if kinds else pa.null()
-    return pa.chunked_array([column.cast(kind) for column in columns], type=kind).combine_chunks()
-
-
-def _index_names(frame: pd.DataFrame) -> list[str]:
-    """Names for index levels: their own, or what they hold."""
-    names: list[str] = []
-    for level in range(frame.index.nlevels):
-        values = frame.index.get_level_values(level)
-        fallback = "symbol" if frame.index.nlevels > 1 else "index"
-        if isinstance(values, pd.DatetimeIndex):
-            fallback = "timestamp"
-        name = fallback if values.name is None else str(values.name)
-        names.append(name if name not in frame.columns else f"{name} (index)")
-    return names

@@ -152,7 +152,14 @@ def read_text(data: bytes, shape: Shape, roles: Roles, reading: ReadContext) -> 
         if role not in found:
             column = table.column(name)
             found[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
-    rows = _line_numbers(data, shape.header_lines, table.num_rows, bad)
+    first, count = shape.header_lines + 1, table.num_rows
+    rows = np.arange(first, first + count)
+    lines = data.count(b"\n") + (not data.endswith(b"\n"))
+    if bad or lines >= first + count:  # blank lines, or quoted line breaks
+        filled = _filled_lines(data)
+        filled = filled[(filled >= first) & ~np.isin(filled, bad)]
+        if len(filled) >= count:  # else quoted line breaks: the order is kept, the exact line is not known
+            rows = filled[:count]
     ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {shape.width} cells", tuple(bad))
     return Columns(found, rows, roles, (ragged,) if bad else ())
 
@@ -214,16 +221,6 @@ def read_every_column(data: bytes, shape: Shape, reading: ReadContext) -> list[A
     return columns
 
 
-def _line_numbers(data: bytes, header_lines: int, count: int, bad: list[int]) -> npt.NDArray[np.int64]:
-    """The line of the file on which each parsed row stands; ``bad`` are the lines that were skipped."""
-    if bad or data.count(b"\n") > header_lines + count:  # blank lines, or quoted line breaks
-        filled = _filled_lines(data)
-        filled = filled[(filled > header_lines) & ~np.isin(filled, bad)]
-        if len(filled) >= count:  # else quoted line breaks: the order is kept, the exact line is not known
-            return filled[:count]
-    return np.arange(header_lines + 1, header_lines + 1 + count)
-
-
 def _filled_lines(data: bytes) -> npt.NDArray[np.int64]:
     """Numbers of the lines that are not blank."""
     return np.array([k for k, line in enumerate(data.splitlines(), start=1) if line], dtype=np.int64)
@@ -235,18 +232,15 @@ def _to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
     Decimal commas, thousands separators, currency signs, K and M are understood. A column that holds other text
     stays text (the validator then names its rows), but cells that are numbers in it are written plainly.
     """
-    bare = {name: _bare(column) for name, column in columns.items()}
+    bare: dict[str, Any] = {}  # cells without currency signs; blanks become null
+    for name, column in columns.items():
+        text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+        text = pc.replace_substring_regex(text, r"^([+-]?)\s*[$€£¥₹]\s*|\s*(?:[$€£¥₹]|USDT?|EUR|CNY|HKD)$", r"\1")
+        bare[name] = pc.if_else(pc.is_in(text, pa.array(_BLANKS)), pa.scalar(None, pa.string()), text)
     mark = reading.decimal or _decimal_mark(bare, reading.where)
     if mark == ",":
         reading.note("decimal comma")
     return {name: _plain(column, mark, name, reading) for name, column in bare.items()}
-
-
-def _bare(column: Any) -> Any:
-    """Cells without currency signs; blanks become null."""
-    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    text = pc.replace_substring_regex(text, r"^([+-]?)\s*[$€£¥₹]\s*|\s*(?:[$€£¥₹]|USDT?|EUR|CNY|HKD)$", r"\1")
-    return pc.if_else(pc.is_in(text, pa.array(_BLANKS)), pa.scalar(None, pa.string()), text)
 
 
 def _decimal_mark(columns: dict[str, Any], where: str) -> str:

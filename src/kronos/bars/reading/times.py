@@ -47,7 +47,16 @@ def parse_times(
         stamps = plain
     else:
         stamps, zone = _from_text(column, time_of_day, header_zone, rows, reading)
-    index = _apply_zone(pd.DatetimeIndex(_nanoseconds(stamps)), zone, reading)
+    index, timezone = pd.DatetimeIndex(_nanoseconds(stamps)), reading.timezone
+    if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
+        index = index.tz_localize("UTC").tz_convert(timezone or ("UTC" if zone == "GMT" else zone))
+    elif timezone is not None:
+        reading.note(f"times without a zone are read as {timezone}")
+        try:
+            index = index.tz_localize(timezone, ambiguous="infer", nonexistent="NaT")
+        except ValueError:
+            # The repeated hour in autumn cannot be told apart; those rows become NaT and are reported.
+            index = index.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
     bad = np.flatnonzero(np.asarray(index.isna()))
     found = column[int(bad[0])].as_py() if len(bad) else None
     return index, None if len(bad) == 0 else "nothing" if found is None else shown(found)
@@ -229,17 +238,3 @@ def _iso(column: Any) -> Stamps | None:
         return None
     stamps: Stamps = seconds.to_numpy(zero_copy_only=False)
     return None if seconds.null_count == len(seconds) else stamps
-
-
-def _apply_zone(index: pd.DatetimeIndex, zone: str | None, reading: ReadContext) -> pd.DatetimeIndex:
-    timezone = reading.timezone
-    if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
-        return index.tz_localize("UTC").tz_convert(timezone or ("UTC" if zone == "GMT" else zone))
-    if timezone is None:
-        return index
-    reading.note(f"times without a zone are read as {timezone}")
-    try:
-        return index.tz_localize(timezone, ambiguous="infer", nonexistent="NaT")
-    except ValueError:
-        # The repeated hour in autumn cannot be told apart; those rows become NaT and are reported.
-        return index.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
