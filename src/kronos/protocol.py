@@ -7,7 +7,7 @@ from a context but the *times* of the bars to come, which a trading calendar kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
@@ -28,6 +28,7 @@ __all__ = [
     "WorkEngine",
     "check_paths",
     "sample_in_batches",
+    "width_at",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -155,6 +156,16 @@ class WorkEngine(Protocol):
             CapacityError: workers died again and again over some pieces; all others were finished.
         """
         ...
+
+
+def width_at(width: Mapping[str, Any], horizon: int) -> FloatArray:
+    """(horizon,) factor on the log distance from the last close of each bar ahead, of a calibration of the width.
+
+    Linear in ln h between the fitted horizons, constant beyond them; ``width`` as in a checkpoint's config:
+    ``{"horizon": [1, 2, 4, …], "factor": [1.1, 1.08, …]}``.
+    """
+    at, factor = (np.asarray(width[name], dtype=np.float64) for name in ("horizon", "factor"))
+    return np.interp(np.log(np.arange(1, horizon + 1)), np.log(at), factor)
 
 
 def check_paths(

@@ -27,7 +27,7 @@ from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Monitor
 from kronos.model.config import check_width
-from kronos.protocol import AMOUNT, CLOSE, FEATURES, HIGH, LOW, VOLUME
+from kronos.protocol import AMOUNT, CLOSE, FEATURES, HIGH, LOW, VOLUME, width_at
 from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
@@ -309,8 +309,7 @@ def width_factors(width: Mapping[str, Any], horizon: int) -> Floats:
     In a checkpoint's config: ``"calibration": {"width": {"horizon": [1, 2, 4, …], "factor": [1.1, 1.08, …]}}``.
     """
     check_width(width)
-    at, factor = (np.asarray(width[name], dtype=np.float64) for name in ("horizon", "factor"))
-    return np.interp(np.log(np.arange(1, horizon + 1)), np.log(at), factor)
+    return width_at(width, horizon)
 
 
 def widen(bars: Floats, last_close: float, factors: Floats) -> Floats:
