@@ -7,6 +7,7 @@ import io
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -132,7 +133,7 @@ class Columns:
     """Source columns by role."""
 
     data: dict[str, Any]  # Arrow arrays, or pandas columns of a table in memory
-    rows: npt.NDArray[np.int64]  # the number of each row in its source, from 1
+    rows: Any  # the number of each row in its source, from 1: an array, or LineNumbers
     roles: Roles
     ragged: tuple[Finding, ...] = ()  # rows that could not be cut into cells
 
@@ -152,14 +153,7 @@ def read_text(data: bytes, shape: Shape, roles: Roles, reading: ReadContext) -> 
         if role not in found:
             column = table.column(name)
             found[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
-    first, count = shape.header_lines + 1, table.num_rows
-    rows = np.arange(first, first + count)
-    lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    if bad or lines >= first + count:  # blank lines, or quoted line breaks
-        filled = _filled_lines(data)
-        filled = filled[(filled >= first) & ~np.isin(filled, bad)]
-        if len(filled) >= count:  # else quoted line breaks: the order is kept, the exact line is not known
-            rows = filled[:count]
+    rows = LineNumbers(data, shape.header_lines + 1, table.num_rows, bad)
     ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {shape.width} cells", tuple(bad))
     return Columns(found, rows, roles, (ragged,) if bad else ())
 
@@ -219,6 +213,28 @@ def read_every_column(data: bytes, shape: Shape, reading: ReadContext) -> list[A
                 text = _to_plain({name: text}, ReadContext(where=reading.where))[name]
         columns.append(text)
     return columns
+
+
+@dataclass(frozen=True)
+class LineNumbers:
+    """The line of each parsed row, indexed as an array; counted at the first look, which few files need."""
+
+    data: bytes
+    first: int
+    count: int
+    bad: list[int]  # lines that were skipped
+
+    def __getitem__(self, positions: Any) -> Any:
+        return self._numbers[positions]
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        if self.bad or b"\n\n" in self.data or b"\n\r\n" in self.data:
+            filled = _filled_lines(self.data)
+            filled = filled[(filled >= self.first) & ~np.isin(filled, self.bad)]
+            if len(filled) >= self.count:  # else quoted line breaks: the order is kept, the exact line is not known
+                return filled[: self.count]
+        return np.arange(self.first, self.first + self.count)
 
 
 def _filled_lines(data: bytes) -> npt.NDArray[np.int64]:
