@@ -58,9 +58,9 @@ def sample_token(logits: Tensor, uniform: Tensor, settings: DecodeSettings) -> T
     weights = (weights - weights.amax(-1, keepdim=True)).exp_()  # (0, 1], not normalised
     if 0 < settings.top_k < weights.shape[-1]:
         least = weights.topk(settings.top_k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
-        weights = weights.where(weights >= least, 0.0)
+        weights = weights.masked_fill(weights < least, 0.0)
     if settings.top_p < 1:
-        weights = weights.where(weights >= _least_of_nucleus(weights, settings.top_p), 0.0)
+        weights = weights.masked_fill(weights < _least_of_nucleus(weights, settings.top_p), 0.0)
     cumulative = weights.cumsum(-1)
     # A multiple of 2^-24 below 1 times the total stays below the total, also rounded: a kept token is found.
     target = uniform.unsqueeze(-1) * cumulative[..., -1:]
