@@ -254,7 +254,7 @@ def training_rate(size: str, compiled: bool, where: str, windows: int, tiny: boo
 
     from kronos.training.data import open_arrays, samplers
     from kronos.training.parallel import recompute_blocks
-    from kronos.training.schedule import build_optimizer
+    from kronos.training.run import build_optimizer
     from kronos.training.stages import ModelStage
 
     where_to = torch.device(where)
@@ -374,7 +374,7 @@ def recast(config: Any, source: Path, target: Path, dtype: str) -> None:
     """A saved run with AdamW's averages in another precision: in bfloat16 it is two thirds as large."""
     import torch
 
-    from kronos.training.schedule import build_optimizer
+    from kronos.training.run import build_optimizer
     from kronos.training.stages import ModelStage
     from kronos.training.state import STATE_FILE, load_state, save_state
 

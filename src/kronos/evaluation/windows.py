@@ -33,9 +33,7 @@ class Window:
     context: Context  # what forecasters see
     truth: FloatArray  # (H, 6) float64, the bars after the cutoff, read-only
     group: str = ""  # where it comes from (a file, a market); reports break down by it
-    origin: np.datetime64[Any] | None = (
-        None  # cutoff of all symbols of a date; by default the context's last bar
-    )
+    origin: np.datetime64[Any] | None = None  # cutoff of all symbols of a date; by default the context's last bar
 
     @property
     def date(self) -> np.datetime64[Any]:
