@@ -140,8 +140,9 @@ def auto_regressive_inference(
         fine = sample_from_logits(model.decode_s2(hidden, coarse)[:, -1], T, top_k, top_p)
         s1, s2 = torch.cat((s1, coarse), dim=1), torch.cat((s2, fine), dim=1)
     bars = tokenizer.decode((s1[:, -max_context:], s2[:, -max_context:]), half=True)
-    paths: npt.NDArray[np.float32] = bars.unflatten(0, (-1, sample_count)).cpu().numpy()
-    return paths.mean(axis=1)
+    paths = bars.view(-1, sample_count, *bars.shape[1:]).cpu().numpy()
+    mean: npt.NDArray[np.float32] = paths.mean(axis=1)
+    return mean
 
 
 def _steps(first: int, end: int, verbose: bool) -> Any:
