@@ -70,8 +70,8 @@ CASES = {
 #: Checkpoint, series, paths and oracle's series: 400 bars of context, 120 ahead.
 TABLE = {
     f"{preset} {series}x{paths}": Case(preset, samples=paths, series=series, oracle_series=1)
-    for preset in ("mini", "small", "base")
     for series, paths in ((1, 1), (1, 30), (32, 1))
+    for preset in ("mini", "small", "base")
 }
 
 
@@ -279,11 +279,11 @@ def main(arguments: list[str] | None = None) -> None:
     reports = {}
     for name, case in cases.items():
         reports[name] = measure(case, repeats=args.repeats, budget=args.budget, dtype=args.dtype, compiled=compiled)
+        if args.table:
+            keep("table", reports)  # row by row, since all take half an hour
         print(describe(name, reports[name]), file=sys.stderr if args.json else sys.stdout, flush=True)
     if args.all:
         keep("decode", reports)
-    if args.table:
-        keep("table", reports)
     if args.json:
         print(json.dumps(next(iter(reports.values())) if len(reports) == 1 else reports, indent=2))
 

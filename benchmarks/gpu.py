@@ -420,7 +420,7 @@ def pack(folders: list[Path], output: Path) -> list[Path]:
         table[prices] = table[prices].astype("float32")
         table.insert(0, "group", file.stem)
         for _, series in table.groupby("symbol", sort=True, observed=True):
-            if held and size + each * len(series) > 0.8 * PART_BYTES:
+            if held and size + each * len(series) > 0.65 * PART_BYTES:
                 flush()
             held.append(series)
             size += each * len(series)
