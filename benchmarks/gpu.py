@@ -260,8 +260,7 @@ def training_rate(size: str, compiled: bool, where: str, windows: int, tiny: boo
     from benchmarks.training import operations_per_bar, recipe_config
 
     from kronos.training.data import open_arrays, samplers
-    from kronos.training.parallel import recompute_blocks
-    from kronos.training.schedule import build_optimizer
+    from kronos.training.run import build_optimizer
     from kronos.training.stages import ModelStage
 
     where_to = torch.device(where)
@@ -269,8 +268,8 @@ def training_rate(size: str, compiled: bool, where: str, windows: int, tiny: boo
         config = recipe_config(size, Path(folder), where)
         stage = ModelStage(config)
         stage.place(where_to, compiled)
-        if config.checkpoint_activations:
-            recompute_blocks(stage.module)
+        for block in stage.model.transformer:
+            block.recompute = config.checkpoint_activations  # type: ignore[assignment]
         sampler = samplers(config, open_arrays(config), windows)[0]
         batches = [stage.batch(sampler(k)).to(where_to) for k in range(2)]
     optimizer = build_optimizer(stage.module, config.optim_of("model"), where_to)
@@ -381,7 +380,7 @@ def recast(config: Any, source: Path, target: Path, dtype: str) -> None:
     """A saved run with AdamW's averages in another precision: in bfloat16 it is two thirds as large."""
     import torch
 
-    from kronos.training.schedule import build_optimizer
+    from kronos.training.run import build_optimizer
     from kronos.training.stages import ModelStage
     from kronos.training.state import STATE_FILE, load_state, save_state
 

@@ -23,10 +23,9 @@ import torch
 
 from kronos.bars.arrays import write_arrays
 from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
-from kronos.training.config import RunConfig
+from kronos.training.config import RunConfig, read_recipe
 from kronos.training.data import open_arrays, samplers
-from kronos.training.recipe import read_recipe
-from kronos.training.schedule import build_optimizer
+from kronos.training.run import build_optimizer
 from kronos.training.stages import ModelStage
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,6 @@ from serving import QUICK
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError
 from kronos.serve.history import History
-from kronos.serve.metrics import Metrics
 from kronos.serve.models import Models
 from kronos.serve.queue import ForecastQueue, Job
 from kronos.serve.schemas import ForecastRequest
@@ -56,13 +55,11 @@ class Room:
     def __init__(self, folder: Path) -> None:
         settings = ServerSettings(data_dir=folder)
         settings.make_folders()
-        metrics = Metrics()
         self.worker = Worker()
-        self.history = History(folder / "history.sqlite", settings.folder("results"))
-        self.models = Models(self.worker, settings.folder("models"), 1000, metrics)
+        self.history = History(folder / "history.sqlite", folder / "results")
+        self.models = Models(self.worker, folder / "models", 1000)
         self.models.devices = ["cpu", "other"]
-        self.queue = ForecastQueue(settings, self.worker, self.models, self.history, metrics)
-        self.worker.on_event = self.queue.hear
+        self.queue = ForecastQueue(settings, self.worker, self.models, self.history)
         self.queue.start()
 
     async def submit(self, id: str = "a") -> Job:

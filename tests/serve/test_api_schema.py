@@ -135,12 +135,12 @@ if sys.argv[1] == "mcp":
     schema = next(tool for tool in tools if tool.name == "forecast").input_schema
 else:
     from fastapi import FastAPI
-    from kronos.serve import routes, routes_forecasts
+    from kronos.serve import routes
     from kronos.serve.schemas import ForecastRequest, offered, spec_of
     assert offered()[-1].name == "patience"
     assert spec_of(ForecastRequest(bars="x", patience=7).parameters()).patience == 7
     app = FastAPI()
-    app.include_router(routes_forecasts.router)
+    app.include_router(routes.forecasts)
     schema = app.openapi()["components"]["schemas"]["ForecastRequest"]
 print(json.dumps(schema["properties"]["patience"]))
 """

@@ -7,21 +7,105 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import generate_latest
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from kronos.errors import ConfigError
-from kronos.serve import errors, routes, routes_forecasts
-from kronos.serve.schemas import ErrorAnswer
-from kronos.serve.security import Guard
-from kronos.serve.services import Services
-from kronos.serve.settings import ServerSettings
+from kronos.files import to_json
+from kronos.serve import routes
+from kronos.serve.errors import ApiError, handle
+from kronos.serve.routes import Here, Services
+from kronos.serve.schemas import MOST_PATH_BARS, REFUSED, ErrorAnswer, Health, Limits, SessionRequest, offered
+from kronos.serve.security import COOKIE, Guard
+from kronos.serve.settings import COUNTS, ServerSettings
 
-_ERRORS = {"4XX": {"model": ErrorAnswer, "description": "Refused; the message says why, and what to do."}}
+STATIC = Path(__file__).with_name("static")
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorAnswer, "description": "Refused; the message says why, and what to do."}
+}
+
+system = APIRouter(tags=["system"])
+
+
+@system.get("/healthz")
+async def healthz() -> Health:
+    """The server lives."""
+    return Health(status="ok")
+
+
+@system.get(
+    "/readyz", response_model=Health, responses={503: {"model": Health, "description": "Not yet, or no longer."}}
+)
+async def readyz(here: Here) -> Response:
+    """The forecaster runs, and new forecasts are accepted."""
+    status = "stopping" if here.queue.draining else "ready" if here.models.ready.is_set() else "starting"
+    return JSONResponse({"status": status}, 200 if status == "ready" else 503)
+
+
+@system.get("/metrics", response_class=PlainTextResponse, responses=REFUSED)
+async def metrics() -> Response:
+    """Counts for Prometheus."""
+    return Response(generate_latest(COUNTS), media_type="text/plain; version=0.0.4")
+
+
+@system.post("/api/session", status_code=204)
+async def open_session(asked: SessionRequest, here: Here) -> Response:
+    """Exchange the token for a cookie."""
+    cookie = here.tokens.cookie_for(asked.token)
+    if cookie is None:
+        raise ApiError(401, "token", "That is not the server's token.")
+    response = Response(status_code=204)
+    if cookie:
+        response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
+    return response
+
+
+@system.delete("/api/session", status_code=204)
+async def close_session() -> Response:
+    """Give the cookie back."""
+    response = Response(status_code=204)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", path="/")
+    return response
+
+
+@system.get("/api/settings", response_model=Limits)
+async def get_settings(here: Here) -> dict[str, Any]:
+    """What a forecast can be asked with, and what the server takes."""
+    return {
+        "settings": [{**to_json(one), "kind": one.kind.__name__} for one in offered()],
+        "most_path_bars": MOST_PATH_BARS,
+        "most_upload_bytes": here.settings.limits.upload_bytes,
+    }
+
+
+@system.get("/", include_in_schema=False)
+async def studio() -> FileResponse:
+    """The studio."""
+    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+@system.get("/static/plotly.min.js", include_in_schema=False)
+async def plotly() -> FileResponse:
+    """The charts' script, from the plotly package."""
+    spec = find_spec("plotly")
+    if spec is None or spec.origin is None:
+        raise ApiError(404, "not_found", "The package plotly is not installed.")
+    script = Path(spec.origin).parent / "package_data" / "plotly.min.js"
+    return FileResponse(script, headers={"Cache-Control": "public, max-age=86400"})
+
+
+# -- the server -------------------------------------------------------------------------------------------------------
 
 
 def create_app(parts: Services) -> ASGIApp:
@@ -41,14 +125,14 @@ def create_app(parts: Services) -> ASGIApp:
         openapi_url="/api/openapi.json",
         docs_url=None,  # their pages come from a CDN
         redoc_url=None,
-        responses=_ERRORS,  # type: ignore[arg-type]
+        responses=_ERRORS,
+        exception_handlers=dict.fromkeys((HTTPException, RequestValidationError, Exception), handle),
     )
     app.state.services = parts
-    errors.install(app)
-    for router in (*routes.ROUTERS, routes_forecasts.router):
+    for router in (system, routes.models, routes.bars, routes.forecasts):
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=routes.STATIC), name="static")
-    return Guard(app, parts.settings, parts.tokens, parts.metrics, parts.queue.refusal)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return Guard(app, parts.settings, parts.tokens, parts.queue.refusal)
 
 
 class Server(uvicorn.Server):
@@ -88,9 +172,18 @@ def serve(settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
     Raises:
         ConfigError: the address or the data folder is in use.
     """
-    listener = _listen(settings.host, settings.port)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{host}:{listener.getsockname()[1]}/"
+    host, port = settings.host, settings.port
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"{host}:{port} cannot be listened on ({error.strerror}). Another server may use it; choose another --port."
+        ) from error
+    name = f"[{host}]" if ":" in host else host
+    address = f"http://{name}:{listener.getsockname()[1]}/"
     parts = Services(settings)
     config = uvicorn.Config(
         create_app(parts),
@@ -103,17 +196,3 @@ def serve(settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
     )
     server = Server(config, parts, lambda: on_ready(address))
     asyncio.run(server.serve(sockets=[listener]))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"{host}:{port} cannot be listened on ({error.strerror}). Another server may use it; choose another --port."
-        ) from error
-    return listener

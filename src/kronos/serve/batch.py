@@ -108,30 +108,36 @@ class ForecastBatch:
         )
         try:
             for name, forecast in made:
-                key = keys[name]
                 try:
-                    self._finish(key, forecast, ready[key], time.perf_counter() - began)
+                    self._finish(keys[name], forecast, ready[keys[name]], time.perf_counter() - began)
                 except Exception as error:
-                    self._refuse(key, error)
+                    self._refuse(keys[name], error)
         except Cancelled as error:
             for key in keys.values():
                 self._refuse(key, error)
 
     def _prepare(self, order: Order, max_context: int) -> PreparedSeries:
+        """In a replay the times are those of the bars that came; beyond them, or without, the calendar's."""
         parameters = order.parameters
         bars = one_series(read_table(Path(order.path), parameters["symbol"]))
-        report = description(bars)["report"]
-        end, truth = len(bars), None
+        report, symbol = description(bars)["report"], bars.attrs["report"].symbol
+        end, truth, came = len(bars), None, 0
         if parameters["cutoff"] is not None:
             end = int(bars["timestamp"].searchsorted(as_written(parameters["cutoff"], bars), side="right"))
             if end in (0, len(bars)):
                 first, last = report["first"], report["last"]
                 raise DataError(f"A replay needs bars before and after its cutoff; these run from {first} to {last}.")
             truth = bars.iloc[end : end + self.spec.horizon].reset_index(drop=True)
-        past, symbol = bars.iloc[:end], bars.attrs["report"].symbol
-        future = times_ahead(past, truth, self.spec.horizon, symbol, {name: parameters[name] for name in OF_THE_TIMES})
+            came = len(truth)
+        times = pd.DatetimeIndex(bars["timestamp"].iloc[: end + came])
+        lacking, asked = self.spec.horizon - came, {name: parameters[name] for name in OF_THE_TIMES}
+        future = future_times(times[-CALENDAR_BARS:], max(1, lacking), symbol=symbol, **asked)
+        if came:
+            whole = pd.DatetimeIndex(times[end:].append(future.timestamps[:lacking]))
+            estimated = np.concatenate([np.zeros(came, dtype=bool), future.estimated[:lacking]])
+            future = dataclasses.replace(future, timestamps=whole, estimated=estimated)
         known = {key: report[key] for key in ("rows", "first", "last", "frequency", "calendar")}
-        context = past.iloc[-(max_context + 8) :].reset_index(drop=True)
+        context = bars.iloc[max(0, end - max_context - 8) : end].reset_index(drop=True)
         context.attrs = {}
         return PreparedSeries(context, future, truth, {"name": order.name, "symbol": symbol, **known, "report": report})
 
@@ -180,25 +186,3 @@ class ForecastBatch:
     def _wanted(self, keys: Iterable[Key]) -> bool:
         """Whether anybody still waits for one of these."""
         return not all(self.cancelled(order.id) for key in keys if key not in self.ended for order in self.groups[key])
-
-
-def times_ahead(
-    past: pd.DataFrame, truth: pd.DataFrame | None, horizon: int, symbol: str | None, settings: dict[str, Any]
-) -> FutureTimes:
-    """The times of the bars to forecast: in a replay those that came, beyond them (or without) the calendar's.
-
-    Args:
-        settings: calendar, stamp and frequency as asked for.
-    """
-    came = pd.DatetimeIndex([] if truth is None else truth["timestamp"])
-    times = pd.DatetimeIndex(past["timestamp"])
-    if len(came):
-        times = pd.DatetimeIndex(times.append(came))
-    lacking = horizon - len(came)
-    found = future_times(times[-CALENDAR_BARS:], max(1, lacking), symbol=symbol, **settings)
-    if not len(came):
-        return found
-    estimated = np.concatenate([np.zeros(len(came), dtype=bool), found.estimated[:lacking]])
-    return dataclasses.replace(
-        found, timestamps=pd.DatetimeIndex(came.append(found.timestamps[:lacking])), estimated=estimated
-    )

@@ -18,17 +18,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from itertools import count
 from threading import Lock
 from typing import IO, Any
 
 from kronos.serve.errors import ApiError, WorkerLost
 
 _LINE_BYTES = 256 * 2**20  # the longest message; an array of paths is the largest
-_PAUSE = 0.2  # seconds before a process that died is started again
+_PAUSE = 0.2  # seconds before a process that died is started again, lest one that cannot start be started all the time
 _GRACE = 2.0  # seconds in which a closed process may end by itself
-
-# Arrow's usual allocator takes a gigabyte at its first use: all that the reader of uploads may have.
-_ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 Message = dict[str, Any]
 
@@ -53,15 +51,17 @@ class Child:
         self.starts = 0
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._number = 0
-        self._starting = asyncio.Lock()
-        self._turn: AbstractAsyncContextManager[Any] = asyncio.Lock() if serial else contextlib.nullcontext()
         self._restart: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = count(1)
+        self._turn: AbstractAsyncContextManager[Any] = asyncio.Lock() if serial else contextlib.nullcontext()
         self._closed = False
 
-    async def start(self) -> None:
-        """Start the process if none runs."""
+    async def start(self, pause: float = 0.0) -> None:
+        """Start the process if none runs, after a pause in seconds."""
+        if pause:
+            await asyncio.sleep(pause)
         async with self._starting:
             if self._process is not None or self._closed:
                 return
@@ -74,7 +74,8 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_BYTES,
-                env={**os.environ, **_ENVIRONMENT},
+                # Arrow's usual allocator takes a gigabyte at its first use: all that the reader of uploads may have.
+                env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"},
                 start_new_session=True,  # a Ctrl-C in the terminal is for the server alone, which drains
             )
             self._reading = asyncio.create_task(self._read(self._process))
@@ -92,10 +93,8 @@ class Child:
         """
         async with self._turn:
             await self.start()
-            self._number += 1
-            number = self._number
-            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            self._calls[number] = future
+            number = next(self._numbers)
+            future = self._calls[number] = asyncio.get_running_loop().create_future()
             try:
                 await self.send({"call": number, "op": op, **arguments})
                 return await asyncio.wait_for(future, timeout)
@@ -107,12 +106,11 @@ class Child:
 
     async def send(self, message: Message) -> None:
         """Say something that is not answered."""
-        process = self._process
-        if process is None or process.stdin is None:
+        if self._process is None or self._process.stdin is None:
             raise WorkerLost
         try:
-            process.stdin.write(json.dumps(message).encode() + b"\n")
-            await process.stdin.drain()
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            await self._process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError) as error:
             raise WorkerLost from error
 
@@ -127,53 +125,39 @@ class Child:
         self._closed = True
         if self._restart is not None:
             self._restart.cancel()
-        process, reading = self._process, self._reading
-        if process is None or reading is None:
+        if self._process is None or self._reading is None:
             return
-        if process.stdin is not None:
-            process.stdin.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         try:
-            await asyncio.wait_for(asyncio.shield(reading), _GRACE)
+            await asyncio.wait_for(asyncio.shield(self._reading), _GRACE)
         except TimeoutError:
             self.kill()
-            await reading
+            await self._reading
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         while line := await process.stdout.readline():
             message = json.loads(line)
-            number = message.get("call")
-            if number is None:
+            if (number := message.get("call")) is None:
                 self.on_event(message)
-                continue
-            future = self._calls.get(number)
-            if future is None or future.done():
-                continue  # the caller has gone
-            if (error := message.get("error")) is not None:
-                future.set_exception(ApiError(**error))
-            else:
-                future.set_result(message["result"])
+            elif (future := self._calls.get(number)) is not None and not future.done():  # else the caller has gone
+                if (error := message.get("error")) is not None:
+                    future.set_exception(ApiError(**error))
+                else:
+                    future.set_result(message["result"])
         await process.wait()
         self._process = None
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(WorkerLost())
-        if self._closed:
-            return
-        self.on_loss()
-        self._restart = asyncio.create_task(self._start_again())
-
-    async def _start_again(self) -> None:
-        """Be ready for the next call; not at once, lest a process that cannot start be started all the time."""
-        await asyncio.sleep(_PAUSE)
-        await self.start()
-
-
-# -- the process's side -----------------------------------------------------------------------------------------------
+        if not self._closed:
+            self.on_loss()
+            self._restart = asyncio.create_task(self.start(_PAUSE))
 
 
 class Channel:
-    """Where the process writes its messages; safe to use from several threads."""
+    """The process's side: where it writes its messages; safe to use from several threads."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._lock = stream, Lock()

@@ -20,10 +20,10 @@ from kronos.bars.reading import describe
 from kronos.errors import CapacityError, DataError
 from kronos.evaluation import metrics
 from kronos.files import json_text, replacing, to_json, write_text
-from kronos.inference.forecast import Forecast
+from kronos.inference.forecast import DEFAULT_LEVELS, Forecast
 from kronos.protocol import CLOSE, VOLUME
 
-LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+LEVELS = tuple(sorted((*DEFAULT_LEVELS, 0.1, 0.9)))  # the studio also draws the band between these two
 SHOWN_HISTORY = 512
 PREVIEW_ROWS = 5
 _PRICES = ("open", "high", "low", "close")
@@ -60,9 +60,7 @@ def description(bars: pd.DataFrame) -> dict[str, Any]:
     symbols = bars.attrs["report"].symbols
     if len(symbols) > _MOST_SYMBOLS:
         raise CapacityError(f"The table names {len(symbols):,} symbols; at most {_MOST_SYMBOLS:,} are shown here.")
-    report = dict(describe(bars).to_dict())
-    report.pop("source", None)  # the server's path
-    report.pop("symbols")
+    report = {key: value for key, value in describe(bars).to_dict().items() if key not in ("source", "symbols")}
     ends = pd.concat([bars.head(PREVIEW_ROWS), bars.iloc[PREVIEW_ROWS:].tail(PREVIEW_ROWS)])
     preview = to_json(ends.to_dict("records"))
     return {"rows": len(bars), "symbols": list(symbols), "report": report, "preview": preview}
@@ -104,7 +102,10 @@ def as_written(text: str, bars: pd.DataFrame) -> pd.Timestamp:
 
 
 def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
-    """What a forecast says: history, quantiles, risk and, where the truth is known, how they compare.
+    """What a forecast says: history, quantiles, a holder's risk and, where the truth is known, how they compare.
+
+    ``expected_range`` is the median over the paths of the lowest low and of the highest high of the whole horizon;
+    ``realized_volatility`` the median over the paths, not annualised.
 
     Args:
         truth: the bars that followed the cutoff, at most as many as were forecast; None in a forecast of the future.
@@ -113,36 +114,31 @@ def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
     history = forecast.history.tail(SHOWN_HISTORY)
     traded = bool(history["volume"].any())
     median = forecast.median()
-    bands = forecast.quantile_array(LEVELS)
+    levels = [f"{level:g}" for level in LEVELS]
+    bands = forecast.quantile_array(LEVELS)  # (L, H, 6)
+    low, high = (forecast.samples[:, :, forecast.columns.index(name)] for name in ("low", "high"))
     content = {
         "history": columns(history),
         "timestamps": list(forecast.timestamps),
         "estimated_timestamps": bool(forecast.metadata.get("estimated_timestamps")),
         "median": {name: median[name] for name in _PRICES} | {"volume": median["volume"] if traded else None},
-        "quantiles": {"close": _by_level(bands, CLOSE), "volume": _by_level(bands, VOLUME) if traded else None},
-        "risk": risk(forecast),
+        "quantiles": {
+            "close": dict(zip(levels, bands[:, :, CLOSE])),
+            "volume": dict(zip(levels, bands[:, :, VOLUME])) if traded else None,
+        },
+        "risk": {
+            "prob_up": forecast.prob_up(),
+            "value_at_risk_95": forecast.value_at_risk(0.95),
+            "expected_shortfall_95": forecast.expected_shortfall(0.95),
+            "expected_range": [np.median(low.min(axis=1)), np.median(high.max(axis=1))],
+            "realized_volatility": forecast.realized_volatility().iloc[-1].median(),
+        },
         "truth": None if truth is None else columns(truth),
         "comparison": None if truth is None or truth.empty else comparison(forecast, truth),
         "metadata": dict(forecast.metadata),
         "warnings": list(forecast.metadata.get("warnings", ())),
     }
     return dict(to_json(content))
-
-
-def risk(forecast: Forecast) -> dict[str, Any]:
-    """Chances and losses for a holder from the last close.
-
-    ``expected_range`` is the median over the paths of the lowest low and of the highest high of the whole horizon;
-    ``realized_volatility`` the median over the paths, not annualised.
-    """
-    low, high = (forecast.samples[:, :, forecast.columns.index(name)] for name in ("low", "high"))
-    return {
-        "prob_up": forecast.prob_up(),
-        "value_at_risk_95": forecast.value_at_risk(0.95),
-        "expected_shortfall_95": forecast.expected_shortfall(0.95),
-        "expected_range": [float(np.median(low.min(axis=1))), float(np.median(high.max(axis=1)))],
-        "realized_volatility": float(forecast.realized_volatility().iloc[-1].median()),
-    }
 
 
 def comparison(forecast: Forecast, truth: pd.DataFrame) -> dict[str, Any]:
@@ -169,20 +165,12 @@ def comparison(forecast: Forecast, truth: pd.DataFrame) -> dict[str, Any]:
 
 
 def headline(content: Mapping[str, Any]) -> dict[str, float]:
-    """What a list of forecasts shows of one.
-
-    Args:
-        content: its document.
-    """
+    """What a list of forecasts shows of one, from its document."""
     return {
         "last_close": content["history"]["close"][-1],
         "median_close": content["median"]["close"][-1],
         "prob_up": content["risk"]["prob_up"][-1],
     }
-
-
-def _by_level(bands: npt.NDArray[np.float64], column: int) -> dict[str, npt.NDArray[np.float64]]:
-    return {f"{level:g}": band[:, column] for level, band in zip(LEVELS, bands, strict=True)}
 
 
 # -- files of a result ------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,23 +17,22 @@ from starlette.responses import JSONResponse
 
 from kronos import errors
 from kronos.bars.samples import SAMPLES
-from kronos.errors import KronosError
 
 _PATH = re.compile(r"(?<![\w.:/])(?:~|[A-Za-z]:)?(?:[\\/][^\s\\/:'\"*?<>|,;()]+)*[\\/](?=[^\s\\/])")
 _OPTION = re.compile(r"\b(columns|on_defect|dayfirst|epoch|decimal|encoding|timezone)=(?=(\W?))")
-_CODES: tuple[tuple[type[KronosError], int, str], ...] = (
-    (errors.DataError, 422, "bars_refused"),
-    (errors.CalendarError, 422, "calendar"),
-    (errors.CheckpointError, 422, "checkpoint"),
-    (errors.ConfigError, 422, "setting"),
-    (errors.CapacityError, 413, "too_large"),
-    (errors.Cancelled, 409, "cancelled"),
-    (errors.MissingExtraError, 422, "missing_extra"),
-)
-
-_SAMPLES = ", ".join(f"sample-{name}" for name in SAMPLES)
+_CODES: dict[type[Exception], tuple[int, str]] = {
+    errors.DataError: (422, "bars_refused"),
+    errors.CalendarError: (422, "calendar"),
+    errors.CheckpointError: (422, "checkpoint"),
+    errors.ConfigError: (422, "setting"),
+    errors.CapacityError: (413, "too_large"),
+    errors.Cancelled: (409, "cancelled"),
+    errors.MissingExtraError: (422, "missing_extra"),
+}
 _LISTED = {
-    "bars": f"There are no bars with this id; GET /api/bars lists them (samples are {_SAMPLES}).",
+    "bars": "There are no bars with this id; GET /api/bars lists them (samples are {}).".format(
+        ", ".join(f"sample-{name}" for name in SAMPLES)
+    ),
     "model": "There is no model with this id; GET /api/models lists them (kronos-nano is always there).",
 }
 
@@ -49,8 +47,11 @@ class ApiError(HTTPException):
     """
 
     def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
-        super().__init__(status, message)
-        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        super().__init__(status, message, headers)
+        self.status, self.code, self.message = status, code, message
 
     def to_dict(self) -> dict[str, object]:
         """What a process tells the server."""
@@ -88,10 +89,9 @@ def from_error(error: Exception, hide: Sequence[tuple[Path, str]] = ()) -> ApiEr
     """
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, KronosError):
-        text = without_paths(as_options(str(error)), hide)
-        status, code = next((found[1:] for found in _CODES if isinstance(error, found[0])), (422, "refused"))
-        return ApiError(status, code, text)
+    if isinstance(error, errors.KronosError):
+        status, code = _CODES.get(type(error), (422, "refused"))
+        return ApiError(status, code, without_paths(as_options(str(error)), hide))
     if isinstance(error, MemoryError):
         return ApiError(413, "too_large", "There is not enough memory. Ask for fewer paths, or unload a model.")
     log.error("unexpected", exc_info=error)
@@ -118,45 +118,19 @@ def without_paths(text: str, hide: Sequence[tuple[Path, str]] = ()) -> str:
     return _PATH.sub("", text)
 
 
-# -- as HTTP answers --------------------------------------------------------------------------------------------------
-
-
-def answer(error: ApiError) -> JSONResponse:
+def answer(error: HTTPException) -> JSONResponse:
     """The error as a response."""
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, headers)
+    code = getattr(error, "code", None) or {404: "not_found", 405: "method"}.get(error.status_code, "refused")
+    content = {"error": {"code": code, "message": str(error.detail)}}
+    return JSONResponse(content, error.status_code, error.headers)
 
 
-def install(app: FastAPI) -> None:
-    """Give every error the same form."""
-
-    @app.exception_handler(ApiError)
-    async def known(_: Request, error: ApiError) -> JSONResponse:
-        return answer(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(ApiError(422, "invalid", in_words(error)))
-
-    @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 405: "method"}.get(error.status_code, "refused")
-        response = answer(ApiError(error.status_code, code, str(error.detail)))
-        response.headers.update(error.headers or {})
-        return response
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        # the server's log has the trace; the caller needs none
-        return answer(internal())
-
-
-def in_words(error: RequestValidationError) -> str:
-    """What is wrong with a request, by field; what was sent is not repeated."""
-    parts = []
-    for one in error.errors()[:5]:
-        place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
-        parts.append(f"{place}: {one['msg']}" if place else str(one["msg"]))
-    return "; ".join(parts)[:500]
+async def handle(_: Request, error: Exception) -> JSONResponse:
+    """Give every error of a request the same form; what was sent is not repeated."""
+    if isinstance(error, RequestValidationError):
+        parts = []
+        for one in error.errors()[:5]:
+            place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
+            parts.append(f"{place}: {one['msg']}" if place else str(one["msg"]))
+        return answer(ApiError(422, "invalid", "; ".join(parts)[:500]))
+    return answer(error if isinstance(error, HTTPException) else internal())  # the server's log has the trace

@@ -24,29 +24,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Row = dict[str, Any]
 
-FINAL = ("done", "failed", "cancelled", "interrupted")
-
-_COLUMNS = {
-    "id": "TEXT NOT NULL UNIQUE",
-    "status": "TEXT NOT NULL",
-    "created": "TEXT NOT NULL",
-    "finished": "TEXT",
-    "bars_name": "TEXT NOT NULL",
-    "symbol": "TEXT",
-    "model": "TEXT NOT NULL",
-    "horizon": "INTEGER NOT NULL",
-    "num_samples": "INTEGER NOT NULL",
-    "mode": "TEXT NOT NULL",
-    "parameters": "TEXT NOT NULL",
-    "summary": "TEXT",
-    "error": "TEXT",
-}
-_TABLE = "CREATE TABLE IF NOT EXISTS forecasts (number INTEGER PRIMARY KEY, {})".format(
-    ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+_OPENING = (
+    "PRAGMA locking_mode = EXCLUSIVE",  # a second server on the same folder is refused
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = NORMAL",
+    "CREATE TABLE IF NOT EXISTS forecasts (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, status TEXT NOT NULL, "
+    "created TEXT NOT NULL, finished TEXT, bars_name TEXT NOT NULL, symbol TEXT, model TEXT NOT NULL, "
+    "horizon INTEGER NOT NULL, num_samples INTEGER NOT NULL, mode TEXT NOT NULL, parameters TEXT NOT NULL, "
+    "summary TEXT, error TEXT)",
+    "CREATE INDEX IF NOT EXISTS by_status ON forecasts (status, number)",
 )
-_INDEX = "CREATE INDEX IF NOT EXISTS by_status ON forecasts (status, number)"
 _JSON = ("parameters", "summary", "error")
 _SEARCHED = ("bars_name", "symbol", "model", "id")
+
+
+def now(seconds: float | None = None) -> str:
+    """A moment of the system's clock as text; None: this one."""
+    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds")
 
 
 def _in_thread(work: Callable[Concatenate[History, P], T]) -> Callable[Concatenate[History, P], Coroutine[Any, Any, T]]:
@@ -87,10 +82,21 @@ class History:
         self._base.execute(f"INSERT INTO forecasts ({', '.join(row)}) VALUES ({marks})", _written(row))
 
     @_in_thread
+    def update(self, id: str, /, **values: Any) -> None:
+        """Remember what became of a forecast."""
+        changes = ", ".join(f"{name} = :{name}" for name in values)
+        self._base.execute(f"UPDATE forecasts SET {changes} WHERE id = :id", _written({**values, "id": id}))
+
+    @_in_thread
+    def get(self, id: str) -> Row | None:
+        """One forecast."""
+        found = self._base.execute("SELECT * FROM forecasts WHERE id = ?", (id,)).fetchone()
+        return None if found is None else _read(found)
+
+    @_in_thread
     def discard(self, id: str) -> None:
         """Delete the files of a result that came too late; those of a finished forecast stay."""
-        row = self._get(id)
-        if row is None or row["status"] != "done":
+        if not self._base.execute("SELECT 1 FROM forecasts WHERE id = ? AND status = 'done'", (id,)).fetchone():
             self._unlink(id)
 
     @_in_thread
@@ -115,12 +121,10 @@ class History:
         if status:
             where.append("status = ?")
             values.append(status)
-        condition = " AND ".join(where)
-        total = self._base.execute(f"SELECT count(*) FROM forecasts WHERE {condition}", values).fetchone()[0]
-        rows = self._base.execute(
-            f"SELECT * FROM forecasts WHERE {condition} ORDER BY number DESC LIMIT ? OFFSET ?",
-            [*values, size, (page - 1) * size],
-        )
+        found = f"FROM forecasts WHERE {' AND '.join(where)}"
+        total = self._base.execute(f"SELECT count(*) {found}", values).fetchone()[0]
+        shown = [*values, size, (page - 1) * size]
+        rows = self._base.execute(f"SELECT * {found} ORDER BY number DESC LIMIT ? OFFSET ?", shown)
         return [_read(row) for row in rows], int(total)
 
     @_in_thread
@@ -132,53 +136,29 @@ class History:
             if not file.with_suffix(".json").exists() or file.stem not in known:
                 file.unlink(missing_ok=True)
         for (id,) in self._base.execute("SELECT id FROM forecasts WHERE status IN ('queued', 'running')").fetchall():
-            if (summary := self._summary(id)) is not None:
-                written = datetime.fromtimestamp(self.result(id).stat().st_mtime, UTC)
-                finished = written.isoformat(timespec="milliseconds")
-                self._update(id, status="done", finished=finished, summary=summary)
-            else:
-                self._update(id, status="interrupted")
+            if (summary := stored_headline(self.result(id))) is not None:
+                values = (now(self.result(id).stat().st_mtime), json.dumps(summary), id)
+                self._base.execute(
+                    "UPDATE forecasts SET status = 'done', finished = ?, summary = ? WHERE id = ?", values
+                )
+        self._base.execute("UPDATE forecasts SET status = 'interrupted' WHERE status IN ('queued', 'running')")
 
     async def close(self) -> None:
         """Close the database."""
         await asyncio.get_running_loop().run_in_executor(self.thread, self._base.close)
         self.thread.shutdown(wait=False)
 
-    # -- in the thread ------------------------------------------------------------------------------------------------
-
-    def _update(self, id: str, /, **values: Any) -> None:
-        """Remember what became of a forecast."""
-        changes = ", ".join(f"{name} = :{name}" for name in values)
-        self._base.execute(f"UPDATE forecasts SET {changes} WHERE id = :id", _written({**values, "id": id}))
-
-    def _get(self, id: str) -> Row | None:
-        """One forecast."""
-        found = self._base.execute("SELECT * FROM forecasts WHERE id = ?", (id,)).fetchone()
-        return None if found is None else _read(found)
-
-    def _summary(self, id: str) -> Row | None:
-        """What a list shows of a result; None where there is none."""
-        try:
-            return dict(headline(json.loads(self.result(id).read_text(encoding="utf-8"))))
-        except OSError:
-            return None
-
     def _unlink(self, id: str) -> None:
         for ending in (".json", ".npy"):
             self._results.joinpath(id + ending).unlink(missing_ok=True)
-
-    update, get, summary = _in_thread(_update), _in_thread(_get), _in_thread(_summary)
 
 
 def _open(file: Path) -> sqlite3.Connection:
     base = sqlite3.connect(file, isolation_level=None, timeout=2.0)
     base.row_factory = sqlite3.Row
     try:
-        base.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second server on the same folder is refused
-        base.execute("PRAGMA journal_mode = WAL")
-        base.execute("PRAGMA synchronous = NORMAL")
-        base.execute(_TABLE)
-        base.execute(_INDEX)
+        for statement in _OPENING:
+            base.execute(statement)
     except sqlite3.OperationalError as error:
         raise ConfigError(
             f"The history in '{file.parent}' is in use: another kronos serve runs with this data folder. "
@@ -189,10 +169,19 @@ def _open(file: Path) -> sqlite3.Connection:
     return base
 
 
+def stored_headline(result: Path) -> Row | None:
+    """What a list shows of a result; None where there is none."""
+    try:
+        return dict(headline(json.loads(result.read_text(encoding="utf-8"))))
+    except OSError:
+        return None
+
+
 def _written(row: Row) -> Row:
-    return {name: json.dumps(value) if name in _JSON and value is not None else value for name, value in row.items()}
+    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()}
 
 
 def _read(row: sqlite3.Row) -> Row:
-    found = {name: row[name] for name in _COLUMNS}
+    found = dict(row)
+    del found["number"]
     return found | {name: json.loads(found[name]) for name in _JSON if found[name] is not None}

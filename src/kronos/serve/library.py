@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import StrictInt, StrictStr, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
@@ -29,12 +31,12 @@ _CHOICES: dict[str, dict[str, Any]] = {
     "epoch": {unit: unit for unit in ("s", "ms", "us", "ns")},
     "on_defect": {"refuse": "strict", "drop": "drop"},
 }
+_COLUMNS = TypeAdapter(dict[str, StrictStr | StrictInt])
 _MOST_FILES = 2000
 _MOST_DESCRIPTIONS = 512
 _READ_SECONDS = 60.0
 _UPLOADS_AT_ONCE = 4  # being received or read
 _FIELD_BYTES = 1024
-_PIECE = 1 * MB
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Library:
 
     def __init__(self, settings: ServerSettings, reader: Child, gate: Child) -> None:
         self.limits, self.reader, self.gate = settings.limits, reader, gate
-        self._folder, self._uploads_folder = settings.folder("bars"), settings.folder("uploads")
+        self._folder, self._uploads_folder = settings.data_dir / "bars", settings.data_dir / "uploads"
         self._samples = {
             f"sample-{name}": Bars(f"sample-{name}", name, "sample", sample_path(name)) for name in SAMPLES
         }
@@ -87,13 +89,15 @@ class Library:
         self._uploads = {bars.id: bars for bars in _stored(self._uploads_folder)}
         self._uploading = 0
 
-    # -- finding ------------------------------------------------------------------------------------------------------
-
     async def list(self) -> list[Bars]:
-        """Samples, the folder's files, uploads (newest first)."""
+        """Samples, the folder's files, uploads (newest first); with symbols and rows where they were looked at."""
         uploads = sorted(self._uploads.values(), key=lambda bars: -bars.created)
         folder = await asyncio.to_thread(self._in_folder)
-        return [self._known(bars) for bars in (*self._samples.values(), *folder.values(), *uploads)]
+        shown = []
+        for bars in (*self._samples.values(), *folder.values(), *uploads):
+            found = self._descriptions.get((bars.id, bars.modified, None))
+            shown.append(bars if found is None else replace(bars, symbols=found["symbols"], rows=found["rows"]))
+        return shown
 
     async def get(self, id: str) -> Bars:
         """The bars of an id."""
@@ -108,9 +112,7 @@ class Library:
         """Report, symbols, rows and a preview of one file."""
         key = (bars.id, bars.modified, symbol)
         if key not in self._descriptions:
-            if symbol is not None:
-                await self._check_symbol(bars, symbol)
-            self._descriptions[key] = await self._ask("describe", bars, symbol=symbol)
+            self._descriptions[key] = await self._ask("describe", bars, symbol)
             while len(self._descriptions) > _MOST_DESCRIPTIONS:
                 self._descriptions.popitem(last=False)
         self._descriptions.move_to_end(key)
@@ -118,30 +120,27 @@ class Library:
 
     async def candles(self, bars: Bars, symbol: str | None, limit: int, before: str | None) -> dict[str, Any]:
         """Some bars of one series."""
-        if symbol is not None:
-            await self._check_symbol(bars, symbol)
-        return await self._ask("candles", bars, symbol=symbol, limit=limit, before=before)
+        return await self._ask("candles", bars, symbol, limit=limit, before=before)
 
     async def choose(self, bars: Bars, symbol: str | None) -> str | None:
-        """The symbol to forecast: the one that is named, or the only one; None where the bars name none."""
+        """The symbol to read: the one that is named, or the only one; None where the bars name none."""
         symbols = (await self.describe(bars))["symbols"]
-        if symbol is not None:
-            await self._check_symbol(bars, symbol)
-        elif len(symbols) > 1:
-            some = ", ".join(symbols[:6])
-            raise ApiError(422, "symbol", f"These bars hold {len(symbols)} symbols ({some} …); choose one.")
+        some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "") or "none"
+        if symbol is None and len(symbols) > 1:
+            raise ApiError(422, "symbol", f"These bars hold {len(symbols)} symbols ({some}); choose one.")
+        if symbol is not None and symbol not in symbols:
+            raise ApiError(422, "symbol", f"These bars hold no symbol '{symbol[:40]}'. They name {some}.")
         return symbol or next(iter(symbols), None)
-
-    # -- uploads ------------------------------------------------------------------------------------------------------
 
     async def upload(self, request: Request) -> tuple[Bars, dict[str, Any]]:
         """The bars of a multipart request, and the report on them. They are kept as a plain table."""
+        limits = self.limits
         if self._uploading >= _UPLOADS_AT_ONCE:
             raise ApiError(429, "busy", "Several files are being read already. Try again in a second.", 1)
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise ApiError(415, "no_file", "Send the bars as the field 'file' of a multipart form.")
         held = sum(bars.path.stat().st_size for bars in self._uploads.values() if bars.path.exists())
-        if len(self._uploads) >= self.limits.stored_uploads or held >= self.limits.stored_upload_bytes:
+        if len(self._uploads) >= limits.stored_uploads or held >= limits.stored_upload_bytes:
             raise ApiError(409, "store_full", "There is no room for more uploads. Delete some that are not needed.")
         self._uploading += 1
         id = f"upload-{secrets.token_hex(8)}"
@@ -154,7 +153,14 @@ class Library:
                     raise ApiError(422, "no_file", "Send the bars as the field 'file' of a multipart form.")
                 options = reading_options({key: value for key, value in form.items() if isinstance(value, str)})
                 name = shown(Path((file.filename or "upload").replace("\\", "/")).name or "upload", 100)
-                await self._save(file, part)
+                if (file.size or 0) > limits.upload_bytes:
+                    most = f"{limits.upload_bytes / MB:g} MB"
+                    raise ApiError(413, "too_large", f"The request is too large; at most {most} are accepted.")
+                try:
+                    with part.open("xb") as out:
+                        await asyncio.to_thread(shutil.copyfileobj, file.file, out)
+                except OSError as error:
+                    raise ApiError(409, "store_full", f"The file cannot be stored: {error.strerror}.") from error
             found = await self._accept(part, target, name, options)
             facts = {"name": name, "symbols": found["symbols"], "rows": found["rows"], "created": time.time()}
             write_json(target.with_suffix(".json"), {**facts, "found": found}, indent=None, durable=True)
@@ -176,20 +182,6 @@ class Library:
         for ending in (".json", ".parquet"):
             bars.path.with_suffix(ending).unlink(missing_ok=True)
 
-    async def _save(self, file: UploadFile, part: Path) -> None:
-        size, most = 0, self.limits.upload_bytes
-        with part.open("xb") as out:
-            while piece := await file.read(_PIECE):
-                size += len(piece)
-                if size > most:
-                    raise ApiError(
-                        413, "too_large", f"The request is too large; at most {most / MB:g} MB are accepted."
-                    )
-                try:
-                    await asyncio.to_thread(out.write, piece)
-                except OSError as error:
-                    raise ApiError(409, "store_full", f"The file cannot be stored: {error.strerror}.") from error
-
     async def _accept(self, part: Path, target: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
         seconds = self.limits.parse_seconds
         words = {"path": str(part), "target": str(target), "name": name, "options": options}
@@ -198,25 +190,14 @@ class Library:
         except TimeoutError:
             raise ApiError(413, "too_slow", f"{name} was not read within {seconds:g} s; send fewer bars.") from None
 
-    # -- inside -------------------------------------------------------------------------------------------------------
-
-    async def _ask(self, op: str, bars: Bars, **words: Any) -> dict[str, Any]:
+    async def _ask(self, op: str, bars: Bars, symbol: str | None, **words: Any) -> dict[str, Any]:
+        if symbol is not None:
+            await self.choose(bars, symbol)
+        words = {"path": str(bars.path), "name": bars.name, "symbol": symbol, **words}
         try:
-            found = await self.reader.call(op, timeout=_READ_SECONDS, path=str(bars.path), name=bars.name, **words)
+            return dict(await self.reader.call(op, timeout=_READ_SECONDS, **words))
         except TimeoutError:
             raise ApiError(422, "too_slow", f"{bars.name} takes too long to read; it is too large for this.") from None
-        return dict(found)
-
-    async def _check_symbol(self, bars: Bars, symbol: str) -> None:
-        symbols = (await self.describe(bars))["symbols"]
-        if symbol not in symbols:
-            some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "") if symbols else "none"
-            raise ApiError(422, "symbol", f"These bars hold no symbol '{symbol[:40]}'. They name {some}.")
-
-    def _known(self, bars: Bars) -> Bars:
-        """With symbols and rows where the file has been looked at."""
-        found = self._descriptions.get((bars.id, bars.modified, None))
-        return bars if found is None else replace(bars, symbols=found["symbols"], rows=found["rows"])
 
     def _in_folder(self) -> dict[str, Bars]:
         """Files of bars in the user's folder and the folders in it; links that lead out of it are left out."""
@@ -235,7 +216,10 @@ class Library:
 
 
 def reading_options(fields: dict[str, str]) -> dict[str, Any]:
-    """The form's fields as ``read_bars`` takes them."""
+    """The form's fields as ``read_bars`` takes them.
+
+    ``columns`` is ``{"close": "Last", "open": 1}``: role to name, or to position from 0.
+    """
     if unknown := sorted(set(fields) - set(READING_OPTIONS)):
         names = ", ".join(READING_OPTIONS)
         raise ApiError(422, "form", f"There is no option '{shown(unknown[0])}'; there are {names}.")
@@ -245,19 +229,12 @@ def reading_options(fields: dict[str, str]) -> dict[str, Any]:
             raise ApiError(422, "form", f"{key} is one of {'  '.join(_CHOICES[key])}.")
         options[key] = _CHOICES[key][options[key]]
     if "columns" in options:
-        options["columns"] = named_columns(options["columns"])
+        try:
+            options["columns"] = _COLUMNS.validate_json(options["columns"])
+        except ValidationError:
+            told = 'columns is a JSON object of roles, such as {"close": "Last", "open": 1}.'
+            raise ApiError(422, "form", told) from None
     return options
-
-
-def named_columns(text: str) -> dict[str, str | int]:
-    """``{"close": "Last", "open": 1}``: role to name, or to position from 0."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not all(type(name) in (str, int) for name in found.values()):
-        raise ApiError(422, "form", 'columns is a JSON object of roles, such as {"close": "Last", "open": 1}.')
-    return found
 
 
 def _stored(folder: Path) -> list[Bars]:

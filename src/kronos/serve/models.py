@@ -8,14 +8,15 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Literal
 
+from prometheus_client import Gauge
 from pydantic import Field
 
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, from_error, not_found
-from kronos.serve.metrics import Metrics
 from kronos.serve.schemas import ModelItem
-from kronos.serve.settings import digest_of_name
+from kronos.serve.settings import COUNTS, digest_of_name
 
+_MEMORY = Gauge("kronos_model_bytes", "Memory of loaded models.", registry=COUNTS)
 _BYTES_A_PARAMETER = 8  # float32, twice: the weights and their fused copy
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -58,18 +59,15 @@ class Models:
         budget: bytes that loaded models may take together.
     """
 
-    def __init__(self, worker: Child, folder: Path, budget: int, metrics: Metrics) -> None:
-        self.worker, self.folder, self.budget, self.metrics = worker, folder, budget, metrics
+    def __init__(self, worker: Child, folder: Path, budget: int) -> None:
+        self.worker, self.folder, self.budget = worker, folder, budget
         self.devices: list[str] = []
         self.ready = asyncio.Event()
         self._models: dict[str, Model] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._listing = asyncio.Lock()
-
-    def is_ready(self, devices: list[str]) -> None:
-        """The worker runs."""
-        self.devices = devices
-        self.ready.set()
+        worker.on_loss = self.is_lost
+        _MEMORY.set_function(self.used)
 
     def is_lost(self) -> None:
         """The worker has died, and every model with it."""
@@ -77,7 +75,6 @@ class Models:
         for model in self._models.values():
             if model.state != "failed":
                 model.forget("unloaded")
-        self._count()
 
     async def list(self) -> list[Model]:
         """All models; the folder is looked at anew."""
@@ -116,7 +113,7 @@ class Models:
         """As ``begin_load``; return when it is done."""
         await self.begin_load(await self.get(id), device)
 
-    def begin_load(self, model: Model, device: str | None = None) -> asyncio.Task[None]:
+    def begin_load(self, model: Model, device: str | None = None) -> asyncio.Task[Any]:
         """Begin to load a model, or to move it to another device."""
         if device is not None and device not in self.devices:
             raise ApiError(422, "device", f"There is no device '{device[:20]}' here; choose {', '.join(self.devices)}.")
@@ -128,26 +125,18 @@ class Models:
         model.state, model.error = "loading", None
         return self._keep(model.id, self._load(model, device))
 
-    async def unload(self, model: Model) -> None:
-        """Free a model's memory."""
+    def unload(self, model: Model) -> asyncio.Task[Any]:
+        """Begin to free a model's memory."""
         if model.state == "loading":
             raise ApiError(409, "loading", "The model is being loaded. Unload it when that is done.")
-        await self._unload(model)
+        model.forget("unloaded")
+        model.error = None
+        return self._keep(f"unload {model.id}", self.worker.call("unload", model=model.id))
 
-    # -- inside -------------------------------------------------------------------------------------------------------
-
-    def _keep(self, key: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start work on a model and keep hold of it until it is done; whoever waits for it is told of errors."""
-
-        def done(task: asyncio.Task[None]) -> None:
-            if self._tasks.get(key) is task:
-                del self._tasks[key]
-            if not task.cancelled():
-                task.exception()
-
-        self._tasks[key] = task = asyncio.create_task(work)
-        task.add_done_callback(done)
-        return task
+    def used(self, but: Model | None = None) -> int:
+        """Bytes of loaded models, and of those that are being loaded; one may be left out."""
+        held = [m for m in self._models.values() if m.state in ("loaded", "loading") and m is not but]
+        return sum(model.bytes or 0 for model in held)
 
     async def _load(self, model: Model, device: str | None) -> None:
         try:
@@ -160,7 +149,6 @@ class Models:
         model.device, model.bytes, model.context = found["device"], found["bytes"], found["context"]
         model.state, model.downloaded = "loaded", True
         self.touch(model.id)
-        self._count()
 
     def _make_room(self, model: Model) -> None:
         """Unload what was used least lately until the model fits."""
@@ -168,27 +156,24 @@ class Models:
             needed, most = (f"{size / 1e6:,.0f} MB" for size in (model.estimate, self.budget))
             raise ApiError(413, "too_large", f"{model.id} needs about {needed}; all models together may take {most}.")
         loaded = (m for m in self._models.values() if m.state == "loaded" and m is not model)
-        idle = sorted(loaded, key=lambda m: m.used)
-        while self.used(but=model) + model.estimate > self.budget and idle:
-            gone = idle.pop(0)
-            gone.state = "unloaded"
-            self._keep(f"unload {gone.id}", self._unload(gone))
+        for idle in sorted(loaded, key=lambda m: m.used):
+            if self.used(but=model) + model.estimate > self.budget:
+                self.unload(idle)
         if self.used(but=model) + model.estimate > self.budget:
             raise ApiError(409, "no_room", "Other models are being loaded and fill the memory. Try again soon.", 2)
 
-    def used(self, but: Model | None = None) -> int:
-        """Bytes of loaded models, and of those that are being loaded; one may be left out."""
-        held = [m for m in self._models.values() if m.state in ("loaded", "loading") and m is not but]
-        return sum(model.bytes or 0 for model in held)
+    def _keep(self, key: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start work on a model and keep hold of it until it is done; whoever waits for it is told of errors."""
 
-    async def _unload(self, model: Model) -> None:
-        model.forget("unloaded")
-        model.error = None
-        await self.worker.call("unload", model=model.id)
-        self._count()
+        def done(task: asyncio.Task[Any]) -> None:
+            if self._tasks.get(key) is task:
+                del self._tasks[key]
+            if not task.cancelled():
+                task.exception()
 
-    def _count(self) -> None:
-        self.metrics.models.set(self.used())
+        self._tasks[key] = task = asyncio.create_task(work)
+        task.add_done_callback(done)
+        return task
 
     def _folders(self) -> dict[str, Path]:
         """Checkpoints in the folder, by id; links that lead out of it are left out."""

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Counter, Gauge, Histogram
+
 from kronos.serve.child import Child, Message
-from kronos.serve.errors import ApiError, from_error
-from kronos.serve.history import FINAL, History, Row
-from kronos.serve.metrics import Metrics
+from kronos.serve.errors import ApiError, from_error, log
+from kronos.serve.history import History, Row, now, stored_headline
 from kronos.serve.models import Models
 from kronos.serve.schemas import OF_THE_TIMES, spec_of
-from kronos.serve.settings import ServerSettings
+from kronos.serve.settings import COUNTS, SECONDS, ServerSettings
 
+FINAL = ("done", "failed", "cancelled", "interrupted")
 _STUCK = 60.0  # seconds; a step of decoding takes less by far
 
-log = logging.getLogger("kronos.serve")
-
-
-def now() -> str:
-    """The time as text."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+_FORECASTS = Counter("kronos_forecasts", "Forecasts by how they ended.", ("status",), registry=COUNTS)
+_DURATION = Histogram("kronos_forecast_seconds", "Time a forecast ran.", buckets=SECONDS, registry=COUNTS)
+_BATCH = Histogram("kronos_batch_size", "Forecasts in a batch.", buckets=(1, 2, 4, 8, 16, 32), registry=COUNTS)
+_REFUSED = Counter("kronos_refused", "Forecasts refused because the queue was full.", registry=COUNTS)
+_QUEUED = Gauge("kronos_queued", "Forecasts that wait.", registry=COUNTS)
+_RUNNING = Gauge("kronos_running", "Forecasts that run.", registry=COUNTS)
 
 
 @dataclass(eq=False)
@@ -104,11 +104,8 @@ class Job:
 class ForecastQueue:
     """Takes forecasts, hands them to the worker in batches, and remembers how they end."""
 
-    def __init__(
-        self, settings: ServerSettings, worker: Child, models: Models, history: History, metrics: Metrics
-    ) -> None:
-        self.settings, self.worker, self.models = settings, worker, models
-        self.history, self.metrics = history, metrics
+    def __init__(self, settings: ServerSettings, worker: Child, models: Models, history: History) -> None:
+        self.settings, self.worker, self.models, self.history = settings, worker, models, history
         self.jobs: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
@@ -117,22 +114,21 @@ class ForecastQueue:
         self._wake = asyncio.Event()
         self._pace = 1.0  # seconds a forecast takes, lately
         self._dispatcher: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        worker.on_event = self.hear
+        _QUEUED.set_function(lambda: len(self.waiting))
+        _RUNNING.set_function(lambda: len(self.running))
 
     def start(self) -> None:
         """Begin to hand out work."""
         self._dispatcher = asyncio.create_task(self._dispatch())
-
-    def wake(self) -> None:
-        """Look at the queue again."""
-        self._wake.set()
 
     def refusal(self) -> ApiError | None:
         """What a caller is told when the queue is full; counts that it was told. None: there is room."""
         waiting = len(self.waiting)
         if waiting < self.settings.max_queue:
             return None
-        self.metrics.refused.inc()
+        _REFUSED.inc()
         after = min(60, max(1, math.ceil(self._pace * waiting / 2)))
         return ApiError(429, "queue_full", f"{waiting} forecasts wait already. Ask again in {after} s.", after)
 
@@ -159,9 +155,10 @@ class ForecastQueue:
             self.waiting.remove(job)
             del self.jobs[job.id]
             raise
-        job.timer = asyncio.get_running_loop().call_later(job.deadline, self._too_late, job)
-        self._count()
-        self.wake()
+        late = f"Not done within {job.deadline:g} s. Ask for fewer paths or bars, or for more time."
+        error = {"code": "deadline", "message": late}
+        job.timer = asyncio.get_running_loop().call_later(job.deadline, self.cancel, job, "failed", error)
+        self._wake.set()
 
     def cancel(self, job: Job, status: str = "cancelled", error: dict[str, Any] | None = None) -> None:
         """Stop a forecast. It is over at once; where it runs, the worker stops within a step of decoding.
@@ -198,17 +195,19 @@ class ForecastQueue:
             await asyncio.wait(set(self._tasks), timeout=5)
 
     def hear(self, event: Message) -> None:
-        """What the worker says about the running batch."""
+        """What the worker says: that it is ready, or how the running batch goes."""
         kind = event["event"]
-        if kind == "progress":
-            for running in self.running:
-                running.done, running.total = event["done"], event["total"]
-                running.notify()
-            return
-        job = self.jobs.get(event["id"])
-        if job is not None and not job.over:
-            job.summary = event.get("summary")
-            self._end(job, kind, event.get("error"))
+        if kind == "ready":
+            self.models.devices = event["devices"]
+            self.models.ready.set()
+            self._wake.set()
+        elif kind == "progress":
+            for job in self.running:
+                job.done, job.total = event["done"], event["total"]
+                job.notify()
+        elif (known := self.jobs.get(event["id"])) is not None and not known.over:
+            known.summary = event.get("summary")
+            self._end(known, kind, event.get("error"))
         elif kind == "done":  # it was stopped when its result was being written
             self._later(self.history.discard(event["id"]))
 
@@ -233,11 +232,9 @@ class ForecastQueue:
                 self._later(self._load(model))
         else:
             return []
-        key = first.batch
-        batch = [job for job in self.waiting if job.batch == key][: self.settings.limits.batch]
+        batch = [job for job in self.waiting if job.batch == first.batch][: self.settings.limits.batch]
         for job in batch:
             self.waiting.remove(job)
-        self._count()
         return batch
 
     async def _load(self, model: str) -> None:
@@ -250,43 +247,31 @@ class ForecastQueue:
                 self._end(job, "failed", told)
         finally:
             self._loading.discard(model)
-            self.wake()
+            self._wake.set()
 
     async def _run(self, batch: list[Job]) -> None:
         began, self.running = time.monotonic(), batch
-        self.metrics.batch.observe(len(batch))
+        _BATCH.observe(len(batch))
+        orders = []
         for job in batch:
             job.status, job.started = "running", began
             self._later(self.history.update(job.id, status="running"))
+            place = {"path": str(job.path), "result": str(self.history.result(job.id))}
+            orders.append({"id": job.id, "name": job.name, **place, "parameters": job.parameters})
         for job in (*batch, *self.waiting):
             job.notify()  # their places have changed
         model = batch[0].parameters["model"]
         self.models.touch(model)
         try:
-            await self.worker.call("forecast", model=model, orders=[self._order(job) for job in batch])
+            await self.worker.call("forecast", model=model, orders=orders)
         except Exception as error:  # whatever it is, the queue goes on with the next batch
             told = from_error(error).to_dict()
-            for job in batch:
-                await self._lost(job, told)
+            for job in [job for job in batch if not job.over]:  # what was written before is a result all the same
+                job.summary = await asyncio.to_thread(stored_headline, self.history.result(job.id))
+                self._end(job, *(("failed", told) if job.summary is None else ("done",)))
         finally:
             self.running = []
         self._pace = 0.7 * self._pace + 0.3 * (time.monotonic() - began) / len(batch)
-
-    def _order(self, job: Job) -> dict[str, Any]:
-        """What the worker is told of a job: a ``kronos.serve.batch.Order``."""
-        result = str(self.history.result(job.id))
-        return {"id": job.id, "path": str(job.path), "name": job.name, "result": result, "parameters": job.parameters}
-
-    async def _lost(self, job: Job, error: dict[str, Any]) -> None:
-        """The batch broke off; what was written before is a result all the same."""
-        if job.over:
-            return
-        job.summary = await self.history.summary(job.id)
-        self._end(job, "failed" if job.summary is None else "done", error if job.summary is None else None)
-
-    def _too_late(self, job: Job) -> None:
-        message = f"Not done within {job.deadline:g} s. Ask for fewer paths or bars, or for more time."
-        self.cancel(job, "failed", {"code": "deadline", "message": message})
 
     def _end_if_stuck(self, batch: list[Job]) -> None:
         """A worker that does not hear is ended, and another one started."""
@@ -300,13 +285,14 @@ class ForecastQueue:
             return
         if job in self.waiting:
             self.waiting.remove(job)
-            self._count()
         if job.timer is not None:
             job.timer.cancel()
         if error is not None:
             job.error = {"code": error["code"], "message": error["message"]}
         job.status, job.finished = status, now()
-        self.metrics.ended(status, job.started)
+        _FORECASTS.labels(status).inc()
+        if job.started is not None:
+            _DURATION.observe(time.monotonic() - job.started)
         self._later(self._remember(job))
 
     async def _remember(self, job: Job) -> None:
@@ -317,16 +303,17 @@ class ForecastQueue:
             self.jobs.pop(job.id, None)
             job.notify()
 
-    def _count(self) -> None:
-        self.metrics.queued.set(len(self.waiting))
-
     def _later(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do it soon, and keep hold of it until then."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._settle)
+        """Do it soon, and keep hold of it until then; what nobody expects is logged."""
 
-    def _settle(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ApiError):
-            log.error("unexpected", exc_info=error)
+        async def whole() -> None:
+            try:
+                await work
+            except ApiError:
+                pass
+            except Exception as error:
+                log.error("unexpected", exc_info=error)
+
+        task = asyncio.create_task(whole())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -29,10 +29,10 @@ def main(arguments: list[str]) -> None:
     channel = Channel.open()
     if arguments:
         limit_memory(int(arguments[0]))
-    reader = Reader()
     for message in channel.messages():
-        channel.send(reader.answer(message))
-        if reader.exhausted:
+        reply, exhausted = answer(message)
+        channel.send(reply)
+        if exhausted:
             return  # the server starts another, with its memory in order
 
 
@@ -51,90 +51,71 @@ def limit_memory(extra: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-class Reader:
-    """The operations, each named as the server calls it."""
+def answer(message: Message) -> tuple[Message, bool]:
+    """One call's result or error, and whether it took all the memory there is."""
+    number, name, op = message.pop("call"), str(message.pop("name", "")), message.pop("op")
+    hide = [(Path(message["path"]), name)] if name and "path" in message else []
+    exhausted = False
+    try:
+        return {"call": number, "result": OPERATIONS[op](**message)}, False
+    except KronosError as error:
+        refusal = from_error(error, hide)
+    except MemoryError:
+        exhausted = True
+        refusal = ApiError(413, "too_large", f"{name or 'The file'} needs more memory than a file of bars may.")
+    except Exception:
+        log.exception("operation %s", op)
+        refusal = ApiError(422, "bars_refused", f"{name or 'The file'} cannot be read as bars; it may be damaged.")
+    return {"call": number, "error": refusal.to_dict()}, exhausted
 
-    def __init__(self) -> None:
-        self.exhausted = False
-        operations = (self.describe, self.candles, self.accept, self.paths, self.export)
-        self.operations: dict[str, Callable[..., Any]] = {one.__name__: one for one in operations}
 
-    def answer(self, message: Message) -> Message:
-        """One call's result or error."""
-        number, name = message.pop("call"), str(message.pop("name", ""))
-        hide = [(Path(message["path"]), name)] if name and "path" in message else []
-        op = message.pop("op")
-        try:
-            return {"call": number, "result": self.operations[op](**message)}
-        except KronosError as error:
-            refusal = from_error(error, hide)
-        except MemoryError:
-            self.exhausted = True
-            refusal = ApiError(413, "too_large", f"{name or 'The file'} needs more memory than a file of bars may.")
-        except Exception:
-            log.exception("operation %s", op)
-            refusal = ApiError(422, "bars_refused", f"{name or 'The file'} cannot be read as bars; it may be damaged.")
-        return {"call": number, "error": refusal.to_dict()}
+def accept(path: str, target: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Read an upload, and keep nothing of it but a plain table of bars."""
+    refuse_by_header(Path(path))
+    bars = read_bars(Path(path), **options)
+    if len(bars) > _MOST_ROWS:
+        raise CapacityError(f"{Path(path).name} holds {len(bars):,} bars; at most {_MOST_ROWS:,} are accepted.")
+    found = description(bars)
+    write_bars(bars, target)
+    return found
 
-    def describe(self, path: str, symbol: str | None = None) -> dict[str, Any]:
-        """The report on a file's bars."""
-        return description(read_table(Path(path), symbol))
 
-    def candles(self, path: str, symbol: str | None, limit: int, before: str | None) -> dict[str, Any]:
-        """Some bars of one series."""
-        return candles(one_series(read_table(Path(path), symbol)), limit, before)
+def export(path: str, target: str) -> dict[str, Any]:
+    """Write a result in another form; the ending of the target chooses it."""
+    read_forecast(Path(path)).save(target)
+    return {}
 
-    def accept(self, path: str, target: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Read an upload, and keep nothing of it but a plain table of bars."""
-        refuse_by_header(Path(path))
-        bars = read_bars(Path(path), **options)
-        if len(bars) > _MOST_ROWS:
-            raise CapacityError(f"{Path(path).name} holds {len(bars):,} bars; at most {_MOST_ROWS:,} are accepted.")
-        found = description(bars)
-        write_bars(bars, target)
-        return found
 
-    def paths(self, path: str, count: int) -> dict[str, Any]:
-        """The closes of the first ``count`` sample paths of a result."""
-        return {"close": read_samples(Path(path))[:count, :, CLOSE].round(8).tolist()}
-
-    def export(self, path: str, target: str) -> dict[str, Any]:
-        """Write a result in another form; the ending of the target chooses it."""
-        read_forecast(Path(path)).save(target)
-        return {}
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "describe": lambda path, symbol: description(read_table(Path(path), symbol)),
+    "candles": lambda path, symbol, limit, before: candles(one_series(read_table(Path(path), symbol)), limit, before),
+    "accept": accept,
+    "paths": lambda path, count: {"close": read_samples(Path(path))[:count, :, CLOSE].round(8).tolist()},
+    "export": export,
+}
+"""What the server may call, by name."""
 
 
 def refuse_by_header(path: Path) -> None:
     """Refuse a Parquet or Arrow file that promises absurd numbers, before any of it is read."""
     with path.open("rb") as file:
-        start = file.read(6)
-    count = {b"PAR1": _parquet_rows, b"ARRO": _arrow_rows}.get(start[:4])
-    if count is None:
-        return
+        start = file.read(4)
+    rows = 0
     try:
-        rows = count(path)
+        if start == b"PAR1":
+            facts = pq.read_metadata(path)
+            rows, size = facts.num_rows, sum(facts.row_group(k).total_byte_size for k in range(facts.num_row_groups))
+            if size > 100 * path.stat().st_size + 64 * 2**20:
+                raise CapacityError(f"{path.name}: the header promises {size:,} bytes, which no table of bars does.")
+        elif start == b"ARRO":  # nulls and runs take no room in the file: a billion of them fit in a kilobyte
+            table, number = pa.ipc.open_file(path), 0
+            while number < table.num_record_batches and rows <= _MOST_ROWS:
+                rows += table.get_batch(number).num_rows
+                number += 1
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path.name}: the file is damaged or cut. Write it again.") from error
     if rows > _MOST_ROWS:
         raise CapacityError(f"{path.name}: the header promises {rows:,} rows; at most {_MOST_ROWS:,} are accepted.")
-
-
-def _parquet_rows(path: Path) -> int:
-    facts = pq.read_metadata(path)
-    size = sum(facts.row_group(k).total_byte_size for k in range(facts.num_row_groups))
-    if size > 100 * path.stat().st_size + 64 * 2**20:
-        raise CapacityError(f"{path.name}: the header promises {size:,} bytes, which no table of bars does.")
-    return int(facts.num_rows)
-
-
-def _arrow_rows(path: Path) -> int:
-    """Nulls and runs take no room in the file: a billion of them fit in a kilobyte."""
-    file, rows = pa.ipc.open_file(path), 0
-    for number in range(file.num_record_batches):
-        rows += file.get_batch(number).num_rows
-        if rows > _MOST_ROWS:
-            break
-    return rows
 
 
 if __name__ == "__main__":

@@ -1,118 +1,110 @@
-"""Health, sessions, the studio's files, settings, models and bars; forecasts are in ``routes_forecasts``."""
+"""The parts of a server, and what callers ask of them: models, bars, forecasts and the history of these."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Annotated, Any
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
+from prometheus_client import Gauge
+from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
-from kronos.files import to_json
-from kronos.serve.errors import ApiError
-from kronos.serve.library import READING_OPTIONS
-from kronos.serve.models import Model
+from kronos.serve.child import Child
+from kronos.serve.errors import ApiError, not_found
+from kronos.serve.history import History
+from kronos.serve.library import READING_OPTIONS, Library
+from kronos.serve.models import Model, Models
+from kronos.serve.queue import ForecastQueue, Job
 from kronos.serve.schemas import (
-    MOST_PATH_BARS,
     REFUSED,
     BarsDetail,
     BarsList,
     Candles,
-    Health,
-    Limits,
+    ForecastDetail,
+    ForecastList,
+    ForecastRequest,
     LoadRequest,
     ModelCard,
     ModelDetail,
     ModelItem,
     ModelList,
-    SessionRequest,
-    offered,
+    Status,
 )
-from kronos.serve.security import COOKIE
-from kronos.serve.services import Here
+from kronos.serve.security import Tokens
+from kronos.serve.settings import COUNTS, ServerSettings
 
-STATIC = Path(__file__).with_name("static")
-Symbol = Annotated[str | None, Query(min_length=1, max_length=64, description="Which series, where there are several.")]
+_HEARTBEAT = 15.0  # seconds between two signs of life on a quiet stream
+_EXPORT_SECONDS = 60.0
+_STREAMS = Gauge("kronos_streams", "Open event streams.", registry=COUNTS)
+_STARTS = Gauge("kronos_forecaster_starts", "Times the forecaster was started.", registry=COUNTS)
 
-system = APIRouter(tags=["system"])
 models = APIRouter(prefix="/api/models", tags=["models"])
 bars = APIRouter(prefix="/api/bars", tags=["bars"])
-ROUTERS = (system, models, bars)
-
-# -- system -----------------------------------------------------------------------------------------------------------
+forecasts = APIRouter(prefix="/api/forecasts", tags=["forecasts"])
 
 
-@system.get("/healthz")
-async def healthz() -> Health:
-    """The server lives."""
-    return Health(status="ok")
+class Services:
+    """The parts of one running server, not yet started.
+
+    Raises:
+        ConfigError: the data folder cannot be used, or another server uses it.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        settings.make_folders()
+        data = settings.data_dir
+        self.settings, self.tokens, self.streams = settings, Tokens(settings.token), 0
+        self.history = History(data / "history.sqlite", data / "results")
+        self.worker = Child("kronos.serve.worker")
+        self.reader = Child("kronos.serve.reader", serial=True)
+        self.gate = Child("kronos.serve.reader", str(settings.limits.parse_bytes), serial=True)  # for uploads
+        self.library = Library(settings, self.reader, self.gate)
+        self.models = Models(self.worker, data / "models", settings.budget)
+        self.queue = ForecastQueue(settings, self.worker, self.models, self.history)
+        _STREAMS.set_function(lambda: self.streams)
+        _STARTS.set_function(lambda: self.worker.starts)
+
+    async def start(self) -> None:
+        """Tidy up after the last run, and start the processes."""
+        await self.history.recover()
+        await asyncio.gather(*(child.start() for child in (self.worker, self.gate, self.reader)))
+        self.queue.start()
+
+    async def stop(self) -> None:
+        """Finish what was accepted, then end the processes."""
+        await self.queue.drain()
+        await asyncio.gather(*(child.close() for child in (self.worker, self.gate, self.reader)))
+        await self.history.close()
+
+    async def read(self, what: str, op: str, **arguments: Any) -> Any:
+        """What the reader of results answers."""
+        try:
+            return await self.reader.call(op, timeout=_EXPORT_SECONDS, **arguments)
+        except TimeoutError:
+            raise ApiError(422, "too_slow", f"{what} takes too long.") from None
+
+    async def row(self, id: str) -> dict[str, Any]:
+        """A forecast on its way or over."""
+        if (job := self.queue.jobs.get(id)) is not None:
+            return self.queue.detail(job)
+        row = await self.history.get(id)
+        if row is None:
+            raise not_found("forecast")
+        return row | {"progress": None, "queue_position": None}
 
 
-@system.get(
-    "/readyz", response_model=Health, responses={503: {"model": Health, "description": "Not yet, or no longer."}}
-)
-async def readyz(here: Here) -> Response:
-    """The forecaster runs, and new forecasts are accepted."""
-    ready = here.models.ready.is_set() and not here.queue.draining
-    status = "ready" if ready else "stopping" if here.queue.draining else "starting"
-    return JSONResponse({"status": status}, 200 if ready else 503)
+def _services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
 
 
-@system.get("/metrics", response_class=PlainTextResponse, responses=REFUSED)
-async def metrics(here: Here) -> Response:
-    """Counts for Prometheus."""
-    here.metrics.running.set(len(here.queue.running))
-    here.metrics.starts.set(here.worker.starts)
-    return Response(here.metrics.text(), media_type="text/plain; version=0.0.4")
-
-
-@system.post("/api/session", status_code=204)
-async def open_session(asked: SessionRequest, here: Here) -> Response:
-    """Exchange the token for a cookie."""
-    cookie = here.tokens.cookie_for(asked.token)
-    if cookie is None:
-        raise ApiError(401, "token", "That is not the server's token.")
-    response = Response(status_code=204)
-    if cookie:
-        response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
-    return response
-
-
-@system.delete("/api/session", status_code=204)
-async def close_session() -> Response:
-    """Give the cookie back."""
-    response = Response(status_code=204)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict", path="/")
-    return response
-
-
-@system.get("/api/settings", response_model=Limits)
-async def get_settings(here: Here) -> dict[str, Any]:
-    """What a forecast can be asked with, and what the server takes."""
-    return {
-        "settings": [{**to_json(one), "kind": one.kind.__name__} for one in offered()],
-        "most_path_bars": MOST_PATH_BARS,
-        "most_upload_bytes": here.settings.limits.upload_bytes,
-    }
-
-
-@system.get("/", include_in_schema=False)
-async def studio() -> FileResponse:
-    """The studio."""
-    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
-
-
-@system.get("/static/plotly.min.js", include_in_schema=False)
-async def plotly() -> FileResponse:
-    """The charts' script, from the plotly package."""
-    spec = find_spec("plotly")
-    if spec is None or spec.origin is None:
-        raise ApiError(404, "not_found", "The package plotly is not installed.")
-    script = Path(spec.origin).parent / "package_data" / "plotly.min.js"
-    return FileResponse(script, headers={"Cache-Control": "public, max-age=86400"})
-
+Here = Annotated[Services, Depends(_services)]
+"""The parts of the server that answers a request, as a route asks for them."""
 
 # -- models -----------------------------------------------------------------------------------------------------------
 
@@ -159,6 +151,7 @@ async def unload_model(id: str, here: Here) -> Model:
 
 # -- bars -------------------------------------------------------------------------------------------------------------
 
+Symbol = Annotated[str | None, Query(min_length=1, max_length=64, description="Which series, where there are several.")]
 _FORM = {
     "type": "object",
     "required": ["file"],
@@ -209,3 +202,197 @@ async def delete_bars(id: str, here: Here) -> Response:
     """Delete an upload."""
     here.library.remove_upload(await here.library.get(id))
     return Response(status_code=204)
+
+
+# -- forecasts --------------------------------------------------------------------------------------------------------
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
+
+_FORMS = {
+    "csv": "text/csv",
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+    "html": "text/html",
+}
+_FILES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file.", "content": {kind: {} for kind in _FORMS.values()}},
+    **REFUSED,
+}
+Format = Literal["csv", "json", "parquet", "html"]
+
+
+@forecasts.post(
+    "", status_code=202, response_model=ForecastDetail, responses={200: {"description": "With wait: the result."}}
+)
+async def submit(
+    asked: ForecastRequest,
+    request: Request,
+    here: Here,
+    wait: Annotated[bool, Query(description="Answer with the result, when it is there. Hanging up cancels.")] = False,
+) -> Response:
+    """Ask for a forecast; 202 and its id, or 429 where too many wait already."""
+    chosen = await here.library.get(asked.bars)
+    model = await here.models.get(asked.model)
+    symbol = await here.library.choose(chosen, asked.symbol)
+    if model.context is not None and (asked.context_length or 0) > model.context:
+        raise ApiError(422, "context", f"{model.id} reads {model.context:,} bars at most; ask for no more context.")
+    job = Job(
+        id=secrets.token_hex(8),
+        path=chosen.path,
+        name=chosen.name,
+        parameters=asked.parameters() | {"symbol": symbol},
+        deadline=asked.deadline or here.settings.limits.deadline,
+    )
+    await here.queue.submit(job)
+    if wait:
+        return await _wait(job, request, here)
+    return JSONResponse(here.queue.detail(job), 202, {"Location": f"/api/forecasts/{job.id}"})
+
+
+@forecasts.get("", response_model=ForecastList)
+async def history(
+    here: Here,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    size: Annotated[int, Query(ge=1, le=100)] = 20,
+    q: Annotated[str, Query(max_length=100, description="Part of a name, symbol, model or id.")] = "",
+    status: Status | None = None,
+) -> dict[str, Any]:
+    """Forecasts, the newest first."""
+    rows, total = await here.history.page(page, size, q.strip(), status)
+    items = [here.queue.jobs[row["id"]].item() if row["id"] in here.queue.jobs else row for row in rows]
+    return {"items": items, "total": total, "page": page, "size": size}
+
+
+@forecasts.get("/{id}", response_model=ForecastDetail)
+async def get(id: str, here: Here) -> dict[str, Any]:
+    """One forecast: what was asked, and how far it is."""
+    return await here.row(id)
+
+
+@forecasts.get("/{id}/events", response_class=EventStream, responses=REFUSED)
+async def events(id: str, here: Here) -> Response:
+    """Server-sent events: ``progress``, then one of ``done``, ``failed``, ``cancelled``, ``interrupted``."""
+    job = here.queue.jobs.get(id)
+    last = await here.row(id)
+    if here.streams >= here.settings.limits.streams:
+        raise ApiError(429, "busy", "Too many streams are open. Ask for the status instead.", 2)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventStream(_events(job, last, here), headers=headers)
+
+
+@forecasts.post("/{id}/cancel", response_model=ForecastDetail)
+async def cancel(id: str, here: Here) -> dict[str, Any]:
+    """Stop a forecast; one that is over stays as it is."""
+    row = await here.row(id)
+    if (job := here.queue.jobs.get(id)) is None:
+        return row
+    here.queue.cancel(job)
+    await job.wait()
+    return here.queue.detail(job)
+
+
+@forecasts.delete("/{id}", status_code=204)
+async def delete(id: str, here: Here) -> Response:
+    """Delete a forecast and its result; one that is not over is cancelled first."""
+    if (job := here.queue.jobs.get(id)) is not None:
+        here.queue.cancel(job)
+        await job.wait()
+    await here.row(id)
+    await here.history.remove(id)
+    return Response(status_code=204)
+
+
+@forecasts.get("/{id}/result")
+async def result(
+    id: str, here: Here, paths: Annotated[int, Query(ge=0, le=200, description="Sample paths of the close to add.")] = 0
+) -> Response:
+    """The document of a finished forecast."""
+    await _finished(id, here)
+    return await _document(id, here, paths)
+
+
+@forecasts.get("/{id}/download", response_class=FileResponse, responses=_FILES)
+async def download(id: str, here: Here, format: Format = "csv") -> Response:
+    """The forecast as a file."""
+    row = await _finished(id, here)
+    name = f"kronos-{id}.{format}"
+    document = here.history.result(id)
+    if format == "json":
+        return FileResponse(document, filename=name, media_type=_FORMS[format])
+    target = document.with_name(f".{id}.{secrets.token_hex(4)}.part.{format}")
+    clean = BackgroundTask(target.unlink, missing_ok=True)
+    try:
+        await here.read(f"The export of {row['bars_name']}", "export", path=str(document), target=str(target))
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return FileResponse(target, filename=name, media_type=_FORMS[format], background=clean)
+
+
+async def _finished(id: str, here: Services) -> dict[str, Any]:
+    row = await here.row(id)
+    if row["status"] != "done":
+        raise ApiError(409, "not_done", f"The forecast is {row['status']}, so there is no result.")
+    return row
+
+
+async def _wait(job: Job, request: Request, here: Services) -> Response:
+    """Answer when the forecast is over; whoever hangs up before cancels it."""
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    over, gone = asyncio.ensure_future(job.wait()), asyncio.ensure_future(hung_up())
+    try:
+        await asyncio.wait([over, gone], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not over.done():
+            here.queue.cancel(job)
+        over.cancel()
+        gone.cancel()
+    if job.status == "done":
+        return await _document(job.id, here, 0)
+    if job.error is not None:
+        raise ApiError(422, job.error["code"], job.error["message"])
+    raise ApiError(409, job.status, f"The forecast was {job.status}.")
+
+
+async def _events(job: Job | None, last: dict[str, Any], here: Services) -> AsyncIterator[bytes]:
+    here.streams += 1
+    try:
+        while job is not None and not job.over:
+            changed = job.changed  # taken before the event is sent, so that no change is missed meanwhile
+            shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
+            yield _event("progress", shown | {"queue_position": here.queue.place(job)})
+            while not changed.is_set():
+                try:
+                    await asyncio.wait_for(changed.wait(), _HEARTBEAT)
+                except TimeoutError:
+                    yield b": still here\n\n"
+        last = here.queue.detail(job) if job is not None else last
+        yield _event(last["status"], last)
+    finally:
+        here.streams -= 1
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+async def _document(id: str, here: Services, paths: int) -> Response:
+    document = here.history.result(id)
+    try:
+        text = await asyncio.to_thread(document.read_bytes)
+    except OSError:
+        raise not_found("result") from None
+    shown: Any = None
+    if paths:
+        shown = await here.read("Reading the paths", "paths", path=str(document), count=paths)
+    # The document was made by this server: only the closing brace is opened again.
+    return Response(text[:-1] + b', "paths": ' + json.dumps(shown).encode() + b"}", media_type="application/json")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from kronos.errors import ConfigError
 from kronos.spec import ForecastSpec, Setting, settings
@@ -34,7 +34,6 @@ OF_THE_TIMES: Final = ("calendar", "stamp", "frequency")
 """Settings that say when the bars of a series come; those that agree in all others are computed together."""
 
 _MOST_TEXT = 64  # characters of a setting
-_YEARS = (1678, 2261)  # what a nanosecond clock can show
 
 Status = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
@@ -83,35 +82,24 @@ class ForecastRequest(create_model("ForecastSettings", **_FIELDS)):  # type: ign
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    bars: Annotated[str, Field(min_length=1, max_length=80, description="Id of the bars.")]
-    symbol: Annotated[
-        str | None, Field(min_length=1, max_length=64, description="Which series, where the bars hold several.")
-    ] = None
-    model: Annotated[str, Field(min_length=1, max_length=80, description="Id of the model.")] = "kronos-nano"
-    cutoff: Annotated[
-        datetime | None,
-        Field(description="Replay: the model sees the bars up to and including this time; the rest is the truth."),
-    ] = None
-    deadline: Annotated[
-        float | None, Field(ge=1, le=3600, description="Seconds after which the forecast is given up.")
-    ] = None
-
-    @field_validator("cutoff")
-    @classmethod
-    def _within_the_clock(cls, value: datetime | None) -> datetime | None:
-        if value is not None and not _YEARS[0] <= value.year <= _YEARS[1]:
-            raise ValueError(f"the year must lie between {_YEARS[0]} and {_YEARS[1]}")
-        return value
+    bars: str = Field(min_length=1, max_length=80, description="Id of the bars.")
+    symbol: str | None = Field(
+        None, min_length=1, max_length=64, description="Which series, where the bars hold several."
+    )
+    model: str = Field("kronos-nano", min_length=1, max_length=80, description="Id of the model.")
+    cutoff: datetime | None = Field(
+        None,
+        ge=datetime(1678, 1, 1),  # what a nanosecond clock can show
+        lt=datetime(2262, 1, 1),
+        description="Replay: the model sees the bars up to and including this time; the rest is the truth.",
+    )
+    deadline: float | None = Field(None, ge=1, le=3600, description="Seconds after which the forecast is given up.")
 
     @model_validator(mode="after")
     def _bounded_work(self) -> ForecastRequest:
-        check_work(self.spec.horizon, self.spec.num_samples)
+        spec = spec_of(vars(self))
+        check_work(spec.horizon, spec.num_samples)
         return self
-
-    @property
-    def spec(self) -> ForecastSpec:
-        """The settings among what is asked."""
-        return spec_of(vars(self))
 
     def parameters(self) -> dict[str, Any]:
         """As the job and the document keep them."""
@@ -137,24 +125,20 @@ class Limits(BaseModel):
     """What a forecast can be asked with, and what the server takes."""
 
     settings: list[SettingItem]
-    most_path_bars: Annotated[int, Field(description="What horizon × num_samples may be.")]
+    most_path_bars: int = Field(description="What horizon × num_samples may be.")
     most_upload_bytes: int
 
 
-class LoadRequest(BaseModel):
+class LoadRequest(BaseModel, extra="forbid"):
     """Where to load a model."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    device: Annotated[str | None, Field(max_length=20, description="cpu, cuda:0 …; null: the best one.")] = None
+    device: str | None = Field(None, max_length=20, description="cpu, cuda:0 …; null: the best one.")
 
 
-class SessionRequest(BaseModel):
+class SessionRequest(BaseModel, extra="forbid"):
     """The token, to be exchanged for a cookie."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    token: Annotated[str, Field(max_length=512)]
+    token: str = Field(max_length=512)
 
 
 class ErrorBody(BaseModel):

@@ -15,20 +15,21 @@ import socket
 import time
 from collections.abc import Callable
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
 
+from prometheus_client import Counter, Histogram
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kronos.serve.errors import ApiError, answer
-from kronos.serve.metrics import Metrics
-from kronos.serve.settings import MB, ServerSettings, is_loopback
+from kronos.serve.settings import COUNTS, MB, SECONDS, ServerSettings, is_loopback
 
 COOKIE = "kronos_session"
 UPLOAD_PATH = "/api/bars"
 SUBMIT_PATH = "/api/forecasts"
 BODY_SECONDS = 60.0  # in which a body must arrive
 
+_REQUESTS = Counter("kronos_requests", "Answers by method and status.", ("method", "status"), registry=COUNTS)
+_LATENCY = Histogram("kronos_request_seconds", "Time to the first byte.", buckets=SECONDS, registry=COUNTS)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _METHODS = (*_SAFE_METHODS, "POST", "DELETE", "PUT", "PATCH")  # that are counted apart
 _OPEN = ("/", "/healthz", "/readyz", "/api/session")  # without a token; and the studio's own files
@@ -54,23 +55,21 @@ class Tokens:
     def __init__(self, token: str | None) -> None:
         self._token = None if token is None else token.encode()
         key = secrets.token_bytes(32)  # so that cookies end with the server
-        self._cookie = None if token is None else hmac.new(key, token.encode(), sha256).hexdigest()
+        self._cookie = "" if token is None else hmac.new(key, token.encode(), sha256).hexdigest()
 
     def cookie_for(self, token: str) -> str | None:
-        """The session cookie for a token; None where it is wrong."""
-        if self._token is None or self._cookie is None:
-            return ""
-        return self._cookie if hmac.compare_digest(token.encode(), self._token) else None
+        """The session cookie for a token, empty where none is needed; None where it is wrong."""
+        known = self._token is None or hmac.compare_digest(token.encode(), self._token)
+        return self._cookie if known else None
 
-    def accept(self, headers: dict[bytes, bytes]) -> bool:
+    def accept(self, request: HTTPConnection) -> bool:
         """Whether a request shows the token, or the cookie that stands for it."""
-        if self._token is None or self._cookie is None:
+        if self._token is None:
             return True
-        scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer" and hmac.compare_digest(shown.strip(), self._token):
+        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode("latin-1"), self._token):
             return True
-        cookie = _cookie(headers.get(b"cookie", b""))
-        return hmac.compare_digest(cookie.encode(), self._cookie.encode())
+        return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), self._cookie.encode())
 
 
 class Guard:
@@ -81,15 +80,9 @@ class Guard:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        settings: ServerSettings,
-        tokens: Tokens,
-        metrics: Metrics,
-        refusal: Callable[[], ApiError | None],
+        self, app: ASGIApp, settings: ServerSettings, tokens: Tokens, refusal: Callable[[], ApiError | None]
     ) -> None:
-        self.app, self.settings, self.tokens = app, settings, tokens
-        self.metrics, self.refusal = metrics, refusal
+        self.app, self.settings, self.tokens, self.refusal = app, settings, tokens, refusal
         self.names = {"localhost", "127.0.0.1", "[::1]", *(name.lower() for name in settings.allowed_hosts)}
         if not is_loopback(settings.host):
             self.names |= {settings.host.lower(), socket.gethostname().lower()}
@@ -110,36 +103,35 @@ class Guard:
                 if not any(name.lower() == b"cache-control" for name, _ in message["headers"]):
                     kept = b"no-cache" if path.startswith("/static/") else b"no-store"  # the former: ask for changes
                     message["headers"].append((b"cache-control", kept))
-                self.metrics.requests.labels(method if method in _METHODS else "other", message["status"]).inc()
-                self.metrics.latency.observe(time.perf_counter() - began)
+                _REQUESTS.labels(method if method in _METHODS else "other", message["status"]).inc()
+                _LATENCY.observe(time.perf_counter() - began)
             await send(message)
 
         try:
-            limit = self._admit(scope, method, path)
+            limit = self._admit(HTTPConnection(scope), method, path)
         except ApiError as error:
             await answer(error)(scope, receive, send_safely)
             return
         await self.app(scope, Bounded(receive, limit), send_safely)
 
-    def _admit(self, scope: Scope, method: str, path: str) -> int:
+    def _admit(self, request: HTTPConnection, method: str, path: str) -> int:
         """Bytes that the body may have."""
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1")
+        headers = request.headers
+        host = headers.get("host", "")
         if not self._is_own_name(host):
             raise ApiError(421, "host", "This server does not answer under that name.")
         if method not in _SAFE_METHODS:
-            origin = headers.get(b"origin")
-            foreign = origin is not None and _netloc(origin) != host
-            if foreign or headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
+            origin = headers.get("origin")
+            foreign = origin is not None and origin.partition("://")[2] != host
+            if foreign or headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 raise ApiError(403, "origin", "Requests from other web pages are not accepted.")
-        if not (path in _OPEN or path.startswith("/static/")) and not self.tokens.accept(headers):
+        if not (path in _OPEN or path.startswith("/static/")) and not self.tokens.accept(request):
             raise ApiError(401, "token", "Show the server's token: Authorization: Bearer TOKEN.")
         if method == "POST" and path == SUBMIT_PATH and (refusal := self.refusal()) is not None:
             raise refusal
-        limits = self.settings.limits
         upload = method == "POST" and path == UPLOAD_PATH
-        limit = limits.upload_bytes + MB if upload else limits.body_bytes
-        if int(headers.get(b"content-length", b"0") or b"0") > limit:
+        limit = self.settings.limits.upload_bytes + MB if upload else self.settings.limits.body_bytes
+        if int(headers.get("content-length") or "0") > limit:
             raise _too_large(limit)
         return limit
 
@@ -180,18 +172,3 @@ class Bounded:
 
 def _too_large(limit: int) -> ApiError:
     return ApiError(413, "too_large", f"The request is too large; at most {limit // 1024:,} KB are accepted here.")
-
-
-def _netloc(origin: bytes) -> str | None:
-    try:
-        return urlsplit(origin.decode("latin-1")).netloc
-    except ValueError:  # such as http://[
-        return None
-
-
-def _cookie(header: bytes) -> str:
-    try:
-        found = SimpleCookie(header.decode("latin-1")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""

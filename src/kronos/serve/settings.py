@@ -8,10 +8,17 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from kronos.errors import ConfigError
 
 MB = 2**20
 FEWEST_TOKEN_CHARACTERS = 16
+
+COUNTS = CollectorRegistry()
+"""All that is told to Prometheus; each count stands in the file that counts."""
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 @dataclass(frozen=True)
@@ -81,14 +88,15 @@ class ServerSettings:
                 "or set KRONOS_TOKEN."
             )
 
-    def folder(self, name: str) -> Path:
-        """One of ``bars``, ``models``, ``uploads`` and ``results``."""
-        return self.data_dir / name
-
     @property
     def budget(self) -> int:
         """Bytes that loaded models may take together."""
-        return physical_memory() // 2 if self.memory_budget is None else self.memory_budget
+        if self.memory_budget is not None:
+            return self.memory_budget
+        try:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        except (AttributeError, ValueError, OSError):  # not a POSIX system
+            return 4 * 2**30
 
     def make_folders(self) -> None:
         """Make what is missing; only the owner may look inside the server's folders.
@@ -97,10 +105,8 @@ class ServerSettings:
             ConfigError: the data folder cannot be made or written.
         """
         try:
-            for name in ("bars", "models"):
-                self.folder(name).mkdir(parents=True, exist_ok=True)
-            for name in ("uploads", "results"):
-                self.folder(name).mkdir(mode=0o700, exist_ok=True)
+            for name, mode in (("bars", 0o777), ("models", 0o777), ("uploads", 0o700), ("results", 0o700)):
+                (self.data_dir / name).mkdir(mode, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"The data folder '{self.data_dir}' cannot be used: {error.strerror}.") from error
 
@@ -116,11 +122,3 @@ def is_loopback(host: str) -> bool:
 def digest_of_name(name: str) -> str:
     """Stands for the name of a file or folder in an address; stored with forecasts, so it stays what it is."""
     return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).hexdigest()
-
-
-def physical_memory() -> int:
-    """Bytes of memory in this machine."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return 8 * 2**30

@@ -21,7 +21,7 @@ from markdown_it.tree import SyntaxTreeNode
 
 from kronos.errors import KronosError
 from kronos.inference.predictor import KronosPredictor
-from kronos.model.catalogue import info, list_models, model_card
+from kronos.model.checkpoint import info, list_models, model_card
 from kronos.serve.batch import ForecastBatch, Order
 from kronos.serve.child import Channel, Message
 from kronos.serve.errors import ApiError, from_error
@@ -36,16 +36,13 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(_NICER)
     worker = Worker(channel)
-    channel.send({"event": "ready", "devices": devices()})
+    devices = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    channel.send({"event": "ready", "devices": devices})
     for message in channel.messages():
         worker.hear(message)
     os._exit(0)  # not a normal exit, which would wait for the threads
-
-
-def devices() -> list[str]:
-    """Where models can be put."""
-    found = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    return [*found, "mps"] if torch.backends.mps.is_available() else found
 
 
 class Worker:
@@ -91,11 +88,8 @@ class Worker:
         predictor = self.models.get(model)
         if predictor is None:
             raise ApiError(409, "unloaded", f"{model} was unloaded before the forecast began. Ask again.")
-        batch = ForecastBatch([Order(**order) for order in orders], self.unwanted.__contains__, self._tell)
-        batch.run(predictor)
+        ForecastBatch([Order(**order) for order in orders], self.unwanted.__contains__, self._tell).run(predictor)
         return {}
-
-    # -- inside -------------------------------------------------------------------------------------------------------
 
     def _answer(self, operation: Callable[..., Any], message: Message) -> None:
         number = message.pop("call")
@@ -141,10 +135,24 @@ def catalogue(folders: dict[str, str]) -> list[dict[str, Any]]:
     return [*found, *({"id": id, "source": folder, **local, **_facts(id, folder)} for id, folder in folders.items())]
 
 
+def _facts(id: str, folder: str) -> dict[str, Any]:
+    """What a folder's files say of a checkpoint, or why they cannot be read."""
+    try:
+        facts = info(folder)
+    except KronosError as error:
+        return {"error": from_error(error, [(Path(folder), id)]).message, "training_cutoff": None}
+    stated = facts["config"].get("training_cutoff")
+    dates = [str(date) for date in (stated.values() if isinstance(stated, dict) else [stated]) if date is not None]
+    return {
+        "parameters": facts["parameters"] + facts.get("tokenizer_parameters", 0),
+        "context": facts["context_length"],
+        "training_cutoff": max(dates, default=None),
+    }
+
+
 def card(source: str) -> dict[str, Any]:
     """The model card, if one lies beside the weights; nothing is downloaded for it."""
-    places = {one.name: one.path for one in list_models()}
-    place = places.get(source, Path(source))
+    place = {one.name: one.path for one in list_models()}.get(source, Path(source))
     text = None if place is None else model_card(str(place))
     return {"text": text, "elements": None if text is None else elements(text)}
 
@@ -156,36 +164,20 @@ def elements(markdown: str) -> list[Any]:
 
 
 def _children(node: SyntaxTreeNode) -> list[Any]:
-    return [element for child in node.children for element in _elements(child)]
-
-
-def _elements(node: SyntaxTreeNode) -> list[Any]:
-    """A node, or its children where it has no tag or is left out (the paragraph of a tight list, an image)."""
-    if node.type in ("text", "softbreak"):
-        return [node.content or " "]
-    if node.type in ("fence", "code_block", "code_inline"):
-        code = ["code", None, node.content]
-        return [code if node.type == "code_inline" else ["pre", None, code]]
-    if node.hidden or node.type in ("inline", "image"):
-        return _children(node)
-    return [[node.tag, node.attrs.get("href"), *_children(node)]]
-
-
-def _facts(id: str, folder: str) -> dict[str, Any]:
-    """What a folder's files say of a checkpoint, or why they cannot be read."""
-    try:
-        facts = info(folder)
-    except KronosError as error:
-        text = from_error(error, [(Path(folder), id)]).message
-        return {"parameters": None, "context": None, "training_cutoff": None, "error": text}
-    stated = facts["config"].get("training_cutoff")
-    dates = [str(date) for date in (stated.values() if isinstance(stated, dict) else [stated]) if date is not None]
-    return {
-        "parameters": facts["parameters"] + facts.get("tokenizer_parameters", 0),
-        "context": facts["context_length"],
-        "training_cutoff": max(dates, default=None),
-        "error": None,
-    }
+    """What is in a node; what has no tag or is left out (a tight list's paragraph, an image) gives its own children."""
+    found: list[Any] = []
+    for child in node.children:
+        if child.type in ("text", "softbreak"):
+            found.append(child.content or " ")
+        elif child.type == "code_inline":
+            found.append(["code", None, child.content])
+        elif child.type in ("fence", "code_block"):
+            found.append(["pre", None, ["code", None, child.content]])
+        elif child.hidden or child.type in ("inline", "image"):
+            found += _children(child)
+        else:
+            found.append([child.tag, child.attrs.get("href"), *_children(child)])
+    return found
 
 
 if __name__ == "__main__":
