@@ -259,6 +259,7 @@ def training_rate(size: str, compiled: bool, where: str, windows: int, tiny: boo
     import torch
     from benchmarks.training import operations_per_bar, recipe_config
 
+    from kronos.model.layers import TransformerBlock
     from kronos.training.data import open_arrays, samplers
     from kronos.training.run import build_optimizer
     from kronos.training.stages import ModelStage
@@ -269,7 +270,8 @@ def training_rate(size: str, compiled: bool, where: str, windows: int, tiny: boo
         stage = ModelStage(config)
         stage.place(where_to, compiled)
         for block in stage.model.transformer:
-            block.recompute = config.checkpoint_activations  # type: ignore[assignment]
+            assert isinstance(block, TransformerBlock)
+            block.recompute = config.checkpoint_activations
         sampler = samplers(config, open_arrays(config), windows)[0]
         batches = [stage.batch(sampler(k)).to(where_to) for k in range(2)]
     optimizer = build_optimizer(stage.module, config.optim_of("model"), where_to)
