@@ -17,7 +17,7 @@ TELL   := $(BIN)/python scripts/pip_progress.py $(shell grep -c == constraints.t
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pandas2 check docs wheel bench soak mutants lock clean
+.PHONY: help setup demo test test-pandas2 check docs wheel bench gpu soak mutants lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ bench: setup ## every benchmark, results in benchmarks/results, the table in doc
 	$(BIN)/python -m benchmarks.results
 	$(BIN)/python -m benchmarks.bars --json
 	$(BIN)/python -m benchmarks.quality --model kronos-nano --json
+
+gpu: setup ## on a machine with a GPU: marked tests, speed, training, results in .gpu/out or $$OUT (12 minutes)
+	$(BIN)/python -m benchmarks.gpu
 
 soak: setup ## the tests that take minutes each (about half an hour)
 	$(THREADS) $(BIN)/python -m pytest -m soak

@@ -108,8 +108,7 @@ class Costs:
 def pair(name: str) -> tuple[Kronos, KronosTokenizer]:
     """The packaged checkpoint, or a preset with random weights: speed does not depend on them."""
     if name == "nano":
-        loaded = load_pair("kronos-nano", None, None)
-        return loaded.model, loaded.tokenizer
+        return load_pair("kronos-nano", None, None)[:2]
     tokenizer = TOKENIZER_PRESETS["2k" if name == "mini" else "base"]
     return Kronos.init(MODEL_PRESETS[name]).eval(), KronosTokenizer.init(tokenizer, seed=1).eval()
 

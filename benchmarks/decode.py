@@ -3,6 +3,7 @@
     python -m benchmarks.decode --preset mini --context 400 --horizon 120 --samples 1 --json
     python -m benchmarks.decode --case universe            # a row of the table in docs/performance.md
     python -m benchmarks.decode --all                      # every row, into benchmarks/results/decode.json
+    python -m benchmarks.decode --table                    # milliseconds a forecast, by checkpoint, series and paths
 
 The weights are random (speed does not depend on them); the tokenizer is the preset that belongs to the model; the
 bars are the packaged S&P 500 sample; settings are those of ``forecast`` for published checkpoints (T 1, top_p 0.9,
@@ -66,6 +67,13 @@ CASES = {
     "universe": Case(context=90, horizon=10, samples=5, series=300, oracle_series=20, target=20),
 }
 
+#: Checkpoint, series, paths and oracle's series: 400 bars of context, 120 ahead.
+TABLE = {
+    f"{preset} {series}x{paths}": Case(preset, samples=paths, series=series, oracle_series=1)
+    for preset in ("mini", "small", "base")
+    for series, paths in ((1, 1), (1, 30), (32, 1))
+}
+
 
 def make_requests(case: Case) -> list[DecodeRequest]:
     """Windows of the packaged sample, one a series."""
@@ -85,15 +93,15 @@ def make_requests(case: Case) -> list[DecodeRequest]:
 class Bench:
     """The engine and the oracle on one case."""
 
-    def __init__(self, case: Case, dtype: str = "float32", compiled: bool | None = False) -> None:
+    def __init__(self, case: Case, dtype: str = "float32", compiled: bool | None = False, device: str = "cpu") -> None:
         """``compiled`` None: as a process that forecasts again and again would choose."""
-        self.case = case
+        self.case, self.device = case, torch.device(device)
         config = MODEL_PRESETS[case.preset]
-        self.model = Kronos.init(config).eval()
+        self.model = Kronos.init(config).eval().to(self.device)
         name = "2k" if case.preset == "mini" else "base"
-        self.tokenizer = KronosTokenizer.init(TOKENIZER_PRESETS[name], seed=1).eval()
+        self.tokenizer = KronosTokenizer.init(TOKENIZER_PRESETS[name], seed=1).eval().to(self.device)
         self.engine = DecodeEngine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
-        if self.engine.compiled is None:
+        if self.engine.compiled is None and not self.engine.captured:
             self.engine.compiled = self.engine.weights()[0].weights_per_step <= WIDEST_COMPILED
         self.requests = make_requests(case)
         most = config.max_context
@@ -108,7 +116,7 @@ class Bench:
         chosen = self.requests[: self.case.oracle_series]
 
         def tensor(name: str) -> torch.Tensor:
-            return torch.from_numpy(np.stack([getattr(request, name) for request in chosen]))
+            return torch.from_numpy(np.stack([getattr(request, name) for request in chosen])).to(self.device)
 
         return seconds(
             lambda: recompute_everything(
@@ -120,7 +128,7 @@ class Bench:
                 replace(self.settings, window_stride=1),
                 published_sampler=True,
                 steps=steps,
-            )
+            )[2].cpu()
         )
 
     def multiply_adds(self) -> float:
@@ -238,6 +246,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES, help="a row of the table")
     parser.add_argument("--all", action="store_true", help="every row; writes benchmarks/results/decode.json")
+    parser.add_argument("--table", action="store_true", help="milliseconds a forecast; benchmarks/results/table.json")
     parser.add_argument("--preset", choices=MODEL_PRESETS, default="mini")
     for option, value in (("context", 400), ("horizon", 120), ("samples", 1), ("series", 1)):
         parser.add_argument(f"--{option}", type=int, default=value)
@@ -257,7 +266,15 @@ def main(arguments: list[str] | None = None) -> None:
     _clock = args.clock
     torch.set_num_threads(args.threads)
     own = Case(args.preset, args.context, args.horizon, args.samples, args.series, min(args.series, 20))
-    cases = CASES if args.all else {args.case: CASES[args.case]} if args.case else {args.preset: own}
+    cases = (
+        CASES
+        if args.all
+        else TABLE
+        if args.table
+        else {args.case: CASES[args.case]}
+        if args.case
+        else {args.preset: own}
+    )
     compiled = None if args.steps is None else args.steps == "compiled"
     reports = {}
     for name, case in cases.items():
@@ -265,6 +282,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(describe(name, reports[name]), file=sys.stderr if args.json else sys.stdout, flush=True)
     if args.all:
         keep("decode", reports)
+    if args.table:
+        keep("table", reports)
     if args.json:
         print(json.dumps(next(iter(reports.values())) if len(reports) == 1 else reports, indent=2))
 

@@ -26,6 +26,7 @@ from benchmarks.decode import CASES, Bench
 from kronos.inference import decode, engine
 from kronos.inference.compiled import CompiledSteps
 from kronos.inference.decode import TorchSteps
+from kronos.inference.engine import DTYPES
 
 PHASES = ("encode", "prefill", "step", "sample", "decode")
 Clocks = tuple[float, float]
@@ -85,9 +86,9 @@ def watched(ledger: Ledger) -> Iterator[None]:
             one.stop()
 
 
-def measure(case: str, repeats: int) -> dict[str, Any]:
+def measure(case: str, repeats: int, dtype: str = "float32") -> dict[str, Any]:
     """The median run of several."""
-    bench = Bench(CASES[case], compiled=None)
+    bench = Bench(CASES[case], dtype, compiled=None)
     bench.run_engine()
     runs = []
     for _ in range(repeats):
@@ -95,12 +96,12 @@ def measure(case: str, repeats: int) -> dict[str, Any]:
         with watched(ledger):
             runs.append((bench.run_engine(), ledger.table()))
     seconds, table = sorted(runs, key=lambda run: run[0])[len(runs) // 2]
-    return {"case": case, "threads": torch.get_num_threads(), "seconds": seconds, "workers": table}
+    return {"case": case, "dtype": dtype, "threads": torch.get_num_threads(), "seconds": seconds, "workers": table}
 
 
 def describe(report: dict[str, Any]) -> str:
     """A table a worker."""
-    lines = [f"{report['case']}: {1000 * report['seconds']:.0f} ms, {report['threads']} threads"]
+    lines = [f"{report['case']} {report['dtype']}: {1000 * report['seconds']:.0f} ms, {report['threads']} threads"]
     for number, phases in enumerate(report["workers"].values(), 1):
         whole = phases.pop("whole")
         lines.append(f"  worker {number}: {whole['wall_ms']:.0f} ms")
@@ -121,11 +122,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--case", choices=list(CASES), default="mini-30")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(arguments)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    report = measure(args.case, args.repeats)
+    report = measure(args.case, args.repeats, args.dtype)
     print(json.dumps(report, indent=2) if args.json else describe(report))
 
 

@@ -26,7 +26,7 @@ from benchmarks.quality_data import DATA, WANTED, random_walks, real_windows, sa
 
 from kronos.evaluation import metrics
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.scoring import score_window
+from kronos.evaluation.rolling import score_window
 from kronos.evaluation.statistics import cluster_bootstrap, correlation, first_mean, ratio_of_means, slope, time_blocks
 from kronos.evaluation.windows import Window
 from kronos.protocol import Forecaster, sample_in_batches

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
 from kronos.protocol import Context
-from kronos.training.split import LATER_SHARE, held_apart
+from kronos.training.data import LATER_SHARE, held_apart
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -120,12 +120,37 @@ def precision_rows() -> list[str]:
     return rows
 
 
+def forecast_rows() -> list[str]:
+    """Milliseconds a forecast, the published loop beside ours in the same run; GPU cells once there are any."""
+    found = kept("table")
+    gpu = {(r["preset"], r["batch"], r["paths"]): r for r in kept("gpu").get("report", {}).get("rows", [])}
+    rows = [
+        "| checkpoint | series at once | paths | CPU: published loop | here | GPU: published loop | here |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, r in found.get("report", {}).items():
+        on_gpu = gpu.get((r["preset"], r["series"], r["samples"]), {})
+        cells = [on_gpu.get(way, {}).get("ms_a_forecast") for way in ("oracle", "graphs")]
+        theirs, ours = (1000 * r[f"{side}_seconds"] / r["series"] for side in ("oracle", "engine"))
+        shown = " | ".join("not measured" if cell is None else f"{cell:,.3g} ms" for cell in cells)
+        rows.append(
+            f"| {name.split()[0]} | {r['series']} | {r['samples']} | {theirs:,.0f} ms | {ours:,.0f} ms, "
+            f"**{r['ratio']:.3g}×** | {shown} |"
+        )
+    if not found:
+        return []
+    one = next(iter(found["report"].values()))
+    clock = "wall clock" if one["clock"] == "wall" else "processor time"
+    where = f"Context 400, horizon 120; CPU: {found['date']}, {found['machine']}, {one['threads']} thread, {clock}."
+    return [*rows, "", where]
+
+
 def table() -> str:
     """The generated part of the page."""
     parts = []
     if found := kept("decode"):
         parts += [decode_note(found), "\n".join(decode_rows(found["report"]))]
-    parts += ["\n".join(rows) for rows in (other_rows(), precision_rows()) if rows]
+    parts += ["\n".join(rows) for rows in (forecast_rows(), other_rows(), precision_rows()) if rows]
     return "\n\n".join(parts)
 
 

@@ -23,10 +23,9 @@ import torch
 
 from kronos.bars.arrays import write_arrays
 from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
-from kronos.training.config import RunConfig
+from kronos.training.config import RunConfig, read_recipe
 from kronos.training.data import open_arrays, samplers
-from kronos.training.recipe import read_recipe
-from kronos.training.schedule import build_optimizer
+from kronos.training.run import build_optimizer
 from kronos.training.stages import ModelStage
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +68,7 @@ def measure(size: str, windows: int, steps: int) -> tuple[float, int]:
     """Bars per second of processor time, and parameters."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        config = _config(size, Path(folder))
+        config = recipe_config(size, Path(folder))
         stage = ModelStage(config)
         sampler = samplers(config, open_arrays(config), windows)[0]
         optimizer = build_optimizer(stage.module, config.optim_of("model"), torch.device("cpu"))
@@ -90,9 +89,11 @@ def _recipe(size: str) -> RunConfig:
     return next(part.config for part in read_recipe(ROOT / "configs" / "pretrain.yaml") if part.name == size)
 
 
-def _config(size: str, folder: Path) -> RunConfig:
-    """The size's recipe on random walks, with a fresh tokenizer."""
-    run = _recipe(size)
+def recipe_config(size: str, folder: Path | None, device: str = "cpu") -> RunConfig:
+    """The size's recipe; with a folder, on random walks that are written there, with a fresh tokenizer."""
+    run = _recipe(size).model_copy(update={"device": device})
+    if folder is None:
+        return run
     arrays = folder / "arrays"
     write_arrays([("walks", f"S{i}", _walk(i, 4 * run.data.window)) for i in range(4)], arrays)
     assert isinstance(run.tokenizer, dict)
@@ -101,7 +102,7 @@ def _config(size: str, folder: Path) -> RunConfig:
     tokenizer.save_pretrained(folder / "tokenizer")
     data = run.data.model_copy(update={"arrays": arrays, "bars": (), "hold_out": "dates", "embargo": 0})
     data = data.model_copy(update={"later_share": 0.3})
-    return run.model_copy(update={"out": folder, "data": data, "device": "cpu"})
+    return run.model_copy(update={"out": folder, "data": data})
 
 
 def _shape(named: dict[str, object]) -> dict[str, object]:

@@ -99,7 +99,7 @@ def figures(pieces: list[Piece], began: float) -> dict[str, float]:
 
 def measure(settings: UniverseSettings, series: int, size: int, repeats: int) -> dict[str, Any]:
     """One and two workers in turn, in one Ray session of two CPUs; medians."""
-    from kronos.scale.ray_engine import RayEngine, connected
+    from kronos.scale.engines import RayEngine, connected
 
     rounds: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder, connected(None, 2):

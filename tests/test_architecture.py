@@ -22,6 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "model": set(),
     "bars": set(),
     "inference": {"model", "bars"},
+    "published": {"model", "inference"},
     "training": {"model", "bars"},
     "evaluation": {"bars"},
     "backtesting": {"bars", "evaluation"},

@@ -64,28 +64,24 @@ __all__ = [
     "train_recipe",
 ]
 
-_HOMES = {
-    "Forecast": "kronos.inference.forecast",
-    "ForecastSpec": "kronos.spec",
-    "Kronos": "kronos.model",
-    "KronosPredictor": "kronos.inference.predictor",
-    "KronosTokenizer": "kronos.model",
-    "backtest": "kronos.workflows.backtest",
-    "calibrate": "kronos.workflows.calibrate",
-    "evaluate": "kronos.workflows.evaluate",
-    "finetune": "kronos.workflows.finetune",
-    "forecast_file": "kronos.workflows.forecast",
-    "forecast_universe": "kronos.workflows.forecast",
-    "future_timestamps": "kronos.bars",
-    "read_bars": "kronos.bars",
-    "train": "kronos.workflows.finetune",
-    "train_recipe": "kronos.workflows.finetune",
+_ROOMS = {
+    "bars": ("future_timestamps", "read_bars"),
+    "inference.forecast": ("Forecast",),
+    "inference.predictor": ("KronosPredictor",),
+    "model": ("Kronos", "KronosTokenizer"),
+    "spec": ("ForecastSpec",),
+    "workflows.backtest": ("backtest",),
+    "workflows.calibrate": ("calibrate",),
+    "workflows.evaluate": ("evaluate",),
+    "workflows.finetune": ("finetune", "train", "train_recipe"),
+    "workflows.forecast": ("forecast_file", "forecast_universe"),
 }
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(f"kronos.{room}"), name)
     if name == "__version__":
         from importlib.metadata import version
 

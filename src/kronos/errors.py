@@ -1,19 +1,12 @@
 """Every error that the library raises on purpose.
 
-    KronosError
-    ├── DataError          a table that cannot be read as bars (also a ValueError)
-    ├── CalendarError      an unknown exchange, or a date its calendar does not reach
-    ├── CheckpointError    a checkpoint that is missing, damaged or of another shape (also an OSError)
-    ├── ConfigError        a setting outside its range, or settings that contradict each other (also a ValueError)
-    ├── CapacityError      a request larger than the machine or the limit set for it
-    ├── Cancelled          the caller asked to stop
-    └── MissingExtraError  an optional package that is not installed
-
 Messages are one or two lines: what was found, where, and what to do. The built-in bases are there for the ``except``
 clauses of other people's scripts.
 """
 
 from __future__ import annotations
+
+import re
 
 
 class KronosError(Exception):
@@ -25,7 +18,7 @@ class DataError(KronosError, ValueError):
 
 
 class CalendarError(KronosError):
-    """An unknown exchange, or a date beyond its calendar."""
+    """An unknown exchange, or a date that its calendar does not reach."""
 
 
 class CheckpointError(KronosError, OSError):
@@ -49,17 +42,31 @@ class MissingExtraError(KronosError):
 
     Args:
         package: the distribution that could not be imported.
-        extra: the extra of ``kronos-kline`` that brings it.
-        purpose: what it was needed for, as the end of a sentence.
+        extra: the extra of this package that brings it.
+        purpose: what it was needed for, as the beginning of a sentence.
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
             f"{purpose} needs the package '{package}', which is not installed. "
-            f"Install it with: pip install 'kronos-kline[{extra}]'"
+            f"Install it with: pip install {_requirements(extra) or package}"
         )
         self._given = (package, extra, purpose)
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
         """Comes back whole from another process."""
         return type(self), self._given
+
+
+def _requirements(extra: str) -> str:
+    """What an extra installs, as pip takes it anywhere: this package itself need not be on an index."""
+    from importlib.metadata import PackageNotFoundError, requires  # 40 ms that only this message is worth
+
+    try:
+        lines = requires("kronos-kline") or []
+    except PackageNotFoundError:  # run from its source folder
+        return ""
+    parts = (line.partition(";") for line in lines)
+    return " ".join(
+        f"'{name.strip()}'" for name, _, marker in parts if re.search(rf"extra == ['\"]{extra}['\"]", marker)
+    )

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,12 +33,6 @@ _PACKED: Final = ("", ".gz", ".bz2", ".xz", ".zip")
 # -- finding ----------------------------------------------------------------------------------------------------------
 
 
-def holds_bars(path: Path) -> bool:
-    """Whether a file of this name may hold bars. Hidden files do not."""
-    name = path.name.lower()
-    return not name.startswith(".") and any(name.endswith(e + p) for e in BARS_ENDINGS for p in _PACKED)
-
-
 def bars_files(places: Iterable[str | Path]) -> list[Path]:
     """The files among ``places`` as they are, and those of bars in the folders among them, sorted folder by folder.
 
@@ -46,18 +41,14 @@ def bars_files(places: Iterable[str | Path]) -> list[Path]:
     Raises:
         DataError: a folder without any.
     """
+    endings = tuple(ending + packed for ending in BARS_ENDINGS for packed in _PACKED)
     found: list[Path] = []
     for place in map(Path, places):
         if not place.is_dir():
             found.append(place)
             continue
-        inside = sorted(
-            path
-            for path in place.rglob("*")
-            if holds_bars(path)
-            and path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(place).parts)
-        )
+        named = (path for path in place.rglob("*") if path.name.lower().endswith(endings) and path.is_file())
+        inside = sorted(p for p in named if not any(part.startswith(".") for part in p.relative_to(place).parts))
         if not inside:
             raise DataError(f"{place}: the folder holds no files of bars ({', '.join(BARS_ENDINGS)})")
         found += inside
@@ -102,11 +93,7 @@ def replacing(target: str | Path, *, durable: bool = False, previous: Path | Non
 
 @contextmanager
 def writing(target: str | Path) -> Iterator[None]:
-    """Turns a failing write into one clear error.
-
-    Raises:
-        CapacityError: what could not be written, and why.
-    """
+    """Turns a failing write into a CapacityError that says what could not be written, and why."""
     try:
         yield
     except KronosError:  # some are OSErrors too, and say already what is wrong
@@ -116,16 +103,11 @@ def writing(target: str | Path) -> Iterator[None]:
         raise CapacityError(f"{target} cannot be written ({reason}). What was there before is whole.") from error
 
 
-def write_bytes(target: str | Path, content: bytes, *, durable: bool = False) -> Path:
-    """Write a file whole or not at all; see :func:`replacing`."""
-    with replacing(target, durable=durable) as part:
-        part.write_bytes(content)
-    return Path(target)
-
-
 def write_text(target: str | Path, text: str, *, durable: bool = False) -> Path:
     """Write a UTF-8 file whole or not at all; see :func:`replacing`."""
-    return write_bytes(target, text.encode("utf-8"), durable=durable)
+    with replacing(target, durable=durable) as part:
+        part.write_bytes(text.encode("utf-8"))
+    return Path(target)
 
 
 def write_json(
@@ -183,11 +165,7 @@ def to_json(value: Any) -> Any:
 
 
 def digest(*parts: Any, size: int = 16) -> str:
-    """A hash (blake2b, hex) of texts, bytes, arrays and JSON values, in order; borders between parts count.
-
-    Args:
-        size: of the hash in bytes.
-    """
+    """A hash (blake2b, hex, ``size`` bytes) of texts, bytes, arrays and JSON values; borders between parts count."""
     state = hashlib.blake2b(digest_size=size)
     for part in parts:
         if isinstance(part, str):
@@ -202,13 +180,9 @@ def digest(*parts: Any, size: int = 16) -> str:
 
 
 def digest_of_file(path: Path, *, algorithm: str = "blake2b") -> str:
-    """A hash (hex) of a file's bytes; empty where there is no file.
-
-    Args:
-        algorithm: ``blake2b`` (16 bytes) or a name that :mod:`hashlib` knows, such as ``sha256``.
-    """
+    """A hash (hex) of a file's bytes by ``blake2b`` (of 16) or another that hashlib knows; empty if there is none."""
     if not path.is_file():
         return ""
-    make = (lambda: hashlib.blake2b(digest_size=16)) if algorithm == "blake2b" else algorithm
     with path.open("rb") as file:
-        return hashlib.file_digest(file, make).hexdigest()
+        kind = partial(hashlib.blake2b, digest_size=16) if algorithm == "blake2b" else algorithm
+        return hashlib.file_digest(file, kind).hexdigest()

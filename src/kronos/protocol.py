@@ -7,7 +7,7 @@ from a context but the *times* of the bars to come, which a trading calendar kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
@@ -28,6 +28,7 @@ __all__ = [
     "WorkEngine",
     "check_paths",
     "sample_in_batches",
+    "width_at",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -108,8 +109,7 @@ class Context:
 
     def log_returns(self) -> FloatArray:
         """(T-1,) close-to-close log returns of the context."""
-        returns: FloatArray = np.diff(np.log(self.values[:, CLOSE]))
-        return returns
+        return np.asarray(np.diff(np.log(self.values[:, CLOSE])))
 
     def volatility(self) -> float:
         """Standard deviation (divisor T-2) of the one-bar log returns: the unit of every scaled metric."""
@@ -121,14 +121,12 @@ class Forecaster(Protocol):
     """Anything that continues bars with sample paths; ``KronosPredictor`` is one.
 
     The same seed and context must give the same paths whatever the other contexts are. A point forecaster returns
-    ``spec.num_samples`` equal paths or a single one, and settings of the sampling that mean nothing to a forecaster
-    are passed over.
+    ``spec.num_samples`` equal paths or a single one, and passes over settings of the sampling that mean nothing to it.
 
     Optional attributes that the evaluation reads where they exist: ``fingerprint`` (str, distinguishes stored
     scores), ``training_cutoffs`` (last dates of its training by market), ``parallel`` (bool, may be copied to other
     processes), ``recipe`` (a callable that can be copied there instead, and makes the forecaster anew), and
-    ``nats(context, truth) -> (H,)``, the negative log-likelihood of the true bars, called only after the forecast is
-    in.
+    ``nats(context, truth) -> (H,)``, the negative log-likelihood of the true bars, called after the forecast.
     """
 
     name: str
@@ -139,10 +137,7 @@ class Forecaster(Protocol):
 
 
 class WorkEngine(Protocol):
-    """Computes pieces of work, here or elsewhere; ``kronos.scale`` has two.
-
-    It knows nothing of forecasts: it is given a maker, called once a worker to load what the work needs, and pieces.
-    """
+    """Computes pieces of work, here or elsewhere; ``kronos.scale`` has two. It knows nothing of forecasts."""
 
     def device(self) -> str:
         """What its workers compute on where nothing else is said: ``cuda`` or ``cpu``."""
@@ -152,8 +147,8 @@ class WorkEngine(Protocol):
         """The results of all pieces, as they are finished, in any order.
 
         Args:
-            make: builds a worker; called once in each of them. It may be shipped, so it is a module's class or
-                function, or a ``functools.partial`` of one.
+            make: loads what the work needs; called once in each worker. It may be shipped, so it is a module's class
+                or function, or a ``functools.partial`` of one.
             pieces: small descriptions of work, not the data itself.
 
         Raises:
@@ -163,26 +158,31 @@ class WorkEngine(Protocol):
         ...
 
 
+def width_at(width: Mapping[str, Any], horizon: int) -> FloatArray:
+    """(horizon,) factor on the log distance from the last close of each bar ahead, of a calibration of the width.
+
+    Linear in ln h between the fitted horizons, constant beyond them; ``width`` as in a checkpoint's config:
+    ``{"horizon": [1, 2, 4, …], "factor": [1.1, 1.08, …]}``.
+    """
+    at, factor = (np.asarray(width[name], dtype=np.float64) for name in ("horizon", "factor"))
+    return np.interp(np.log(np.arange(1, horizon + 1)), np.log(at), factor)
+
+
 def check_paths(
     paths: Sequence[npt.NDArray[Any]], contexts: Sequence[Context], horizon: int, name: str
 ) -> list[FloatArray]:
-    """Returned paths as float64, after checking their number, shape and finiteness.
-
-    Raises:
-        ConfigError: the forecaster broke its protocol; the message names it and the series.
-    """
+    """Returned paths as float64, after checking their number, shape and finiteness."""
     if len(paths) != len(contexts):
         raise ConfigError(f"forecaster {name!r} returned {len(paths)} arrays for {len(contexts)} contexts")
     checked: list[FloatArray] = []
     for context, path in zip(contexts, paths, strict=True):
         array = np.asarray(path, dtype=np.float64)
+        where = f"forecaster {name!r}, series {context.symbol!r}"
         if array.ndim != 3 or array.shape[0] < 1 or array.shape[1:] != (horizon, len(FEATURES)):
-            raise ConfigError(
-                f"forecaster {name!r}, series {context.symbol!r}: shape {array.shape}, expected (samples, {horizon}, 6)"
-            )
+            raise ConfigError(f"{where}: shape {array.shape}, expected (samples, {horizon}, 6)")
         prices = array[..., : CLOSE + 1]
         if not np.isfinite(prices).all() or (prices <= 0).any():
-            raise ConfigError(f"forecaster {name!r}, series {context.symbol!r}: a price is not positive and finite")
+            raise ConfigError(f"{where}: a price is not positive and finite")
         checked.append(array)
     return checked
 

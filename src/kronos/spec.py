@@ -7,6 +7,7 @@ the MCP tool and research files are built from :func:`settings`; Ray's settings 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_type_hints
@@ -16,56 +17,37 @@ from kronos.errors import ConfigError
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a forecast, as a surface presents it.
+    """One setting of a forecast, as a surface presents it."""
 
-    Attributes:
-        name: of the field, and of the argument in Python, REST and MCP.
-        kind: ``int``, ``float`` or ``str``.
-        optional: whether None is allowed, which leaves the choice to the checkpoint or to the bars.
-        default: its value where nothing is said.
-        help: one sentence for people.
-        low, high: the range, both included. None: unbounded.
-        above: a lower bound that is itself excluded.
-        choices: the only values allowed; empty: any.
-        flag: of the command line, without the dashes.
-        pattern: a regular expression that text must match.
-    """
-
-    name: str
-    kind: type
-    optional: bool
+    name: str  # of the field, and of the argument in Python, REST and MCP
+    kind: type  # ``int``, ``float`` or ``str``
+    optional: bool  # whether None is allowed, which leaves the choice to the checkpoint or to the bars
     default: Any
-    help: str
-    low: float | None = None
+    help: str  # one sentence for people
+    low: float | None = None  # included, as is ``high``; None: unbounded
     high: float | None = None
-    above: float | None = None
-    choices: tuple[str, ...] = ()
-    flag: str = ""
-    pattern: str | None = None
+    above: float | None = None  # a lower bound that is itself excluded
+    choices: tuple[str, ...] = ()  # the only values allowed; empty: any
+    flag: str = ""  # of the command line, without the dashes
+    pattern: str | None = None  # a regular expression that text must match
 
     def check(self, value: Any) -> Any:
-        """The value as its plain Python type.
-
-        Raises:
-            ConfigError: another type, or out of range.
-        """
+        """The value as its plain Python type; refuses another type, or what is out of range."""
         if value is None and self.optional:
             return None
-        if self.kind is str:
-            if not isinstance(value, str) or (self.choices and value not in self.choices):
-                raise self._refusal(value)
-            return value
-        number = Integral if self.kind is int else Real
-        if isinstance(value, bool) or not isinstance(value, number):
-            raise self._refusal(value)
-        plain = self.kind(value)
-        inside = (self.low is None or plain >= self.low) and (self.high is None or plain <= self.high)
-        if not inside or (self.above is not None and not plain > self.above):
-            raise self._refusal(value)
-        return plain
-
-    def _refusal(self, value: object) -> ConfigError:
-        return ConfigError(f"{self.name} is {value!r}; it must be {self.range}")
+        if isinstance(value, {int: Integral, float: Real, str: str}[self.kind]) and not isinstance(value, bool):
+            plain = self.kind(value)
+            if self.kind is str:
+                inside = not self.choices or plain in self.choices
+            else:
+                low, high = (
+                    (-math.inf if self.low is None else self.low),
+                    (math.inf if self.high is None else self.high),
+                )
+                inside = low <= plain <= high and (self.above is None or plain > self.above)
+            if inside:
+                return plain
+        raise ConfigError(f"{self.name} is {value!r}; it must be {self.range}")
 
     @property
     def range(self) -> str:
@@ -136,19 +118,11 @@ class ForecastSpec:
 
 def settings(spec: type[ForecastSpec] = ForecastSpec) -> tuple[Setting, ...]:
     """Every setting of a spec, in the order of its fields."""
-    hints = get_type_hints(spec)
-    found = []
+    hints, found = get_type_hints(spec), []
     for field in dataclasses.fields(spec):
-        kinds = [kind for kind in get_args(hints[field.name]) or (hints[field.name],) if kind is not type(None)]
-        choices = get_args(kinds[0])  # of a Literal
-        found.append(
-            Setting(
-                name=field.name,
-                kind=str if choices else kinds[0],
-                optional=field.default is None,
-                default=field.default,
-                choices=choices,
-                **{"flag": field.name.replace("_", "-"), **field.metadata},
-            )
-        )
+        kind = next(kind for kind in (*get_args(hints[field.name]), hints[field.name]) if kind is not type(None))
+        choices = get_args(kind)  # of a Literal
+        shown = {"flag": field.name.replace("_", "-"), **field.metadata}
+        plain = str if choices else kind
+        found.append(Setting(field.name, plain, field.default is None, field.default, choices=choices, **shown))
     return tuple(found)

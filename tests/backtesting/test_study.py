@@ -8,8 +8,16 @@ import pytest
 from tests.backtesting.market import panel_of
 
 from kronos.backtesting.signals import momentum_signal, random_signal
-from kronos.backtesting.study import forward_returns, group_returns, overlap_lags, study
-from kronos.backtesting.summary import capacity, drawdown, in_words, monthly
+from kronos.backtesting.summary import (
+    capacity,
+    drawdown,
+    forward_returns,
+    group_returns,
+    in_words,
+    monthly,
+    overlap_lags,
+    study,
+)
 
 DAYS = pd.bdate_range("2018-01-01", periods=60)
 

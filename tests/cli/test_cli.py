@@ -36,7 +36,7 @@ def test_help_answers_at_once() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys, kronos.cli.app; print([m for m in ('torch', 'pandas', 'numpy') if m in sys.modules])"
+    code = "import sys, kronos.cli; print([m for m in ('torch', 'pandas', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"
 

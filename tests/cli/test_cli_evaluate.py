@@ -14,8 +14,8 @@ from tests.evaluation.forecasters import asking
 from kronos.bars.store import BarStore
 from kronos.errors import DataError, KronosError
 from kronos.evaluation.windows import Series
+from kronos.workflows.evaluate import find_markets, load_markets
 from kronos.workflows.forecasters import Configured, load_any, load_forecaster
-from kronos.workflows.markets import find_markets, load_markets
 
 FEW = ("--windows", 4, "--context", 40, "--horizon", 4, "--samples", 20, "--workers", 1)
 

@@ -220,7 +220,7 @@ def test_training_that_only_hurts_keeps_the_start_and_says_so(run, csv: Path, ti
 
 
 def test_many_symbols_and_unseen_ones(run, tiny: Path, tmp_path: Path) -> None:
-    from kronos.training.split import held_apart
+    from kronos.training.data import held_apart
 
     base = sample_bars("sp500").tail(400).reset_index(drop=True)
     rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from kronos.cli import common
-from kronos.cli.options import Compute, ReadingOptions, with_options
+from kronos.cli.common import Compute, ReadingOptions, with_options
 from kronos.errors import ConfigError
 from kronos.spec import ForecastSpec, settings
 

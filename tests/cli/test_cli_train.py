@@ -93,8 +93,8 @@ def test_validation_by_forecasts_of_later_bars(run, tmp_path: Path, tiny: Path) 
     """Asked for in the run file: every validation of the model makes forecasts behind the cutoff, and may choose."""
     from kronos.bars.arrays import BarArrays
     from kronos.training.config import RunConfig
+    from kronos.training.data import cutoffs
     from kronos.training.log import read_log
-    from kronos.training.split import cutoffs
     from kronos.workflows.verdict import validation_windows
 
     settings = {

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos.evaluation import generation
+from kronos.evaluation import tasks as generation
 from kronos.evaluation.windows import draw_windows
 
 Maker = Callable[..., pd.DataFrame]

@@ -11,9 +11,9 @@ from tests.evaluation.forecasters import Knowing, Stranger, asking
 
 from kronos.errors import ConfigError
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.investment import HORIZON, LOOKBACK, daily_markets, portfolio_figures, signals_of
 from kronos.evaluation.rolling import as_series, rolling_windows
 from kronos.evaluation.run import Plan, evaluate
+from kronos.evaluation.tasks import HORIZON, LOOKBACK, daily_markets, portfolio_figures, signals_of
 from kronos.evaluation.windows import Series
 from kronos.protocol import CLOSE
 

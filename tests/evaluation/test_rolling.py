@@ -14,16 +14,8 @@ from tests.evaluation.forecasters import asking
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
-from kronos.evaluation.rolling import (
-    LeakWarning,
-    cross_validate,
-    rolling_windows,
-    score_windows,
-    training_end,
-    warn_of_leaks,
-)
-from kronos.evaluation.scoring import ResultStore
-from kronos.evaluation.windows import Refusals, Window
+from kronos.evaluation.rolling import LeakWarning, ResultStore, cross_validate, rolling_windows, score_windows
+from kronos.evaluation.windows import Refusals, Window, training_end, warn_of_leaks
 from kronos.files import LEFTOVERS
 from kronos.protocol import CLOSE, Context, FloatArray
 from kronos.spec import ForecastSpec

@@ -10,7 +10,7 @@ import pytest
 from tests.evaluation.forecasters import asking
 
 from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
-from kronos.evaluation.scoring import score_window
+from kronos.evaluation.rolling import score_window
 from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means, time_blocks
 from kronos.evaluation.windows import Window, draw_windows
 

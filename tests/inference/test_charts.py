@@ -11,13 +11,12 @@ import numpy.testing as npt
 import pandas as pd
 import pytest
 
-from kronos.inference.charts import price_decimals, scene, short_number
-from kronos.inference.charts.html import page
+from kronos.inference.charts import Scene, page, price_decimals, short_number
 
 
 def test_bands_begin_at_the_last_close_and_hold_their_share(make_forecast) -> None:
     forecast = make_forecast(paths=200)
-    shown = scene(forecast)
+    shown = Scene(forecast)
     close = forecast.close()
     for band in shown.bands:
         assert band.lower[0] == band.upper[0] == forecast.last_close
@@ -28,7 +27,7 @@ def test_bands_begin_at_the_last_close_and_hold_their_share(make_forecast) -> No
 
 @pytest.mark.parametrize("frequency", ["D", "5min", "h", "s", "ms"])
 def test_every_bar_has_its_own_label(make_forecast, frequency: str) -> None:
-    shown = scene(make_forecast(frequency=frequency))
+    shown = Scene(make_forecast(frequency=frequency))
     assert len(set(shown.labels)) == shown.size == len(shown.past) + 12
 
 
@@ -37,7 +36,7 @@ def test_a_repeated_hour_keeps_its_bars_apart(make_forecast) -> None:
     forecast = make_forecast()
     object.__setattr__(forecast, "timestamps", times[150:])
     forecast.history["timestamp"] = times[:150]
-    assert len(set(scene(forecast).labels)) == scene(forecast).size
+    assert len(set(Scene(forecast).labels)) == Scene(forecast).size
 
 
 def test_page_opens_offline_and_escapes_names(make_forecast) -> None:
@@ -54,7 +53,7 @@ def test_figure_has_candles_fan_and_volume(make_forecast) -> None:
     assert kinds == ["candlestick", "scatter", "scatter", "scatter", "scatter", "bar", "bar"]
     axis = forecast.plot().layout.xaxis
     assert axis.type == "category"  # so that closed hours take no room
-    assert len(axis.categoryarray) == len(scene(forecast).labels)
+    assert len(axis.categoryarray) == len(Scene(forecast).labels)
 
 
 def test_without_volume_there_is_no_volume_panel(make_forecast) -> None:
@@ -87,4 +86,4 @@ def test_short_numbers() -> None:
 def test_the_source_line_says_what_the_numbers_rest_on(make_forecast) -> None:
     forecast = make_forecast(paths=1, seed=3)
     forecast.metadata.update(cutoff="2024-07-28T00:00:00", calendar=None)
-    assert scene(forecast).source == "1 sample path · model test · seed 3 · last bar 2024-07-28"
+    assert Scene(forecast).source == "1 sample path · model test · seed 3 · last bar 2024-07-28"

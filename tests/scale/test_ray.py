@@ -17,8 +17,7 @@ from universes import CHECKPOINT, QUICK, SPEC, contents, make_symbols
 
 from kronos import forecast_universe
 from kronos.errors import CapacityError, CheckpointError, ConfigError, DataError
-from kronos.scale.engines import LocalEngine, make_engine
-from kronos.scale.ray_engine import RayEngine
+from kronos.scale.engines import LocalEngine, RayEngine, make_engine
 
 pytest.importorskip("ray")
 Doubler = Callable[[], Callable[[int], int]]
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
     """The session that the engine would start for itself, kept for the whole file."""
-    from kronos.scale.ray_engine import connected
+    from kronos.scale.engines import connected
 
     with connected(None, 2):
         yield

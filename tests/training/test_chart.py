@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kronos.training.chart import figure, loss_curves, save_loss_chart
+from kronos.training.log import figure, loss_curves, save_loss_chart
 
 
 @pytest.fixture

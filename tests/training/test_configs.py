@@ -9,8 +9,7 @@ import torch
 from pydantic import BaseModel
 
 from kronos.model import MODEL_PRESETS, Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
-from kronos.training.config import DataSettings, LossSettings, OptimSettings, RunConfig
-from kronos.training.recipe import read_recipe
+from kronos.training.config import DataSettings, LossSettings, OptimSettings, RunConfig, read_recipe
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"nano": 6.3, "mini": 4.1, "small": 24.7, "base": 102.3, "large": 499.2}  # millions of parameters

@@ -11,8 +11,7 @@ from tiny_runs import TOKENIZER, train_tokenizer
 
 from kronos.bars.transform.running import DECAY, moves_variance
 from kronos.model import KronosTokenizer, TokenizerConfig
-from kronos.training.gain import measured_gain
-from kronos.training.stages import TrainingBatch
+from kronos.training.stages import TrainingBatch, measured_gain
 
 RUNNING = {**TOKENIZER, "bar_transform": "running"}
 

@@ -14,7 +14,7 @@ from tiny_runs import MODEL, TOKENIZER, tiny_settings
 from kronos import train_recipe
 from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosTokenizer
-from kronos.training.recipe import read_recipe
+from kronos.training.config import read_recipe
 
 
 @pytest.fixture

@@ -26,8 +26,7 @@ from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
 from kronos.model.checkpoint import change_config
 from kronos.training.config import RunConfig
 from kronos.training.log import read_log
-from kronos.training.run import ForecastScores, train
-from kronos.training.schedule import build_optimizer
+from kronos.training.run import ForecastScores, build_optimizer, train
 from kronos.training.state import PREVIOUS_FILE, STATE_FILE, DamagedStateWarning, load_state, save_state
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_tiny"

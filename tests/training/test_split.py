@@ -11,7 +11,7 @@ from tiny_runs import learnable
 from kronos.bars.arrays import BarArrays, Segment, write_arrays
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
-from kronos.training.split import HELD_APART_SHARE, check_split, cutoffs, held_apart, split_segments
+from kronos.training.data import HELD_APART_SHARE, check_split, cutoffs, held_apart, split_segments
 
 CONTEXT = 16
 APART = next(name for name in (f"S{i}" for i in range(999)) if held_apart(name))

@@ -16,7 +16,7 @@ from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosTokenizer, TokenizerConfig
 from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
-from kronos.training.schedule import build_optimizer, learning_rate
+from kronos.training.run import build_optimizer, learning_rate
 from kronos.training.stages import ModelStage, TokenizerStage, TrainingBatch, make_batch
 
 

@@ -13,7 +13,7 @@ from tests.evaluation.forecasters import Stranger
 import kronos
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.evaluation.windows import Series
-from kronos.workflows.markets import load_markets
+from kronos.workflows.evaluate import load_markets
 
 SMALL = {"context": 40, "horizon": 4, "windows": 3, "num_samples": 20}
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pandas as pd
 
 from kronos.backtesting.config import ResearchConfig
-from kronos.backtesting.provider import Provider, Spans
+from kronos.backtesting.provider import Provider
 from kronos.bars.store import write_bars
 from kronos.errors import ConfigError, DataError, MissingExtraError
 from kronos.files import write_json, write_text
@@ -73,6 +73,10 @@ def prepare(config: ResearchConfig) -> Prepared:
         DataError: no provider, or defective bars.
         ConfigError: no such instrument set, dates outside the calendar, ranges that do not hold.
     """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("pyyaml", "train", "Writing a run file") from error
     provider = Provider(config.provider)
     for name in SPLITS:
         first, last = getattr(config, f"{name}_time_range")
@@ -80,7 +84,17 @@ def prepare(config: ResearchConfig) -> Prepared:
     splits = split_ranges(config, provider.calendar())
     bars = provider.bars(config.instrument, splits[0].start, splits[-1].end, on_defect=config.on_defect)
     traded, spans = traded_bars(bars), provider.members(config.instrument)
-    parts = {split.name: _rows(traded, spans, split, config.lookback_window) for split in splits}
+    parts = {}
+    for split in splits:  # symbols that are ever members in what it scores, with enough bars
+        part = traded[traded["timestamp"].between(split.start, split.end)]
+        counts, scored = part["symbol"].value_counts(), part[part["timestamp"] >= split.scored_from]
+        kept = [
+            symbol
+            for symbol, times in scored.groupby("symbol")["timestamp"]
+            if counts[symbol] > config.lookback_window
+            and any(times.between(*span).any() for span in spans.get(str(symbol), ()))
+        ]
+        parts[split.name] = part[part["symbol"].isin(kept)].reset_index(drop=True)
     if empty := [name for name, part in parts.items() if part.empty]:
         raise DataError(f"no symbol of '{config.instrument}' has {config.lookback_window} bars and more in {empty[0]}")
     config.out.mkdir(parents=True, exist_ok=True)
@@ -96,10 +110,6 @@ def prepare(config: ResearchConfig) -> Prepared:
         later_share=later / (len(parts["train"]) + len(parts["val"])),
     )
     write_json(config.out / "splits.json", prepared.to_dict(config), indent=1)
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError("pyyaml", "train", "Writing a run file") from error
     write_text(prepared.run_file, yaml.safe_dump(run_settings(prepared, config), sort_keys=False))
     return prepared
 
@@ -154,16 +164,3 @@ def run_settings(prepared: Prepared, config: ResearchConfig) -> dict[str, Any]:
         **given.pop("data", {}),
     }
     return {"out": str(prepared.folder / "finetuned"), **given, "data": data}
-
-
-def _rows(bars: pd.DataFrame, spans: Spans, split: Split, lookback: int) -> pd.DataFrame:
-    """The bars of a split: symbols that are ever members in what it scores, with enough of them."""
-    part = bars[bars["timestamp"].between(split.start, split.end)]
-    counts = part["symbol"].value_counts()
-    scored = part[part["timestamp"] >= split.scored_from]
-    kept = [
-        symbol
-        for symbol, times in scored.groupby("symbol")["timestamp"]
-        if counts[symbol] > lookback and any(times.between(*span).any() for span in spans.get(str(symbol), ()))
-    ]
-    return part[part["symbol"].isin(kept)].reset_index(drop=True)

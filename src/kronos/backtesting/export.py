@@ -152,13 +152,9 @@ def _factor_series(factors: pd.DataFrame | Path | None) -> dict[str, pd.Series]:
             raise DataError(f"{factors} cannot be read as factors (symbol, timestamp, factor): {error}") from error
     if missing := {"symbol", "timestamp", "factor"} - set(factors.columns):
         raise DataError(f"the factors have no column {', '.join(sorted(missing))}; they need symbol, timestamp, factor")
-    values = factors["factor"].to_numpy(dtype=float)
-    if wrong := int((~np.isfinite(values) | (values <= 0)).sum()):
+    table = factors.set_index(pd.DatetimeIndex(factors["timestamp"])).astype({"symbol": str, "factor": float})
+    if wrong := int((~np.isfinite(table["factor"]) | (table["factor"] <= 0)).sum()):
         raise DataError(f"{wrong} factors are not positive numbers")
-    times = pd.DatetimeIndex(factors["timestamp"])
-    table = (
-        pd.Series(values, index=times, name="factor").to_frame().assign(symbol=factors["symbol"].astype(str).to_numpy())
-    )
     return {str(name): part["factor"] for name, part in table.sort_index(kind="stable").groupby("symbol")}
 
 

@@ -156,11 +156,10 @@ class Provider:
         self, instruments: Sequence[str], fields: Sequence[str], start: Day | None = None, end: Day | None = None
     ) -> pd.DataFrame:
         """Fields by (instrument, datetime), float32, as Qlib reads them; NaN on suspended days."""
-        data = use_provider(self.folder)
         since, until = (None if day is None else pd.Timestamp(day) for day in (start, end))
-        table: pd.DataFrame = data.features(list(instruments), [f"${name}" for name in fields], since, until)
-        table.columns = list(fields)
-        return table
+        named = [f"${name}" for name in fields]
+        table: pd.DataFrame = use_provider(self.folder).features(list(instruments), named, since, until)
+        return table.set_axis(list(fields), axis=1)
 
     def table(self, names: Sequence[str], start: Day, end: Day, field: str = "close") -> pd.DataFrame:
         """(sessions, instruments) of one field, float64; NaN on suspended days."""

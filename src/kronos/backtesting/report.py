@@ -81,7 +81,6 @@ def page(backtest: Backtest, charts: list[str]) -> str:
     summary = backtest.summary
     span, dates, strategies = summary["sessions"], summary["signal_dates"], summary["strategies"]
     bench = _percent(next(iter(strategies.values()))["annual_return_benchmark"])
-    strategy_rows = [*_figure_rows(_STRATEGIES, strategies), _row("benchmark", [bench, *[""] * (len(_STRATEGIES) - 1)])]
     compared = [
         f"<tr>{_text(row['signal'], row['other'])}{_cells(_figures(_COMPARISONS, row))}{_text(row['words'])}</tr>"
         for row in summary["comparisons"]
@@ -97,16 +96,16 @@ def page(backtest: Backtest, charts: list[str]) -> str:
         _words((entry["signal"], entry["words"]) for entry in summary["verdict"]),
         "<details><summary>All comparisons: a side is taken only where the interval leaves zero out and the p-value "
         f"after Holm's correction is below .05</summary>"
-        f"{_table(['signal', 'against', *_titles(_COMPARISONS), 'verdict'], compared)}</details>",
+        f"{_table(['signal', 'against', *(title for title, *_ in _COMPARISONS), 'verdict'], compared)}</details>",
         "<h2>Strategies</h2>",
-        _table(["", *_titles(_STRATEGIES)], strategy_rows),
+        _figure_table(_STRATEGIES, strategies, [_row("benchmark", [bench, *[""] * (len(_STRATEGIES) - 1)])]),
         f"<p><small>{escape(_capacity_note(summary))}</small></p>",
         charts[0],
         _grid(charts[1:4]),
         "<h2>Months</h2>",
         f"<details open><summary>net return by month [%]</summary>{_table(['', *table.columns], month_rows)}</details>",
         "<h2>Signals, without a strategy</h2>",
-        _table(["", *_titles(_STUDIES)], _figure_rows(_STUDIES, summary["studies"])),
+        _figure_table(_STUDIES, summary["studies"]),
         _grid(charts[4:]),
         "<h2>What the words mean</h2>",
         _words(summary["definitions"].items()),
@@ -122,31 +121,23 @@ def _capacity_note(summary: Mapping[str, Any]) -> str:
     def money(value: float) -> str:
         return f"{value / 1e6:,.3g} million" if value >= 1e6 else f"{value / 1e3:,.3g} thousand"
 
-    settings = summary["settings"]["backtest"]
-    known = {
-        name: one["capacity"] for name, one in summary["strategies"].items() if one["capacity"]["median"] is not None
-    }
-    if not known:
+    settings, sizes = summary["settings"]["backtest"], {n: s["capacity"] for n, s in summary["strategies"].items()}
+    if all(one["median"] is None for one in sizes.values()):
         return "Capacity: the traded value of the names is not known."
-    sizes = "; ".join(
+    told = "; ".join(
         f"{name} {money(one['median'])} ({money(one['least_traded_tenth'])} by the least traded tenth)"
-        for name, one in known.items()
-        if name not in BASELINES
+        for name, one in sizes.items()
+        if one["median"] is not None and name not in BASELINES
     )
     return (
         f"Capacity, the account at which an order is {settings['participation']:.0%} of the median day's traded value "
-        f"of the names held: {sizes}. This backtest: {money(settings['account'])}."
+        f"of the names held: {told}. This backtest: {money(settings['account'])}."
     )
 
 
 def _figures(columns: Columns, figures: Mapping[str, Any]) -> list[str]:
     values = [(reduce(lambda at, key: at[key], path.split("."), figures), digits) for _, path, digits in columns]
     return [_percent(value) if digits is None else number(value, digits) for value, digits in values]
-
-
-def _figure_rows(columns: Columns, entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A row an entry, signals bold."""
-    return [_row(name, _figures(columns, one), bold=name not in BASELINES) for name, one in entries.items()]
 
 
 def _percent(value: Any) -> str:
@@ -156,13 +147,15 @@ def _percent(value: Any) -> str:
     return number(None if value is None else 100 * float(value), 1)
 
 
-def _titles(columns: Columns) -> list[str]:
-    return [title for title, _, _ in columns]
-
-
 def _words(entries: Iterable[tuple[str, str]]) -> str:
     rows = (f"<tr><th>{escape(name)}</th>{_text(text)}</tr>" for name, text in entries)
     return f"<table>{''.join(rows)}</table>"
+
+
+def _figure_table(columns: Columns, entries: Mapping[str, Mapping[str, Any]], more: Iterable[str] = ()) -> str:
+    """A row an entry, signals bold."""
+    rows = [_row(name, _figures(columns, one), bold=name not in BASELINES) for name, one in entries.items()]
+    return _table(["", *(title for title, *_ in columns)], [*rows, *more])
 
 
 def _table(head: Iterable[str], rows: Iterable[str]) -> str:
@@ -228,7 +221,7 @@ def charts_of(backtest: Backtest) -> dict[str, go.Figure]:
         "return": _chart(returns, "Return since the start, after cost", "+.0%", height=460),
         "excess": _chart(excess, "Excess over the benchmark after cost, summed", "+.0%"),
         "drawdown": _chart(curves(lambda one: drawdown(one.net), simulations), "Drawdown", ".0%"),
-        "turnover": _chart(turnover, "Turnover a day, by month", ".0%", rangemode="tozero"),
+        "turnover": _chart(turnover, "Turnover a day, by month", ".0%", yaxis_rangemode="tozero"),
         "ic": _chart(summed, "Rank IC, summed over dates"),
         "decay": _chart(decay, "Rank IC by sessions ahead, ± one standard error", axis="sessions ahead", legend_y=-0.3),
         "groups": _chart(groups, by_group, "+.2%", axis="group by signal, lowest to highest"),
@@ -236,26 +229,16 @@ def charts_of(backtest: Backtest) -> dict[str, go.Figure]:
 
 
 def _chart(
-    traces: list[Any],
-    title: str,
-    form: str = "",
-    *,
-    axis: str = "",
-    rangemode: str = "",
-    height: int = 380,
-    **layout: Any,
+    traces: list[Any], title: str, form: str = "", *, axis: str = "", height: int = 380, **layout: Any
 ) -> go.Figure:
     """``form``: of the numbers on the vertical axis; ``axis``: title of the horizontal one, where it has categories."""
     import plotly.graph_objects as go
 
-    drawn = go.Figure(traces)
     if axis:
-        drawn.update_xaxes(title=axis, type="category")
+        layout |= {"xaxis_title": axis, "xaxis_type": "category"}
     if form:
-        drawn.update_yaxes(tickformat=form)
-    if rangemode:
-        drawn.update_yaxes(rangemode=rangemode)
-    return dress(drawn, height, title=title, **layout)
+        layout["yaxis_tickformat"] = form
+    return dress(go.Figure(traces), height, title=title, **layout)
 
 
 def _lines_of(names: list[str]) -> dict[str, dict[str, Any]]:

@@ -14,8 +14,7 @@ from kronos.backtesting.config import ResearchConfig
 from kronos.backtesting.provider import Provider
 from kronos.backtesting.signals import EXPOSURES, NEUTRAL, momentum_signal, neutralise, random_signal
 from kronos.backtesting.simulate import Simulation, benchmark_returns, simulate, tradable_sessions
-from kronos.backtesting.study import Study, study
-from kronos.backtesting.summary import MOMENTUM, RANDOM, summarise
+from kronos.backtesting.summary import MOMENTUM, RANDOM, Study, study, summarise
 from kronos.errors import ConfigError
 from kronos.protocol import Progress
 
@@ -58,7 +57,12 @@ def run_backtest(
     first, last = config.backtest_time_range or (moments.min().date(), moments.max().date())
     sessions = tradable_sessions(provider, provider.sessions(first, last, "backtest_time_range"))
     benchmark = benchmark_returns(provider, settings.benchmark, provider.members(config.instrument), sessions)
-    signals = _chosen_signals(panel, config)
+    if missing := [name for name in (*settings.signals, *settings.neutralise) if name not in panel.columns]:
+        known = ", ".join(str(name) for name in panel.columns if name not in EXPOSURES)
+        raise ConfigError(f"the panel of signals has no column '{missing[0]}'; it has: {known}")
+    signals = {name: panel[name].dropna() for name in settings.signals}
+    if settings.neutralise:
+        signals |= {n + NEUTRAL: neutralise(panel, n, settings.neutralise).dropna() for n in settings.signals}
     names = sorted(map(str, panel.index.get_level_values("instrument").unique()))
     before = sessions[0] - pd.Timedelta(days=2 * config.lookback_window + 30)
     closes = provider.table(names, before, sessions[-1])
@@ -75,30 +79,13 @@ def run_backtest(
         if progress is not None:
             progress(done, len(runs), name)
         traded.append(simulate(provider, signal, benchmark, settings))
-    random_runs = traded[: len(lots)]
-    mean = _mean_simulation(random_runs)
-    simulations = dict(zip(signals, traded[len(lots) :], strict=True)) | {RANDOM: mean}
+    random_runs, count = traded[: len(lots)], len(lots)
+    # the average of runs that differ by their lots alone: an equal share of the account in each
+    daily, holdings = (reduce(add, parts) / count for parts in zip(*((r.daily, r.holdings) for r in random_runs)))
+    simulations = dict(zip(signals, traded[count:], strict=True))
+    simulations[RANDOM] = Simulation(daily, holdings, random_runs[0].held)
     studied = signals | {RANDOM: lots[0]}
     studies = {name: study(s, deals, config.predict_window, settings.groups) for name, s in studied.items()}
     values = amounts.fillna(volumes * closes)  # some providers know no amount
     summary = summarise(config, simulations, studies, random_runs, values, panel, notes or {})
     return Backtest(simulations, studies, settings.benchmark, summary)
-
-
-def _chosen_signals(panel: pd.DataFrame, config: ResearchConfig) -> dict[str, pd.Series]:
-    """The signals of the settings, and each once more without what ``neutralise`` names."""
-    chosen, exposures = config.backtest.signals, config.backtest.neutralise
-    if missing := [name for name in (*chosen, *exposures) if name not in panel.columns]:
-        known = ", ".join(str(name) for name in panel.columns if name not in EXPOSURES)
-        raise ConfigError(f"the panel of signals has no column '{missing[0]}'; it has: {known}")
-    signals = {name: panel[name].dropna() for name in chosen}
-    if exposures:
-        signals |= {name + NEUTRAL: neutralise(panel, name, exposures).dropna() for name in chosen}
-    return signals
-
-
-def _mean_simulation(runs: list[Simulation]) -> Simulation:
-    """The average of runs that differ by their lots alone: an equal share of the account in each."""
-    daily = reduce(add, [run.daily for run in runs]) / len(runs)
-    holdings = reduce(add, [run.holdings for run in runs]) / len(runs)
-    return Simulation(daily, holdings, runs[0].held)

@@ -56,7 +56,17 @@ def simulate(provider: Provider, signal: pd.Series, benchmark: pd.Series, settin
 
     sessions, ranked = pd.DatetimeIndex(benchmark.index), ranks(signal)
     names = sorted(map(str, ranked.index.get_level_values("instrument").unique()))
-    _check_reach(provider, names, pd.DatetimeIndex(ranked.index.get_level_values("datetime")), sessions)
+    dates = pd.DatetimeIndex(ranked.index.get_level_values("datetime"))
+    if unknown := provider.lacks(names):
+        raise DataError(
+            f"the signals name {len(unknown)} instruments that the provider {provider.folder} does not have, "
+            f"the first '{unknown[0]}'"
+        )
+    if not ((dates >= sessions[0]) & (dates < sessions[-1])).any():
+        of = f"{dates.min().date()} … {dates.max().date()}" if len(dates) else "no date at all"
+        raise DataError(
+            f"no signal lies in the backtest, {sessions[0].date()} … {sessions[-1].date()}; the signals are of {of}"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Qlib's own, about pandas and empty slices
         trader, market = get_strategy_executor(
@@ -105,19 +115,6 @@ def ranks(signal: pd.Series, seed: int = 0) -> pd.Series:
     lots = pd.Series(np.random.default_rng(seed).random(len(known)), index=known.index)
     order = pd.DataFrame({"signal": known, "lot": lots}).sort_values(["signal", "lot"])
     return order.groupby(level="datetime").cumcount().astype(float).reindex(known.index)
-
-
-def _check_reach(provider: Provider, names: list[str], dates: pd.DatetimeIndex, sessions: pd.DatetimeIndex) -> None:
-    if unknown := provider.lacks(names):
-        raise DataError(
-            f"the signals name {len(unknown)} instruments that the provider {provider.folder} does not have, "
-            f"the first '{unknown[0]}'"
-        )
-    if not ((dates >= sessions[0]) & (dates < sessions[-1])).any():
-        raise DataError(
-            f"no signal lies in the backtest, {sessions[0].date()} … {sessions[-1].date()}; the signals are of "
-            + (f"{dates.min().date()} … {dates.max().date()}" if len(dates) else "no date at all")
-        )
 
 
 def benchmark_returns(provider: Provider, benchmark: str, spans: Spans, sessions: pd.DatetimeIndex) -> pd.Series:

@@ -1,9 +1,15 @@
-"""``summary.json``: every figure with its definition and interval, every comparison with its test, the verdict."""
+"""What strategies earned and what signals know: every figure with its definition and interval, every comparison with
+its test, the verdict; together ``summary.json``.
+
+A study asks whether a signal orders what comes, without any strategy: information coefficients, their decay, groups of
+equal size, long against short.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -11,15 +17,27 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.backtesting.config import ResearchConfig
-from kronos.backtesting.simulate import Simulation
-from kronos.backtesting.study import Study
-from kronos.evaluation.statistics import Estimate, block_bootstrap, cluster_bootstrap, holm, newey_west, verdict
+from kronos.backtesting.simulate import Simulation, ranks
+from kronos.evaluation.statistics import (
+    Estimate,
+    MeanTest,
+    automatic_lags,
+    block_bootstrap,
+    cluster_bootstrap,
+    holm,
+    ic_by_date,
+    newey_west,
+    verdict,
+)
 
 FloatArray = npt.NDArray[np.float64]
 FORMAT: Final = 1
 RANDOM, MOMENTUM = "random", "momentum"
 BASELINES: Final = (RANDOM, MOMENTUM)
 BLOCK: Final = 10  # sessions that the bootstrap keeps together: holdings overlap from day to day
+HORIZONS: Final = (1, 2, 3, 5, 10, 20)
+"""Sessions ahead at which the decay is measured, beside the signal's own horizon."""
+
 _CALLED: Final = {"universe": "the equal-weight universe", RANDOM: "a random signal"}
 _SHORT: Final = 252  # sessions; fewer cannot tell a strategy from luck
 
@@ -70,27 +88,46 @@ def summarise(
     signals = [name for name in simulations if name not in BASELINES]
     compared = comparisons(simulations, signals, settings.benchmark, per_year)
     ordering = dict(zip(signals, holm([studies[name].rank_ic_test.p for name in signals]), strict=True))
-    sessions = pd.DatetimeIndex(next(iter(simulations.values())).daily.index)
+    studied = {}
+    for name, one in studies.items():
+        tests = {"ic": one.ic_test, "rank_ic": one.rank_ic_test, "spread": one.spread_test}
+        plain = {key: {k: float(v) for k, v in asdict(test).items()} for key, test in tests.items()}
+        studied[name] = {
+            "horizon": one.horizon,
+            "dates": len(one.ic),
+            "ic": plain["ic"],
+            "rank_ic": plain["rank_ic"],
+            "decay": {str(ahead): row for ahead, row in one.decay.astype(float).to_dict("index").items()},
+            "groups": [float(value) for value in one.groups],
+            "monotone": one.monotone,
+            "spread": plain["spread"] | {"annual": one.spread_test.mean * per_year / one.horizon},
+            "top_group_turnover": one.turnover,
+            "rank_ic_adjusted_p": float(ordering.get(name, np.nan)),
+        }
+    sessions = next(iter(simulations.values())).daily.index
+    dates = panel.index.get_level_values("datetime").unique().sort_values()
+    said, fewest = list(notes.values()), int(panel.groupby(level="datetime").size().min())
+    if fewest < 2 * settings.topk:
+        said.append(
+            f"on some dates only {fewest} names have a signal, for a portfolio of {settings.topk}: "
+            "most of the universe is held whatever the signal says"
+        )
+    if len(sessions) < _SHORT:
+        said.append(f"{len(sessions)} sessions are too few to tell a strategy from luck")
+    spans = [{"first": f"{d[0]:%Y-%m-%d}", "last": f"{d[-1]:%Y-%m-%d}", "count": len(d)} for d in (sessions, dates)]
     return {
         "format": FORMAT,
         "verdict": [in_words(name, figures[name], studies[name], ordering[name], compared) for name in signals],
-        "notes": [*notes.values(), *_notes(config, panel, sessions)],
-        "sessions": _span(sessions),
-        "signal_dates": _span(panel.index.get_level_values("datetime").unique().sort_values()),
+        "notes": said,
+        "sessions": spans[0],
+        "signal_dates": spans[1],
         "benchmark": settings.benchmark,
         "strategies": figures,
-        "studies": {
-            name: _study_figures(one, per_year) | {"rank_ic_adjusted_p": float(ordering.get(name, np.nan))}
-            for name, one in studies.items()
-        },
+        "studies": studied,
         "comparisons": compared,
         "definitions": DEFINITIONS,
         "settings": config.model_dump(mode="json"),
     }
-
-
-def _span(days: pd.Index) -> dict[str, Any]:
-    return {"first": f"{days[0]:%Y-%m-%d}", "last": f"{days[-1]:%Y-%m-%d}", "count": len(days)}
 
 
 def performance(simulation: Simulation, sessions_per_year: int) -> dict[str, Any]:
@@ -152,11 +189,8 @@ def capacity(
 ) -> dict[str, float | None]:
     """How large the account may be before its orders weigh on the market; see :data:`DEFINITIONS`.
 
-    Args:
-        held: (sessions, instruments) shares of the account, NaN or 0 where not held.
-        amounts: (sessions, instruments) traded value of each day.
-        order_share: an order as a share of the account.
-        participation: the share of a day's traded value that an order may be.
+    ``held`` and ``amounts`` are (sessions, instruments): shares of the account, NaN or 0 where not held, and the value
+    traded that day. An order is ``order_share`` of the account and may be ``participation`` of that value.
     """
     usual = amounts.rolling(20, min_periods=5).median().reindex(index=held.index, columns=held.columns)
     traded, scale = usual[held > 0].stack().dropna().to_numpy(), participation / order_share
@@ -211,33 +245,102 @@ def in_words(
     return {"signal": name, "words": earned + judged}
 
 
-def _study_figures(one: Study, per_year: int) -> dict[str, Any]:
-    """A study in plain types."""
-    ic, rank_ic, spread = (
-        {name: float(value) for name, value in asdict(test).items()}
-        for test in (one.ic_test, one.rank_ic_test, one.spread_test)
+@dataclass(frozen=True)
+class Study:
+    """What a signal says about returns, without any strategy; tests are of means, with Newey–West errors."""
+
+    horizon: int  # sessions from entry to exit
+    ic: pd.DataFrame  # by date: ``ic`` and ``rank_ic`` at the horizon
+    ic_test: MeanTest
+    rank_ic_test: MeanTest
+    decay: pd.DataFrame  # by sessions ahead: mean rank IC, its error and t
+    groups: pd.Series  # mean return over the horizon of each group, lowest signal first
+    spread_test: MeanTest  # return of the highest group less that of the lowest
+    monotone: float  # rank correlation of group number and mean return; 1 is a ladder
+    turnover: float  # mean share of the highest group that is new from one date to the next
+
+
+def study(signal: pd.Series, prices: pd.DataFrame, horizon: int, groups: int) -> Study:
+    """Everything about one signal.
+
+    Args:
+        signal: by (datetime, instrument).
+        prices: see :func:`forward_returns`.
+        horizon: sessions that the signal speaks of.
+        groups: how many of equal size; dates with fewer names than twice that are left out of the groups.
+    """
+    signal = signal.dropna()
+    dates = pd.DatetimeIndex(signal.index.get_level_values("datetime").unique()).sort_values()
+    places = pd.DatetimeIndex(prices.index).get_indexer(dates)
+    step = int(np.median(np.diff(places))) if len(places) > 1 else 1
+
+    def mean_test(series: pd.Series, ahead: int = horizon) -> MeanTest:
+        return newey_west(series.to_numpy(), max(overlap_lags(ahead, step), automatic_lags(len(series))))
+
+    outcome = forward_returns(prices, dates, horizon)
+    coefficients = pd.DataFrame({"ic": _ic(signal, outcome, rank=False), "rank_ic": _ic(signal, outcome, rank=True)})
+    decay = {}
+    for ahead in sorted({*HORIZONS, horizon}):
+        test = mean_test(_ic(signal, forward_returns(prices, dates, ahead), rank=True), ahead)
+        decay[ahead] = {"rank_ic": test.mean, "error": test.error, "t": test.t}
+    tops = [
+        set(rows.sort_values().index.get_level_values("instrument")[-max(1, len(rows) // groups) :])
+        for _, rows in ranks(signal).groupby(level="datetime", sort=True)
+    ]
+    new = [len(top - before) / len(top) for before, top in pairwise(tops)]
+    by_group = group_returns(signal, outcome, groups)
+    means = by_group.mean()
+    return Study(
+        horizon=horizon,
+        ic=coefficients,
+        ic_test=mean_test(coefficients["ic"]),
+        rank_ic_test=mean_test(coefficients["rank_ic"]),
+        decay=pd.DataFrame.from_dict(decay, orient="index"),
+        groups=means,
+        spread_test=mean_test(by_group[groups - 1] - by_group[0]),
+        monotone=float(pd.Series(np.arange(groups, dtype=float)).corr(means.reset_index(drop=True).rank())),
+        turnover=float(np.mean(new)) if new else float("nan"),
     )
-    return {
-        "horizon": one.horizon,
-        "dates": len(one.ic),
-        "ic": ic,
-        "rank_ic": rank_ic,
-        "decay": {str(ahead): row for ahead, row in one.decay.astype(float).to_dict("index").items()},
-        "groups": [float(value) for value in one.groups],
-        "monotone": one.monotone,
-        "spread": spread | {"annual": one.spread_test.mean * per_year / one.horizon},
-        "top_group_turnover": one.turnover,
-    }
 
 
-def _notes(config: ResearchConfig, panel: pd.DataFrame, sessions: pd.DatetimeIndex) -> list[str]:
-    """What a reader must know before believing a figure."""
-    notes, fewest = [], int(panel.groupby(level="datetime").size().min())
-    if fewest < 2 * config.backtest.topk:
-        notes.append(
-            f"on some dates only {fewest} names have a signal, for a portfolio of {config.backtest.topk}: "
-            "most of the universe is held whatever the signal says"
-        )
-    if len(sessions) < _SHORT:
-        notes.append(f"{len(sessions)} sessions are too few to tell a strategy from luck")
-    return notes
+def forward_returns(prices: pd.DataFrame, dates: pd.DatetimeIndex, horizon: int) -> pd.Series:
+    """Returns from the session after each date to ``horizon`` sessions later, by (datetime, instrument).
+
+    Names without a price at entry have none; at exit the last known price counts.
+
+    Args:
+        prices: (sessions, instruments) of the price that deals are made at; every session is a row.
+    """
+    entry = pd.DatetimeIndex(prices.index).get_indexer(dates) + 1
+    inside = (entry > 0) & (entry + horizon < len(prices))
+    start = prices.to_numpy()[entry[inside]]
+    end = prices.ffill().to_numpy()[entry[inside] + horizon]
+    table = pd.DataFrame(end / start - 1.0, index=dates[inside], columns=prices.columns)
+    table.index.name, table.columns.name = "datetime", "instrument"
+    return pd.Series(table.stack()).dropna()  # pandas 2 drops them itself, 3 does not
+
+
+def group_returns(signal: pd.Series, outcome: pd.Series, groups: int) -> pd.DataFrame:
+    """(dates, groups) mean outcome of each group, group 0 having the lowest signals; equal signals by lot."""
+    both = pd.DataFrame({"signal": signal, "outcome": outcome}).dropna()
+    if both.empty:
+        return pd.DataFrame(np.nan, index=pd.DatetimeIndex([]), columns=range(groups))
+    place = ranks(both["signal"]).reindex(both.index)
+    count = both.groupby(level="datetime")["signal"].transform("size")
+    both["group"] = np.floor(place * groups / count).astype(int)
+    both = both[(count >= 2 * groups).to_numpy()]
+    table = both.groupby([both.index.get_level_values("datetime"), "group"])["outcome"].mean().unstack()
+    return table.reindex(columns=range(groups))
+
+
+def overlap_lags(horizon: int, step: int) -> int:
+    """Lags at which outcomes of neighbouring dates share sessions, twice over, as Bartlett's weights halve them."""
+    overlap = -(-horizon // max(1, step))
+    return 2 * overlap - 1 if overlap > 1 else 0
+
+
+def _ic(signal: pd.Series, outcome: pd.Series, *, rank: bool) -> pd.Series:
+    both = pd.DataFrame({"signal": signal, "outcome": outcome}).dropna()
+    when = both.index.get_level_values("datetime").to_numpy()
+    dates, values = ic_by_date(when, both["signal"].to_numpy(), both["outcome"].to_numpy(), rank=rank)
+    return pd.Series(values, index=pd.DatetimeIndex(dates), dtype=float)

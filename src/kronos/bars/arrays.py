@@ -65,24 +65,23 @@ class BarArrays:
         try:
             index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
             rows = int(index["rows"])
-            arrays = {}
+            arrays: dict[str, Any] = {}
             for name, (dtype, width) in _LAYOUT.items():
-                expected = rows * max(width, 1) * np.dtype(dtype).itemsize
+                shape = (rows, width) if width else (rows,)
+                expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
                 if (folder / name).stat().st_size != expected:
                     raise DataError(
                         f"{folder / name} does not have the {expected:,} bytes of its index; write it again"
                     )
-                shape = (rows, width) if width else (rows,)
-                arrays[name] = np.memmap(folder / name, dtype=dtype, mode="r", shape=shape)
+                arrays[name.partition(".")[0]] = np.memmap(folder / name, dtype=dtype, mode="r", shape=shape)
             segments = tuple(Segment(**entry) for entry in index["segments"])
             if not all(0 <= s.start < s.stop <= rows for s in segments):
                 raise ValueError("a segment lies outside the rows")
-            data_hash = str(index["data_hash"])
+            return cls(**arrays, segments=segments, data_hash=str(index["data_hash"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{folder} holds no bar arrays ({error}); make them with kronos.bars.write_arrays"
             ) from error
-        return cls(arrays["values.f32"], arrays["stamps.u8"], arrays["times.i64"], segments, data_hash)
 
     def select(self, segments: Iterable[Segment]) -> BarArrays:
         """The same arrays with other segments."""

@@ -90,20 +90,16 @@ class CleanedBars:
     flat_bars: int
     short_bars: int
 
-    def frames(self) -> list[pd.DataFrame]:
-        """One bars table a piece."""
-        return [self.bars.iloc[p.first : p.last + 1].reset_index(drop=True) for p in self.pieces]
-
     def to_frame(self) -> pd.DataFrame:
         """All pieces in one table, each a symbol of its own (``AAPL/1``, ``AAPL/2`` …): no window can span a cut."""
         if not self.pieces:
             return self.bars.iloc[:0].reset_index(drop=True)
         parts: list[pd.DataFrame] = []
         seen: Counter[str] = Counter()
-        for piece, frame in zip(self.pieces, self.frames(), strict=True):
+        for piece in self.pieces:
             base = piece.symbol or "series"
             seen[base] += 1
-            parts.append(frame.assign(symbol=f"{base}/{seen[base]}"))
+            parts.append(self.bars.iloc[piece.first : piece.last + 1].assign(symbol=f"{base}/{seen[base]}"))
         table = pd.concat(parts, ignore_index=True)
         table.attrs = {}
         return table[[name for name in COLUMNS if name in table.columns]]
@@ -121,14 +117,13 @@ class CleanedBars:
 
     def to_dict(self) -> dict[str, Any]:
         """Counts in plain types."""
-        counts = ("jumps", "idle_bars", "flat_bars", "short_bars")
         return {
             "frequency": self.frequency,
             "rule": vars(self.rule).copy(),
             "rows": len(self.bars),
             "rows_kept": sum(map(len, self.pieces)),
             "pieces": len(self.pieces),
-            **{name: getattr(self, name) for name in counts},
+            **{name: getattr(self, name) for name in ("jumps", "idle_bars", "flat_bars", "short_bars")},
         }
 
 

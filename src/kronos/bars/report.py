@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from typing import Any, Final, Literal
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from kronos.errors import ConfigError
+from kronos.errors import ConfigError, DataError
 
 OnDefect = Literal["strict", "drop"]
-
-DEFECT_WORDS: Final[dict[str, str]] = {
-    "unparsable_time": "the timestamp cannot be read",
-    "mixed_time_zones": "the time zone differs from the rows before",
-    "text_in_number": "text where a number is expected",
-    "missing_price": "a price is missing",
-    "infinite_price": "a price is infinite, or too large for 32-bit floats",
-    "nonpositive_price": "a price is zero or negative",
-    "high_below_low": "high is below low",
-    "high_below_body": "high is below open or close",
-    "low_above_body": "low is above open or close",
-    "negative_volume": "volume is negative",
-    "infinite_volume": "volume is infinite",
-    "negative_amount": "amount is negative",
-    "infinite_amount": "amount is infinite",
-    "duplicate_time": "the timestamp appeared before",
-    "newest_first": "the rows run newest first",
-    "unsorted_time": "the timestamp is earlier than the row before",
-    "ragged_row": "the row has another number of columns than the header",
-    "gap": "bars are missing before this row",
-    "zero_volume": "no volume was traded",
-    "dividend_suspect": "the adjusted close changes its distance: a dividend or split",
-    "split_suspect": "the price jumps by a ratio that looks like a split",
-}
-"""Every kind of defect or warning, in plain words."""
 
 
 def shown(found: object, width: int = 40) -> str:
@@ -59,6 +31,43 @@ def name_columns(**spots: object) -> str:
     python = ", ".join(f"'{role}': {spot}" for role, spot in spots.items())
     shell = " ".join(f"--column {role}={spot}" for role, spot in spots.items())
     return f"columns={{{python}}} ({shell})"
+
+
+DEFECTS: Final[dict[str, tuple[str, str]]] = {
+    "unparsable_time": (
+        "the timestamp cannot be read",
+        f"Correct the timestamps, or name the right column with {name_columns(timestamp='NAME')}",
+    ),
+    "text_in_number": (
+        "text where a number is expected",
+        "Correct the cells, or say how decimals are written: decimal=',' (--decimal ,)",
+    ),
+    "missing_price": ("a price is missing", ""),
+    "infinite_price": ("a price is infinite, or too large for 32-bit floats", ""),
+    "nonpositive_price": ("a price is zero or negative", ""),
+    "high_below_low": ("high is below low", ""),
+    "high_below_body": ("high is below open or close", ""),
+    "low_above_body": ("low is above open or close", ""),
+    "negative_volume": ("volume is negative", ""),
+    "infinite_volume": ("volume is infinite", ""),
+    "negative_amount": ("amount is negative", ""),
+    "infinite_amount": ("amount is infinite", ""),
+    "duplicate_time": (
+        "the timestamp appeared before",
+        f"Keep one row a timestamp; where many symbols share the table, name theirs with {name_columns(symbol='NAME')}",
+    ),
+    "newest_first": (
+        "the rows run newest first",
+        "Say that they do with newest_first=True (--newest-first), or sort them oldest first",
+    ),
+    "unsorted_time": ("the timestamp is earlier than the row before", "Sort the rows oldest first"),
+    "ragged_row": ("the row has another number of columns than the header", ""),
+    "gap": ("bars are missing before this row", ""),
+    "zero_volume": ("no volume was traded", ""),
+    "dividend_suspect": ("the adjusted close changes its distance: a dividend or split", ""),
+    "split_suspect": ("the price jumps by a ratio that looks like a split", ""),
+}
+"""Every kind of defect or warning, in plain words, and what mends it where correcting the rows does not say it all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,30 +108,10 @@ class ReadContext:
         if text not in self.notes:
             self.notes.append(text)
 
-
-@dataclass(frozen=True)
-class RowNumbers:
-    """The number of each row in its source, from 1; computed at the first look, which most files never need."""
-
-    make: Callable[[], NDArray[np.int64]]
-
-    @classmethod
-    def counted(cls, count: int) -> RowNumbers:
-        """Rows numbered one after the other."""
-        return cls(lambda: np.arange(1, 1 + count))
-
-    @cached_property
-    def numbers(self) -> NDArray[np.int64]:
-        """All row numbers."""
-        return self.make()
-
-    def first(self, positions: NDArray[np.int64]) -> tuple[int, ...]:
-        """The numbers of the first ten of some rows, for a report."""
-        return tuple(self.numbers[positions[:10]].tolist()) if len(positions) else ()
-
-    def picked(self, positions: Any) -> RowNumbers:
-        """The numbers of some rows, still uncounted."""
-        return RowNumbers(lambda: self.numbers[positions])
+    def refuse_empty(self, count: int) -> None:
+        """Raise DataError where there are no rows."""
+        if count == 0:
+            raise DataError(f"{self.where}: there are no rows of data. Bars need at least {max(self.min_rows, 1)}.")
 
 
 @dataclass(frozen=True)
@@ -130,7 +119,7 @@ class Defect:
     """One kind of defect.
 
     Attributes:
-        kind: a key of ``DEFECT_WORDS``.
+        kind: a key of ``DEFECTS``.
         count: rows concerned.
         rows: the first of them (at most 10). Rows count from 1; in a text file they are the file's own
             line numbers, header included, as an editor shows them.
@@ -147,7 +136,7 @@ class Defect:
     @property
     def text(self) -> str:
         """The kind in plain words."""
-        return DEFECT_WORDS.get(self.kind, self.kind.replace("_", " "))
+        return DEFECTS[self.kind][0]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""

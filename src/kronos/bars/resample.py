@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -53,10 +52,9 @@ def resample_bars(
         DataError: the bar size cannot be told.
     """
     target, forming, rule = parse_frequency(to), False, ""
-    series = bars.groupby("symbol", sort=True) if "symbol" in bars.columns else [(None, bars)]
     parts: list[pd.DataFrame] = []
-    for symbol, part in series:
-        cutting = _cutting(part, target, calendar, stamp, None if symbol is None else str(symbol))
+    for symbol, part in bars.groupby("symbol", sort=True) if "symbol" in bars.columns else [(None, bars)]:
+        cutting = _Cutting(part, target, calendar, stamp, None if symbol is None else str(symbol))
         labels, over = cutting.labels()
         # Rows that belong to no bar of the market (before the open, after the close) are left out.
         inside = ~np.asarray(labels.isna())
@@ -69,42 +67,59 @@ def resample_bars(
         parts.append(table)
         rule = cutting.calendar or "wall clock"
     table = pd.concat(parts, ignore_index=True)
-    before = bars.attrs.get("report")
+    before, times = bars.attrs.get("report"), table["timestamp"]
     report = before if isinstance(before, BarsReport) else BarsReport()
     notes = [f"resampled from {report.frequency or 'smaller bars'} by {rule}"]
     notes += ["the last bar is not over in the data: left out"] * forming
-    report = report.noted(
-        *notes,
-        rows=len(table),
-        frequency=str(target),
-        first=table["timestamp"].min() if len(table) else None,
-        last=table["timestamp"].max() if len(table) else None,
-        warnings=(),
-    )
+    first, last = (times.min(), times.max()) if len(times) else (None, None)
+    report = report.noted(*notes, rows=len(table), frequency=str(target), first=first, last=last, warnings=())
     table.attrs = {"report": report}
     return table
 
 
-@dataclass(frozen=True)
 class _Cutting:
     """How one series is cut: its times and bar size, the larger one, and the calendar with its fit where it has one."""
 
-    times: pd.DatetimeIndex
-    size: BarSize
-    target: BarSize
-    calendar: str | None
-    fit: Fit | None
-    stamp: Stamp | None
-
-    @property
-    def ends(self) -> bool:
-        """True where the timestamps name the end of the bar."""
-        return (self.fit.grid.stamp if self.fit else self.stamp) == "end"
+    def __init__(
+        self, bars: pd.DataFrame, target: BarSize, calendar: str | None, stamp: Stamp | None, symbol: str | None
+    ) -> None:
+        times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
+        size = infer_frequency(times)
+        if size is None:
+            raise DataError("The bar size cannot be told from the timestamps, so the bars cannot be resampled.")
+        if target.delta <= size.delta:
+            raise ConfigError(f"Bars of {size} cannot be resampled to {target}: choose a larger size.")
+        if target.intraday and target.delta.value % size.delta.value:
+            raise ConfigError(f"{target} is not a multiple of {size}. Choose a size that the bars fill evenly.")
+        if size.unit == "w" and target.unit == "mo":
+            raise ConfigError("Weeks do not fill months evenly. Resample from daily bars.")
+        fit: Fit | None = None
+        name: str | None
+        if calendar is None:
+            name, fit = guess_calendar(times, size, symbol_hint(symbol))
+        else:
+            name = resolve_calendar(calendar)
+            if name not in (ALWAYS, OBSERVED, STEP) and size.intraday:
+                fit = fit_intraday(times, size, market(name), stamp)[0]
+        self.times, self.size, self.target, self.calendar, self.fit, self.stamp = times, size, target, name, fit, stamp
+        self.ends = (fit.grid.stamp if fit else stamp) == "end"  # the timestamps name the end of the bar
 
     def labels(self) -> tuple[pd.DatetimeIndex, bool]:
         """The new timestamp of each row (NaT outside the sessions), and whether the last bar is over."""
-        if self.target.intraday:
-            return self._by_clock() if self.fit is None else self._by_session(self.fit)
+        fit, step = self.fit, self.target.delta
+        if self.target.intraday and fit is None:
+            starts = self.times - self.size.delta if self.ends else self.times
+            wall = starts.tz_localize(None)
+            floors = starts - (wall - wall.normalize()) % step  # counted from each midnight
+            return floors + step if self.ends else floors, bool(starts[-1] + self.size.delta >= floors[-1] + step)
+        if self.target.intraday and fit is not None:
+            inner, finish = self._instants(fit)
+            sessions = fit.market.sessions_around(inner + self.ends, rest=False)
+            grids = (Grid(fit.grid.anchor, stamp) for stamp in STAMPS)
+            begin, end = (intraday_stamps(sessions, self.target, grid, fit.market.zone)[0] for grid in grids)
+            place, inside = _places(inner, begin, end)
+            named = fit.clock.from_utc((end if self.ends else begin)[place], self.times)
+            return pd.DatetimeIndex(named.where(inside)), bool(finish >= end[place[-1]])
         if not self.size.intraday:
             wall = self.times.tz_localize(None)
             return self._periods(self.times, wall), self._period_over(wall[-1])
@@ -115,21 +130,6 @@ class _Cutting:
         if self.target.count > 1:
             raise ConfigError("Days are resampled to 1d, weeks or months, not to several days.")
         return dated, over
-
-    def _by_clock(self) -> tuple[pd.DatetimeIndex, bool]:
-        starts = self.times - self.size.delta if self.ends else self.times
-        wall, step = starts.tz_localize(None), self.target.delta
-        floors = starts - (wall - wall.normalize()) % step  # counted from each midnight
-        return floors + step if self.ends else floors, bool(starts[-1] + self.size.delta >= floors[-1] + step)
-
-    def _by_session(self, fit: Fit) -> tuple[pd.DatetimeIndex, bool]:
-        inner, finish = self._instants(fit)
-        sessions = fit.market.sessions_around(inner + self.ends, rest=False)
-        grids = (Grid(fit.grid.anchor, stamp) for stamp in STAMPS)
-        begin, end = (intraday_stamps(sessions, self.target, grid, fit.market.zone)[0] for grid in grids)
-        place, inside = _places(inner, begin, end)
-        labels = fit.clock.from_utc((end if self.ends else begin)[place], self.times)
-        return pd.DatetimeIndex(labels.where(inside)), bool(finish >= end[place[-1]])
 
     def _days(self) -> tuple[pd.DatetimeIndex, bool]:
         """The session date of each row, and whether the last session is over."""
@@ -175,27 +175,6 @@ class _Cutting:
         """Weeks and months, named by the timestamp of their last (or first) row."""
         groups = pd.Series(times).groupby(self._period_keys(wall))
         return pd.DatetimeIndex(groups.transform("first" if self.stamp == "start" else "last"))
-
-
-def _cutting(
-    bars: pd.DataFrame, target: BarSize, calendar: str | None, stamp: Stamp | None, symbol: str | None
-) -> _Cutting:
-    times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
-    size = infer_frequency(times)
-    if size is None:
-        raise DataError("The bar size cannot be told from the timestamps, so the bars cannot be resampled.")
-    if target.delta <= size.delta:
-        raise ConfigError(f"Bars of {size} cannot be resampled to {target}: choose a larger size.")
-    if target.intraday and target.delta.value % size.delta.value:
-        raise ConfigError(f"{target} is not a multiple of {size}. Choose a size that the bars fill evenly.")
-    if size.unit == "w" and target.unit == "mo":
-        raise ConfigError("Weeks do not fill months evenly. Resample from daily bars.")
-    guess = guess_calendar(times, size, symbol_hint(symbol)) if calendar is None else resolve_calendar(calendar)
-    if calendar is not None and isinstance(guess, str) and guess not in (ALWAYS, OBSERVED, STEP) and size.intraday:
-        guess = fit_intraday(times, size, market(guess), stamp)[0]
-    if isinstance(guess, Fit):
-        return _Cutting(times, size, target, guess.market.name, guess, stamp)
-    return _Cutting(times, size, target, guess, None, stamp)
 
 
 def _places(inner: Nanos, begin: Nanos, end: Nanos) -> tuple[Nanos, npt.NDArray[np.bool_]]:

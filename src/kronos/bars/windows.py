@@ -94,7 +94,9 @@ class WindowSampler:
         rng = np.random.default_rng([self.seed, step])
         size, length = self.drawn, self.plan.length
         chosen = np.searchsorted(self._cumulative, rng.random(size), side="right").clip(max=len(self.starts) - 1)
-        factors = self._factors(rng, chosen)
+        wanted = np.where(rng.random(size) < self.plan.aggregate, rng.integers(2, 5, size), 1)
+        enough = self.lengths[chosen] // wanted >= self.plan.boundary[0] + self._MIN_TARGETS
+        factors = np.where(enough, wanted, 1)  # how many bars are taken together, 1 where the segment is too short
         spans = np.minimum(self.lengths[chosen], length * factors) // factors * factors
         starts = self.starts[chosen] + np.floor(rng.random(size) * (self.lengths[chosen] - spans + 1)).astype(np.int64)
         valid = spans // factors
@@ -129,12 +131,6 @@ class WindowSampler:
             stamps[i, :n] = self.arrays.stamps[rows][::factor]
             values[i, n:], stamps[i, n:] = values[i, n - 1], stamps[i, n - 1]
         return values, stamps
-
-    def _factors(self, rng: np.random.Generator, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many bars are taken together, 1 where the segment is too short for more."""
-        wanted = np.where(rng.random(len(chosen)) < self.plan.aggregate, rng.integers(2, 5, len(chosen)), 1)
-        enough = self.lengths[chosen] // wanted >= self.plan.boundary[0] + self._MIN_TARGETS
-        return np.where(enough, wanted, 1)
 
 
 def aggregate_bars(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from kronos.cli import bars, evaluate, forecast, models, qlib, serve, train
+from kronos.cli.common import fail
+from kronos.errors import KronosError, MissingExtraError
 
 DONE, FAILED, INTERRUPTED, CLOSED = 0, 1, 130, 141
 
@@ -18,6 +25,47 @@ EXTRAS = {
     "qlib": "qlib",
     "ray": "ray",
 }
+
+
+app = typer.Typer(
+    name="kronos",
+    epilog="First try:  kronos forecast sample:sp500 --calendar XNYS -o forecast.html",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph of help
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"kronos {version('kronos-kline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Probabilistic forecasts of candlesticks: from real bars to sampled futures, risk numbers and charts."""
+
+
+app.command()(forecast.forecast)
+app.command()(evaluate.evaluate)
+app.command()(evaluate.calibrate)
+app.command()(train.finetune)
+app.command()(qlib.backtest)
+app.command()(serve.serve)
+app.command()(serve.mcp)
+app.add_typer(train.app, name="train")
+app.add_typer(bars.app, name="bars")
+app.add_typer(qlib.app, name="qlib")
+app.add_typer(models.app, name="models")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -40,12 +88,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Sequence[str] | None) -> int:
-    from kronos.cli.app import app
-    from kronos.cli.common import fail
-    from kronos.errors import KronosError, MissingExtraError
-
     try:
         app(args=None if args is None else list(args), prog_name="kronos")
+        return DONE
     except SystemExit as end:  # typer's way of ending, with its own status: 0, 2 for usage, 130 for Ctrl-C
         return end.code if isinstance(end.code, int) else FAILED
     except KeyboardInterrupt:
@@ -64,6 +109,4 @@ def _run(args: Sequence[str] | None) -> int:
     except OSError as error:  # a full disk, a file without permission: the user's to mend, so no traceback
         place = f" ('{error.filename}')" if error.filename else ""
         fail(f"{error.strerror or error}{place}.")
-    else:
-        return DONE
     return FAILED

@@ -11,8 +11,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from kronos import bars as kb  # loads nothing until a name of it is used
-from kronos.cli.common import console, emit_json, note, output, progress
-from kronos.cli.options import AsJson, Defects, Frequency, ReadingOptions, with_options
+from kronos.cli.common import (
+    AsJson,
+    Defects,
+    Frequency,
+    ReadingOptions,
+    console,
+    emit_json,
+    note,
+    output,
+    progress,
+    with_options,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""``kronos evaluate``: judge checkpoints and baselines on bars, and write a report."""
+"""``kronos evaluate`` and ``kronos calibrate``: judge checkpoints on bars, and mend the width of their intervals."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.table import Table
 
 import kronos
-from kronos.cli.common import console, emit_json, note, output, progress
-from kronos.cli.options import AsJson, Compute, Defects, with_options
+from kronos.cli.common import AsJson, Compute, Defects, Device, console, emit_json, note, output, progress, with_options
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class EvaluationOptions:
     temperature: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None
     top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None
     top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None
+    baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'; rw-resampled is always in.")] = "all"
+    tasks: Annotated[str, typer.Option(help="Of price, return, volatility, generation, investment.")] = (
+        "price,return,volatility"
+    )
     on_defect: Defects = "strict"
 
 
@@ -62,10 +66,6 @@ def evaluate(
             help="A name, a folder, a hub id, chronos:ID or statsmodels:NAME; may repeat. Default: baselines alone."
         ),
     ] = None,
-    baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'; rw-resampled is always in.")] = "all",
-    tasks: Annotated[
-        str, typer.Option(help="Of price, return, volatility, generation, investment.")
-    ] = "price,return,volatility",
     out: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of the report; an interrupted run goes on.")
     ] = Path("report"),
@@ -76,34 +76,23 @@ def evaluate(
     Rolling cutoffs, sample paths scored by proper rules, intervals on every figure, and a verdict in words. Writes
     metrics.parquet, summary.json and report.html.
     """
+    words: dict[str, Any] = {**asdict(options), "out": out, "command": "kronos " + " ".join(sys.argv[1:])}
+    words["device"], words["engine"] = compute.device, compute.away()  # here, there are processes of one thread
+    words["workers"] = compute.workers or os.cpu_count() or 1
     with progress("Evaluating") as report:
-        found = kronos.evaluate(
-            bars,
-            model or (),
-            baselines=baselines,
-            tasks=tasks,
-            **asdict(options),
-            device=compute.device,
-            workers=compute.workers or os.cpu_count() or 1,
-            engine=compute.away(),  # here, there are processes of one thread
-            out=out,
-            progress=report,
-            command="kronos " + " ".join(sys.argv[1:]),
-        )
+        found = kronos.evaluate(bars, model or (), progress=report, **words)
     for line in found.summary["notes"]:
         note(f"Warning: {line}")
     if as_json:
         emit_json(found.summary)
         return
-    _show(found.summary)
+    _show_scores(found.summary)
     written = ", ".join(str(out / name) for name in ("metrics.parquet", "summary.json", "report.html"))
     console.print(f"Wrote {written}", markup=False, soft_wrap=True)
 
 
-def _show(summary: dict[str, Any]) -> None:
+def _show_scores(summary: dict[str, Any]) -> None:
     """The verdicts and the price figures, as a table on stdout."""
-    from rich.table import Table
-
     for market, rows in summary["tasks"].get("price", {}).items():
         table = Table(title=f"{market}: CRPS over that of {summary['yardstick']}", title_justify="left")
         for title in ("forecaster", "ratio", "95 %", "covers 50 %", "80 %", "90 %"):
@@ -118,3 +107,58 @@ def _show(summary: dict[str, Any]) -> None:
         output.print(table)
     for line in summary["verdicts"]:
         output.print(f"{line['model']}, {line['task']}, {line['market']}: {line['verdict']}", markup=False)
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What is fitted, and on which windows."""
+
+    horizon: Annotated[int, typer.Option(min=1, help="Bars ahead: the longest that shall be right.")] = 24
+    context: Annotated[int, typer.Option(min=3, help="Bars seen.")] = 256
+    windows: Annotated[int, typer.Option(min=40, help="The earlier half fits, the later half judges.")] = 400
+    temperatures: Annotated[str, typer.Option(help="To choose from, by CRPS.")] = "0.8,0.9,1,1.1,1.25"
+    num_samples: Annotated[int, typer.Option("--samples", min=19, help="Sample paths; 19 carry a 90 % interval.")] = 60
+    after: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only forecast bars later than this: the end of the training.")
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Of the windows and of the paths.")] = 0
+    device: Device = None
+    on_defect: Defects = "strict"
+
+
+@with_options
+def calibrate(
+    bars: Annotated[
+        list[str], typer.Argument(metavar="BARS", help="Files of bars, folders or stores of them, or samples.")
+    ],
+    model: Annotated[str, typer.Option(help="The checkpoint: a name, a folder or a hub id.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the calibrated copy of the checkpoint.")],
+    options: CalibrationOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
+
+    Writes a copy of the checkpoint whose forecasts use them from then on. What the checkpoint had of this kind is
+    replaced, not added to.
+    """
+    with progress("Calibrating") as report:
+        found = kronos.calibrate(bars, model, out, progress=report, **asdict(options))
+    summary = found.summary
+    if as_json:
+        emit_json(summary)
+        return
+    for line in summary["notes"]:
+        note(f"Warning: {line}.")
+    fitted = summary["calibration"]
+    curve = zip(fitted["width"]["horizon"], fitted["width"]["factor"], strict=True)
+    width = ", ".join(f"{horizon}: {factor:g}" for horizon, factor in curve)
+    output.print(f"Temperature {fitted['temperature']:g}; width by bars ahead {width}.", markup=False)
+    table = Table(title=f"Coverage of {summary['judged_on']['windows']} later windows", title_justify="left")
+    for title in ("interval", "before", "95 %", "after", "95 %"):
+        table.add_column(title, justify="right")
+    for level in summary["coverage"]["before"]:
+        sides = [summary["coverage"][when][level] for when in ("before", "after")]
+        cells = [text for one in sides for text in (f"{one['value']:.3f}", f"{one['low']:.3f} – {one['high']:.3f}")]
+        table.add_row(level, *cells)
+    output.print(table)
+    output.print(summary["words"], markup=False, soft_wrap=True)

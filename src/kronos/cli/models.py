@@ -10,8 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from kronos.cli.common import emit_json, note, output
-from kronos.cli.options import AsJson
+from kronos.cli.common import AsJson, emit_json, note, output
 
 app = typer.Typer(help="The checkpoints at hand: list them, read a model card.", no_args_is_help=True)
 
@@ -19,18 +18,15 @@ app = typer.Typer(help="The checkpoints at hand: list them, read a model card.",
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the checkpoints: shipped in the package, in the local cache, and published."""
-    from kronos.model.catalogue import list_models
+    from kronos.model.checkpoint import list_models
 
     models = list_models()
     if as_json:
         emit_json(models)
         return
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("Name", "Where"):
-        table.add_column(name, no_wrap=True)
-    for name in ("Parameters", "Context"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("What it is")
+    table = Table("Name", "Where", "Parameters", "Context", "What it is", box=SIMPLE_HEAD)
+    for column in table.columns[:4]:
+        column.no_wrap, column.justify = True, "right" if column.header in ("Parameters", "Context") else "left"
     for model in models:
         size = f"{model.parameters / 1e6:.1f} M"
         table.add_row(model.name, model.source, size, f"{model.context_length:,}", model.description)
@@ -44,7 +40,7 @@ def info_(
     as_json: AsJson = False,
 ) -> None:
     """Show a checkpoint's facts, and of its model card how good it is and its known limits."""
-    from kronos.model.catalogue import info, model_card
+    from kronos.model.checkpoint import info, model_card
 
     facts, card = info(name), model_card(name)
     if as_json:
@@ -52,42 +48,37 @@ def info_(
         return
     from rich.markdown import Markdown
 
-    front, text = split_card(card)
+    fields = re.match(r"---\n(.*?)^---\n(.*)", card, re.MULTILINE | re.DOTALL)
+    front = dict(re.findall(r"^([\w-]+): *(.*)$", fields[1], re.MULTILINE)) if fields else {}
+    text = fields[2] if fields else card
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
-    for key, value in in_words(facts, front, every_date=whole).items():
+    for key, value in _in_words(facts, front.get("license", "not stated"), every_date=whole).items():
         table.add_row(key, escape(value))
     output.print(table)
     output.print()
-    output.print(Markdown(text if whole else extract(text)))
+    if not whole:  # the first table of "How good it is", and "Known limits"; all of a card that has neither
+        sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+        patterns = {"How good it is": r"(^\|[^\n]*\n)+", "Known limits": r"\S.*"}
+        found = {t: re.search(p, sections.get(t, ""), re.MULTILINE | re.DOTALL) for t, p in patterns.items()}
+        text = "\n\n".join(f"**{title}**\n\n{part[0]}" for title, part in found.items() if part) or text
+    output.print(Markdown(text))
     if not whole:
         note(f"The whole card: kronos models info {name} --card")
 
 
-def extract(card: str) -> str:
-    """Of a model card: the first table of "How good it is", and "Known limits"; all of it where it has neither."""
-    sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL))
-    found = {
-        title: re.search(pattern, sections.get(title, ""), re.MULTILINE | re.DOTALL)
-        for title, pattern in (("How good it is", r"(^\|[^\n]*\n)+"), ("Known limits", r"\S.*"))
-    }
-    kept = [f"**{title}**\n\n{part[0]}" for title, part in found.items() if part]
-    return "\n\n".join(kept) or card
-
-
-def in_words(facts: dict[str, Any], front: dict[str, str], *, every_date: bool = True) -> dict[str, str]:
+def _in_words(facts: dict[str, Any], licence: str, *, every_date: bool) -> dict[str, str]:
     """A checkpoint's facts as a reader wants them: shapes in words, dates, sizes, licence.
 
     Args:
         every_date: the end of training by group; else the first and the last of many.
     """
     net, tok = facts["config"], facts.get("tokenizer_config")
-    bits = f"{net['s1_bits']} + {net['s2_bits']} bits a bar"
     lines = {
         "name": facts["name"],
         "parameters": f"{facts['parameters'] / 1e6:.1f} million",
         "network": f"{net['n_layers']} layers, width {net['d_model']}, {net['n_heads']} heads, "
-        f"feed-forward {net['ff_dim']}; {bits}",
+        f"feed-forward {net['ff_dim']}; {net['s1_bits']} + {net['s2_bits']} bits a bar",
     }
     if tok is not None:
         lines["parameters"] += f", and {facts['tokenizer_parameters'] / 1e6:.1f} million of the tokenizer"
@@ -107,33 +98,18 @@ def in_words(facts: dict[str, Any], front: dict[str, str], *, every_date: bool =
         "consistent": "consistent: it decodes the function that it was trained on",
         "published": "published: the numbers are those of the published code",
     }[facts["behaviour"]]
-    lines["calibration"] = _calibration(net.get("calibration"))
-    lines["trained up to"] = _cutoff(net.get("training_cutoff"), every_date)
-    lines["licence"] = front.get("license", "not stated")
-    lines["file"] = f"{facts['folder']} ({facts['size_bytes'] / 1e6:.1f} MB)"
-    return lines
-
-
-def split_card(card: str) -> tuple[dict[str, str], str]:
-    """The fields above a model card, and its text."""
-    found = re.match(r"---\n(.*?)^---\n(.*)", card, re.MULTILINE | re.DOTALL)
-    return (dict(re.findall(r"^([\w-]+): *(.*)$", found[1], re.MULTILINE)), found[2]) if found else ({}, card)
-
-
-def _calibration(calibration: dict[str, Any] | None) -> str:
-    if not calibration:
-        return "none: paths are sampled as they come"
+    calibration = net.get("calibration") or {}
     parts = [f"{name} {calibration[name]:g}" for name in ("temperature", "top_k", "top_p") if name in calibration]
     if width := calibration.get("width"):
         pairs = (f"{factor:g} at {bars}" for bars, factor in zip(width["horizon"], width["factor"], strict=True))
         parts.append(f"width × {', '.join(pairs)} bars")
-    return ", ".join(parts)
-
-
-def _cutoff(stated: str | dict[str, str] | None, every_date: bool) -> str:
-    if not stated:
-        return "not stated"
-    if isinstance(stated, dict) and len(stated) > 3 and not every_date:
-        (first, begin), *_, (last, end) = sorted(stated.items(), key=lambda item: item[1])
-        return f"{begin[:10]} ({first}) to {end[:10]} ({last}), by source; {len(stated)} sources"
-    return stated if isinstance(stated, str) else ", ".join(f"{group}: {date[:10]}" for group, date in stated.items())
+    lines["calibration"] = ", ".join(parts) if calibration else "none: paths are sampled as they come"
+    ends = net.get("training_cutoff") or "not stated"
+    if isinstance(ends, dict) and len(ends) > 3 and not every_date:
+        (first, begin), *_, (last, end) = sorted(ends.items(), key=lambda item: item[1])
+        ends = f"{begin[:10]} ({first}) to {end[:10]} ({last}), by source; {len(ends)} sources"
+    elif isinstance(ends, dict):
+        ends = ", ".join(f"{group}: {date[:10]}" for group, date in ends.items())
+    lines["trained up to"], lines["licence"] = ends, licence
+    lines["file"] = f"{facts['folder']} ({facts['size_bytes'] / 1e6:.1f} MB)"
+    return lines

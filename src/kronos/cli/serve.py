@@ -1,4 +1,4 @@
-"""``kronos serve``: the studio and the HTTP API."""
+"""``kronos serve``: the studio and the HTTP API; ``kronos mcp``: the library as tools for assistants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kronos.cli.common import note, output
+from kronos.cli.common import Device, note, output
 from kronos.errors import MissingExtraError
 
 
@@ -56,3 +56,18 @@ def serve(
         note(f"Bars, models and results: {settings.data_dir}. Ctrl-C stops.")
 
     run(settings, ready)
+
+
+def mcp(
+    data_dir: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder of the bars that the tools may read.")
+    ] = Path("."),
+    model: Annotated[str, typer.Option(help="A name, a folder or a hub id.")] = "kronos-nano",
+    device: Device = None,
+) -> None:
+    """Offer forecast, inspect and evaluate as tools for assistants (Model Context Protocol, stdio)."""
+    if find_spec("mcp") is None:
+        raise MissingExtraError("mcp", "mcp", "The tool server")
+    from kronos.serve.mcp import Tools, build
+
+    build(Tools(data_dir.resolve(), model, device)).run("stdio")

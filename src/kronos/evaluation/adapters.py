@@ -18,6 +18,7 @@ from scipy import stats
 
 from kronos.errors import CheckpointError, ConfigError, MissingExtraError
 from kronos.evaluation.baselines import BarShapes, bars_of_line, build_bars, context_rng
+from kronos.files import digest
 from kronos.protocol import CLOSE, Context, FloatArray, Forecaster
 from kronos.spec import ForecastSpec
 
@@ -59,13 +60,13 @@ class _OfCloses:
         return np.asarray(np.maximum(prices, FLOOR * context.last_close))
 
 
-class SampleForecaster(_OfCloses):
-    """A model that draws paths of the close: those are taken as they are.
+def _whole_bars(context: Context, shapes: BarShapes, picked: Any, logs: FloatArray) -> FloatArray:
+    """Bars (S, H, 6) of log closes (S, H), with the gaps, shadows and volumes of the picked bars."""
+    return build_bars(context.last_close, shapes, picked, np.diff(logs, axis=1, prepend=np.log(context.last_close)))
 
-    Args:
-        name: for the tables.
-        model: see :data:`SampleModel`.
-    """
+
+class SampleForecaster(_OfCloses):
+    """A model that draws paths of the close, see :data:`SampleModel`: those are taken as they are."""
 
     fingerprint = ""
 
@@ -89,7 +90,6 @@ class QuantileForecaster(_OfCloses):
     shuffle): the margins are the model's, the dependence between steps is a random walk's.
 
     Args:
-        name: for the tables.
         model: see :data:`QuantileModel`.
         levels: that the model gives, ascending, at least two.
     """
@@ -108,31 +108,21 @@ class QuantileForecaster(_OfCloses):
         found = self._model([context.values[:, CLOSE].copy() for context in contexts], spec.horizon, self._levels)
         if len(found) != len(contexts):
             raise ConfigError(f"forecaster {self.name!r} answered {len(found)} of {len(contexts)} contexts")
-        out = []
-        for context, one in zip(contexts, found, strict=True):
-            quantiles = self._prices(one, (spec.horizon, len(self._levels)), context)
-            out.append(self._paths(context, np.log(np.sort(quantiles, axis=-1)), spec.num_samples, spec.seed))
-        return out
-
-    def _paths(self, context: Context, quantiles: FloatArray, num_samples: int, seed: int) -> FloatArray:
-        wanted, known = (
-            np.asarray(stats.norm.ppf(levels))
-            for levels in ((np.arange(num_samples) + 0.5) / num_samples, self._levels)
-        )
+        levels = (np.arange(spec.num_samples) + 0.5) / spec.num_samples
+        wanted, known = (np.asarray(stats.norm.ppf(side)) for side in (levels, self._levels))
         right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)  # piecewise linear, with straight ends
         left = right - 1
         share = (wanted - known[left]) / (known[right] - known[left])
-        logs = quantiles[:, left] + share * (quantiles[:, right] - quantiles[:, left])  # (H, S), ascending
-        rng, shapes = context_rng(seed, context), BarShapes.of(context)
-        picked = rng.integers(len(shapes.move), size=(num_samples, len(quantiles)))
-        walk = np.cumsum(shapes.move[picked] + 1e-12 * rng.standard_normal(picked.shape), axis=1)
-        ranks = walk.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")  # (S, H)
-        return _whole_bars(context, shapes, picked, np.take_along_axis(logs.T, ranks, axis=0))
-
-
-def _whole_bars(context: Context, shapes: BarShapes, picked: Any, logs: FloatArray) -> FloatArray:
-    """Bars (S, H, 6) of log closes (S, H), with the gaps, shadows and volumes of the picked bars."""
-    return build_bars(context.last_close, shapes, picked, np.diff(logs, axis=1, prepend=np.log(context.last_close)))
+        out = []
+        for context, one in zip(contexts, found, strict=True):
+            quantiles = np.log(np.sort(self._prices(one, (spec.horizon, len(self._levels)), context), axis=-1))
+            logs = quantiles[:, left] + share * (quantiles[:, right] - quantiles[:, left])  # (H, S), ascending
+            rng, shapes = context_rng(spec.seed, context), BarShapes.of(context)
+            picked = rng.integers(len(shapes.move), size=(spec.num_samples, spec.horizon))
+            walk = np.cumsum(shapes.move[picked] + 1e-12 * rng.standard_normal(picked.shape), axis=1)
+            ranks = walk.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")  # (S, H)
+            out.append(_whole_bars(context, shapes, picked, np.take_along_axis(logs.T, ranks, axis=0)))
+        return out
 
 
 class PointForecaster(_OfCloses):
@@ -174,12 +164,11 @@ def _of_statsmodels(module: str, name: str, **settings: Any) -> Build:
     return lambda y: getattr(import_module(f"statsmodels.tsa.{module}"), name)(y, **settings)
 
 
+_DAMPED: dict[str, Any] = {"trend": "add", "damped_trend": True, "initialization_method": "estimated"}
 #: The models that have a name: ARIMA(1,1,1), damped trend, and the theta method.
 NAMED: dict[str, Build] = {
     "arima": _of_statsmodels("arima.model", "ARIMA", order=(1, 1, 1)),
-    "ets": _of_statsmodels(
-        "holtwinters", "ExponentialSmoothing", trend="add", damped_trend=True, initialization_method="estimated"
-    ),
+    "ets": _of_statsmodels("holtwinters", "ExponentialSmoothing", **_DAMPED),
     "theta": _of_statsmodels("forecasting.theta", "ThetaModel", period=1, deseasonalize=False),
 }
 
@@ -209,45 +198,37 @@ def chronos_forecaster(name: str = "amazon/chronos-bolt-small", device: str = "c
         MissingExtraError: the package is not installed. CheckpointError: no such checkpoint.
     """
     try:
-        chronos = import_module("chronos")
+        chronos, torch = import_module("chronos"), import_module("torch")
     except ImportError as error:
         raise MissingExtraError("chronos-forecasting", "chronos", "Judging a Chronos checkpoint") from error
     try:
         pipeline = chronos.BaseChronosPipeline.from_pretrained(name, device_map=device)
     except (OSError, ValueError, AssertionError) as error:
         raise CheckpointError(f"{name!r} could not be loaded as a Chronos checkpoint: {error}") from error
+
+    def quantiles(closes: Sequence[FloatArray], horizon: int, levels: Sequence[float]) -> FloatArray:
+        """(N, H, Q). Chronos-2 gives one (1, H, Q) per series, Chronos-Bolt one (N, H, Q)."""
+        past = [torch.tensor(values, dtype=torch.float32) for values in closes]
+        found, _ = pipeline.predict_quantiles(past, prediction_length=horizon, quantile_levels=list(levels))
+        return np.stack([np.asarray(one, dtype=float).reshape(horizon, len(levels)) for one in found])
+
+    def sampled(context: Context, closes: FloatArray, horizon: int, num_samples: int, seed: int) -> FloatArray:
+        """(S, H). Chronos draws from torch's global stream, which is set for the call and put back after it."""
+        key = hashlib.blake2b(closes.tobytes() + context.symbol.encode(), digest_size=4).digest()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed * 2**32 + int.from_bytes(key))
+            past = [torch.tensor(closes, dtype=torch.float32)]
+            found = pipeline.predict(past, prediction_length=horizon, num_samples=num_samples)
+        return np.asarray(found[0], dtype=float)
+
     short = name.rstrip("/").rsplit("/", 1)[-1]
     forecaster: QuantileForecaster | SampleForecaster
     if pipeline.forecast_type == chronos.ForecastType.SAMPLES:
-        forecaster = SampleForecaster(short, partial(_sampled, pipeline))
+        forecaster = SampleForecaster(short, sampled)
     else:
-        forecaster = QuantileForecaster(short, partial(_quantiles, pipeline), pipeline.quantiles)
-    digest = hashlib.blake2b(digest_size=12)
-    for key, tensor in sorted(pipeline.inner_model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    forecaster.fingerprint = digest.hexdigest()
+        forecaster = QuantileForecaster(short, quantiles, pipeline.quantiles)
+    tensors = {key: value.detach().float().cpu().numpy() for key, value in pipeline.inner_model.state_dict().items()}
+    forecaster.fingerprint = digest(*(part for key in sorted(tensors) for part in (key, tensors[key])), size=12)
     forecaster.training_cutoff = None  # trained on public series of all kinds; no date is published
     forecaster.recipe = partial(chronos_forecaster, name, "cpu") if device == "cpu" else None
     return forecaster
-
-
-def _quantiles(pipeline: Any, closes: Sequence[FloatArray], horizon: int, levels: Sequence[float]) -> FloatArray:
-    """(N, H, Q). Chronos-2 gives one (1, H, Q) per series, Chronos-Bolt one (N, H, Q)."""
-    import torch
-
-    series = [torch.tensor(values, dtype=torch.float32) for values in closes]
-    found, _ = pipeline.predict_quantiles(series, prediction_length=horizon, quantile_levels=list(levels))
-    return np.stack([np.asarray(one, dtype=float).reshape(horizon, len(levels)) for one in found])
-
-
-def _sampled(pipeline: Any, context: Context, closes: FloatArray, horizon: int, num_samples: int, seed: int) -> Any:
-    """(S, H). Chronos draws from torch's global stream, which is set for the call and put back after it."""
-    import torch
-
-    key = hashlib.blake2b(closes.tobytes() + context.symbol.encode(), digest_size=4).digest()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed * 2**32 + int.from_bytes(key))
-        past = [torch.tensor(closes, dtype=torch.float32)]
-        found = pipeline.predict(past, prediction_length=horizon, num_samples=num_samples)
-    return np.asarray(found[0], dtype=float)

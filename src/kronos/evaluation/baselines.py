@@ -46,19 +46,17 @@ class BarShapes:
     @classmethod
     def of(cls, context: Context) -> BarShapes:
         """Measure the context's bars from the second one on."""
-        logs = np.log(context.values[:, : CLOSE + 1])
+        bars, logs = context.values[1:], np.log(context.values[:, : CLOSE + 1])
         before, now = logs[:-1, CLOSE], logs[1:]
-        body = now[:, [OPEN, CLOSE]]
-        volume, amount = context.values[1:, VOLUME], context.values[1:, AMOUNT]
-        traded = volume * context.values[1:, : CLOSE + 1].mean(axis=1)
+        body, traded = now[:, [OPEN, CLOSE]], bars[:, VOLUME] * bars[:, : CLOSE + 1].mean(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            factor = np.where(traded > 0, amount / traded, 1.0)
+            factor = np.where(traded > 0, bars[:, AMOUNT] / traded, 1.0)
         return cls(
             gap=now[:, OPEN] - before,
             move=now[:, CLOSE] - before,
             up=np.maximum(now[:, HIGH] - body.max(axis=1), 0.0),
             down=np.maximum(body.min(axis=1) - now[:, LOW], 0.0),
-            volume=np.maximum(volume, 0.0),
+            volume=np.maximum(bars[:, VOLUME], 0.0),
             price_factor=np.where(np.isfinite(factor), np.maximum(factor, 0.0), 1.0),
         )
 
@@ -99,9 +97,7 @@ class Baseline:
 
     def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """Sample paths (num_samples, horizon, 6) per context; point forecasters give (1, horizon, 6)."""
-        return [
-            self.paths(context, spec.horizon, spec.num_samples, context_rng(spec.seed, context)) for context in contexts
-        ]
+        return [self.paths(one, spec.horizon, spec.num_samples, context_rng(spec.seed, one)) for one in contexts]
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         """The paths of one context."""
@@ -131,15 +127,15 @@ class Drift(Baseline):
 
 def season_length(context: Context) -> int:
     """Bars of one season: a day of intraday bars, a week of daily ones (5, or 7 where weekends trade), else 1."""
-    days = context.timestamps.astype("datetime64[D]")
+    days = context.timestamps.astype("datetime64[D]").astype(np.int64)
     per_day = np.unique(days, return_counts=True)[1]
     if np.median(per_day) > 1:
         season = int(np.median(per_day[1:-1])) if len(per_day) > 2 else int(per_day.max())
+    elif np.median(np.diff(days)) <= 1:
+        season = 7 if np.isin(days % 7, (2, 3)).any() else 5  # day 0 was a Thursday
     else:
-        typical = np.median(np.diff(days).astype(np.int64))
-        weekend = bool((np.isin(days.astype(np.int64) % 7, (2, 3))).any())  # day 0 was a Thursday
-        season = (7 if weekend else 5) if typical <= 1 else 1
-    return max(1, min(season, len(context.timestamps) - 1))
+        season = 1
+    return max(1, min(season, len(days) - 1))
 
 
 class SeasonalNaive(Baseline):
@@ -196,11 +192,6 @@ class VarianceFit:
     beta: FloatArray
     sigma: FloatArray  # (T-1,) conditional volatility of each move
     bic: float = float("nan")
-
-    @property
-    def persistence(self) -> float:
-        """Σ alpha + Σ beta; below 1 the variance returns to its mean."""
-        return float(self.alpha.sum() + self.beta.sum())
 
 
 def filtered_paths(
@@ -299,32 +290,29 @@ def fit_garch(moves: FloatArray, order: Order, start: VarianceFit | None = None)
     """
     try:
         from arch.univariate import GARCH, ZeroMean
-    except ImportError as error:  # pragma: no cover - exercised by hiding the package in a test
+    except ImportError as error:
         raise MissingExtraError("arch", "eval", "The GARCH baseline") from error
+    values = None
+    if start is not None:  # with tiny weights for the added lags
+        alpha, beta = (
+            np.pad(np.maximum(known[:lags], 0.01), (0, lags - len(known[:lags])), constant_values=0.01)
+            for known, lags in zip((start.alpha, start.beta), order, strict=True)
+        )
+        shrink = min(1.0, 0.97 / (alpha.sum() + beta.sum()))
+        values = np.concatenate([[max(start.omega, 1e-3)], alpha * shrink, beta * shrink])
     p, q = order
     model = ZeroMean(moves, volatility=GARCH(p=p, q=q), rescale=False)
-    values = None if start is None else _start_values(start, order)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result: Any = model.fit(disp="off", show_warning=False, starting_values=values, options={"maxiter": 200})
     except (ValueError, FloatingPointError, np.linalg.LinAlgError):
         return None
-    numbers = np.asarray(result.params, dtype=float)
-    sigma = np.asarray(result.conditional_volatility, dtype=float)
+    numbers, sigma = (np.asarray(found, dtype=float) for found in (result.params, result.conditional_volatility))
     fit = VarianceFit(float(numbers[0]), numbers[1 : 1 + p], numbers[1 + p :], sigma, float(result.bic))
     healthy = result.convergence_flag == 0 and np.isfinite(numbers).all() and np.isfinite(sigma).all()
-    return fit if healthy and fit.omega > 0 and (sigma > 0).all() and fit.persistence < 1.0 else None
-
-
-def _start_values(start: VarianceFit, order: Order) -> FloatArray:
-    """Parameters of a smaller order with tiny weights for the added lags."""
-    alpha, beta = (
-        np.pad(np.maximum(known[:lags], 0.01), (0, lags - len(known[:lags])), constant_values=0.01)
-        for known, lags in zip((start.alpha, start.beta), order, strict=True)
-    )
-    shrink = min(1.0, 0.97 / (alpha.sum() + beta.sum()))
-    return np.concatenate([[max(start.omega, 1e-3)], alpha * shrink, beta * shrink])
+    calm = float(fit.alpha.sum() + fit.beta.sum()) < 1.0  # the variance returns to its mean
+    return fit if healthy and calm and fit.omega > 0 and (sigma > 0).all() else None
 
 
 #: Every baseline by name.

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 
-FloatArray = npt.NDArray[np.float64]
-ArrayLike = npt.ArrayLike
+from kronos.protocol import FloatArray
 
 #: The central intervals that every report shows.
 LEVELS = (0.5, 0.8, 0.9)
@@ -33,9 +32,9 @@ def crps(truth: ArrayLike, samples: ArrayLike) -> FloatArray:
     """
     y, x = np.asarray(truth, float), np.sort(np.asarray(samples, float), axis=-1)
     size = x.shape[-1]
-    accuracy = np.abs(x - y[..., None]).mean(axis=-1)
+    accuracy: FloatArray = np.abs(x - y[..., None]).mean(axis=-1)
     if size == 1:
-        return np.asarray(accuracy)
+        return accuracy
     rank = 2.0 * np.arange(1, size + 1) - size - 1.0
     return np.asarray(accuracy - (x * rank).sum(axis=-1) / (size * (size - 1)))
 
@@ -48,9 +47,9 @@ def energy_score(truth: ArrayLike, samples: ArrayLike) -> FloatArray:
     """
     y, x = np.asarray(truth, float), np.asarray(samples, float)
     size = x.shape[-2]
-    accuracy = np.linalg.norm(x - y[..., None, :], axis=-1).mean(axis=-1)
+    accuracy: FloatArray = np.linalg.norm(x - y[..., None, :], axis=-1).mean(axis=-1)
     if size == 1:
-        return np.asarray(accuracy)
+        return accuracy
     spread = np.zeros_like(accuracy)
     for i in range(size - 1):  # one sample against the later ones: S small passes instead of an S × S × D block
         spread += np.linalg.norm(x[..., i + 1 :, :] - x[..., i : i + 1, :], axis=-1).sum(axis=-1)
@@ -74,19 +73,16 @@ def interval(samples: ArrayLike, level: float) -> tuple[FloatArray, FloatArray]:
 
     NaN where S samples cannot carry the level: (1 - level) / 2 < 1 / (S + 1), e.g. 90 % needs S ≥ 19.
     """
-    x = np.asarray(samples, float)
-    tail = (1.0 - level) / 2.0
-    if tail * (x.shape[-1] + 1) < 1.0 - 1e-9:
-        missing = np.full(x.shape[:-1], np.nan)
-        return missing, missing.copy()
+    x, tail = np.asarray(samples, float), (1.0 - level) / 2.0
     ends = sample_quantile(x, [tail, 1.0 - tail])
+    if tail * (x.shape[-1] + 1) < 1.0 - 1e-9:
+        ends = np.full_like(ends, np.nan)
     return ends[..., 0], ends[..., 1]
 
 
 def covered(truth: ArrayLike, samples: ArrayLike, level: float) -> FloatArray:
     """1.0 where the truth lies in the central interval (ends included), 0.0 where not, NaN where not attainable."""
-    low, high = interval(samples, level)
-    y = np.asarray(truth, float)
+    (low, high), y = interval(samples, level), np.asarray(truth, float)
     return np.where(np.isnan(low), np.nan, ((y >= low) & (y <= high)).astype(float))
 
 
@@ -106,10 +102,7 @@ def pinball(truth: ArrayLike, quantile: ArrayLike, level: float) -> FloatArray:
 
 
 def absolute_error(truth: ArrayLike, samples: ArrayLike) -> FloatArray:
-    """``|median of the samples - truth|`` (...,): the median is the point forecast that this error rewards.
-
-    Its mean over cases is the MAE.
-    """
+    """``|median of the samples - truth|`` (...,): the median is what this error rewards. Its mean is the MAE."""
     return np.asarray(np.abs(np.median(np.asarray(samples, float), axis=-1) - np.asarray(truth, float)))
 
 
@@ -140,11 +133,9 @@ def pit_histogram(values: ArrayLike, bins: int = 20) -> FloatArray:
     A U says that the forecast is too narrow, a hump too wide, a slope biased. NaN values are left out; without any
     other, every bin is NaN.
     """
-    u = np.asarray(values, float).ravel()
+    u = np.asarray(values, float)
     u = u[np.isfinite(u)]
-    if u.size == 0:
-        return np.full(bins, np.nan)
-    return np.asarray(np.histogram(u, bins=bins, range=(0.0, 1.0))[0] / u.size * bins)
+    return np.histogram(u, bins=bins, range=(0.0, 1.0))[0] / u.size * bins if u.size else np.full(bins, np.nan)
 
 
 def ks_distance(values: ArrayLike) -> float:
@@ -153,12 +144,10 @@ def ks_distance(values: ArrayLike) -> float:
     0 is perfect, 1 the worst. PIT values of neighbouring steps or dates are dependent, so it is given without a
     p-value; for n independent ones, about 1.36 / √n is exceeded in 5 % of cases.
     """
-    u = np.sort(np.asarray(values, float).ravel())
-    u = u[np.isfinite(u)]
-    if u.size == 0:
-        return float("nan")
-    grid = np.arange(1, u.size + 1) / u.size
-    return float(max((grid - u).max(), (u - grid + 1.0 / u.size).max()))
+    u = np.asarray(values, float)
+    u = np.sort(u[np.isfinite(u)])
+    grid = np.arange(1, u.size + 1) / u.size if u.size else u
+    return float(max((grid - u).max(), (u - grid + 1.0 / u.size).max())) if u.size else float("nan")
 
 
 def direction_hit(truth: ArrayLike, samples: ArrayLike) -> FloatArray:
@@ -166,8 +155,7 @@ def direction_hit(truth: ArrayLike, samples: ArrayLike) -> FloatArray:
 
     Both are changes since the last close, in any unit. NaN where the truth did not move: no side was right.
     """
-    y = np.sign(np.asarray(truth, float))
-    side = np.sign(np.median(np.asarray(samples, float), axis=-1))
+    y, side = np.sign(np.asarray(truth, float)), np.sign(np.median(np.asarray(samples, float), axis=-1))
     return np.where(y == 0, np.nan, (side * y + 1.0) / 2.0)
 
 
@@ -176,8 +164,7 @@ def realised_volatility(log_close: ArrayLike) -> FloatArray:
 
     Unit: log return over the whole horizon (not annualised).
     """
-    steps = np.diff(np.asarray(log_close, float), axis=-1)
-    return np.asarray(np.sqrt((steps**2).sum(axis=-1)))
+    return np.asarray(np.sqrt((np.diff(np.asarray(log_close, float), axis=-1) ** 2).sum(axis=-1)))
 
 
 def qlike(truth_variance: ArrayLike, forecast_variance: ArrayLike) -> FloatArray:
@@ -188,8 +175,7 @@ def qlike(truth_variance: ArrayLike, forecast_variance: ArrayLike) -> FloatArray
     y, f = np.asarray(truth_variance, float), np.asarray(forecast_variance, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = y / f
-        loss = ratio - np.log(ratio) - 1.0
-    return np.where(y > 0, loss, np.nan)
+        return np.where(y > 0, ratio - np.log(ratio) - 1.0, np.nan)
 
 
 def invalid_bars(paths: ArrayLike) -> FloatArray:
@@ -202,5 +188,4 @@ def invalid_bars(paths: ArrayLike) -> FloatArray:
     o, h, low, c, volume, amount = np.moveaxis(x, -1, 0)
     with np.errstate(invalid="ignore"):
         good = np.isfinite(x).all(axis=-1) & (low > 0) & (low <= np.minimum(o, c)) & (np.maximum(o, c) <= h)
-        good &= (volume >= 0) & (amount >= 0)
-    return np.asarray(~good, dtype=float)
+        return np.asarray(~(good & (volume >= 0) & (amount >= 0)), dtype=float)

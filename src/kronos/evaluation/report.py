@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -98,23 +98,16 @@ LEGEND = {
 
 @dataclass(eq=False)
 class Evaluation:
-    """The outcome of an evaluation.
+    """The outcome of an evaluation."""
 
-    Attributes:
-        table: the long table, one row per forecaster, window and step.
-        summary: the content of ``summary.json``: figures by task, market and forecaster, comparisons, settings.
-        examples: forecasts that the report shows.
-    """
-
-    table: pd.DataFrame
-    summary: dict[str, Any]
-    examples: list[charts.Example] = field(default_factory=list)
+    table: pd.DataFrame  # the long table, one row per forecaster, window and step
+    summary: dict[str, Any]  # of ``summary.json``: figures by task, market and forecaster, comparisons, settings
+    examples: list[charts.Example] = field(default_factory=list)  # forecasts that the report shows
 
     @property
     def verdicts(self) -> list[dict[str, str]]:
         """One sentence (``verdict``) per ``model``, ``task`` and ``market``."""
-        found: list[dict[str, str]] = self.summary["verdicts"]
-        return found
+        return list(self.summary["verdicts"])
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write ``metrics.parquet``, ``summary.json`` and ``report.html``; each appears whole or not at all."""
@@ -134,27 +127,31 @@ def page(evaluation: Evaluation) -> str:
 
     summary, table = evaluation.summary, evaluation.table
     models = [f["name"] for f in summary["forecasters"] if f["kind"] == "model"]
-    parts = [f"<p>{escape(_in_short(summary))}</p>"]
+    markets = summary["markets"].values()
+    first = min(str(market["first_cutoff"])[:10] for market in markets)
+    last = max(str(market["last_cutoff"])[:10] for market in markets)
+    parts = [
+        f"<p>{sum(market['windows'] for market in markets):,} forecasts by each of {len(summary['forecasters'])} "
+        f"forecasters in {len(markets)} market{'s' if len(markets) > 1 else ''}, with cutoffs from {first} to {last}. "
+        f"No forecaster saw a bar after its cutoff. {escape(summary['yardstick'])} is the yardstick. Everything shown "
+        "here is in summary.json, every single score in metrics.parquet.</p>"
+    ]
     parts += [f"<p class=warn>⚠ {escape(note)}</p>" for note in summary["notes"]]
     parts += ["<h2>Verdict</h2>", EXPLAINED.format(sum(np.isfinite(c["p"]) for c in summary["comparisons"]))]
     parts += [_verdicts(summary["verdicts"]), "<h2>What was asked</h2>", _markets(summary["markets"])]
-    for task, markets in summary["tasks"].items():
+    for task, tables in summary["tasks"].items():
         question = escape(summary["questions"][task]["question"])
         parts.append(f"<h2>{escape(task.capitalize())}</h2><p>{question} <small>{LEGEND[task]}</small></p>")
-        for place, market in enumerate(sorted(markets, key=lambda m: m != ALL)):
-            windows = next(iter(markets[market].values())).get("windows", 0)
+        for place, market in enumerate(sorted(tables, key=lambda m: m != ALL)):
+            windows = next(iter(tables[market].values())).get("windows", 0)
             title = f"{escape(market)} <small>{windows} windows</small>"
-            inner = _task(task, markets[market], models)
+            inner = _task(task, tables[market], models)
             parts.append(f"<details{' open' if place < 2 else ''}><summary>{title}</summary>{inner}</details>")
         if task == "price" and len(table):
-            parts.append(_price_charts(table[table["tasks"].str.contains("price")], summary, models))
+            parts.append(_grid(_price_charts(table[table["tasks"].str.contains("price")], summary, models)))
     if evaluation.examples:
-        parts.append("<h2>Examples</h2><p>Chosen by CRPS, not by taste.</p><div class=grid>")
-        parts += [
-            f"<div>{chart_html(charts.example_chart(e))}<small>{escape(e.model)}</small></div>"
-            for e in evaluation.examples
-        ]
-        parts.append("</div>")
+        shown = ((charts.example_chart(e), f"<small>{escape(e.model)}</small>") for e in evaluation.examples)
+        parts.append("<h2>Examples</h2><p>Chosen by CRPS, not by taste.</p>" + _grid(shown))
     if summary["comparisons"]:
         parts.append("<h2>All comparisons</h2><details><summary>differences, tests, p-values</summary>")
         parts.append(_comparisons(summary["comparisons"]) + "</details>")
@@ -163,31 +160,20 @@ def page(evaluation: Evaluation) -> str:
     return PAGE.format(title=escape(title), plotly=get_plotlyjs(), body="\n".join(parts))
 
 
-def _in_short(summary: dict[str, Any]) -> str:
-    markets = summary["markets"].values()
-    windows = sum(market["windows"] for market in markets)
-    first = min(str(market["first_cutoff"])[:10] for market in markets)
-    last = max(str(market["last_cutoff"])[:10] for market in markets)
-    return (
-        f"{windows:,} forecasts by each of {len(summary['forecasters'])} forecasters in {len(markets)} "
-        f"market{'s' if len(markets) > 1 else ''}, with cutoffs from {first} to {last}. No forecaster saw a bar "
-        f"after its cutoff. {summary['yardstick']} is the yardstick. Everything shown here is in summary.json, every "
-        "single score in metrics.parquet."
-    )
-
-
-def _price_charts(table: pd.DataFrame, summary: dict[str, Any], models: list[str]) -> str:
+def _price_charts(table: pd.DataFrame, summary: dict[str, Any], models: list[str]) -> Iterator[tuple[Any, str]]:
     names, yardstick = [f["name"] for f in summary["forecasters"]], summary["yardstick"]
     styles, price = charts.colours(names, models), summary["tasks"]["price"]
     shown = [*models, yardstick, *(n for n in ("garch", "ewma") if n in names)]
-    figures = [
-        charts.ratio_chart(price.get(ALL, next(iter(price.values()))), yardstick, models),
-        charts.calibration_chart(table, styles),
-        charts.pit_chart(table, list(dict.fromkeys(shown)), styles),
-    ]
-    markets = table.groupby("group", sort=False)
-    figures += [charts.horizon_chart(part, yardstick, styles, str(market)) for market, part in markets]
-    return "<div class=grid>" + "".join(f"<div>{chart_html(figure)}</div>" for figure in figures) + "</div>"
+    yield charts.ratio_chart(price.get(ALL, next(iter(price.values()))), yardstick, models), ""
+    yield charts.calibration_chart(table, styles), ""
+    yield charts.pit_chart(table, list(dict.fromkeys(shown)), styles), ""
+    for market, part in table.groupby("group", sort=False):
+        yield charts.horizon_chart(part, yardstick, styles, str(market)), ""
+
+
+def _grid(figures: Iterable[tuple[Any, str]]) -> str:
+    """Charts side by side, each with what stands below it."""
+    return "<div class=grid>" + "".join(f"<div>{chart_html(chart)}{below}</div>" for chart, below in figures) + "</div>"
 
 
 def chart_html(figure: Any) -> str:
@@ -202,10 +188,15 @@ def _record(summary: dict[str, Any]) -> str:
     took = f"{runtime['seconds']:,.0f} s"
     if runtime["stored"]:
         took += f"; {runtime['stored']:,} of {runtime['scores']:,} scores were stored by an earlier run"
+
+    def origin(one: dict[str, Any]) -> str:
+        weights, end = str(one["fingerprint"]).split("|")[0], one["training_cutoff"] or "(no date is stated)"
+        return f"model, trained until {end}, weights {weights}" if one["kind"] == "model" else str(one["kind"])
+
     sections = {
         "Command": {"command": summary.get("command", "from Python"), "took": took},
         "Settings": summary["settings"],
-        "Forecasters": {f["name"]: _origin(f) for f in summary["forecasters"]},
+        "Forecasters": {one["name"]: origin(one) for one in summary["forecasters"]},
         "Bars": summary["data"],
         "Windows refused": {n: market["refused"] for n, market in summary["markets"].items() if market["refused"]},
         "Versions": summary["versions"],
@@ -218,14 +209,6 @@ def _record(summary: dict[str, Any]) -> str:
         ]
         out += [f"<h3>{heading}</h3><table class=facts>{''.join(rows)}</table>"] if facts else []
     return "".join(out)
-
-
-def _origin(forecaster: dict[str, Any]) -> str:
-    """What a forecaster is, and of a model which one exactly."""
-    if forecaster["kind"] != "model":
-        return str(forecaster["kind"])
-    weights = str(forecaster["fingerprint"]).split("|")[0]
-    return f"model, trained until {forecaster['training_cutoff'] or '(no date is stated)'}, weights {weights}"
 
 
 def _plain(value: Any) -> str:
@@ -258,16 +241,15 @@ def _task(task: str, rows: dict[str, dict[str, Any]], models: Sequence[str]) -> 
     if task == "generation" and flat:
         flat = {"real": next(iter(rows.values()))["real_facts"], **flat}
     columns = [c for c in COLUMNS[task] if any(c[1] in figures for figures in flat.values())]
-    names = sorted(flat, key=lambda n: (n != "real", n not in models, list(flat).index(n)))
     half = -(-len(columns) // 2) if len(columns) > WIDEST else len(columns)
-    out = []
+    out = ""
     for part in filter(None, (columns[:half], columns[half:])):
         lines = []
-        for name in names:
+        for name in sorted(flat, key=lambda n: (n != "real", n not in models)):
             cells = _numbers(*(number(flat[name].get(key), digits) for _, key, digits in part))
             lines.append(f"<tr{' class=model' if name in models else ''}><th>{escape(name)}</th>{cells}</tr>")
-        out.append(_table(["", *(title for title, _, _ in part)], lines))
-    return "".join(out)
+        out += _table(["", *(title for title, _, _ in part)], lines)
+    return out
 
 
 def _comparisons(items: Iterable[dict[str, Any]]) -> str:

@@ -44,20 +44,15 @@ def dress(chart: go.Figure, height: int, **layout: Any) -> go.Figure:
         legend={"orientation": "h", "y": -0.2},
         **layout,
     )
-    chart.update_xaxes(gridcolor=GRID, zerolinecolor=GRID)
-    chart.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
-    return chart
+    return chart.update_xaxes(gridcolor=GRID, zerolinecolor=GRID).update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
 
 
 def colours(names: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Line style per forecaster: models solid and first in the palette, baselines dotted."""
+    solid, dotted = {"width": 2.5, "dash": "solid"}, {"width": 1.3, "dash": "dot"}
     order = [*models, *(name for name in names if name not in models)]
     return {
-        name: {
-            "color": PALETTE[place % len(PALETTE)],
-            "width": 2.5 if name in models else 1.3,
-            "dash": "solid" if name in models else "dot",
-        }
+        name: {"color": PALETTE[place % len(PALETTE)], **(solid if name in models else dotted)}
         for place, name in enumerate(order)
     }
 
@@ -153,14 +148,10 @@ def example_chart(example: Example) -> go.Figure:
 
     closes = example.paths[..., CLOSE].T
     for level, fill in BANDS:
-        ends = sample_quantile(closes, [(1 - level) / 2, (1 + level) / 2])
+        low, high = sample_quantile(closes, [(1 - level) / 2, (1 + level) / 2]).T
         edge: dict[str, Any] = {"x": ahead, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
-        chart.add_scatter(y=joined(ends[:, 1]), showlegend=False, **edge)
-        chart.add_scatter(y=joined(ends[:, 0]), fill="tonexty", fillcolor=fill, name=f"{level:.0%}", **edge)
-    chart.add_scatter(
-        x=ahead, y=joined(np.median(closes, axis=1)), mode="lines", line={"color": PALETTE[0]}, name="median"
-    )
-    chart.add_scatter(
-        x=ahead, y=joined(truth[:, CLOSE]), mode="lines", line={"color": TRUTH, "width": 2}, name="what came"
-    )
-    return chart
+        chart.add_scatter(y=joined(high), showlegend=False, **edge)
+        chart.add_scatter(y=joined(low), fill="tonexty", fillcolor=fill, name=f"{level:.0%}", **edge)
+    middle, came = joined(np.median(closes, axis=1)), joined(truth[:, CLOSE])
+    chart.add_scatter(x=ahead, y=middle, mode="lines", line={"color": PALETTE[0]}, name="median")
+    return chart.add_scatter(x=ahead, y=came, mode="lines", line={"color": TRUTH, "width": 2}, name="what came")

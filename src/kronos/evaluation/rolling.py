@@ -1,81 +1,264 @@
-"""Rolling evaluation: many cutoffs, many symbols, many forecasters, one long table."""
+"""Rolling evaluation: many cutoffs, many symbols, many forecasters, one long table of scores.
+
+Work is done in jobs of one forecaster on one batch of windows, here or in other processes. Finished jobs can be kept
+in a folder, so that an interrupted evaluation goes on where it stopped.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from typing import Any
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError
-from kronos.evaluation.scoring import ResultStore, ScoringJob, identity, jobs_of, run_jobs, window_id
+from kronos.evaluation import metrics
+from kronos.evaluation.baselines import context_rng
 from kronos.evaluation.windows import (
-    NO_TIME,
     BarsInput,
+    LeakWarning,
     Window,
     as_series,
     common_cutoffs,
     required_windows,
     rolling_windows,
+    warn_of_leaks,
 )
-from kronos.protocol import Forecaster, Progress, WorkEngine
+from kronos.files import digest, replacing, write_text
+from kronos.protocol import CLOSE, OPEN, FloatArray, Forecaster, Progress, WorkEngine, check_paths
+from kronos.spec import ForecastSpec
 
 __all__ = ["LeakWarning", "as_series", "common_cutoffs", "cross_validate", "rolling_windows", "score_windows"]
 
+#: Quantile levels of the pinball loss in the long table.
+PINBALL_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+#: Windows that are forecast together, and the most work that an interruption can lose per process.
+BATCH = 32
+KEY = ["forecaster_id", "window_id"]
 
-class LeakWarning(UserWarning):
-    """A test date lies before the end of a forecaster's training: its scores may be remembered, not forecast."""
+_made: dict[str, Forecaster] = {}  # in a worker process: what its recipes gave, so that weights are loaded once
 
 
-def training_end(forecaster: Forecaster, market: str) -> np.datetime64[Any] | None:
-    """The last date of what a forecaster was trained on, as far as a market is concerned; None: it states none.
+class WindowScore(NamedTuple):
+    """The scores of one forecaster on one window: (H,) arrays by metric, and one number a metric."""
 
-    Where ``training_cutoffs`` gives dates by group, those of the same market count (the name up to its last
-    underscore: ``crypto_1h`` and ``crypto_15m`` share their moves), and those of groups that name no market: what the
-    weights started from, and bars known by their size alone (``1d``), which may be of any. A market that is not among
-    the groups, or none that is named, gets ``training_cutoff``, the latest of all.
+    steps: dict[str, FloatArray]
+    whole: dict[str, float]
+
+
+def score_window(window: Window, paths: FloatArray, seed: int = 0) -> WindowScore:
+    """All metrics of one window.
+
+    "σ" is the context's one-bar volatility; prices enter as logs relative to the last close, divided by σ.
+
+    Args:
+        window: context and truth, H bars.
+        paths: (S, H, 6) forecast.
+        seed: of the random ranks of the PIT, drawn per (seed, context).
+
+    Returns:
+        ``steps``: crps [σ], absolute_error [σ], absolute_scaled_error (no unit, mean = MASE on prices),
+        pinball_05 … pinball_95 [σ], energy [σ, joint open-high-low-close], hit (0, ½, 1), pit (0–1, NaN for a
+        single path), covered_50/80/90 (0, 1), width_50/80/90 [σ], predicted_move and true_move [σ, since the last
+        close, predicted = mean path].
+
+        ``whole``: first_gap [σ, median over paths of |ln first open / last close|] and true_first_gap, invalid (share
+        of bars), past_move [σ, over the last H bars], volatility (mean over paths) and true_volatility [realised over
+        the horizon, log return], variance (mean of the paths' realised variance), context_volatility = σ, num_samples.
     """
-    by_group = getattr(forecaster, "training_cutoffs", None) or {}
-    name, named, _ = market.rpartition("_")
-    same = [date for group, date in by_group.items() if named and group.rpartition("_")[0] == name]
-    if same:
-        return np.datetime64(max([*same, *(date for group, date in by_group.items() if "_" not in group)]))
-    end = getattr(forecaster, "training_cutoff", None)
-    return None if end is None else np.datetime64(end)
+    context, truth = window.context, window.truth
+    sigma, start = context.volatility(), np.log(context.last_close)
+    unit = sigma if sigma > 0 else np.nan
+    # volume does not enter: the sample axis goes last, (H, S) and (H, S, 4)
+    prices = (np.log(np.moveaxis(paths[..., : CLOSE + 1], 0, 1)) - start) / unit
+    real = (np.log(truth[:, : CLOSE + 1]) - start) / unit
+    close, true_close = prices[..., CLOSE], real[:, CLOSE]
+    rng = context_rng(seed + 1, context)
+    steps: dict[str, FloatArray] = {
+        "crps": metrics.crps(true_close, close),
+        "absolute_error": metrics.absolute_error(true_close, close),
+        "absolute_scaled_error": metrics.absolute_error(truth[:, CLOSE], paths[..., CLOSE].T)
+        / metrics.mase_scale(context.values[:, CLOSE]),
+        "energy": metrics.energy_score(real, prices),
+        "hit": metrics.direction_hit(true_close, close),
+        "pit": metrics.randomised_pit(true_close, close, rng) if len(paths) > 1 else np.full(len(truth), np.nan),
+        "predicted_move": close.mean(axis=1),
+        "true_move": true_close,
+    }
+    for level, quantile in zip(PINBALL_LEVELS, metrics.sample_quantile(close, PINBALL_LEVELS).T, strict=True):
+        steps[f"pinball_{round(level * 100):02d}"] = metrics.pinball(true_close, quantile, level)
+    for level in metrics.LEVELS:
+        steps[f"covered_{level * 100:.0f}"] = metrics.covered(true_close, close, level)
+        steps[f"width_{level * 100:.0f}"] = metrics.interval_width(close, level)
+    logs, closes = np.log(paths[..., CLOSE]), np.log(context.values[:, CLOSE])
+    volatility = metrics.realised_volatility(np.column_stack([np.full(len(logs), start), logs]))
+    whole = {
+        "first_gap": np.median(np.abs(prices[0, :, OPEN])),
+        "true_first_gap": np.abs(real[0, OPEN]),
+        "invalid": metrics.invalid_bars(paths).mean(),
+        "past_move": (closes[-1] - closes[-1 - min(len(truth), len(closes) - 1)]) / unit,
+        "volatility": volatility.mean(),
+        "variance": (volatility**2).mean(),
+        "true_volatility": metrics.realised_volatility(np.concatenate([[start], np.log(truth[:, CLOSE])])),
+        "context_volatility": sigma,
+        "num_samples": len(paths),
+    }
+    return WindowScore(steps, {name: float(value) for name, value in whole.items()})
 
 
-def warn_of_leaks(forecasters: Sequence[Forecaster], windows: Sequence[Window]) -> list[str]:
-    """One sentence, and a :class:`LeakWarning`, for each forecaster whose training reaches into the test dates.
+def identity(forecaster: Forecaster) -> str:
+    """What distinguishes a forecaster's stored scores: its name and, where it has one, its fingerprint."""
+    return f"{forecaster.name}|{getattr(forecaster, 'fingerprint', '')}"
 
-    A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64), and by market in
-    ``training_cutoffs``. One whose attribute is None was trained, but says not until when: that is noted too. One
-    without the attribute makes no claim and gets no warning.
+
+def window_id(window: Window, num_samples: int, seed: int) -> str:
+    """Digest of everything that a window's scores depend on but the forecaster."""
+    context = window.context
+    arrays = (context.timestamps, context.values, context.future_timestamps, window.truth)
+    return digest(window.group, context.symbol, num_samples, seed, str(context.zone), *arrays, size=12)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringJob:
+    """One forecaster on one batch of windows of equal horizon."""
+
+    forecaster: Forecaster | None  # None where it is made anew by ``recipe`` in another process
+    name: str
+    identity: str  # of the forecaster that was meant
+    recipe: Callable[[], Forecaster] | None
+    windows: Sequence[Window]
+    num_samples: int
+    seed: int
+
+
+def run_jobs(jobs: Sequence[ScoringJob], workers: int, engine: WorkEngine | None = None) -> Iterator[pd.DataFrame]:
+    """Scores of each job as it is finished.
+
+    With an engine, or several workers, jobs that another process can do run there, or in processes of one thread each:
+    those with a recipe, or with a forecaster that may be copied. Then the others run here.
     """
-    notes = []
-    for forecaster in forecasters:
-        if not windows or not hasattr(forecaster, "training_cutoff"):
-            continue
-        ends = {market: training_end(forecaster, market) for market in {w.group for w in windows}}
-        first_dates = [(ends[w.group], w.context.future_timestamps[0], w.group) for w in windows]
-        early = [(end, group) for end, first, group in first_dates if end is not None and first <= end]
-        if early:
-            last = np.datetime_as_string(max(end for end, _ in early), unit="D")
-            where = ", ".join(sorted({group for _, group in early} - {""}))
-            notes.append(
-                f"{forecaster.name} was trained on bars up to {last}: {len(early)} of {len(windows)} test windows "
-                f"begin before{f' ({where})' if where else ''}; their scores may be memory, not skill"
+    away = [job for job in jobs if job.recipe is not None or getattr(job.forecaster, "parallel", False)]
+    if engine is None and not len(away) > workers > 1:  # starting processes would cost more than it brings
+        away = []
+    packed = [job if job.recipe is None else replace(job, forecaster=None) for job in away]  # without the weights
+    if packed and engine is not None:
+        yield from engine.map(_worker, packed)
+    elif packed:
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _use_one_thread)
+        try:
+            for future in as_completed([pool.submit(score_job, job) for job in packed]):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)  # interrupted: what runs is finished, what waits is dropped
+    yield from (score_job(job) for job in jobs if job not in away)
+
+
+def _worker() -> Callable[[ScoringJob], pd.DataFrame]:
+    """A worker of an engine; it loads what its first jobs need."""
+    return score_job
+
+
+def _use_one_thread() -> None:
+    """Before torch is imported in a worker: as many processes as cores leave no core for a second thread."""
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def score_job(job: ScoringJob) -> pd.DataFrame:
+    """One row per window and step."""
+    forecaster, windows, seed = job.forecaster or _made_here(job), job.windows, job.seed
+    contexts, horizon = [window.context for window in windows], len(windows[0].truth)
+    before = getattr(forecaster, "fallbacks", 0)
+    spec = ForecastSpec(horizon=horizon, num_samples=job.num_samples, seed=seed)
+    answer = check_paths(forecaster.sample_paths(contexts, spec), contexts, horizon, forecaster.name)
+    fell_back = getattr(forecaster, "fallbacks", 0) - before
+    nats_of = getattr(forecaster, "nats", None)  # called only after the forecast is in
+    tables = []
+    for window, paths in zip(windows, answer, strict=True):
+        score = score_window(window, paths, seed)
+        columns: dict[str, Any] = {
+            "group": window.group,
+            "symbol": window.context.symbol,
+            "date": window.date,
+            "cutoff": window.context.cutoff,
+            "timestamp": window.context.future_timestamps,
+            "step": np.arange(1, horizon + 1),
+            "forecaster": forecaster.name,
+            "forecaster_id": job.identity,
+            "window_id": window_id(window, job.num_samples, seed),
+            **score.steps,
+            "nats": np.full(horizon, np.nan) if nats_of is None else nats_of(window.context, window.truth),
+            **score.whole,
+            "fallback": fell_back / len(windows),
+        }
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _made_here(job: ScoringJob) -> Forecaster:
+    """In a worker: a forecaster made by its recipe, once."""
+    if job.identity not in _made:
+        assert job.recipe is not None
+        forecaster = job.recipe()
+        forecaster.name = job.name
+        if identity(forecaster) != job.identity:
+            raise ConfigError(
+                f"forecaster {job.name!r} was changed after it was loaded, or its checkpoint is another one on the "
+                "worker's machine, so it cannot be made anew there; set its recipe to None, or use one worker"
             )
-        elif all(end is None for end in ends.values()):
-            notes.append(
-                f"{forecaster.name} does not state until when it was trained: nobody can say which of the test windows "
-                "it has seen"
-            )
-        else:
-            continue
-        warnings.warn(notes[-1], LeakWarning, stacklevel=2)
-    return notes
+        _made[job.identity] = forecaster
+    return _made[job.identity]
+
+
+class ResultStore:
+    """Rows of scores in a folder of Parquet parts, or in memory where no folder is given."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder, self._number = folder, 0
+        self._parts: list[pd.DataFrame] = []
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            paths = sorted(folder.glob("part-*.parquet"))
+            self._parts = [pd.read_parquet(path) for path in paths]
+            self._number = max((int(path.stem.split("-")[1]) for path in paths), default=0)
+
+    def done(self) -> set[tuple[str, str]]:
+        """(forecaster_id, window_id) of everything that is stored."""
+        return {pair for part in self._parts for pair in part[KEY].drop_duplicates().itertuples(index=False, name=None)}
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Keep a part; on disk it appears at once and whole."""
+        self._parts.append(rows)
+        if self._folder is not None:
+            self._number += 1
+            with replacing(self._folder / f"part-{self._number:06d}.parquet") as part:
+                rows.to_parquet(part, index=False, compression="zstd")
+
+    def read(self, forecaster_ids: list[str], window_ids: list[str]) -> pd.DataFrame:
+        """All rows of the wanted forecasters and windows."""
+        if not self._parts:
+            return pd.DataFrame(columns=KEY)
+        rows = pd.concat(self._parts, ignore_index=True)
+        wanted = rows["forecaster_id"].isin(forecaster_ids) & rows["window_id"].isin(window_ids)
+        return rows[wanted].drop_duplicates([*KEY, "step"]).reset_index(drop=True)
+
+    def figures(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Figures that belong to a set of windows as a whole: those kept under a key, or new ones, kept from now on."""
+        path = None if self._folder is None else self._folder / f"figures-{key}.json"
+        if path is not None and path.exists():
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return kept
+        made = make()
+        if path is not None:
+            write_text(path, json.dumps(made))  # NaN stays NaN
+        return made
 
 
 def score_windows(
@@ -103,30 +286,36 @@ def score_windows(
 
     Returns:
         The long table. Columns: group, symbol, date (the common cutoff), cutoff (the context's last bar), timestamp,
-        step (1…H), forecaster, the step metrics of :func:`~kronos.evaluation.scoring.score_window`, and its
-        whole-window numbers repeated on each step.
+        step (1…H), forecaster, the step metrics of :func:`score_window`, and its whole-window numbers repeated on
+        each step.
     """
     names = [forecaster.name for forecaster in forecasters]
     if len(set(names)) != len(names):
         raise ConfigError(f"forecasters need different names, found {', '.join(names)}")
     store = ResultStore() if store is None else store
     ids = {id(window): window_id(window, num_samples, seed) for window in windows}
-    ready, total = store.done(), len(windows) * len(forecasters)
-    jobs: list[ScoringJob] = []
-    for one in forecasters:
-        jobs += jobs_of(one, [w for w in windows if (identity(one), ids[id(w)]) not in ready], num_samples, seed)
-    done = total - sum(len(job.windows) for job in jobs)
+    ready, jobs, left = store.done(), [], 0
+    for one, key in ((one, identity(one)) for one in forecasters):
+        missing = [window for window in windows if (key, ids[id(window)]) not in ready]
+        left += len(missing)
+        for run in (list(same) for _, same in groupby(missing, key=lambda window: len(window.truth))):
+            batches = (run[start : start + BATCH] for start in range(0, len(run), BATCH))
+            recipe = getattr(one, "recipe", None)
+            jobs += [ScoringJob(one, one.name, key, recipe, batch, num_samples, seed) for batch in batches]
+    total = len(windows) * len(forecasters)
     for rows in run_jobs(jobs, workers, engine):
         store.add(rows)
-        done += int((rows["step"] == 1).sum())
+        left -= int((rows["step"] == 1).sum())
         if progress is not None:
-            progress(done, total)
-    table = store.read([identity(f) for f in forecasters], list(ids.values()))
+            progress(total - left, total)
+    table = store.read([identity(one) for one in forecasters], list(ids.values()))
     if table.empty:
         return table
-    table = table.assign(_order=table["forecaster"].map(names.index))
-    ordered = table.sort_values(["_order", "date", "group", "symbol", "step"], kind="stable", ignore_index=True)
-    return ordered.drop(columns="_order")
+    order = ["forecaster", "date", "group", "symbol", "step"]
+    place = {name: number for number, name in enumerate(names)}  # forecasters as given, the rest by value
+    return table.sort_values(
+        order, key=lambda x: x.map(place) if x.name == "forecaster" else x, kind="stable", ignore_index=True
+    )
 
 
 def cross_validate(
@@ -134,22 +323,21 @@ def cross_validate(
     forecasters: Sequence[Forecaster],
     horizon: int,
     *,
-    n_windows: int | None = None,
-    cutoffs: Sequence[Any] | None = None,
-    step: int | None = None,
     context: int = 256,
-    after: np.datetime64[Any] | None = None,
-    embargo: np.timedelta64 = NO_TIME,
     num_samples: int = 50,
     seed: int = 0,
     workers: int = 1,
     progress: Progress | None = None,
+    **how: Any,
 ) -> pd.DataFrame:
     """Rolling evaluation of forecasters on bars.
 
     Every forecaster sees, at each cutoff and for each symbol, a read-only copy of the last ``context`` bars, and is
-    scored on the ``horizon`` bars that follow. Arguments are those of :func:`rolling_windows` and
-    :func:`score_windows`.
+    scored on the ``horizon`` bars that follow.
+
+    Args:
+        num_samples, seed, workers, progress: as for :func:`score_windows`.
+        how: ``n_windows`` or ``cutoffs``, ``step``, ``after``, ``embargo``, as for :func:`rolling_windows`.
 
     Returns:
         The long table of :func:`score_windows`: symbol, cutoff, step, forecaster, metrics.
@@ -161,8 +349,6 @@ def cross_validate(
         >>> table = cross_validate(bars, make_baselines(["ewma", "garch"]), 24, n_windows=20)
         >>> table.groupby("forecaster")["crps"].mean()
     """
-    windows, _ = required_windows(
-        bars, context, horizon, n_windows=n_windows, cutoffs=cutoffs, step=step, after=after, embargo=embargo
-    )
+    windows, _ = required_windows(bars, context, horizon, **how)
     warn_of_leaks(forecasters, windows)
     return score_windows(windows, forecasters, num_samples, seed, workers=workers, progress=progress)

@@ -10,7 +10,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,12 @@ import pandas as pd
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import BASELINES
-from kronos.evaluation.generation import STEPS, generate_and_judge
-from kronos.evaluation.investment import Trade, invest
 from kronos.evaluation.report import Evaluation
 from kronos.evaluation.report_charts import Example
-from kronos.evaluation.rolling import LeakWarning, score_windows, warn_of_leaks
-from kronos.evaluation.scoring import ResultStore, identity, window_id
+from kronos.evaluation.rolling import ResultStore, identity, score_windows, window_id
 from kronos.evaluation.summary import Comparison, compare, corrected, in_words, per_window, task_tables
-from kronos.evaluation.windows import Series, Window, required_windows
+from kronos.evaluation.tasks import STEPS, Trade, generate_and_judge, invest
+from kronos.evaluation.windows import LeakWarning, Series, Window, required_windows, some_symbols, warn_of_leaks
 from kronos.protocol import Forecaster, Progress, WorkEngine
 from kronos.spec import ForecastSpec
 
@@ -43,13 +41,9 @@ PAPER_WINDOWS = {5: (480, 96), 15: (160, 32), 60: (80, 12), 240: (90, 18), 1440:
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """One question put to a forecaster.
+    """One question put to a forecaster, with the paper's sampling.
 
-    Args:
-        name: as on the command line.
-        question: in words, for the report.
-        temperature, top_p, num_samples: the paper's sampling.
-        loss: what the verdict compares; lower is better.
+    ``question``: in words, for the report; ``loss``: what the verdict compares, lower is better.
     """
 
     name: str
@@ -61,36 +55,19 @@ class EvaluationTask:
 
 
 TASKS = {
-    task.name: task
-    for task in (
-        EvaluationTask(
-            "price",
-            "Where will the close be, and how sure is that?",
-            0.6,
-            0.9,
-            10,
-            "CRPS of the close, mean over steps",
-        ),
-        EvaluationTask(
-            "return", "Which way, and which symbol more than the others?", 0.6, 0.9, 10, "minus the RankIC of a date"
-        ),
-        EvaluationTask("volatility", "How much will it move?", 0.9, 0.9, 10, "QLIKE of the realised variance"),
-        EvaluationTask(
-            "generation", "Do sampled bars look and behave like real ones?", 1.0, 0.95, 1, "accuracy of a discriminator"
-        ),
-        EvaluationTask(
-            "investment", "Does a portfolio built on it earn more than it costs?", 0.6, 0.9, 10, "excess return"
-        ),
+    name: EvaluationTask(name, question, temperature, top_p, num_samples, loss)
+    for name, question, temperature, top_p, num_samples, loss in (
+        ("price", "Where will the close be, and how sure is that?", 0.6, 0.9, 10, "CRPS of the close, mean over steps"),
+        ("return", "Which way, and which symbol more than the others?", 0.6, 0.9, 10, "minus the RankIC of a date"),
+        ("volatility", "How much will it move?", 0.9, 0.9, 10, "QLIKE of the realised variance"),
+        ("generation", "Do sampled bars look and behave like real ones?", 1.0, 0.95, 1, "accuracy of a discriminator"),
+        ("investment", "Does a portfolio built on it earn more than it costs?", 0.6, 0.9, 10, "excess return"),
     )
 }
 
 
 def check_tasks(names: list[str]) -> list[str]:
-    """The names, each once.
-
-    Raises:
-        ConfigError: an unknown task.
-    """
+    """The names, each once; ConfigError: an unknown task."""
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names:
         raise ConfigError(f"unknown task(s) {', '.join(unknown) or '(none given)'}; known: {', '.join(TASKS)}")
@@ -105,32 +82,20 @@ def paper_window(step: np.timedelta64) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to evaluate.
-
-    Args:
-        tasks: names from :data:`TASKS`.
-        context, horizon: bars; by default the paper's for each market's bar size.
-        n_windows: cutoffs per market; ``step``: bars between them, by default the horizon.
-        max_symbols: at most so many symbols per market, drawn by ``seed``.
-        num_samples: paths per forecast.
-        seed: of the paths and of every random draw.
-        after: the first bar to forecast lies later than this; by market where it is a mapping.
-        max_generated: windows used by the generation task; ``generation_steps``: training steps of its networks.
-        workers: processes of one thread each.
-    """
+    """What to evaluate."""
 
     tasks: tuple[str, ...] = ("price", "return", "volatility")
-    context: int | None = None
-    horizon: int | None = None
-    n_windows: int = 20
-    step: int | None = None
-    max_symbols: int | None = 30
-    num_samples: int = 50
-    seed: int = 0
-    after: np.datetime64[Any] | Mapping[str, np.datetime64[Any]] | None = None
-    max_generated: int = 400
-    generation_steps: int = STEPS
-    workers: int = 1
+    context: int | None = None  # bars; by default the paper's for each market's bar size
+    horizon: int | None = None  # the same
+    n_windows: int = 20  # cutoffs per market
+    step: int | None = None  # bars between them, by default the horizon
+    max_symbols: int | None = 30  # per market, drawn by the seed
+    num_samples: int = 50  # paths per forecast
+    seed: int = 0  # of the paths and of every random draw
+    after: np.datetime64[Any] | Mapping[str, np.datetime64[Any]] | None = None  # forecast later bars; may be by market
+    max_generated: int = 400  # windows used by the generation task
+    generation_steps: int = STEPS  # of the training of its networks
+    workers: int = 1  # processes of one thread each
 
     def after_in(self, market: str) -> np.datetime64[Any] | None:
         """The date that the forecasts of a market must be later than, if there is one."""
@@ -140,18 +105,6 @@ class Plan:
         """The settings for JSON."""
         after = {market: str(date) for market in markets if (date := self.after_in(market)) is not None}
         return {**asdict(self), "after": after or None}
-
-
-def chosen_symbols(markets: Markets, plan: Plan) -> dict[str, dict[str, Series]]:
-    """At most ``plan.max_symbols`` symbols of each market, drawn by the seed."""
-    out = {}
-    for market, series in markets.items():
-        names = sorted(series)
-        if plan.max_symbols is not None and len(names) > plan.max_symbols:
-            rng = np.random.default_rng([plan.seed, len(names)])
-            names = sorted(rng.choice(names, size=plan.max_symbols, replace=False).tolist())
-        out[market] = {name: series[name] for name in names}
-    return out
 
 
 def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, dict[str, Any]]]:
@@ -204,78 +157,74 @@ def evaluate(
         progress: called with (done, total).
         trade: who trades the signals of the investment task; needed for that task alone.
     """
-    tasks, began = check_tasks(list(plan.tasks)), time.perf_counter()
+    tasks, began, store = check_tasks(list(plan.tasks)), time.perf_counter(), ResultStore(folder)
     if "investment" in tasks and trade is None:
         raise ConfigError("the task 'investment' needs somebody who trades its signals: pass trade=")
     of_task: ForecastersOf = forecasters if callable(forecasters) else lambda _: forecasters
-    chosen = chosen_symbols(markets, plan)
+    chosen = {market: some_symbols(series, plan.max_symbols, plan.seed) for market, series in markets.items()}
     windows, facts = draw_markets(chosen, plan)
-    store, found = ResultStore(folder), _Findings()
-    how: dict[str, Any] = {"store": store, "engine": engine, "progress": progress}
-    for group in _tasks_by_forecasters([task for task in tasks if task not in APART], of_task):
-        found.score(group, of_task(group[0]), windows, plan, **how)
+    table, tables, comparisons, notes, counts = _score(windows, of_task, plan, store, engine, progress)
     if "generation" in tasks:
-        how = {"most": plan.max_generated, "steps": plan.generation_steps, "store": store, "progress": progress}
-        found.tables["generation"] = generate_and_judge(windows, of_task("generation"), seed=plan.seed, **how)
+        how: dict[str, Any] = {"most": plan.max_generated, "steps": plan.generation_steps, "seed": plan.seed}
+        tables["generation"] = generate_and_judge(windows, of_task("generation"), store=store, progress=progress, **how)
     if trade is not None and "investment" in tasks:
         how = {"n_windows": plan.n_windows, "after": plan.after_in, "num_samples": plan.num_samples, "seed": plan.seed}
         asked = of_task("investment")
-        found.tables["investment"], compared = invest(chosen, asked, trade, sides=_sides(asked), **how)
-        found.comparisons += compared
-    first, comparisons = of_task(tasks[0]), corrected(found.comparisons)
+        tables["investment"], compared = invest(chosen, asked, trade, sides=_sides(asked), **how)
+        comparisons += compared
+    first, comparisons = of_task(tasks[0]), corrected(comparisons)
     summary = {
         "settings": plan.as_dict(markets),
         "markets": facts,
         "forecasters": [describe(forecaster) for forecaster in first],
         "yardstick": YARDSTICK,
-        "tasks": found.tables,
+        "tasks": tables,
         "questions": {task: asdict(TASKS[task]) for task in tasks},
         "comparisons": [asdict(comparison) for comparison in comparisons],
         "verdicts": in_words(comparisons),
-        "notes": list(dict.fromkeys(found.notes)),
+        "notes": notes,
         "data": dict(data_hashes or {}),
         "versions": versions(),
-        "runtime": {"seconds": round(time.perf_counter() - began, 1), "scores": found.scores, "stored": found.stored},
+        "runtime": {"seconds": round(time.perf_counter() - began, 1), **counts},
     }
-    table = pd.concat(found.parts, ignore_index=True) if found.parts else pd.DataFrame()
     return Evaluation(table, summary, pick_examples(table, windows, first, plan) if len(table) else [])
 
 
-@dataclass
-class _Findings:
-    """What the tasks have found so far."""
+def _score(
+    windows: Sequence[Window],
+    of_task: ForecastersOf,
+    plan: Plan,
+    store: ResultStore,
+    engine: WorkEngine | None,
+    progress: Progress | None,
+) -> tuple[pd.DataFrame, dict[str, Any], list[Comparison], list[str], dict[str, int]]:
+    """Of the tasks that are scored window by window: the long table, figures, comparisons, notes and counts.
 
-    parts: list[pd.DataFrame] = field(default_factory=list)
-    tables: dict[str, Any] = field(default_factory=dict)
-    comparisons: list[Comparison] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    scores: int = 0
-    stored: int = 0
-
-    def score(
-        self, tasks: Sequence[str], forecasters: Sequence[Forecaster], windows: Sequence[Window], plan: Plan, **how: Any
-    ) -> None:
-        """Score tasks that share their forecasters; ``how``: as :func:`score_windows` has it."""
+    Tasks that ask the same forecasters share one run.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for task in dict.fromkeys(task for task in plan.tasks if task not in APART):
+        groups.setdefault(tuple(map(identity, of_task(task))), []).append(task)
+    tables: dict[str, Any] = {}
+    notes: dict[str, None] = {}
+    parts, comparisons, counts = [], [], {"scores": 0, "stored": 0}
+    for tasks in groups.values():
+        forecasters = of_task(tasks[0])
         models, baselines = _sides(forecasters)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LeakWarning)  # the notes go into the report instead
-            self.notes += warn_of_leaks(forecasters, windows)
+            notes |= dict.fromkeys(warn_of_leaks(forecasters, windows))
         wanted = {(identity(one), window_id(w, plan.num_samples, plan.seed)) for one in forecasters for w in windows}
-        self.scores += len(wanted)
-        self.stored += len(wanted & how["store"].done())
-        table = score_windows(windows, forecasters, plan.num_samples, plan.seed, workers=plan.workers, **how)
+        counts["scores"] += len(wanted)
+        counts["stored"] += len(wanted & store.done())
+        how: dict[str, Any] = {"store": store, "workers": plan.workers, "engine": engine, "progress": progress}
+        table = score_windows(windows, forecasters, plan.num_samples, plan.seed, **how)
         rows = per_window(table)
-        self.tables |= task_tables(table, rows, tasks, YARDSTICK)
-        self.comparisons += compare(rows, tasks, models, baselines)
-        self.parts.append(table.assign(tasks=",".join(tasks)))
-
-
-def _tasks_by_forecasters(tasks: Sequence[str], of_task: ForecastersOf) -> list[list[str]]:
-    """Tasks that ask the same forecasters share one run."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for task in tasks:
-        groups.setdefault(tuple(identity(f) for f in of_task(task)), []).append(task)
-    return list(groups.values())
+        tables |= task_tables(table, rows, tasks, YARDSTICK)
+        comparisons += compare(rows, tasks, models, baselines)
+        parts.append(table.assign(tasks=",".join(tasks)))
+    joined = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return joined, tables, comparisons, list(notes), counts
 
 
 def _sides(forecasters: Sequence[Forecaster]) -> tuple[list[str], list[str]]:

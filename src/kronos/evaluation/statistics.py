@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from kronos.errors import MissingExtraError
+from kronos.protocol import FloatArray
 
-FloatArray = npt.NDArray[np.float64]
-ArrayLike = npt.ArrayLike
 Statistic = Callable[[FloatArray], FloatArray]
 
 #: Fewer names than this on a date say nothing about a cross-section.
@@ -28,6 +28,14 @@ MIN_NAMES = 5
 #: Fewer clusters or dates than this cannot be resampled.
 FEWEST = 5
 NAN = float("nan")
+
+
+def _library(module: str) -> Any:
+    """A module of scipy or statsmodels."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(module.partition(".")[0], "eval", "Telling how sure a figure is") from error
 
 
 def _finite_pairs(x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -48,25 +56,7 @@ def correlation(x: ArrayLike, y: ArrayLike) -> float:
 
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     """Spearman's correlation: Pearson's of the average ranks."""
-    a, b = _finite_pairs(x, y)
-    return correlation(pd.Series(a).rank(), pd.Series(b).rank())
-
-
-def ic_by_date(
-    dates: npt.NDArray[np.datetime64], score: ArrayLike, outcome: ArrayLike, *, rank: bool, min_names: int = MIN_NAMES
-) -> tuple[npt.NDArray[np.datetime64], FloatArray]:
-    """Correlation across names on each date: (D,) dates and (D,) coefficients.
-
-    Dates with fewer than ``min_names`` finite pairs, or with a constant side, are left out. The mean over dates
-    with its Newey–West t value is the usual IC and its significance.
-    """
-    a, b = np.asarray(score, float), np.asarray(outcome, float)
-    measure = rank_correlation if rank else correlation
-    keep = np.isfinite(a) & np.isfinite(b)
-    days, counts = np.unique(dates[keep], return_counts=True)
-    days = days[counts >= min_names]
-    values = np.array([measure(a[here], b[here]) for here in (keep & (dates == day) for day in days)], dtype=float)
-    return days[np.isfinite(values)].astype("datetime64[ns]"), values[np.isfinite(values)]
+    return correlation(*(pd.Series(side).rank() for side in _finite_pairs(x, y)))
 
 
 def slope(x: ArrayLike, y: ArrayLike) -> float:
@@ -76,6 +66,23 @@ def slope(x: ArrayLike, y: ArrayLike) -> float:
         return NAN
     a = a - a.mean()
     return float((a @ (b - b.mean())) / (a @ a))
+
+
+def ic_by_date(
+    dates: npt.NDArray[np.datetime64], score: ArrayLike, outcome: ArrayLike, *, rank: bool
+) -> tuple[npt.NDArray[np.datetime64], FloatArray]:
+    """Correlation across names on each date: (D,) dates and (D,) coefficients.
+
+    Dates with fewer than five finite pairs, or with a constant side, are left out. The mean over dates
+    with its Newey–West t value is the usual IC and its significance.
+    """
+    a, b = np.asarray(score, float), np.asarray(outcome, float)
+    measure = rank_correlation if rank else correlation
+    keep = np.isfinite(a) & np.isfinite(b)
+    days, counts = np.unique(dates[keep], return_counts=True)
+    days = days[counts >= MIN_NAMES]
+    values = np.array([measure(a[here], b[here]) for here in (keep & (dates == day) for day in days)], dtype=float)
+    return days[np.isfinite(values)].astype("datetime64[ns]"), values[np.isfinite(values)]
 
 
 @dataclass(frozen=True)
@@ -91,22 +98,20 @@ class Estimate:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class MeanTest:
-    """A mean with its heteroscedasticity- and autocorrelation-robust test against zero."""
+def first_mean(means: FloatArray) -> FloatArray:
+    """The first column mean: a statistic for :func:`cluster_bootstrap`."""
+    return np.asarray(means[..., 0])
 
-    mean: float
-    error: float = NAN
-    t: float = NAN
-    p: float = NAN
-    lags: int = 0
-    n: int = 0
+
+def ratio_of_means(means: FloatArray) -> FloatArray:
+    """First column mean over second column mean: a statistic for :func:`cluster_bootstrap`."""
+    return np.asarray(means[..., 0] / means[..., 1])
 
 
 def cluster_bootstrap(
     clusters: npt.NDArray[Any],
     columns: ArrayLike,
-    statistic: Statistic,
+    statistic: Statistic = first_mean,
     *,
     draws: int = 2000,
     level: float = 0.95,
@@ -120,13 +125,11 @@ def cluster_bootstrap(
     Args:
         clusters: (N,) label of each observation; observations of one label are kept together.
         columns: (N, K) observations. NaN rows are left out.
-        statistic: maps column means (..., K) to (...,), e.g. ``lambda m: m[..., 0] / m[..., 1]`` for a ratio of
-            mean scores.
+        statistic: maps column means (..., K) to (...,), e.g. :func:`ratio_of_means`.
         draws: bootstrap repetitions; ``level``: of the interval; ``seed``: of the resampling.
 
     Returns:
-        The statistic of the data and its interval. With fewer than five clusters the interval is NaN: there is
-        nothing to resample.
+        The statistic of the data and its interval; NaN with fewer than five clusters: there is nothing to resample.
     """
     x = np.asarray(columns, float)
     x = x[:, None] if x.ndim == 1 else x
@@ -142,8 +145,7 @@ def cluster_bootstrap(
     sizes = np.bincount(member, minlength=count).astype(float)
     rng = np.random.default_rng([seed, count])
     weights = rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(float)
-    means = (weights @ sums) / (weights @ sizes)[:, None]
-    return _percentiles(value, statistic(means), level, count)
+    return _percentiles(value, statistic((weights @ sums) / (weights @ sizes)[:, None]), level, count)
 
 
 def block_bootstrap(
@@ -161,12 +163,9 @@ def block_bootstrap(
     block = max(1, min(block, size))
     if size < 2 * block or size < FEWEST:
         return Estimate(float(x.mean()) if size else NAN)
-    rng = np.random.default_rng([seed, size, block])
-    count = -(-size // block)
-    starts = rng.integers(size, size=(draws, count))
-    places = (starts[..., None] + np.arange(block)) % size
-    means = x[places.reshape(draws, -1)[:, :size]].mean(axis=1)
-    return _percentiles(float(x.mean()), means, level, count)
+    rng, count = np.random.default_rng([seed, size, block]), -(-size // block)
+    places = (rng.integers(size, size=(draws, count))[..., None] + np.arange(block)) % size
+    return _percentiles(float(x.mean()), x[places.reshape(draws, -1)[:, :size]].mean(axis=1), level, count)
 
 
 def _percentiles(value: float, draws: FloatArray, level: float, units: int) -> Estimate:
@@ -179,37 +178,7 @@ def _percentiles(value: float, draws: FloatArray, level: float, units: int) -> E
 def _expanded_tail(level: float, units: int) -> float:
     """The tail probability at which a percentile interval from so many units holds its level."""
     stats = _library("scipy.stats")
-    reach = stats.t.isf((1.0 - level) / 2.0, units - 1) * np.sqrt(units / (units - 1))
-    return float(stats.norm.sf(reach))
-
-
-def _library(module: str) -> Any:
-    """A module of scipy or statsmodels."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(module.partition(".")[0], "eval", "Telling how sure a figure is") from error
-
-
-def first_mean(means: FloatArray) -> FloatArray:
-    """The first column mean: a statistic for :func:`cluster_bootstrap`."""
-    return np.asarray(means[..., 0])
-
-
-def ratio_of_means(means: FloatArray) -> FloatArray:
-    """First column mean over second column mean: a statistic for :func:`cluster_bootstrap`."""
-    return np.asarray(means[..., 0] / means[..., 1])
-
-
-def r_squared_of_means(means: FloatArray) -> FloatArray:
-    """R² from the means of (y - f)², y² and y: a statistic for :func:`cluster_bootstrap`."""
-    return np.asarray(1.0 - means[..., 0] / (means[..., 1] - means[..., 2] ** 2))
-
-
-def _correlation_of_means(m: FloatArray) -> FloatArray:
-    """From the means of a, b, a², b² and ab."""
-    cross = m[..., 4] - m[..., 0] * m[..., 1]
-    return np.asarray(cross / np.sqrt((m[..., 2] - m[..., 0] ** 2) * (m[..., 3] - m[..., 1] ** 2)))
+    return float(stats.norm.sf(stats.t.isf((1.0 - level) / 2.0, units - 1) * np.sqrt(units / (units - 1))))
 
 
 def time_blocks(cutoffs: npt.NDArray[np.datetime64], spans: npt.NDArray[np.timedelta64]) -> npt.NDArray[np.str_]:
@@ -218,10 +187,27 @@ def time_blocks(cutoffs: npt.NDArray[np.datetime64], spans: npt.NDArray[np.timed
     A cutoff falls into the block number ``floor(cutoff / length)``, length = the horizon's span rounded up to
     whole days: windows whose truths overlap in time share a block or lie in neighbouring ones.
     """
-    day = np.timedelta64(1, "D").astype("timedelta64[ns]").astype(np.int64)
+    day = 86_400 * 10**9
     length = np.maximum(1, -(-spans.astype("timedelta64[ns]").astype(np.int64) // day))
     number = cutoffs.astype("datetime64[ns]").astype(np.int64) // (length * day)
     return np.array([f"{size}d:{index}" for size, index in zip(length, number, strict=True)], dtype=str)
+
+
+@dataclass(frozen=True)
+class MeanTest:
+    """A mean with its heteroscedasticity- and autocorrelation-robust test against zero."""
+
+    mean: float
+    error: float = NAN
+    t: float = NAN
+    p: float = NAN
+    lags: int = 0
+    n: int = 0
+
+
+def automatic_lags(size: int) -> int:
+    """⌈1.3 √T⌉ - 1."""
+    return max(0, int(np.ceil(1.3 * np.sqrt(size))) - 1)
 
 
 def newey_west(values: ArrayLike, lags: int | None = None) -> MeanTest:
@@ -230,7 +216,8 @@ def newey_west(values: ArrayLike, lags: int | None = None) -> MeanTest:
     ``S = γ0 + 2 Σ_{l ≤ L} (1 - l / (L + 1)) γl`` with γl = (1/T) Σ e[t] e[t-l]; the error is √(S / T). Treating S as
     known rejects far too often at the few dates that evaluations have, so t is divided by cv(b) / 1.96, where
     cv(b) = 1.96 + 2.9694 b + .416 b² - .5324 b³ and b = (L + 1) / T (Kiefer and Vogelsang 2005, table 1, Bartlett,
-    97.5 %), before the two-sided p-value is read from Student's t with T - 1 degrees of freedom.
+    97.5 %), before the two-sided p-value is read from Student's t with T - 1 degrees of freedom. Without lags the
+    variance is the plain one, and t is Student's.
 
     Args:
         values: (T,) in time order; NaN are left out.
@@ -239,32 +226,15 @@ def newey_west(values: ArrayLike, lags: int | None = None) -> MeanTest:
     """
     x = np.asarray(values, float)
     x = x[np.isfinite(x)]
-    size = len(x)
+    size, mean = len(x), float(x.mean()) if len(x) else NAN
     if size < 3:
-        return MeanTest(float(x.mean()) if size else NAN, n=size)
+        return MeanTest(mean, n=size)
     order = min(automatic_lags(size) if lags is None else lags, size - 2)
-    mean = float(x.mean())
+    b = (order + 1) / size
+    wider = (1.96 + 2.9694 * b + 0.416 * b**2 - 0.5324 * b**3) / 1.96 if order else 1.0
     hac = _library("statsmodels.stats.sandwich_covariance")
     summed = hac.S_hac_simple((x - mean)[:, None], nlags=order).item()  # of Bartlett-weighted autocovariances, times T
-    return _tested(mean, float(np.sqrt(max(summed, 0.0)) / size), size, order, _fixed_b(order, size))
-
-
-def automatic_lags(size: int) -> int:
-    """⌈1.3 √T⌉ - 1."""
-    return max(0, int(np.ceil(1.3 * np.sqrt(size))) - 1)
-
-
-def _fixed_b(lags: int, size: int) -> float:
-    """How much wider the t value's law is than Student's; 1 without lags, where the variance is the plain one."""
-    b = (lags + 1) / size
-    return 1.0 if lags == 0 else (1.96 + 2.9694 * b + 0.416 * b**2 - 0.5324 * b**3) / 1.96
-
-
-def _tested(mean: float, error: float, n: int, lags: int = 0, wider: float = 1.0) -> MeanTest:
-    """t is infinite where every observation is the same and not zero, NaN where all are zero."""
-    t = mean / error if error > 0 else float(np.copysign(np.inf, mean)) if mean else NAN
-    p = float(2.0 * _library("scipy.stats").t.sf(abs(t / wider), n - 1))
-    return MeanTest(mean, error, t, p, lags, n)
+    return _tested(mean, float(np.sqrt(max(summed, 0.0)) / size), size, order, wider)
 
 
 def cluster_test(clusters: npt.NDArray[Any], values: ArrayLike) -> MeanTest:
@@ -283,6 +253,12 @@ def cluster_test(clusters: npt.NDArray[Any], values: ArrayLike) -> MeanTest:
     return _tested(mean, float(np.sqrt(count / (count - 1) * (sums**2).sum()) / len(x)), count)
 
 
+def _tested(mean: float, error: float, n: int, lags: int = 0, wider: float = 1.0) -> MeanTest:
+    """t is infinite where every observation is the same and not zero, NaN where all are zero."""
+    t = mean / error if error > 0 else float(np.copysign(np.inf, mean)) if mean else NAN
+    return MeanTest(mean, error, t, float(2.0 * _library("scipy.stats").t.sf(abs(t / wider), n - 1)), lags, n)
+
+
 def diebold_mariano(loss: ArrayLike, other: ArrayLike, overlap: int = 1) -> MeanTest:
     """Diebold–Mariano (1995) test of equal expected loss: :func:`newey_west` on ``loss - other``.
 
@@ -296,8 +272,26 @@ def diebold_mariano(loss: ArrayLike, other: ArrayLike, overlap: int = 1) -> Mean
     """
     difference = np.asarray(loss, float) - np.asarray(other, float)
     difference = difference[np.isfinite(difference)]
-    wanted = 2 * overlap - 1 if overlap > 1 else 0
-    return newey_west(difference, max(wanted, automatic_lags(len(difference))))
+    return newey_west(difference, max(2 * overlap - 1 if overlap > 1 else 0, automatic_lags(len(difference))))
+
+
+def overlap_of(dates: npt.NDArray[np.datetime64], span: Any) -> int:
+    """How many consecutive dates share a part of their truths (1: none)."""
+    if len(dates) < 2:
+        return 1
+    gap = float(np.median(np.diff(np.sort(dates)).astype("timedelta64[ns]").astype(np.int64)))
+    return max(1, math.ceil(float(pd.Timedelta(span).value) / max(gap, 1.0) - 1e-9))
+
+
+def dates_test(by_date: pd.Series, span: Any) -> MeanTest:
+    """Newey–West test of a series of dates against zero, with lags for the truths that they share."""
+    return diebold_mariano(by_date, np.zeros(len(by_date)), overlap_of(by_date.index.to_numpy(), span))
+
+
+def dates_interval(by_date: pd.Series, span: Any) -> Estimate:
+    """Mean of a series of dates with its interval from circular blocks as long as the truths that they share."""
+    overlap = overlap_of(by_date.index.to_numpy(), span)
+    return block_bootstrap(by_date, max(overlap, round(float(np.cbrt(len(by_date))))))
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
@@ -321,67 +315,6 @@ def verdict(name: str, difference: Estimate, adjusted_p: float, *, lower_is_bett
     Args:
         name: the baseline; ``difference``: ours minus theirs; ``adjusted_p``: after Holm's correction.
     """
-    clear = np.isfinite(adjusted_p) and adjusted_p < 0.05 and (difference.low > 0 or difference.high < 0)
-    if not clear:
+    if not (adjusted_p < 0.05 and (difference.low > 0 or difference.high < 0)):
         return f"no edge shown over {name}"
     return f"{'better' if (difference.value < 0) == lower_is_better else 'worse'} than {name}"
-
-
-def overlap_of(dates: npt.NDArray[np.datetime64], span: Any) -> int:
-    """How many consecutive dates share a part of their truths (1: none)."""
-    if len(dates) < 2:
-        return 1
-    gap = float(np.median(np.diff(np.sort(dates)).astype("timedelta64[ns]").astype(np.int64)))
-    return max(1, math.ceil(float(pd.Timedelta(span).value) / max(gap, 1.0) - 1e-9))
-
-
-def dates_test(by_date: pd.Series, span: Any) -> MeanTest:
-    """Newey–West test of a series of dates against zero, with lags for the truths that they share."""
-    return diebold_mariano(by_date, np.zeros(len(by_date)), overlap_of(by_date.index.to_numpy(), span))
-
-
-def dates_interval(by_date: pd.Series, span: Any) -> Estimate:
-    """Mean of a series of dates with its interval from circular blocks as long as the truths that they share."""
-    overlap = overlap_of(by_date.index.to_numpy(), span)
-    return block_bootstrap(by_date, max(overlap, round(float(np.cbrt(len(by_date))))))
-
-
-@dataclass(frozen=True, eq=False)
-class Means:
-    """Means over the windows of one forecaster, in one market or over all of them.
-
-    Args:
-        labels: (N,) cluster of each window, see ``summary.cluster_labels``; the bootstrap draws whole clusters.
-        dates: (N,) common cutoff of each window.
-        span: from a cutoff to its last step; dates nearer than this share a part of their truths.
-        pooled: several markets, where "the next date" means nothing: errors are cluster-robust then. Otherwise
-            windows are averaged over the symbols of a date, and the series of dates gets Newey–West errors.
-    """
-
-    labels: npt.NDArray[Any]
-    dates: npt.NDArray[np.datetime64]
-    span: Any
-    pooled: bool = False
-
-    def of(self, values: Any, null: float = 0.0) -> dict[str, float]:
-        """``value``, ``low``, ``high`` (95 %), ``error`` (standard error) and ``t`` of the mean against ``null``."""
-        x = np.asarray(values, dtype=float)
-        if self.pooled:
-            test = cluster_test(self.labels, x - null)
-        else:
-            test = dates_test(pd.Series(x - null).groupby(self.dates).mean().sort_index(), self.span)
-        return {**self.function(x, first_mean), "error": test.error, "t": test.t}
-
-    def function(self, columns: Any, statistic: Statistic) -> dict[str, float]:
-        """``value``, ``low`` and ``high`` of a function of column means."""
-        return cluster_bootstrap(self.labels, columns, statistic).as_dict()
-
-    def correlation(self, x: Any, y: Any) -> dict[str, float]:
-        """Pearson's correlation over all windows with its interval; NaN for a constant side."""
-        if not np.isfinite(value := correlation(x, y)):
-            return Estimate(value).as_dict()
-        a, b = np.asarray(x, float), np.asarray(y, float)
-        both = np.isfinite(a) & np.isfinite(b)
-        a, b = ((side[both] - side[both].mean()) / side[both].std() for side in (a, b))
-        columns = np.column_stack([a, b, a * a, b * b, a * b])
-        return cluster_bootstrap(self.labels[both], columns, _correlation_of_means).as_dict()

@@ -12,25 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.evaluation import metrics
+from kronos.evaluation import statistics as stats
 from kronos.evaluation.baselines import RANKING, SILENT
-from kronos.evaluation.statistics import (
-    Estimate,
-    Means,
-    cluster_bootstrap,
-    cluster_test,
-    correlation,
-    dates_interval,
-    dates_test,
-    first_mean,
-    holm,
-    ic_by_date,
-    r_squared_of_means,
-    rank_correlation,
-    ratio_of_means,
-    slope,
-    time_blocks,
-    verdict,
-)
+from kronos.evaluation.statistics import Estimate
 
 ALL = "all markets"
 #: Fewer dates than this with a cross-section cannot carry a mean RankIC.
@@ -52,7 +36,7 @@ def cluster_labels(rows: pd.DataFrame) -> npt.NDArray[Any]:
     """
     market = rows["group"].astype(str).str.rsplit("_", n=1).str[0].to_numpy()
     span = rows.groupby("group")["span"].transform("median").to_numpy().astype("timedelta64[ns]")
-    blocks = time_blocks(rows["cutoff"].to_numpy(), span)
+    blocks = stats.time_blocks(rows["cutoff"].to_numpy(), span)
     return np.array([f"{m}|{b}" for m, b in zip(market, blocks, strict=True)])
 
 
@@ -63,7 +47,7 @@ def per_window(table: pd.DataFrame) -> pd.DataFrame:
     whole horizon, mean path), ``qlike`` and ``price_ic``, ``price_rank_ic`` (correlation over the steps of one window
     between mean path and truth, NaN for a flat forecast).
     """
-    keys = ["forecaster", "window_id"]
+    keys, moves = ["forecaster", "window_id"], ["predicted_move", "true_move"]
     averaged = ("crps", "absolute", "energy", "pinball", "covered", "width", "nats")
     grouped = table.groupby(keys, sort=False)
     out = grouped[[c for c in table.columns if c.startswith(averaged)]].mean()
@@ -72,27 +56,61 @@ def per_window(table: pd.DataFrame) -> pd.DataFrame:
     out["predicted_return"] = out["predicted_move"] * out["context_volatility"]
     out["true_return"] = out["true_move"] * out["context_volatility"]
     out["qlike"] = metrics.qlike(out["true_volatility"] ** 2, out["variance"])
-    moves = ["predicted_move", "true_move"]
     pairs = [[part[move] for move in moves] for _, part in grouped[moves]]  # in the order of ``out``
-    out["price_ic"] = [correlation(*pair) for pair in pairs]
-    out["price_rank_ic"] = [rank_correlation(*pair) for pair in pairs]
+    out["price_ic"] = [stats.correlation(*pair) for pair in pairs]
+    out["price_rank_ic"] = [stats.rank_correlation(*pair) for pair in pairs]
     return out.reset_index()
 
 
-def means_of(rows: pd.DataFrame, pooled: bool = False) -> Means:
-    """The means of a table with one row per window."""
-    dates = rows["date"].to_numpy().astype("datetime64[ns]")
-    return Means(cluster_labels(rows), dates, rows["span"].median(), pooled)
+class Means:
+    """Means over the windows of one forecaster, in one market or ``pooled`` over all of them.
+
+    Over several markets, where "the next date" means nothing, errors are cluster-robust. Otherwise windows are
+    averaged over the symbols of a date, and the series of dates gets Newey–West errors, with lags for dates nearer
+    than ``span``, from a cutoff to its last step, which share a part of their truths.
+    """
+
+    def __init__(self, rows: pd.DataFrame, pooled: bool) -> None:
+        self.labels, self.span, self.pooled = cluster_labels(rows), rows["span"].median(), pooled
+        self.dates = rows["date"].to_numpy().astype("datetime64[ns]")
+
+    def of(self, values: Any, null: float = 0.0) -> dict[str, float]:
+        """``value``, ``low``, ``high`` (95 %), ``error`` (standard error) and ``t`` of the mean against ``null``."""
+        x = np.asarray(values, dtype=float)
+        if self.pooled:
+            test = stats.cluster_test(self.labels, x - null)
+        else:
+            test = stats.dates_test(pd.Series(x - null).groupby(self.dates).mean().sort_index(), self.span)
+        return {**self.function(x), "error": test.error, "t": test.t}
+
+    def function(self, columns: Any, statistic: stats.Statistic = stats.first_mean) -> dict[str, float]:
+        """``value``, ``low`` and ``high`` of a function of column means."""
+        return stats.cluster_bootstrap(self.labels, columns, statistic).as_dict()
+
+    def correlation(self, x: pd.Series, y: pd.Series) -> dict[str, float]:
+        """Pearson's correlation over all windows with its interval; NaN for a constant side."""
+        if not np.isfinite(value := stats.correlation(x, y)):
+            return Estimate(value).as_dict()
+        both = np.isfinite(x) & np.isfinite(y)
+        a, b = (np.asarray(side[both], float) for side in (x, y))
+        a, b = ((side - side.mean()) / side.std() for side in (a, b))
+
+        def of_means(means: Any) -> Any:
+            m, n, mm, nn, mn = np.moveaxis(means, -1, 0)
+            return (mn - m * n) / np.sqrt((mm - m**2) * (nn - n**2))
+
+        columns = np.column_stack([a, b, a * a, b * b, a * b])
+        return stats.cluster_bootstrap(self.labels[both], columns, of_means).as_dict()
 
 
 def price_row(
     rows: pd.DataFrame, yardstick: pd.DataFrame, pit: npt.NDArray[Any], pooled: bool = False
 ) -> dict[str, Any]:
     """Figures of the price task for one forecaster in one market, or ``pooled`` over all."""
-    means = means_of(rows, pooled)
+    means = Means(rows, pooled)
     out: dict[str, Any] = {
         "windows": len(rows),
-        "crps_ratio": means.function(np.column_stack([rows["crps"], yardstick["crps"]]), ratio_of_means),
+        "crps_ratio": means.function(np.column_stack([rows["crps"], yardstick["crps"]]), stats.ratio_of_means),
         **{name: means.of(rows[column]) for name, column in ERRORS.items()},
         "pit_ks": metrics.ks_distance(pit),
         "pit_histogram": metrics.pit_histogram(pit).tolist(),
@@ -104,8 +122,7 @@ def price_row(
     }
     if rows["nats"].notna().any():
         out["nats_per_bar"] = means.of(rows["nats"])
-    for name in [column for column in rows.columns if column.startswith("pinball_")]:
-        out[name] = means.of(rows[name])
+    out |= {column: means.of(rows[column]) for column in rows.columns if column.startswith("pinball_")}
     for level in metrics.LEVELS:
         tag = f"{round(100 * level)}"
         out[f"coverage_{tag}"] = means.of(rows[f"covered_{tag}"], null=level)
@@ -116,38 +133,38 @@ def price_row(
 def return_row(rows: pd.DataFrame, pooled: bool = False) -> dict[str, Any]:
     """Figures of the return task: ordering of symbols on a date, pooled ordering, direction."""
     out: dict[str, Any] = {"windows": len(rows)}
-    means = means_of(rows, pooled)
-    for name, rank in (("ic", False), ("rank_ic", True)):
-        by_date = _by_date(rows, rank)
-        if len(by_date) >= MIN_DATES and not pooled:  # symbols of different markets are not one cross-section
-            test, interval = dates_test(by_date, means.span), dates_interval(by_date, means.span)
+    means, predicted, actual = Means(rows, pooled), rows["predicted_return"], rows["true_return"]
+    for name in () if pooled else ("ic", "rank_ic"):  # symbols of different markets are not one cross-section
+        by_date = _by_date(rows, rank=name == "rank_ic")
+        if len(by_date) >= MIN_DATES:
+            test, interval = stats.dates_test(by_date, means.span), stats.dates_interval(by_date, means.span)
             out[name] = {**interval.as_dict(), "error": test.error, "t": test.t, "p": test.p}
             out |= {f"{name}_t": test.t, "dates": len(by_date)}
-    predicted, actual = rows["predicted_return"], rows["true_return"]
     out["pooled_ic"] = means.correlation(predicted, actual)
     out["pooled_rank_ic"] = means.correlation(predicted.rank(), actual.rank())
     out["hit_rate"] = means.of(rows["hit"], null=0.5)
-    out["slope_on_past"] = slope(rows["past_move"], rows["predicted_move"])
-    out["true_slope_on_past"] = slope(rows["past_move"], rows["true_move"])
+    out["slope_on_past"] = stats.slope(rows["past_move"], rows["predicted_move"])
+    out["true_slope_on_past"] = stats.slope(rows["past_move"], rows["true_move"])
     return out
 
 
 def _by_date(rows: pd.DataFrame, rank: bool = True) -> pd.Series:
     """IC or RankIC of the returns by date."""
     dates = rows["date"].to_numpy().astype("datetime64[ns]")
-    when, values = ic_by_date(dates, rows["predicted_return"], rows["true_return"], rank=rank)
+    when, values = stats.ic_by_date(dates, rows["predicted_return"], rows["true_return"], rank=rank)
     return pd.Series(values, index=when)
 
 
 def volatility_row(rows: pd.DataFrame, pooled: bool = False) -> dict[str, Any]:
     """Figures of the volatility task; volatilities as log return over the horizon."""
-    means, real, made = means_of(rows, pooled), rows["true_volatility"], rows["volatility"]
+    means, real, made = Means(rows, pooled), rows["true_volatility"], rows["volatility"]
     usual = np.log(rows["context_volatility"])
     ours, theirs = np.log(made.where(made > 0)), np.log(real.where(real > 0))
+    squares = np.column_stack([(real - made) ** 2, real**2, real])
     return {
         "windows": len(rows),
         "mae": means.of((made - real).abs()),
-        "r2": means.function(np.column_stack([(real - made) ** 2, real**2, real]), r_squared_of_means),
+        "r2": means.function(squares, lambda m: np.asarray(1.0 - m[..., 0] / (m[..., 1] - m[..., 2] ** 2))),
         "qlike": means.of(rows["qlike"].where(np.isfinite(rows["qlike"]))),
         "log_correlation": means.correlation(ours - usual, theirs - usual),
         "log_correlation_raw": means.correlation(ours, theirs),
@@ -157,8 +174,8 @@ def volatility_row(rows: pd.DataFrame, pooled: bool = False) -> dict[str, Any]:
 
 def _by_market(windows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each market's rows, then all of them where there are several markets."""
-    markets = sorted(windows["group"].unique())
-    yield from ((market, windows[windows["group"] == market]) for market in markets)
+    markets = windows.groupby("group")
+    yield from ((str(market), rows) for market, rows in markets)
     if len(markets) > 1:
         yield ALL, windows
 
@@ -168,8 +185,9 @@ def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str]
     out: dict[str, Any] = {}
     for task, (market, part) in product(tasks, list(_by_market(windows))):
         base, pooled = part[part["forecaster"] == yardstick].set_index("window_id"), market == ALL
-        for name in [n for n in part["forecaster"].unique() if not (task == "volatility" and n in SILENT)]:
-            rows = part[part["forecaster"] == name]
+        for name, rows in part.groupby("forecaster", sort=False):
+            if task == "volatility" and name in SILENT:
+                continue
             if task == "price":
                 here = (table["forecaster"] == name) & table["window_id"].isin(rows["window_id"])
                 figures = price_row(rows, base.loc[rows["window_id"]], table.loc[here, "pit"].to_numpy(), pooled)
@@ -203,15 +221,15 @@ class Comparison:
 
         ``span``: from a date to the end of its outcome.
         """
-        found, test = dates_interval(gap, span), dates_test(gap, span)
+        found, test = stats.dates_interval(gap, span), stats.dates_test(gap, span)
         return cls(task, market, model, baseline, found, relative, test.p, test.p, test.n, "Diebold-Mariano", words="")
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with Holm's correction over all of them, and the words that follow."""
-    adjusted = holm([one.p for one in comparisons])
+    adjusted = stats.holm([one.p for one in comparisons]).tolist()
     return [
-        replace(one, adjusted_p=float(p), words=verdict(one.baseline, one.difference, float(p)))
+        replace(one, adjusted_p=p, words=stats.verdict(one.baseline, one.difference, p))
         for one, p in zip(comparisons, adjusted, strict=True)
     ]
 
@@ -229,15 +247,20 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
         sides = {name: part[part["forecaster"] == name].set_index("window_id") for name in (*models, *baselines)}
         for model, baseline in product(models, [b for b in baselines if b not in silent]):
             ours, theirs = sides[model], sides[baseline].reindex(sides[model].index)
-            if len(ours) and not (task == "return" and market == ALL):
-                measure = _compare_ranks if task == "return" else _compare_losses
-                found.append(measure(ours, theirs, (task, market, model, baseline)))
+            if len(ours):
+                found.append(_compared(ours, theirs, (task, market, model, baseline)))
     return corrected([one for one in found if one is not None])
 
 
-def _compare_losses(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, str, str, str]) -> Comparison | None:
-    """By loss per window; ``sides``: task, market, model and baseline."""
-    task, market, _, _ = sides
+def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, str, str, str]) -> Comparison | None:
+    """By minus RankIC per date, or by loss per window; ``sides``: task, market, model and baseline."""
+    task, market, *_ = sides
+    if task == "return":
+        mine, base = _by_date(ours), _by_date(theirs)
+        if market == ALL or len(mine) < MIN_DATES:
+            return None
+        gap = -(mine - base.reindex(mine.index).fillna(0.0)).sort_index()
+        return Comparison.by_date(*sides, gap, ours["span"].median())
     loss = "crps" if task == "price" else "qlike"
     mine, base = (rows[loss].where(np.isfinite(rows[loss])) for rows in (ours, theirs))
     both = mine.notna() & base.notna()
@@ -248,17 +271,8 @@ def _compare_losses(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, 
         by_date = gap.groupby(ours.loc[both, "date"]).mean().sort_index()
         return Comparison.by_date(*sides, by_date, ours["span"].median(), relative)
     labels = cluster_labels(ours[both].reset_index())
-    test, difference = cluster_test(labels, gap), cluster_bootstrap(labels, gap, first_mean)
+    test, difference = stats.cluster_test(labels, gap), stats.cluster_bootstrap(labels, gap)
     return Comparison(*sides, difference, relative, test.p, test.p, test.n, "cluster-robust t", words="")
-
-
-def _compare_ranks(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, str, str, str]) -> Comparison | None:
-    """By minus RankIC per date."""
-    mine, base = _by_date(ours), _by_date(theirs)
-    if len(mine) < MIN_DATES:
-        return None
-    gap = -(mine - base.reindex(mine.index).fillna(0.0)).sort_index()
-    return Comparison.by_date(*sides, gap, ours["span"].median())
 
 
 def in_words(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -13,7 +15,7 @@ import pandas as pd
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.metrics import invalid_bars
-from kronos.protocol import AMOUNT, CLOSE, FEATURES, VOLUME, Context, FloatArray, TimeArray
+from kronos.protocol import AMOUNT, CLOSE, FEATURES, VOLUME, Context, FloatArray, Forecaster, TimeArray
 
 #: A longer pause than this ends a series, whatever its bar size: weekends and holidays stay inside.
 LONGEST_PAUSE = np.timedelta64(108, "h")
@@ -26,19 +28,12 @@ NO_TIME = np.timedelta64(0, "ns")
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One test case.
+    """One test case."""
 
-    Args:
-        context: what forecasters see.
-        truth: (H, 6) float64, the bars after the cutoff, read-only.
-        group: where it comes from (a file, a market); reports break down by it.
-        origin: the common cutoff of all symbols of a date; by default the context's last bar.
-    """
-
-    context: Context
-    truth: FloatArray
-    group: str = ""
-    origin: np.datetime64[Any] | None = None
+    context: Context  # what forecasters see
+    truth: FloatArray  # (H, 6) float64, the bars after the cutoff, read-only
+    group: str = ""  # where it comes from (a file, a market); reports break down by it
+    origin: np.datetime64[Any] | None = None  # cutoff of all symbols of a date; by default the context's last bar
 
     @property
     def date(self) -> np.datetime64[Any]:
@@ -55,11 +50,7 @@ class Window:
 class Refusals:
     """Why candidate windows were left out, counted."""
 
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, reason: str, number: int = 1) -> None:
-        """Count ``number`` more candidates refused for ``reason``."""
-        self.counts[reason] = self.counts.get(reason, 0) + number
+    counts: Counter[str] = field(default_factory=Counter)
 
     def message(self, context: int, horizon: int) -> str:
         """Why there is nothing to evaluate, and what to do."""
@@ -86,9 +77,8 @@ class Series:
     @classmethod
     def from_frame(cls, symbol: str, bars: pd.DataFrame) -> Series:
         """Arrays of a bars table of one symbol; absent volume becomes 0, absent amount volume × mean price."""
-        missing = [name for name in FEATURES[:4] if name not in bars.columns]
-        if missing or "timestamp" not in bars.columns:
-            raise DataError(f"bars of {symbol!r} lack the column(s) {missing or ['timestamp']}")
+        if missing := [name for name in (*FEATURES[:4], "timestamp") if name not in bars.columns]:
+            raise DataError(f"bars of {symbol!r} lack the column(s) {missing}")
         times = pd.DatetimeIndex(bars["timestamp"])
         stamps = (times if times.tz is None else times.tz_convert("UTC").tz_localize(None)).to_numpy("datetime64[ns]")
         values = np.array(bars.reindex(columns=list(FEATURES)), dtype=float, order="C")
@@ -123,14 +113,20 @@ BarsInput = pd.DataFrame | Mapping[str, pd.DataFrame | Series]
 def as_series(bars: BarsInput) -> dict[str, Series]:
     """Bars by symbol, from a table with or without a ``symbol`` column or from a mapping."""
     if isinstance(bars, pd.DataFrame):
-        if "symbol" not in bars.columns:
-            return {"": Series.from_frame("", bars)}
-        parts = bars.groupby(bars["symbol"].astype(str), sort=True)
-        return {str(symbol): Series.from_frame(str(symbol), part) for symbol, part in parts}
+        bars = dict(list(bars.groupby(bars["symbol"].astype(str)))) if "symbol" in bars.columns else {"": bars}
     return {
         symbol: table if isinstance(table, Series) else Series.from_frame(symbol, table)
         for symbol, table in bars.items()
     }
+
+
+def some_symbols(series: Mapping[str, Series], most: int | None, seed: int) -> dict[str, Series]:
+    """At most so many symbols, drawn by the seed, in the order of their names."""
+    names = sorted(series)
+    if most is not None and len(names) > most:
+        rng = np.random.default_rng([seed, len(names)])
+        names = sorted(rng.choice(names, size=most, replace=False).tolist())
+    return {name: series[name] for name in names}
 
 
 def candidate_ends(
@@ -140,7 +136,6 @@ def candidate_ends(
     after: np.datetime64[Any] | None,
     embargo: np.timedelta64,
     refused: Refusals,
-    max_jump: float = MAX_JUMP,
     before: np.datetime64[Any] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Bar numbers that can be a cutoff: (N,) ascending.
@@ -150,7 +145,7 @@ def candidate_ends(
     """
     times, total = series.timestamps, len(series.timestamps)
     if total < context + horizon:
-        refused.add("series too short")
+        refused.counts["series too short"] += 1
         return np.empty(0, np.int64)
     ends = np.arange(context - 1, total - horizon)
     if after is not None:
@@ -159,24 +154,22 @@ def candidate_ends(
         ends = ends[times[ends + horizon] <= np.datetime64(before).astype("datetime64[ns]")]
     moves = np.abs(np.diff(np.log(series.values[:, CLOSE])))
 
-    def keep(reason: str, good: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        refused.add(reason, int((~good).sum()))
-        return np.asarray(ends[good])
+    def flagged(flags: npt.NDArray[np.bool_], last: Any) -> Any:
+        """How many flags lie between the first bar of each context and bar ``last``; steps belong to the later bar."""
+        steps = total - len(flags)  # 1 for flags of steps, which have one flag less
+        counted = np.concatenate([np.zeros(1 + steps, np.int64), np.cumsum(flags)])
+        return counted[last + 1] - counted[ends + 1 - context + steps]
 
-    def up_to(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """(T + 1,) flagged bars before each; of steps, which belong to their later bar, where one is missing."""
-        return np.concatenate([np.zeros(total + 1 - len(flags), np.int64), np.cumsum(flags)])
-
-    for reason, flags in (
-        ("pause", np.diff(times) > max(LONGEST_PAUSE, PAUSE_STEPS * series.step())),
-        ("jump", moves > max_jump),
-        ("inconsistent bar", invalid_bars(series.values) > 0),
+    for reason, flags, most, ahead in (
+        ("pause", np.diff(times) > max(LONGEST_PAUSE, PAUSE_STEPS * series.step()), 0, horizon),
+        ("jump", moves > MAX_JUMP, 0, horizon),
+        ("inconsistent bar", invalid_bars(series.values) > 0, 0, horizon),
+        ("more than half of the closes unchanged", moves == 0, 0.5 * (context - 1), 0),
     ):
-        count, steps = up_to(flags), total - len(flags)
-        ends = keep(reason, count[ends + 1 + horizon] == count[ends + 1 - context + steps])
-    unchanged = up_to(moves == 0)
-    still = unchanged[ends + 1] - unchanged[ends + 2 - context]
-    return keep("more than half of the closes unchanged", still <= 0.5 * (context - 1))
+        good = flagged(flags, ends + ahead) <= most
+        refused.counts[reason] += int((~good).sum())
+        ends = ends[good]
+    return ends
 
 
 def draw_windows(
@@ -190,7 +183,6 @@ def draw_windows(
     before: np.datetime64[Any] | None = None,
     embargo: np.timedelta64 = NO_TIME,
     group: str = "",
-    max_jump: float = MAX_JUMP,
     refused: Refusals | None = None,
 ) -> list[Window]:
     """Draw at most ``n`` windows at random, with truths that never overlap within a symbol.
@@ -207,7 +199,6 @@ def draw_windows(
             context may reach back before it.
         before: the last bar to forecast lies not later than this.
         group: written on each window.
-        max_jump: windows with a larger close-to-close log move are refused, in the context and in the truth.
         refused: counts what was refused and why.
 
     Returns:
@@ -215,13 +206,11 @@ def draw_windows(
     """
     if context < 3 or horizon < 1 or n < 0:
         raise ConfigError(f"context {context}, horizon {horizon}, n {n}: need context ≥ 3, horizon ≥ 1 and n ≥ 0")
-    rng = np.random.default_rng([seed, context, horizon])
-    refused = Refusals() if refused is None else refused
+    rng, refused = np.random.default_rng([seed, context, horizon]), refused or Refusals()
     pool: list[tuple[Series, int]] = []
     for _, series in sorted(as_series(bars_by_symbol).items()):
-        phase = int(rng.integers(horizon))
-        ends = candidate_ends(series, context, horizon, after, embargo, refused, max_jump, before)
-        last = -horizon
+        phase, last = int(rng.integers(horizon)), -horizon
+        ends = candidate_ends(series, context, horizon, after, embargo, refused, before)
         for end in (ends[phase:] if len(ends) > phase else ends[:1]).tolist():
             if end - last >= horizon:
                 pool.append((series, end))
@@ -253,7 +242,6 @@ def rolling_windows(
     after: np.datetime64[Any] | None = None,
     embargo: np.timedelta64 = NO_TIME,
     group: str = "",
-    max_jump: float = MAX_JUMP,
     refused: Refusals | None = None,
 ) -> list[Window]:
     """Windows of every symbol at common cutoffs, in order of cutoff and symbol.
@@ -266,15 +254,13 @@ def rolling_windows(
             is not more than one usual step older.
         step: bars between cutoffs; by default ``horizon``, so that truths do not overlap.
         after, embargo: the first bar to forecast lies later than ``after + embargo``.
-        group, max_jump, refused: as in :func:`draw_windows`.
+        group, refused: as in :func:`draw_windows`.
     """
     if (n_windows is None) == (cutoffs is None):
         raise ConfigError("give either n_windows or cutoffs")
-    step = horizon if step is None else step
+    step, refused, series = horizon if step is None else step, refused or Refusals(), as_series(bars)
     if context < 3 or horizon < 1 or step < 1 or (n_windows is not None and n_windows < 1):
         raise ConfigError(f"context {context}, horizon {horizon}, step {step}, n_windows {n_windows}: all too small")
-    refused = Refusals() if refused is None else refused
-    series = as_series(bars)
     if not series:
         raise DataError("no bars to evaluate on")
     if cutoffs is None:
@@ -283,11 +269,11 @@ def rolling_windows(
         dates = np.sort(pd.DatetimeIndex([pd.Timestamp(c) for c in cutoffs]).to_numpy("datetime64[ns]"))
     found = []
     for symbol, one in series.items():
-        allowed = set(candidate_ends(one, context, horizon, after, embargo, refused, max_jump).tolist())
+        allowed = set(candidate_ends(one, context, horizon, after, embargo, refused).tolist())
         places = np.searchsorted(one.timestamps, dates, side="right") - 1
         for date, place in zip(dates, places.tolist(), strict=True):
             if place < 0 or date - one.timestamps[place] > one.step():
-                refused.add("no bar at the cutoff")
+                refused.counts["no bar at the cutoff"] += 1
             elif place in allowed:
                 found.append((date, symbol, one.window(place, context, horizon, group, date)))
     found.sort(key=lambda item: item[:2])
@@ -297,14 +283,61 @@ def rolling_windows(
 def required_windows(
     bars: BarsInput, context: int, horizon: int, *, group: str = "", **how: Any
 ) -> tuple[list[Window], dict[str, int]]:
-    """:func:`rolling_windows`, and what was refused.
-
-    Raises:
-        DataError: no window fits; the message says why candidates were refused.
-    """
+    """:func:`rolling_windows`, and what was refused; DataError: no window fits, and why candidates were refused."""
     refused = Refusals()
     found = rolling_windows(bars, context, horizon, group=group, refused=refused, **how)
     if not found:
         market = f"market {group!r}: " if group else ""
         raise DataError(market + refused.message(context, horizon))
-    return found, refused.counts
+    return found, dict(refused.counts)
+
+
+class LeakWarning(UserWarning):
+    """A test date lies before the end of a forecaster's training: its scores may be remembered, not forecast."""
+
+
+def training_end(forecaster: Forecaster, market: str) -> np.datetime64[Any] | None:
+    """The last date of what a forecaster was trained on, as far as a market is concerned; None: it states none.
+
+    Where ``training_cutoffs`` gives dates by group, those of the same market count (the name up to its last
+    underscore: ``crypto_1h`` and ``crypto_15m`` share their moves), and those of groups that name no market: what the
+    weights started from, and bars known by their size alone (``1d``), which may be of any. A market that is not among
+    the groups, or none that is named, gets ``training_cutoff``, the latest of all.
+    """
+    by_group = getattr(forecaster, "training_cutoffs", None) or {}
+    name, named, _ = market.rpartition("_")
+    same = [date for group, date in by_group.items() if named and group.rpartition("_")[0] == name]
+    if same:
+        return np.datetime64(max([*same, *(date for group, date in by_group.items() if "_" not in group)]))
+    end = getattr(forecaster, "training_cutoff", None)
+    return None if end is None else np.datetime64(end)
+
+
+def warn_of_leaks(forecasters: Sequence[Forecaster], windows: Sequence[Window]) -> list[str]:
+    """One sentence, and a :class:`LeakWarning`, for each forecaster whose training reaches into the test dates.
+
+    A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64), and by market in
+    ``training_cutoffs``. One whose attribute is None was trained, but says not until when: that is noted too. One
+    without the attribute makes no claim and gets no warning.
+    """
+    notes = []
+    for forecaster in (one for one in forecasters if windows and hasattr(one, "training_cutoff")):
+        ends = {market: training_end(forecaster, market) for market in {w.group for w in windows}}
+        first_dates = [(ends[w.group], w.context.future_timestamps[0], w.group) for w in windows]
+        early = [(end, group) for end, first, group in first_dates if end is not None and first <= end]
+        if early:
+            last = np.datetime_as_string(max(end for end, _ in early), unit="D")
+            where = ", ".join(sorted({group for _, group in early} - {""}))
+            notes.append(
+                f"{forecaster.name} was trained on bars up to {last}: {len(early)} of {len(windows)} test windows "
+                f"begin before{f' ({where})' if where else ''}; their scores may be memory, not skill"
+            )
+        elif all(end is None for end in ends.values()):
+            notes.append(
+                f"{forecaster.name} does not state until when it was trained: nobody can say which of the test windows "
+                "it has seen"
+            )
+        else:
+            continue
+        warnings.warn(notes[-1], LeakWarning, stacklevel=2)
+    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,12 +14,7 @@ __all__ = ["Forecast", "KronosPredictor"]
 
 def __getattr__(name: str) -> object:
     # torch is imported by the predictor alone, so that reading a saved forecast stays quick
-    if name == "Forecast":
-        from kronos.inference.forecast import Forecast
-
-        return Forecast
-    if name == "KronosPredictor":
-        from kronos.inference.predictor import KronosPredictor
-
-        return KronosPredictor
+    if name in __all__:
+        room = "forecast" if name == "Forecast" else "predictor"
+        return getattr(import_module(f"{__name__}.{room}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

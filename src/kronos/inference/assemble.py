@@ -6,9 +6,9 @@ features of a bar independently, bars are made valid (:func:`repair_bars`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,15 +19,15 @@ from kronos.bars.arrays import time_features
 from kronos.bars.calendar import future_times
 from kronos.bars.calendar.future import FutureTimes
 from kronos.bars.reading import as_bars, read_bars
-from kronos.bars.schema import to_table
-from kronos.bars.transform import BarTransform
+from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
 from kronos.inference.engine import DecodeRequest
 from kronos.inference.forecast import Forecast
 from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
+from kronos.inference.threads import Monitor
 from kronos.model.config import check_width
-from kronos.protocol import AMOUNT, CLOSE, FEATURES, HIGH, LOW, VOLUME
+from kronos.protocol import AMOUNT, CLOSE, FEATURES, HIGH, LOW, VOLUME, width_at
 from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
@@ -44,21 +44,13 @@ _STILL_SHARE = 0.05  # of a bar's own range: closes that move less than that say
 
 @dataclass(frozen=True)
 class PastBars:
-    """The context of one series: a bars table cut to what the model reads, and the times of the whole history."""
+    """The context of one series, cut to what the model reads, and the times by which its calendar is recognised."""
 
     symbol: str | None
     bars: pd.DataFrame
-    times: pd.DatetimeIndex
-
-    @property
-    def context_times(self) -> pd.DatetimeIndex:
-        """(T,) of the context alone."""
-        return self.times[-len(self.bars) :]
-
-    @cached_property
-    def values(self) -> Floats:
-        """(T, 6) in the order of ``FEATURES``."""
-        return self.bars[list(FEATURES)].to_numpy(dtype=np.float64)
+    values: Floats  # (T, 6) in the order of ``FEATURES``
+    times: pd.DatetimeIndex  # (T,)
+    history: pd.DatetimeIndex  # the same, begun earlier
 
 
 @dataclass(frozen=True)
@@ -77,32 +69,29 @@ class SeriesJob:
 def prepare(
     predictor: KronosPredictor, table: Any, spec: ForecastSpec, given: Any = None, name: str | None = None
 ) -> SeriesJob:
-    """A caller's table as the engine takes it; ``given``: times of the bars to come, ``name``: of one of many series.
-
-    Raises:
-        DataError, CalendarError: bars or times that cannot be used.
-    """
+    """A caller's table as the engine takes it; ``given``: the times to come, ``name``: of one of many series."""
     lost = predictor.transform.lost
     past = past_bars(table, 2 + lost, (spec.context_length or predictor.max_context) + lost, name)
     if given is None:
-        known = past.times[-CALENDAR_BARS:]
-        future = future_times(known, spec.horizon, spec.calendar, spec.frequency, spec.stamp, past.symbol)
+        future = future_times(past.history, spec.horizon, spec.calendar, spec.frequency, spec.stamp, past.symbol)
     else:
-        times = _given_times(given, spec.horizon, past.times[-1])
+        times, cutoff = as_times(given, "future"), past.times[-1]
+        if len(times) != spec.horizon:
+            raise DataError(f"future has {len(times)} timestamps for a horizon of {spec.horizon} bars; give one a bar")
+        if (times.tz is None) != (cutoff.tz is None):
+            raise DataError("future and the bars must both have a time zone, or neither")
+        if not times.is_monotonic_increasing or not times.is_unique or times[0] <= cutoff:
+            raise DataError(f"future must increase and start after the last bar ({cutoff})")
         future = FutureTimes(times, "given", "", None, np.zeros(spec.horizon, dtype=bool))
-    request, state = make_request(predictor, past.values, past.context_times, future.timestamps, spec, name)
+    request, state = make_request(predictor, past.values, past.times, future.timestamps, spec, name)
     return SeriesJob(past, future, request, state)
 
 
 def past_bars(table: Any, least: int, most: int | None = None, name: str | None = None) -> PastBars:
-    """Checks a table of one symbol and keeps its last bars.
+    """Checks a table of one symbol, refuses fewer than ``least`` bars, and keeps the last ``most``.
 
     Args:
-        least, most: bars; fewer are refused, of more the last are kept. None: all.
         name: what to call the series, over what the table says.
-
-    Raises:
-        DataError: no bars, defective bars, several symbols, or too few bars.
     """
     bars = as_bars(table)
     if bars is None:
@@ -113,13 +102,16 @@ def past_bars(table: Any, least: int, most: int | None = None, name: str | None 
             f"the table holds {len(symbols)} symbols ({', '.join(map(str, symbols[:3]))} …); forecast one of them, "
             "or all with forecast_many"
         )
-    symbol = name if name is not None else str(symbols[0]) if len(symbols) else None
+    symbol = name if name is not None else str(symbols[0]) if symbols else None
     if len(bars) < least:
         label = f"'{symbol}' has" if symbol else "the table has"
         count = f"{len(bars)} bar{'s' * (len(bars) != 1)}"
         raise DataError(f"{label} {count}; this model needs at least {least} as context")
-    context = bars if most is None or len(bars) <= most else bars.iloc[-most:].reset_index(drop=True)
-    return PastBars(symbol, context, pd.DatetimeIndex(bars["timestamp"]))
+    times = pd.DatetimeIndex(bars["timestamp"])
+    if most is not None and len(bars) > most:
+        bars = bars.iloc[-most:].reset_index(drop=True)
+    values = bars[list(FEATURES)].to_numpy(dtype=np.float64)
+    return PastBars(symbol, bars, values, times[-len(bars) :], times[-CALENDAR_BARS:])
 
 
 def make_request(
@@ -132,13 +124,7 @@ def make_request(
 ) -> tuple[DecodeRequest, Any]:
     """A request for the engine, and the bar transform's state to turn its answer into bars.
 
-    Args:
-        values: (T, 6) bars of the context, whose statistics set the scale.
-        times, future: wall-clock times of the context's bars and of the horizon's.
-        name: for errors about one of many series.
-
-    Raises:
-        DataError: too few bars.
+    The bars (T, 6) of the context set the scale; times are on the wall clock; ``name`` is for errors.
     """
     transform = predictor.transform
     if len(values) <= transform.lost:
@@ -148,17 +134,6 @@ def make_request(
     key = series_key(values[-predictor.max_context - transform.lost :, CLOSE])
     draws = uniforms(spec.seed, [key], spec.num_samples, spec.horizon)[0]
     return DecodeRequest(transform.encode(values, state), stamps, draws, name), state
-
-
-def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> pd.DatetimeIndex:
-    times = as_times(given, "future")
-    if len(times) != horizon:
-        raise DataError(f"future has {len(times)} timestamps for a horizon of {horizon} bars; give one a bar")
-    if (times.tz is None) != (cutoff.tz is None):
-        raise DataError("future and the bars must both have a time zone, or neither")
-    if not times.is_monotonic_increasing or not times.is_unique or times[0] <= cutoff:
-        raise DataError(f"future must increase and start after the last bar ({cutoff})")
-    return times
 
 
 def as_times(given: Any, name: str) -> pd.DatetimeIndex:
@@ -198,7 +173,90 @@ def entries_of(source: Any, future: Any) -> list[tuple[str, Any, Any]]:
     return [(name, table, times[name]) for name, table in tables.items()]
 
 
+def prepare_published(
+    predictor: KronosPredictor, tables: Any, x_timestamps: Any, y_timestamps: Any, spec: ForecastSpec
+) -> list[tuple[DecodeRequest, Any]]:
+    """Requests and states of the series of a published call; all are checked before the first is prepared."""
+    if not len(tables) == len(x_timestamps) == len(y_timestamps):
+        raise DataError(
+            f"predict_batch got {len(tables)} tables, {len(x_timestamps)} x_timestamp and "
+            f"{len(y_timestamps)} y_timestamp; give one of each a series"
+        )
+    positive, most = predictor.transform.takes_moves, predictor.max_context + predictor.transform.lost
+    series = [
+        _read_published(*entry, spec.horizon, positive, f"series {i}: " if len(tables) > 1 else "")
+        for i, entry in enumerate(zip(tables, x_timestamps, y_timestamps, strict=True))
+    ]
+    prepared = []
+    for values, times, future in series:
+        if len(values) > most and predictor.model.config.consistent:
+            values, times = values[-most:], times[-most:]
+        elif len(values) > most:
+            warnings.warn(
+                f"the context has {len(values)} bars, the model reads {predictor.max_context}: as published, all of "
+                "them set the scale. Pass fewer bars, or use forecast(), which cuts first",
+                stacklevel=4,
+            )
+        prepared.append(make_request(predictor, values, times, future, spec))
+    return prepared
+
+
+def _read_published(
+    df: Any, x_timestamp: Any, y_timestamp: Any, pred_len: int, positive: bool, where: str
+) -> tuple[Floats, pd.DatetimeIndex, pd.DatetimeIndex]:
+    """Checks one series of the published ``predict``: values (T, 6), times of the context (T) and of the horizon (H).
+
+    What the published predictor would have misread in silence (lengths that differ, infinities, text) is refused; for
+    transforms that take logarithms (``positive``) also what has none.
+    """
+    frame = to_table(df)
+    if missing := [name for name in PRICES if name not in frame.columns]:
+        raise DataError(f"{where}the table lacks {', '.join(missing)}; predict needs {', '.join(PRICES)}")
+    given = [name for name in FEATURES if name in frame.columns]
+    if "volume" not in given:  # as published, also where there is an amount
+        given = list(PRICES)
+    values = np.zeros((len(frame), len(FEATURES)))
+    for name in given:
+        column = frame[name]
+        numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
+        if (bad := ~np.isfinite(numbers)).any():
+            position = int(bad.argmax())
+            found = column.iloc[position]
+            raise DataError(
+                f"{where}column '{name}' holds {repr(found) if isinstance(found, str) else found} at position "
+                f"{position} ({int(bad.sum())} such values in all); predict needs finite numbers"
+            )
+        values[:, FEATURES.index(name)] = numbers
+    if "volume" in given and "amount" not in given:
+        values[:, AMOUNT] = values[:, VOLUME] * values[:, _PRICES].mean(axis=1)
+    if len(values) == 0:
+        raise DataError(f"{where}the table has no rows; predict needs a context")
+    for name, numbers in zip(FEATURES, values.T, strict=True) if positive else ():
+        bad, kind = (numbers <= 0, "prices above zero") if name in PRICES else (numbers < 0, "no negative values")
+        if bad.any():
+            at = f"{numbers[bad][0]:g} at position {int(bad.argmax())}"
+            raise DataError(f"{where}column '{name}' holds {at}; this model needs {kind}")
+    x_times, y_times = as_times(x_timestamp, f"{where}x_timestamp"), as_times(y_timestamp, f"{where}y_timestamp")
+    if len(x_times) != len(frame):
+        raise DataError(f"{where}x_timestamp has {len(x_times)} entries for {len(frame)} bars; give one a bar")
+    if len(y_times) != pred_len:
+        raise DataError(f"{where}y_timestamp has {len(y_times)} entries for pred_len {pred_len}; give one a bar")
+    return values, x_times, y_times
+
+
 # -- from paths to a forecast -----------------------------------------------------------------------------------------
+
+
+def forecasts(
+    predictor: KronosPredictor,
+    jobs: Sequence[SeriesJob],
+    spec: ForecastSpec,
+    settings: DecodeSettings,
+    monitor: Monitor,
+) -> list[Forecast]:
+    """Samples every series and makes its forecast."""
+    found = predictor.engine.run([job.request for job in jobs], settings, monitor)
+    return [assemble_forecast(predictor, job, paths, spec, settings) for job, paths in zip(jobs, found, strict=True)]
 
 
 def assemble_forecast(
@@ -210,22 +268,25 @@ def assemble_forecast(
 ) -> Forecast:
     """The forecast of one series from its sampled features (S, H, F)."""
     transform, past, future = predictor.transform, job.past, job.future
-    bars = transform.decode(features, job.state)
-    estimated = int(np.count_nonzero(future.estimated))
-    notes = [*still_notes(transform, past.values, job.state), *future.notes]
-    if estimated:
+    bars, last_close = transform.decode(features, job.state), float(past.values[-1, CLOSE])
+    notes = list(future.notes)
+    if transform.takes_moves:
+        sigma, reach = float(job.state.sigma), float(np.median(np.log(past.values[:, HIGH] / past.values[:, LOW])))
+        if sigma < max(_STILL, _STILL_SHARE * reach):
+            notes.insert(
+                0,
+                f"the closes of the context hardly vary from bar to bar (by {sigma:.1g}, the bars' own range is "
+                f"{reach:.1g}), so the paths are far too certain; do not read risk from them, and check the bars or "
+                "give a longer context",
+            )
+    if estimated := int(np.count_nonzero(future.estimated)):
         notes.append(f"{estimated} timestamps lie beyond the calendar's end and are estimated")
+    drawn = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p")}
     metadata = {
         "model": predictor.name,
         "revision": predictor.revision,
         "seed": spec.seed,
-        "settings": {
-            "temperature": settings.temperature,
-            "top_k": settings.top_k,
-            "top_p": settings.top_p,
-            "num_samples": spec.num_samples,
-            "window_stride": settings.window_stride,
-        },
+        "settings": {**drawn, "num_samples": spec.num_samples, "window_stride": settings.window_stride},
         "cutoff": past.times[-1].isoformat(),
         "horizon": spec.horizon,
         "calendar": future.calendar,
@@ -234,7 +295,6 @@ def assemble_forecast(
         "estimated_timestamps": estimated,
         "warnings": notes,
     }
-    last_close = float(past.values[-1, CLOSE])
     width = (predictor.model.config.calibration or {}).get("width")
     if not transform.takes_moves:
         bars, metadata["repaired_bars"] = repair_bars(bars, last_close)
@@ -243,30 +303,13 @@ def assemble_forecast(
     return Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
 
 
-def still_notes(transform: BarTransform, values: Floats, state: Any) -> list[str]:
-    """A warning where the closes of the context (T, 6) vary too little to measure the risk by."""
-    if not transform.takes_moves:
-        return []
-    sigma, reach = float(state.sigma), float(np.median(np.log(values[:, HIGH] / values[:, LOW])))
-    if sigma >= max(_STILL, _STILL_SHARE * reach):
-        return []
-    return [
-        f"the closes of the context hardly vary from bar to bar (by {sigma:.1g}, the bars' own range is {reach:.1g}), "
-        "so the paths are far too certain; do not read risk from them, and check the bars or give a longer context"
-    ]
-
-
 def width_factors(width: Mapping[str, Any], horizon: int) -> Floats:
     """(H,) the factor of each bar ahead: linear in ln h between the fitted horizons, constant beyond them.
 
     In a checkpoint's config: ``"calibration": {"width": {"horizon": [1, 2, 4, …], "factor": [1.1, 1.08, …]}}``.
-
-    Raises:
-        ConfigError: not two lists of one length, horizons increasing from 1 or more, factors positive.
     """
     check_width(width)
-    at, factor = (np.asarray(width[name], dtype=np.float64) for name in ("horizon", "factor"))
-    return np.interp(np.log(np.arange(1, horizon + 1)), np.log(at), factor)
+    return width_at(width, horizon)
 
 
 def widen(bars: Floats, last_close: float, factors: Floats) -> Floats:
@@ -280,19 +323,15 @@ def widen(bars: Floats, last_close: float, factors: Floats) -> Floats:
 
 
 def repair_bars(bars: Floats, last_close: float) -> tuple[Floats, int]:
-    """Makes every bar obey ``0 < low <= open, close <= high``, ``volume >= 0`` and ``amount >= 0``.
+    """Bars (S, H, 6) that obey ``0 < low <= open, close <= high``, ``volume, amount >= 0``; how many were changed.
 
     A price at or below zero becomes a thousandth of the last close, which is positive; then high is raised to the
     highest and low lowered to the lowest of the bar's prices; negative volume and amount become 0. Open and close are
     never moved otherwise, and a valid bar is left as it is.
-
-    Returns:
-        The repaired bars (S, H, 6), and how many of them were changed.
     """
     out = bars.copy()
-    prices = out[..., _PRICES]
+    prices, traded = out[..., _PRICES], out[..., VOLUME:]
     np.copyto(prices, _PRICE_FLOOR * last_close, where=~(prices > 0))
     out[..., HIGH], out[..., LOW] = prices.max(-1), prices.min(-1)
-    traded = slice(VOLUME, AMOUNT + 1)
-    out[..., traded] = np.maximum(out[..., traded], 0.0)
+    np.maximum(traded, 0.0, out=traded)
     return out, int((out != bars).any(-1).sum())

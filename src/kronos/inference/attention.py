@@ -31,6 +31,12 @@ class KeyValueCache:
     """Preallocated keys and values, with room for ``prefix`` common and ``suffix`` own positions.
 
     Without room for own ones they are looked at and forgotten, which is all that a single reading needs.
+
+    Args:
+        joined: whether a single path's own positions may lie behind the common ones.
+
+    Attributes:
+        common, own: (2, B, N, P, D) and (2, B·S, N, T, D) of every layer.
     """
 
     def __init__(
@@ -44,8 +50,10 @@ class KeyValueCache:
         suffix: int,
         dtype: torch.dtype,
         device: torch.device,
+        *,
+        joined: bool = True,
     ) -> None:
-        self.joined = paths == 1 and suffix > 0
+        self.joined = joined and paths == 1 and suffix > 0
         self._room = suffix
         self.prefix = 0  # common positions in use
         self.length = 0  # own positions in use
@@ -55,22 +63,27 @@ class KeyValueCache:
             shape = (2, rows, heads, positions, head_dim)
             return [torch.empty(shape, dtype=dtype, device=device) for _ in range(layers)]
 
-        self._common = room(series, prefix + suffix if self.joined else prefix)
-        self._own = self._common if self.joined else room(series * paths, suffix) if suffix else []
+        self.common = room(series, prefix + suffix if self.joined else prefix)
+        self.own = self.common if self.joined else room(series * paths, suffix) if suffix else []
+
+    def clear(self) -> None:
+        """Fills all room with zeros, so that what was never written may be multiplied."""
+        for kept in (*self.common, *self.own):
+            kept.zero_()
 
     def reset(self, prefix: int, lengths: Tensor | None = None) -> None:
         """Forgets everything; of the next past's ``prefix`` positions only ``lengths`` (B,) are seen, if given."""
         self.prefix, self.length, self._mask = prefix, 0, None
         if lengths is not None:
-            room = self._common[0].shape[-2]
+            room = self.common[0].shape[-2]
             place = torch.arange(room, device=lengths.device)
             hidden = (place >= lengths[:, None]) & (place < prefix)
-            mask = torch.zeros(hidden.shape, dtype=self._common[0].dtype, device=lengths.device)
+            mask = torch.zeros(hidden.shape, dtype=self.common[0].dtype, device=lengths.device)
             self._mask = mask.masked_fill_(hidden, float("-inf"))[:, None, None]
 
     def write_prefix(self, layer: int, kv: Tensor) -> None:
         """Keeps the keys and values (B, P, 2, N, D) of the common past."""
-        self._common[layer][:, :, :, : self.prefix] = kv.permute(2, 0, 3, 1, 4)
+        self.common[layer][:, :, :, : self.prefix] = kv.permute(2, 0, 3, 1, 4)
 
     def append(self, layer: int, kv: Tensor) -> Visible:
         """Writes (B, S, L, 2, N, D) behind the own positions; returns what their L queries may look at."""
@@ -79,7 +92,7 @@ class KeyValueCache:
             return self.visible(layer, 0)._replace(own=new)
         start, count = self.length, kv.shape[2]
         offset = self.prefix if self.joined else 0
-        self._own[layer][:, :, :, offset + start : offset + start + count] = new
+        self.own[layer][:, :, :, offset + start : offset + start + count] = new
         return self.visible(layer, start + count, split=count > 1)
 
     def visible(self, layer: int, length: int, *, split: bool = False) -> Visible:
@@ -91,10 +104,10 @@ class KeyValueCache:
         if self.joined and not split:
             end = prefix + length
             mask = None if self._mask is None else self._mask[..., :end]
-            return Visible(self._common[layer][:, :, :, :end], None, mask)
+            return Visible(self.common[layer][:, :, :, :end], None, mask)
         offset = prefix if self.joined else 0
-        common = self._common[layer][:, :, :, :prefix] if prefix else None
-        own = self._own[layer][:, :, :, offset : offset + length] if length else None
+        common = self.common[layer][:, :, :, :prefix] if prefix else None
+        own = self.own[layer][:, :, :, offset : offset + length] if length else None
         return Visible(common, own, None if self._mask is None else self._mask[..., :prefix])
 
 

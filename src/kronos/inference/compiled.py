@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kronos.inference import kernels
 from kronos.inference.fused import FusedModel, Linear
@@ -21,19 +22,28 @@ _LINE = 16  # float32 numbers in a cache line
 
 
 class CompiledModel:
-    """A network's weights as the kernels take them: those of all layers in one array, or rounded to 255 levels."""
+    """A network's weights as the kernels take them: those of all layers in one array.
 
-    def __init__(self, net: FusedModel, *, int8: bool = False) -> None:
+    Args:
+        weights: ``float32``; ``bfloat16``, or ``int8`` (255 levels an output), which cost a half and a quarter of the
+            memory's time. The arithmetic is float32 in each.
+    """
+
+    def __init__(self, net: FusedModel, weights: str = "float32") -> None:
         dep, blocks = net.dependency, net.stack.blocks
+
+        def matrix(*layers: Linear) -> Matrix:
+            return make_matrix(layers, weights)
+
         self.net = net
-        self.stack = Stack(*(_matrix([getattr(block, name) for block in blocks], int8) for name in Stack._fields))
+        self.stack = Stack(*(matrix(*(getattr(block, name) for block in blocks)) for name in Stack._fields))
         self.heads = Heads(
             norm=_aligned(net.norm),
-            head_s1=_matrix([net.head_s1], int8),
+            head_s1=matrix(net.head_s1),
             queries=_aligned(dep.queries.flatten(1)),
-            keys_values=_matrix([dep.kv], int8),
-            out=_matrix([dep.out], int8),
-            head_s2=_matrix([dep.head_s2], int8),
+            keys_values=matrix(dep.kv),
+            out=matrix(dep.out),
+            head_s2=matrix(dep.head_s2),
         )
 
     def steps(self, series: int, paths: int, prefix: int, suffix: int) -> CompiledSteps:
@@ -41,13 +51,17 @@ class CompiledModel:
         return CompiledSteps(self, series, paths, prefix, suffix)
 
 
-def _matrix(layers: Sequence[Linear], int8: bool) -> Matrix:
-    weight = torch.stack([layer.weight.T for layer in layers])
+def make_matrix(layers: Sequence[Linear], kept: str) -> Matrix:
+    """One map of every layer, its weights kept in float32, bfloat16 or int8 as ``groups.Matrix`` says."""
+    weight = torch.stack([layer.weight.T for layer in layers])  # (layers, inputs, outputs)
     bias = torch.stack([torch.zeros(layer.outputs) if layer.bias is None else layer.bias for layer in layers])
     scale = torch.ones_like(bias)
-    if int8:
+    if kept == "int8":
         scale = weight.abs().amax(1).clamp_min(1e-30) / 127
-        weight = (weight / scale[:, None]).round().to(torch.int8)
+        weight = (weight / scale[:, None]).round().to(torch.int8).transpose(1, 2)
+    elif kept == "bfloat16":
+        halves = F.pad(weight, (0, 0, 0, weight.shape[1] % 2)).to(torch.bfloat16).view(torch.int16).to(torch.int32)
+        weight = halves[:, ::2] & 0xFFFF | halves[:, 1::2] << 16
     return Matrix(_aligned(weight), _aligned(scale), _aligned(bias))
 
 
@@ -81,12 +95,12 @@ class CompiledCache:
 
 
 class CompiledSteps:
-    """:class:`~kronos.inference.decode.TorchSteps` in machine code, on the CPU in float32."""
+    """:class:`~kronos.inference.decode.TorchSteps` in machine code, on the CPU."""
 
     def __init__(self, model: CompiledModel, series: int, paths: int, prefix: int, suffix: int) -> None:
         net, sizes = model.net, (series, paths, prefix, suffix)
         stack, dep, c = net.stack, net.dependency, net.config
-        self.model, self.net, self.series, self.paths = model, net, series, paths
+        self.model, self.net, self.reader, self.series, self.paths = model, net, net, series, paths
         self.rotary, self.dep_rotary = net.rotary_tables(prefix + suffix)
         self.trunk = CompiledCache(len(stack.blocks), stack.n_heads, stack.head_dim, *sizes, self.rotary)
         rotary = self.dep_rotary if dep.rotated else torch.ones_like(self.dep_rotary)

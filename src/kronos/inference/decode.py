@@ -11,13 +11,16 @@ It computes what :mod:`kronos.inference.oracle` computes, token for token. Serie
 right: with causal attention nothing real ever sees the padding, and the caches hide it from later bars.
 
 :class:`TorchSteps` samples on any device and in any precision; :class:`kronos.inference.compiled.CompiledSteps` has
-the same members and does it in machine code.
+the same members and does it in machine code; :class:`kronos.inference.captured.CapturedSteps` repeats whole bars as
+CUDA graphs.
 
 Shapes: B series, S paths, P bars of context in the window, L positions at once, H horizon, C width, F features.
 """
 
 from __future__ import annotations
 
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,12 +31,15 @@ from kronos.inference.attention import KeyValueCache, causal_attention, shared_a
 from kronos.inference.fused import FusedModel, FusedStack, FusedTokenizer, rotary_table
 from kronos.inference.sampling import sample_token
 from kronos.inference.settings import DecodeSettings, SlidingWindow
-from kronos.inference.threads import Monitor, thread_count, threads_for
+from kronos.inference.threads import Monitor, Pace, thread_count, threads_for
 
 if TYPE_CHECKING:
+    from kronos.inference.captured import CapturedModel, CapturedSteps
     from kronos.inference.compiled import CompiledCache, CompiledModel, CompiledSteps
 
-_DECODE_ROWS = 1024  # sampled tokens decoded at once: enough for full speed, little enough to stay in the cache
+# Sampled tokens decoded at once: enough for full speed, on a CPU little enough to stay in the cache.
+_DECODE_ROWS, _DECODE_ROWS_ON_GPU = 1024, 1 << 16
+_REPORT_EVERY = 8  # captured bars; the device is waited for, so that progress is true and a stop is heard
 
 
 @dataclass(frozen=True)
@@ -68,58 +74,124 @@ def continue_batch(
     settings: DecodeSettings,
     *,
     compiled: CompiledModel | None = None,
+    captured: CapturedModel | None = None,
     monitor: Monitor | None = None,
 ) -> Continuation:
     """Samples the horizon of every path of a batch.
 
     Args:
         settings: series of unequal length must fit into ``max_context`` with their horizon.
-        compiled: the same network for sampling in machine code. None: torch.
+        compiled: the same network for sampling in machine code.
+        captured: the same network for sampling by CUDA graphs. Neither: torch, operation by operation.
 
     Raises:
         Cancelled: the caller asked to stop.
     """
-    monitor = monitor or Monitor()
     (n_series, n_context), (n_paths, horizon) = batch.features.shape[:2], batch.uniforms.shape[1:3]
     window = SlidingWindow(n_context, settings.max_context, settings.window_stride)
-    lengths = torch.tensor(batch.lengths if batch.ragged else [n_context], device=net.device)
     weights = net.weights_per_step
-    reading, stepping = threads_for(n_series * n_context, weights), threads_for(n_series * n_paths, weights)
-    with thread_count(reading):
+    monitor, began = monitor or Monitor(), time.perf_counter()
+    with thread_count(threads_for(n_series * n_context, weights)):
         context = encode(tok, batch.features)
-    past_time, time = net.embed_time(batch.stamps), net.embed_time(batch.future)[:, None]
-    s1, s2 = torch.empty((2, n_series, n_paths, horizon), dtype=torch.long, device=net.device)
-    sizes = n_series, n_paths, min(n_context, settings.max_context), min(horizon, settings.max_context)
-    steps = TorchSteps(net, *sizes) if compiled is None else compiled.steps(*sizes)
-
-    def read_sampled(first: int, end: int) -> Tensor:
-        return steps.step(net.embed(s1[:, :, first:end], s2[:, :, first:end], time[:, :, first:end]))
-
-    def open_window(start: int, sampled: int) -> Tensor:
-        prefix, first = max(0, n_context - start), max(0, start - n_context)
-        steps.reset((lengths - start).clamp_(min=0), prefix)
-        hidden = None
-        if prefix:
-            bars = slice(start, n_context)
-            hidden = prefill(steps, net.embed(context[0][:, bars], context[1][:, bars], past_time[:, bars]))
-        return read_sampled(first, sampled) if hidden is None or first < sampled else hidden
-
-    opened = None
-    with thread_count(stepping):
-        for i in range(horizon):
-            monitor.check()
-            start = window.start(n_context + i)
-            if start == opened:
-                hidden = read_sampled(i - 1, i)
-            else:
-                with thread_count(reading):
-                    hidden = open_window(start, i)
-                opened = start
-            hidden = hidden.expand(-1, n_paths, -1)
-            s1[:, :, i], s2[:, :, i] = steps.sample(hidden, batch.uniforms[:, :, i], settings)
-            monitor.add(n_series * n_paths)
+    encoding = time.perf_counter() - began
+    sampling = Sampling(net, batch, context, settings, window, compiled, captured)
+    s1, s2 = sampling.run(monitor, encoding)
+    lengths = sampling.lengths[:n_series]
     with thread_count(threads_for(n_series * (n_context + n_paths * horizon), weights)):
-        return Continuation(s1, s2, decode_horizon(tok, context, lengths, (s1, s2), window))
+        features = decode_horizon(tok, context, lengths, (s1, s2), window)
+    monitor.add(n_series * n_paths * horizon * (1 - sampling.told))
+    return Continuation(s1, s2, features)
+
+
+class Sampling:
+    """The loop over the bars of a horizon.
+
+    Args:
+        context: s1 and s2 ids of the batch, (B, T) each.
+        compiled, captured: as for :func:`continue_batch`.
+    """
+
+    def __init__(
+        self,
+        net: FusedModel,
+        batch: DecodeBatch,
+        context: tuple[Tensor, Tensor],
+        settings: DecodeSettings,
+        window: SlidingWindow,
+        compiled: CompiledModel | None,
+        captured: CapturedModel | None,
+    ) -> None:
+        self.net, self.settings, self.window, self.context = net, settings, window, context
+        n_context, (n_series, n_paths, horizon) = batch.features.shape[1], batch.uniforms.shape[:3]
+        self.wanted = (n_series, n_paths, horizon)
+        self.told = 0.0  # the share of the work that the monitor knows to be done
+        if captured is not None:
+            batch, self.context = captured.pad(batch, context)
+        self.lengths = torch.tensor(batch.lengths if batch.ragged else [n_context], device=net.device)
+        self.uniforms, self.paths = batch.uniforms, batch.uniforms.shape[1]
+        rows = self.paths * batch.uniforms.shape[0]
+        self.reading = threads_for(len(batch.lengths) * n_context, net.weights_per_step)
+        self.stepping = threads_for(rows, net.weights_per_step)
+        self.past_time, self.time = net.embed_time(batch.stamps), net.embed_time(batch.future)[:, None]
+        room = min(n_context, settings.max_context), min(horizon, settings.max_context)
+        sizes = (len(batch.lengths), self.paths, *room)
+        self.graphs: CapturedSteps | None = None
+        self.steps: TorchSteps | CompiledSteps
+        if captured is not None:
+            self.graphs = captured.steps(batch, self.time[:, 0], room, settings)
+            self.steps, self.tokens = self.graphs.eager, self.graphs.tokens[..., :horizon]
+        else:
+            self.steps = TorchSteps(net, *sizes) if compiled is None else compiled.steps(*sizes)
+            self.tokens = torch.empty((2, *sizes[:2], horizon), dtype=torch.long, device=net.device)
+
+    def run(self, monitor: Monitor, encoding: float) -> tuple[Tensor, Tensor]:
+        """Draws every bar of every path: s1 and s2, (B, S, H) each; ``encoding`` the context took so many seconds."""
+        n_series, n_paths, horizon = self.wanted
+        s1, s2 = self.tokens
+        starts = [self.window.start(self.window.context + i) for i in range(horizon)]
+        openings, context = len(set(starts)), self.window.context
+        rows = context * len(list(self.window.decode_blocks(horizon))) + n_paths * horizon
+        pace = Pace(openings, horizon - openings, encoding * rows / context, encoding)
+        opened, reported, all_bars = None, 0, n_series * n_paths * horizon
+        with thread_count(self.stepping):
+            for i, start in enumerate(starts):
+                monitor.check()
+                if start == opened and self.graphs is not None:
+                    self.graphs.advance(i)
+                else:
+                    hidden = self.read(i - 1, i) if start == opened else self.open_window(start, i)
+                    hidden = hidden.expand(-1, self.paths, -1)
+                    s1[:, :, i], s2[:, :, i] = self.steps.sample(hidden, self.uniforms[:, :, i], self.settings)
+                new, opened = start != opened, start
+                due = new or self.graphs is None or (i + 1 - reported) == _REPORT_EVERY or i + 1 == horizon
+                if due or starts[i + 1] != start:
+                    if self.net.device.type == "cuda":
+                        torch.cuda.current_stream(self.net.device).synchronize()
+                    share = pace.share(opened=new, bars=i + 1 - reported)
+                    monitor.add(all_bars * (share - self.told))
+                    self.told, reported = share, i + 1
+        return s1[:n_series, :n_paths].clone(), s2[:n_series, :n_paths].clone()
+
+    def read(self, first: int, end: int) -> Tensor:
+        """Reads the sampled bars [first, end) of every path; hidden states of the last (B, S, C)."""
+        s1, s2 = self.tokens[..., first:end]
+        return self.steps.step(self.net.embed(s1, s2, self.time[:, :, first:end]))
+
+    def open_window(self, start: int, sampled: int) -> Tensor:
+        """Reads the window that begins at bar ``start`` anew; hidden states (B, 1 or S, C) of its newest bar."""
+        steps, n_context = self.steps, self.window.context
+        prefix, first = max(0, n_context - start), max(0, start - n_context)
+        lengths = (self.lengths - start).clamp_(min=0)
+        steps.reset(lengths, prefix)
+        if self.graphs is not None:
+            self.graphs.opened(lengths)
+        hidden, precision = None, nullcontext() if self.graphs is None else self.graphs.reading()
+        with thread_count(self.reading):
+            if prefix:
+                s1, s2 = (ids[:, start:] for ids in self.context)
+                with precision:
+                    hidden = prefill(steps, self.net.embed(s1, s2, self.past_time[:, start:]))
+            return self.read(first, sampled) if hidden is None or first < sampled else hidden
 
 
 # -- the tokenizer ----------------------------------------------------------------------------------------------------
@@ -155,7 +227,8 @@ def decode(
     n_series, n_paths, n_bars = sampled[0].shape
     prefix = context[0].shape[1]
     stack, device = tok.decoder, sampled[0].device
-    at_once = max(1, min(n_paths, _DECODE_ROWS // (n_bars * n_series)))
+    most = _DECODE_ROWS if device.type == "cpu" else _DECODE_ROWS_ON_GPU
+    at_once = max(1, min(n_paths, most // (n_bars * n_series)))
     rotary = rotary_table(prefix + n_bars, stack.head_dim, device)
     cache = KeyValueCache(
         len(stack.blocks), stack.n_heads, stack.head_dim, n_series, at_once, prefix, 0, tok.dtype, device
@@ -178,13 +251,24 @@ def decode(
 class TorchSteps:
     """The caches of one batch, with room for ``prefix`` bars of the context and ``suffix`` sampled ones, in torch."""
 
-    def __init__(self, net: FusedModel, series: int, paths: int, prefix: int, suffix: int) -> None:
+    def __init__(
+        self,
+        net: FusedModel,
+        series: int,
+        paths: int,
+        prefix: int,
+        suffix: int,
+        *,
+        reader: FusedModel | None = None,
+        joined: bool = True,
+    ) -> None:
+        """``reader`` reads contexts in place of ``net``; ``joined`` as in :class:`KeyValueCache`."""
         stack, dep = net.stack, net.dependency
         sizes = (series, paths, prefix, suffix, net.dtype, net.device)
-        self.net, self.suffix = net, suffix
+        self.net, self.reader, self.suffix = net, reader or net, suffix
         self.rotary, self.dep_rotary = net.rotary_tables(prefix + suffix)
-        self.trunk = KeyValueCache(len(stack.blocks), stack.n_heads, stack.head_dim, *sizes)
-        self.dependency = KeyValueCache(1, dep.n_heads, dep.head_dim, *sizes)
+        self.trunk = KeyValueCache(len(stack.blocks), stack.n_heads, stack.head_dim, *sizes, joined=joined)
+        self.dependency = KeyValueCache(1, dep.n_heads, dep.head_dim, *sizes, joined=joined)
 
     def reset(self, lengths: Tensor, prefix: int) -> None:
         """A new window whose first ``prefix`` bars are the context's; ``lengths`` (B,) or (1,) of those are real."""
@@ -223,11 +307,11 @@ class TorchSteps:
 
 def prefill(steps: TorchSteps | CompiledSteps, x: Tensor) -> Tensor:
     """Reads the context (B, P, C) of a window; returns the hidden state of its last bar (B, 1, C)."""
-    net = steps.net
-    hidden = net.finish(read_prefix(net.stack, x, steps.rotary, steps.trunk))
+    net = steps.reader
+    hidden = net.finish(read_prefix(net.stack, x.to(net.dtype), steps.rotary, steps.trunk))
     rotary = steps.dep_rotary[: x.shape[1], None, None]
     steps.dependency.write_prefix(0, net.dependency.keys_values(hidden, rotary))
-    return hidden[torch.arange(len(hidden), device=x.device), steps.last][:, None]
+    return hidden[torch.arange(len(hidden), device=x.device), steps.last][:, None].to(x.dtype)
 
 
 def read_prefix(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,11 @@ from kronos.model import Kronos, KronosTokenizer
 from kronos.protocol import FEATURES
 
 if TYPE_CHECKING:
+    from kronos.inference.captured import CapturedModel
     from kronos.inference.compiled import CompiledModel
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}  # what is computed in
+DTYPES = ("float32", "bfloat16", "int8")
+PREFILLS = (None, "tf32", "bfloat16")
 WIDEST_COMPILED = 50_000_000  # multiply-adds a row; wider networks are torch's, whose products use every core
 WORTH_COMPILING = 50_000_000_000  # multiply-adds of sampled bars; fewer are done before compiled code is loaded
 BATCH_BYTES = 64 << 20  # a batch grows to about this; larger ones leave the caches
@@ -65,11 +68,14 @@ class DecodeEngine:
     """A model and its tokenizer, ready to continue bars.
 
     Args:
-        dtype: ``float32``; ``bfloat16`` for half the memory traffic at a loss of accuracy; ``int8`` for weights of the
-            network, though not of the tokenizer, in a quarter of the memory.
-        compiled: sample by machine code that numba makes (once a machine, some twenty seconds) and loads (about a
-            second a process). None: where numba is installed and the work is worth it, by the request alone, so that
-            the same request always goes the same way.
+        dtype: ``float32``. ``bfloat16`` and ``int8`` lose accuracy for speed: bars are sampled with the network's
+            weights, though not the tokenizer's, in a half or a quarter of the bytes, and float32 arithmetic. That needs
+            compiled steps; bfloat16 without them (on a GPU, or ``compiled=False``) is torch's, arithmetic and all.
+        compiled: False: sample by torch, operation by operation. On the CPU, True: by machine code that numba makes
+            (once a machine, some twenty seconds) and loads (about a second a process); None: where numba is installed
+            and the work is worth it, by the request alone, so that the same request always goes the same way. On a
+            CUDA device, True and None: by graphs of whole bars (:mod:`kronos.inference.captured`).
+        prefill: precision in which those graphs' contexts are read, ``tf32`` or ``bfloat16``. None: as ``dtype`` says.
 
     Raises:
         ConfigError: an unknown dtype, or compiled code for what it cannot do.
@@ -77,24 +83,37 @@ class DecodeEngine:
     """
 
     def __init__(
-        self, model: Kronos, tokenizer: KronosTokenizer, *, dtype: str = "float32", compiled: bool | None = None
+        self,
+        model: Kronos,
+        tokenizer: KronosTokenizer,
+        *,
+        dtype: str = "float32",
+        compiled: bool | None = None,
+        prefill: str | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise ConfigError(f"dtype is {dtype!r}; choose {', '.join(DTYPES)}")
-        self.model, self.tokenizer, self.dtype = model, tokenizer, DTYPES[dtype]
-        self.int8 = dtype == "int8"
-        wanted = compiled or self.int8
-        able = self.device.type == "cpu" and self.dtype == torch.float32
-        has_numba = find_spec("numba") is not None
-        if wanted and not able:
-            raise ConfigError(f"compiled steps run on the CPU in float32 or int8, not on {self.device} in {dtype}")
-        if self.int8 and compiled is False:
-            raise ConfigError("dtype 'int8' needs compiled steps; leave compiled=False out")
+        self.model, self.tokenizer, self.weights_in = model, tokenizer, dtype
+        device, has_numba = self.device.type, find_spec("numba") is not None
+        if dtype == "int8" and (device != "cpu" or compiled is False):
+            raise ConfigError("dtype 'int8' needs compiled steps on the CPU: no other device, no compiled=False")
+        if compiled and device not in ("cpu", "cuda"):
+            raise ConfigError(f"compiled steps run on the CPU and on CUDA devices, not on {self.device}")
+        self.captured = device == "cuda" and compiled is not False
+        if prefill not in PREFILLS or (prefill and not self.captured):
+            raise ConfigError(
+                f"prefill is {prefill!r}; it may be tf32 or bfloat16, for captured steps on a CUDA device"
+            )
+        self.prefill = prefill
+        wanted = device == "cpu" and (compiled or dtype == "int8")
         if wanted and not has_numba:
             raise MissingExtraError("numba", "fast", "Sampling by compiled code")
-        self.compiled = True if wanted else compiled if able and has_numba else False
+        able = device == "cpu" and has_numba and compiled is not False
+        self.compiled = True if able and (wanted or dtype == "bfloat16") else None if able else False
+        self.dtype = torch.bfloat16 if dtype == "bfloat16" and not self.compiled else torch.float32  # of the arithmetic
         self._fused: tuple[object, FusedModel, FusedTokenizer] | None = None
         self._compiled: CompiledModel | None = None
+        self._captured: CapturedModel | None = None
 
     @property
     def device(self) -> torch.device:
@@ -126,8 +145,22 @@ class DecodeEngine:
         if self._compiled is None or self._compiled.net is not net:
             from kronos.inference.compiled import CompiledModel  # loads numba
 
-            self._compiled = CompiledModel(net, int8=self.int8)
+            self._compiled = CompiledModel(net, self.weights_in)
         return self._compiled
+
+    def captured_model(self) -> CapturedModel | None:
+        """The network with its CUDA graphs, where bars are sampled by these."""
+        if not self.captured:
+            return None
+        net, _ = self.weights()
+        if self._captured is None or self._captured.net is not net:
+            from kronos.inference.captured import CapturedModel
+
+            self._captured = None  # its memory goes first
+            with torch.no_grad():
+                reader = FusedModel(self.model, torch.bfloat16) if self.prefill == "bfloat16" else None
+            self._captured = CapturedModel(net, reader, tf32=self.prefill == "tf32")
+        return self._captured
 
     def run(
         self, requests: Sequence[DecodeRequest], settings: DecodeSettings, monitor: Monitor | None = None
@@ -139,14 +172,16 @@ class DecodeEngine:
             Cancelled: the caller asked to stop.
         """
         monitor = monitor or Monitor()
-        fused, compiled = self.weights(), self.compiled_model(requests)
+        fused, compiled, captured = self.weights(), self.compiled_model(requests), self.captured_model()
         tasks = self.tasks(requests, settings.max_context)
         workers = min(len(tasks), torch.get_num_threads()) if self.device.type == "cpu" else 1
 
         def work(task: tuple[list[int], slice]) -> npt.NDArray[np.float32]:
             members, paths = task
             batch = make_batch([requests[i] for i in members], paths, self.device)
-            result = continue_batch(*fused, batch, settings, compiled=compiled, monitor=monitor)
+            with nullcontext() if captured is None else captured.lock:
+                how: dict[str, Any] = {"compiled": compiled, "captured": captured, "monitor": monitor}
+                result = continue_batch(*fused, batch, settings, **how)
             features: npt.NDArray[np.float32] = result.features.cpu().numpy()
             return features
 
@@ -183,7 +218,7 @@ class DecodeEngine:
             request = requests[i]
             if batch:
                 shortest = requests[batch[0]]
-                room = BATCH_BYTES // self.bytes_for(request, max_context, request.paths)
+                room = self._batch_bytes() // self.bytes_for(request, max_context, request.paths)
                 fits = request.context + request.horizon <= max_context
                 alike = request.context == shortest.context or (fits and shortest.context >= _SIMILAR * request.context)
                 same = (request.horizon, request.paths) == (shortest.horizon, shortest.paths)
@@ -215,7 +250,13 @@ class DecodeEngine:
                 "ask for fewer paths or bars"
             )
         per_path = max(1, self.bytes_for(request, max_context, 2) - one)
-        return int(max(1, (PATHS_BYTES - one) // per_path + 1))
+        return int(max(1, (max(PATHS_BYTES, self._batch_bytes()) - one) // per_path + 1))
+
+    def _batch_bytes(self) -> int:
+        """What a batch may grow to: on the CPU caches decide, on a GPU its memory, of which a batch takes an eighth."""
+        if self.device.type != "cuda":
+            return BATCH_BYTES
+        return max(BATCH_BYTES, torch.cuda.get_device_properties(self.device).total_memory // 8)
 
 
 def make_batch(requests: Sequence[DecodeRequest], paths: slice, device: torch.device) -> DecodeBatch:

@@ -71,11 +71,9 @@ class Forecast:
         object.__setattr__(self, "timestamps", times)
 
     def __repr__(self) -> str:
-        name = f"{self.symbol}, " if self.symbol else ""
-        return (
-            f"Forecast({name}{self.horizon} bars {self.timestamps[0]} … {self.timestamps[-1]}, "
-            f"{self.num_samples} paths, model {self.metadata.get('model', 'unknown')})"
-        )
+        name, first, last = f"{self.symbol}, " if self.symbol else "", self.timestamps[0], self.timestamps[-1]
+        paths = f"{self.num_samples} paths, model {self.metadata.get('model', 'unknown')}"
+        return f"Forecast({name}{self.horizon} bars {first} … {last}, {paths})"
 
     # -- what it holds ------------------------------------------------------------------------------------
 
@@ -122,17 +120,11 @@ class Forecast:
     @overload
     def quantile(self, levels: Sequence[float] = ...) -> pd.DataFrame: ...
     def quantile(self, levels: float | Sequence[float] = DEFAULT_LEVELS) -> pd.DataFrame:
-        """Quantiles over the paths, of each column and step alone, interpolated linearly.
-
-        The shape is that of pandas' own ``groupby(...).quantile(levels)``.
-
-        Args:
-            levels: one level in [0, 1], or several.
+        """Quantiles over the paths, of each column and step alone, interpolated linearly; each row is a valid bar.
 
         Returns:
-            One level: rows by ``timestamp``. Several: rows by ``(timestamp, quantile)`` in the order given, so
-            ``q.xs(0.9, level="quantile")`` is one band and ``q["close"].unstack()`` the fan of the close.
-            Each row is a valid bar.
+            One level in [0, 1]: rows by ``timestamp``. Several: rows by ``(timestamp, quantile)`` in the order given,
+            so ``q.xs(0.9, level="quantile")`` is one band and ``q["close"].unstack()`` the fan of the close.
 
         Raises:
             ConfigError: a level outside [0, 1], or none.
@@ -154,35 +146,27 @@ class Forecast:
         weight = (position - below)[:, None, None]
         # numpy's own a + (b - a) t is not monotone in a once rounded; this form is, so a quantile of the high can
         # never slip below the same quantile of the close.
-        result: Floats = ordered[below] * (1.0 - weight) + ordered[above] * weight
-        return result
+        return np.asarray(ordered[below] * (1.0 - weight) + ordered[above] * weight)
 
     # -- chances and risk ---------------------------------------------------------------------------------
 
     def prob_up(self, reference: float | None = None) -> pd.Series[float]:
-        """Share of the paths that close above the reference, by timestamp.
-
-        Args:
-            reference: a price. None: the last close of the context.
-        """
+        """Share of the paths that close above a reference price, by timestamp. None: the last close of the context."""
         price = self.last_close if reference is None else float(reference)
         if not (np.isfinite(price) and price > 0):
             raise ConfigError(f"The reference price must be a positive number; it is {price}.")
-        share = (self.close() > price).mean(axis=0)
-        return pd.Series(share, index=self.timestamps, name="prob_up")
+        return pd.Series((self.close() > price).mean(axis=0), index=self.timestamps, name="prob_up")
 
     def value_at_risk(self, level: float = 0.95, step: int | None = None) -> float:
         """The loss that is not exceeded with probability ``level``, for a holder from the last close.
 
         Args:
-            level: confidence, between 0 and 1.
             step: bars ahead, 1 … H; the whole horizon when None.
 
         Returns:
             A fraction of the last close: 0.03 is a loss of three per cent. Negative where even that outcome gains.
         """
-        losses = self._losses(level, step)
-        return float(np.quantile(losses, level))
+        return float(np.quantile(self._losses(level, step), level))
 
     def expected_shortfall(self, level: float = 0.95, step: int | None = None) -> float:
         """The mean loss of the paths at or beyond ``value_at_risk``; arguments and units are the same."""
@@ -190,34 +174,30 @@ class Forecast:
         return float(losses[losses >= np.quantile(losses, level)].mean())
 
     def realized_volatility(self) -> pd.DataFrame:
-        """Realised volatility of each path from the last close up to each step.
+        """Realised volatility of each path from the last close up to each step, not annualised.
 
         Returns:
-            Rows by timestamp, one column a path: sqrt(Σ r²) over the close-to-close log returns so far, the first
-            of them from the last close. The last row is that of the whole horizon; not annualised.
+            Rows by timestamp, one column a path: sqrt(Σ r²) over the close-to-close log returns so far.
         """
         start = np.full((self.num_samples, 1), self.last_close)
         returns = np.diff(np.log(np.concatenate([start, self.close()], axis=1)), axis=1)
-        volatility = np.sqrt(np.cumsum(returns**2, axis=1))
         paths = pd.RangeIndex(self.num_samples, name="path")
-        return pd.DataFrame(volatility.T, index=self.timestamps, columns=paths)
+        return pd.DataFrame(np.sqrt(np.cumsum(returns**2, axis=1)).T, index=self.timestamps, columns=paths)
 
     # -- out of here --------------------------------------------------------------------------------------
 
     def to_frame(self) -> pd.DataFrame:
         """Every path as long rows, path after path: ``timestamp, path`` and the six features."""
-        flat = self.samples.reshape(-1, len(self.columns))
-        frame = pd.DataFrame(flat, columns=list(self.columns))
+        frame = pd.DataFrame(self.samples.reshape(-1, len(self.columns)), columns=list(self.columns))
         frame.insert(0, "timestamp", self.timestamps[np.tile(np.arange(self.horizon), self.num_samples)])
         frame.insert(1, "path", np.repeat(np.arange(self.num_samples), self.horizon))
         return frame
 
     def plot(self) -> go.Figure:
         """An interactive chart: candles of the history, median path, 50/80/90 % fan, volume."""
-        from kronos.inference.charts import scene
-        from kronos.inference.charts.html import figure
+        from kronos.inference.charts import Scene, figure
 
-        return figure(scene(self))
+        return figure(Scene(self))
 
     def save(self, path: str | Path, *, quantile_levels: Sequence[float] = DEFAULT_LEVELS, paths: bool = False) -> Path:
         """Write the forecast; the ending chooses the form.
@@ -225,10 +205,7 @@ class Forecast:
         ``.csv`` and ``.parquet`` hold one row a bar: ``timestamp, prob_up``, then for each feature its mean and
         quantiles (``close_mean, close_q0.05 …``); with ``paths`` the long table of ``to_frame`` instead.
         ``.json`` holds one document (with ``paths`` also every path), ``.html`` and ``.png`` the chart.
-        The file appears whole or not at all.
-
-        Returns:
-            The path written.
+        The file, whose path is returned, appears whole or not at all.
 
         Raises:
             ConfigError: an unknown ending, a missing folder, or a level outside [0, 1].
@@ -236,25 +213,24 @@ class Forecast:
         """
         target = check_target(path)
         check_levels(quantile_levels)
+        ending = target.suffix.lower()
         with replacing(target) as part:
-            match target.suffix.lower():
-                case ".html":
-                    from kronos.inference.charts.html import page
+            if ending in (".html", ".png"):
+                from kronos.inference.charts import draw, page
 
-                    part.write_text(page(self), encoding="utf-8")
-                case ".png":
-                    from kronos.inference.charts.png import draw
-
+                if ending == ".png":
                     draw(self, part)
-                case ".json":
-                    part.write_text(json_text(document(self, quantile_levels, paths=paths)), encoding="utf-8")
-                case ending:
-                    table = self.to_frame() if paths else summary(self, quantile_levels)
-                    if ending == ".csv":
-                        table.to_csv(part, index=False, float_format="%.9g")  # brings every float32 back exactly
-                    else:
-                        table.attrs = {"symbol": self.symbol, "metadata": to_json(self.metadata)}
-                        table.to_parquet(part, index=False)
+                else:
+                    part.write_text(page(self), encoding="utf-8")
+            elif ending == ".json":
+                part.write_text(json_text(document(self, quantile_levels, paths=paths)), encoding="utf-8")
+            else:
+                table = self.to_frame() if paths else summary(self, quantile_levels)
+                if ending == ".csv":
+                    table.to_csv(part, index=False, float_format="%.9g")  # brings every float32 back exactly
+                else:
+                    table.attrs = {"symbol": self.symbol, "metadata": to_json(self.metadata)}
+                    table.to_parquet(part, index=False)
         return target
 
     def _losses(self, level: float, step: int | None) -> Floats:
@@ -264,8 +240,7 @@ class Forecast:
         bar = self.horizon if step is None else step
         if not 1 <= bar <= self.horizon:
             raise ConfigError(f"step counts bars ahead, from 1 to {self.horizon}; it is {bar}.")
-        losses: Floats = 1.0 - self.close()[:, bar - 1] / self.last_close
-        return losses
+        return np.asarray(1.0 - self.close()[:, bar - 1] / self.last_close)
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -303,17 +278,14 @@ def summary(forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVEL
 def document(
     forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVELS, *, paths: bool = False
 ) -> dict[str, Any]:
-    """The forecast as one JSON-ready document.
-
-    Keys: ``symbol, metadata, last_close, timestamps, prob_up``, then ``mean`` {feature: [H]}, ``quantiles``
-    {level: {feature: [H]}} and, with ``paths``, ``columns`` and ``paths`` [S][H][6].
+    """The forecast as one JSON-ready document: ``symbol, metadata, last_close, timestamps, prob_up``, then ``mean``
+    {feature: [H]}, ``quantiles`` {level: {feature: [H]}} and, with ``paths``, ``columns`` and ``paths`` [S][H][6].
     """
 
     def by_column(values: Any) -> dict[str, Any]:
         return {column: values[:, index] for index, column in enumerate(forecast.columns)}
 
-    bands = zip(quantile_levels, forecast.quantile_array(quantile_levels), strict=True)
-    known = forecast.history is not None
+    bands, known = forecast.quantile_array(quantile_levels), forecast.history is not None
     content: dict[str, Any] = {
         "symbol": forecast.symbol,
         "metadata": forecast.metadata,
@@ -321,12 +293,10 @@ def document(
         "timestamps": forecast.timestamps,
         "prob_up": forecast.prob_up() if known else None,
         "mean": by_column(forecast.mean().to_numpy()),
-        "quantiles": {f"{level:g}": by_column(band) for level, band in bands},
+        "quantiles": {f"{level:g}": by_column(band) for level, band in zip(quantile_levels, bands, strict=True)},
     }
-    if paths:
-        content |= {"columns": forecast.columns, "paths": forecast.samples}
-    result: dict[str, Any] = to_json(content)
-    return result
+    whole = {"columns": forecast.columns, "paths": forecast.samples} if paths else {}
+    return {key: to_json(value) for key, value in (content | whole).items()}
 
 
 def check_levels(levels: Sequence[float]) -> None:

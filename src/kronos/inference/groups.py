@@ -15,9 +15,13 @@ Number = Any  # numba infers which; float32 unless said otherwise
 
 
 class Matrix(NamedTuple):
-    """A linear map of every layer, ``x @ weight * scale + bias``."""
+    """A linear map of every layer, ``x @ weight * scale + bias``.
 
-    weight: Array  # (layers, inputs, outputs), float32 or int8
+    The weights' type says how they lie: float32 (layers, inputs, outputs); bfloat16 in pairs of inputs, the even one in
+    the low half of an int32, (layers, inputs/2, outputs); int8 (layers, outputs, inputs).
+    """
+
+    weight: Array
     scale: Array  # (layers, outputs)
     bias: Array  # (layers, outputs)
 

@@ -6,34 +6,23 @@ turns the inner loops into vector instructions, which is why they run over conti
 
 Arrays are those of :mod:`kronos.inference.groups`. Rows are new positions of paths, sorted by series and, within a
 path, by place: row r belongs to series ``series[r]``, to path ``path[r]`` (counted over all series) and is that path's
-position ``place[r]``. All kernels stand in this one file because numba looks only at a function's own file to tell
-whether its cached code is stale.
+position ``place[r]``. Products with weights are those of :mod:`kronos.inference.products`.
 
 Shapes: R rows, C width, N heads, D head width, P and T room for common positions and for those of a path, V tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
-from kronos.inference.groups import Array, Draw, Heads, KeysValues, Matrix, Number, Rows, Scratch, Stack
+from kronos.inference.groups import Array, Draw, Heads, KeysValues, Number, Rows, Scratch, Stack
+from kronos.inference.products import add_dots, add_product, linear, machine_code
 
-F = TypeVar("F", bound=Callable[..., Any])
+_compiled, _in_order = machine_code(), machine_code({"contract"})
+_entry = machine_code(cache=True)  # called from outside; its machine code, with all that it calls, is kept on disk
 
-
-def _njit(fastmath: set[str], cache: bool = False) -> Callable[[F], F]:
-    return cast(Callable[[F], F], numba.njit(fastmath=fastmath, nogil=True, error_model="numpy", cache=cache))
-
-
-# Sums may be reordered, without which they are not vectorised; infinities and NaN keep their meaning.
-_FREE = {"reassoc", "contract", "nsz", "arcp"}
-_compiled, _in_order = _njit(_FREE), _njit({"contract"})
-_entry = _njit(_FREE, cache=True)  # called from outside; its machine code, with all that it calls, is kept on disk
-
+#: Digest of products.py: numba tells by this file alone whether what it has kept is stale. A test says what to write.
+PRODUCTS = "d5873f03677fa651"
 ROWS_AT_ONCE = 30  # the activations of so many rows stay in the nearest caches while weights stream past them
 _ZERO: Number = np.float32(0)
 _ONE: Number = np.float32(1)
@@ -192,96 +181,6 @@ def softmax(x: Array) -> None:
     share = _ONE / total
     for i in range(len(x)):
         x[i] *= share
-
-
-# -- products ---------------------------------------------------------------------------------------------------------
-
-
-@_compiled
-def linear(out: Array, x: Array, matrix: Matrix, layer: int) -> None:
-    """Rows (R, inputs) through a linear map into the first R rows of ``out``."""
-    w, scale, bias = matrix.weight[layer], matrix.scale[layer], matrix.bias[layer]
-    out[: len(x)] = _ZERO
-    add_product(out, 0, x, 0, 0, len(x), w, w.shape[0], w.shape[1])
-    for r in range(len(x)):
-        row = out[r]
-        for j in range(len(row)):
-            row[j] = row[j] * scale[j] + bias[j]
-
-
-@_compiled
-def add_product(out: Array, at: int, x: Array, start: int, first: int, last: int, w: Array, inner: int, n: int) -> None:
-    """``out[r, at : at + n] += x[r, start : start + inner] @ w[:inner, :n]`` for rows first … last - 1.
-
-    Three rows by four inputs at a time: twelve multiply-adds for ten numbers that are loaded or stored.
-    """
-    fours, threes = inner - inner % 4, last - (last - first) % 3
-    for k in range(0, fours, 4):
-        w0, w1, w2, w3 = w[k, :n], w[k + 1, :n], w[k + 2, :n], w[k + 3, :n]
-        i = start + k
-        for r in range(first, threes, 3):
-            a, b, c = out[r, at : at + n], out[r + 1, at : at + n], out[r + 2, at : at + n]
-            a0, a1, a2, a3 = x[r, i], x[r, i + 1], x[r, i + 2], x[r, i + 3]
-            b0, b1, b2, b3 = x[r + 1, i], x[r + 1, i + 1], x[r + 1, i + 2], x[r + 1, i + 3]
-            c0, c1, c2, c3 = x[r + 2, i], x[r + 2, i + 1], x[r + 2, i + 2], x[r + 2, i + 3]
-            for j in range(n):
-                a[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
-                b[j] += b0 * w0[j] + b1 * w1[j] + b2 * w2[j] + b3 * w3[j]
-                c[j] += c0 * w0[j] + c1 * w1[j] + c2 * w2[j] + c3 * w3[j]
-        for r in range(threes, last):
-            a = out[r, at : at + n]
-            a0, a1, a2, a3 = x[r, i], x[r, i + 1], x[r, i + 2], x[r, i + 3]
-            for j in range(n):
-                a[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
-    for k in range(fours, inner):
-        w0 = w[k, :n]
-        for r in range(first, last):
-            a, a0 = out[r, at : at + n], x[r, start + k]
-            for j in range(n):
-                a[j] += a0 * w0[j]
-
-
-@_compiled
-def add_dots(out: Array, at: int, x: Array, start: int, first: int, last: int, w: Array, n: int, inner: int) -> None:
-    """``out[r, at + d] += x[r, start : start + inner] · w[d, :inner]`` for rows first … last - 1 and d below n.
-
-    For a short ``out`` and a long sum. Three rows by four d at a time: twelve sums in registers.
-    """
-    threes, fours = last - (last - first) % 3, n - n % 4
-    for d in range(0, fours, 4):
-        w0, w1, w2, w3 = w[d, :inner], w[d + 1, :inner], w[d + 2, :inner], w[d + 3, :inner]
-        i = at + d
-        for r in range(first, threes, 3):
-            a, b, c = x[r, start : start + inner], x[r + 1, start : start + inner], x[r + 2, start : start + inner]
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = _ZERO
-            for j in range(inner):
-                a0, a1, a2, a3 = a0 + a[j] * w0[j], a1 + a[j] * w1[j], a2 + a[j] * w2[j], a3 + a[j] * w3[j]
-                b0, b1, b2, b3 = b0 + b[j] * w0[j], b1 + b[j] * w1[j], b2 + b[j] * w2[j], b3 + b[j] * w3[j]
-                c0, c1, c2, c3 = c0 + c[j] * w0[j], c1 + c[j] * w1[j], c2 + c[j] * w2[j], c3 + c[j] * w3[j]
-            _add_four(out[r], i, a0, a1, a2, a3)
-            _add_four(out[r + 1], i, b0, b1, b2, b3)
-            _add_four(out[r + 2], i, c0, c1, c2, c3)
-        for r in range(threes, last):
-            a = x[r, start : start + inner]
-            a0 = a1 = a2 = a3 = _ZERO
-            for j in range(inner):
-                a0, a1, a2, a3 = a0 + a[j] * w0[j], a1 + a[j] * w1[j], a2 + a[j] * w2[j], a3 + a[j] * w3[j]
-            _add_four(out[r], i, a0, a1, a2, a3)
-    for d in range(fours, n):
-        w0 = w[d, :inner]
-        for r in range(first, last):
-            a, a0 = x[r, start : start + inner], _ZERO
-            for j in range(inner):
-                a0 += a[j] * w0[j]
-            out[r, at + d] += a0
-
-
-@_compiled
-def _add_four(row: Array, i: int, a: Number, b: Number, c: Number, d: Number) -> None:
-    row[i] += a
-    row[i + 1] += b
-    row[i + 2] += c
-    row[i + 3] += d
 
 
 # -- row by row -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,51 +17,33 @@ from kronos.model import MODEL_PRESETS, Kronos, KronosConfig, KronosTokenizer
 from kronos.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, FamilyMember, family_member, find_checkpoint
 from kronos.protocol import FEATURES
 
-_SHAPE = ("s1_bits", "s2_bits", "n_layers", "d_model")  # what tells the published sizes apart
 
-
-class Pair(NamedTuple):
-    """A loaded pair, how many bars it reads, and what to call it."""
-
-    model: Kronos
-    tokenizer: KronosTokenizer
-    max_context: int
-    name: str
-
-
-def load_pair(name: str | Path, revision: str | None, tokenizer: str | Path | None) -> Pair:
-    """A model by family name, folder or hub id, with its tokenizer; raises as ``KronosPredictor.from_pretrained``."""
-    member = _member(name)
-    tokenizer = tokenizer_of(name, tokenizer)
-    model = Kronos.from_pretrained(name, revision=revision)
-    short = Path(name).name if Path(name).is_dir() else str(name)
+def load_pair(
+    name: str | Path, revision: str | None, tokenizer: str | Path | None
+) -> tuple[Kronos, KronosTokenizer, int, str]:
+    """A model by family name, folder or hub id, its tokenizer, how many bars they read, and what to call them."""
+    member, short = None, Path(name).name
+    if not Path(name).is_dir():
+        member, short = family_member(str(name)), str(name)
     if member is not None:
         short = member.model.rsplit("/", 1)[-1].lower()
-    return Pair(model, KronosTokenizer.from_pretrained(tokenizer), bars_read(model.config, member), short)
-
-
-def _member(name: str | Path) -> FamilyMember | None:
-    """The family's entry, unless a folder has that name."""
-    return None if Path(name).is_dir() else family_member(str(name))
+    tokenizer = tokenizer_of(name, tokenizer)
+    model = Kronos.from_pretrained(name, revision=revision)
+    return model, KronosTokenizer.from_pretrained(tokenizer), bars_read(model.config, member), short
 
 
 def tokenizer_of(name: str | Path, tokenizer: str | Path | None) -> str | Path:
     """The named tokenizer; None: the one that belongs to the model. Refuses a hub id whose tokenizer is unknown."""
-    if tokenizer is not None:
-        return tokenizer
-    member = _member(name)
-    if member is None and not Path(name).is_dir() and str(name).count("/") == 1:
+    if tokenizer is not None or Path(name).is_dir():  # a folder holds both
+        return tokenizer or name
+    member = family_member(str(name))
+    if member is None and str(name).count("/") == 1:
         raise ConfigError(f"the tokenizer of '{name}' is not known; name it with tokenizer=")
     return member.tokenizer if member else name
 
 
 def pair_digest(name: str | Path, revision: str | None = None, tokenizer: str | Path | None = None) -> str:
-    """A digest of the files of a model and its tokenizer, fetched from the hub if need be; nothing is loaded.
-
-    Raises:
-        CheckpointError: not found or unreachable.
-        ConfigError: a hub id whose tokenizer is unknown.
-    """
+    """A digest of the files of a model and its tokenizer, fetched from the hub if need be; nothing is loaded."""
     digest = hashlib.blake2b(digest_size=16)
     for kind, source, at in (("model", name, revision), ("tokenizer", tokenizer_of(name, tokenizer), None)):
         folder = find_checkpoint(source, kind, revision=at)
@@ -78,8 +59,7 @@ def pair_fingerprint(model: Kronos, tokenizer: KronosTokenizer, max_context: int
     digest = hashlib.blake2b(digest_size=12)
     for module in (model, tokenizer):
         for key, tensor in sorted(module.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+            digest.update(key.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
     for config in (model.config, tokenizer.config):
         digest.update(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
     digest.update(str(max_context).encode())
@@ -91,15 +71,16 @@ def bars_read(config: KronosConfig, member: FamilyMember | None) -> int:
 
     A published config does not say; the family does, and for a copy in a folder the named size of the same shape.
     """
-    default = KronosConfig.max_context
-    if config.consistent or config.max_context != default:
+    if config.consistent or config.max_context != KronosConfig.max_context:
         return config.max_context
     if member is not None:
         return member.max_context
-    for preset in MODEL_PRESETS.values():
-        if all(getattr(config, name) == getattr(preset, name) for name in _SHAPE):
-            return preset.max_context
-    return default
+
+    def shape(of: KronosConfig) -> tuple[int, ...]:  # what tells the published sizes apart
+        return of.s1_bits, of.s2_bits, of.n_layers, of.d_model
+
+    alike = (preset.max_context for preset in MODEL_PRESETS.values() if shape(preset) == shape(config))
+    return next(alike, config.max_context)
 
 
 def check_pair(model: Kronos, tokenizer: KronosTokenizer) -> None:

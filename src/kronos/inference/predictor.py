@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kronos.bars import sample_bars
 from kronos.bars.arrays import time_features
 from kronos.bars.calendar import Stamp
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, KronosError
-from kronos.inference import published
-from kronos.inference.assemble import SeriesJob, assemble_forecast, entries_of, past_bars, prepare
+from kronos.inference import assemble
 from kronos.inference.engine import DecodeEngine, series_at_once
 from kronos.inference.forecast import Forecast
 from kronos.inference.pair import check_pair, eval_mode, load_pair, pair_fingerprint, usable_device
@@ -96,9 +96,8 @@ class KronosPredictor:
             CheckpointError: not found, damaged, or unreachable.
             ConfigError: a hub id whose tokenizer is unknown.
         """
-        pair = load_pair(name, revision, tokenizer)
-        options: dict[str, Any] = {"name": pair.name, "revision": revision, "dtype": dtype, "compiled": compiled}
-        return cls(pair.model, pair.tokenizer, device, pair.max_context, **options)
+        model, belonging, max_context, short = load_pair(name, revision, tokenizer)
+        return cls(model, belonging, device, max_context, name=short, revision=revision, dtype=dtype, compiled=compiled)
 
     # -- the published interface ------------------------------------------------------------------------------
 
@@ -131,11 +130,11 @@ class KronosPredictor:
             One row a future bar, indexed by ``y_timestamp``: the six features.
 
         Raises:
-            DataError, ConfigError: see :mod:`kronos.inference.published`.
+            DataError: columns or times that are missing, that differ in number, or that hold no finite numbers.
+            ConfigError: a setting out of range.
         """
-        return self.predict_batch(
-            [df], [x_timestamp], [y_timestamp], pred_len, T, top_k, top_p, sample_count, verbose, seed=seed
-        )[0]
+        series = [df], [x_timestamp], [y_timestamp]
+        return self.predict_batch(*series, pred_len, T, top_k, top_p, sample_count, seed=seed)[0]
 
     def predict_batch(
         self,
@@ -151,9 +150,22 @@ class KronosPredictor:
         *,
         seed: int = 0,
     ) -> list[pd.DataFrame]:
-        """``predict`` for several series, of equal length or not; arguments and numbers are those of ``predict``."""
-        spec = {"pred_len": pred_len, "T": T, "top_k": top_k, "top_p": top_p, "sample_count": sample_count}
-        return published.predict_batch(self, df_list, x_timestamp_list, y_timestamp_list, **spec, seed=seed)
+        """``predict`` for several series, of equal length or not; arguments and numbers are those of ``predict``.
+
+        Our checkpoints cut the bars that set the scale, published ones take all of them.
+        """
+        published = {"horizon": "pred_len", "temperature": "T", "num_samples": "sample_count"}  # names, for refusals
+        given = {"horizon": pred_len, "temperature": T, "top_k": top_k, "top_p": top_p, "num_samples": sample_count}
+        given["seed"] = seed
+        checked = {name: check_setting(name, value, name=published.get(name, name)) for name, value in given.items()}
+        spec = ForecastSpec(**checked, window_stride=1)
+        prepared = assemble.prepare_published(self, df_list, x_timestamp_list, y_timestamp_list, spec)
+        settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
+        features = self.engine.run([request for request, _ in prepared], settings)
+        return [
+            pd.DataFrame(self.transform.decode(sampled, state).mean(axis=0), pd.Index(index), list(FEATURES))
+            for index, (_, state), sampled in zip(y_timestamp_list, prepared, features, strict=True)
+        ]
 
     # -- forecasts --------------------------------------------------------------------------------------------
 
@@ -208,7 +220,7 @@ class KronosPredictor:
         """What ``forecast`` does, from a spec; every other surface calls this."""
         settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
         monitor = Monitor(progress, cancel, spec.num_samples * spec.horizon)
-        return self._sample([prepare(self, bars, spec, future)], spec, settings, monitor)[0]
+        return assemble.forecasts(self, [assemble.prepare(self, bars, spec, future)], spec, settings, monitor)[0]
 
     def forecast_many(
         self,
@@ -254,22 +266,22 @@ class KronosPredictor:
     ) -> Iterator[tuple[str, Forecast]]:
         """What ``forecast_many`` does, from a spec; every other surface calls this."""
         settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
-        entries = entries_of(series, future)
+        entries = assemble.entries_of(series, future)
         monitor = Monitor(progress, cancel, len(entries) * spec.num_samples * spec.horizon)
 
         def computed() -> Iterator[tuple[str, Forecast]]:
             size = series_at_once(spec.num_samples, spec.horizon)
             for first in range(0, len(entries), size):
-                jobs: list[SeriesJob] = []
+                jobs = []
                 for name, table, times in entries[first : first + size]:
                     try:
-                        jobs.append(prepare(self, table, spec, times, name))
+                        jobs.append(assemble.prepare(self, table, spec, times, name))
                     except KronosError as error:
                         error.args = (f"series '{name}': {error}",)
                         if on_error is None:
                             raise
                         on_error(name, error)
-                for forecast in self._sample(jobs, spec, settings, monitor):
+                for forecast in assemble.forecasts(self, jobs, spec, settings, monitor):
                     yield str(forecast.symbol), forecast
 
         return computed()  # so that what is wrong with the call itself is said at once
@@ -290,10 +302,7 @@ class KronosPredictor:
 
         ``length`` bars a path, which may exceed ``max_context``; the other settings are those of ``forecast``.
         """
-        if bars is None:
-            from kronos.bars import sample_bars
-
-            bars = sample_bars("sp500")
+        bars = sample_bars("sp500") if bars is None else bars
         return self.forecast(bars, length, num_paths, temperature, top_k, top_p, seed, calendar)
 
     # -- looking inside ---------------------------------------------------------------------------------------
@@ -309,10 +318,10 @@ class KronosPredictor:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
         lost = self.transform.lost
-        past = past_bars(bars, 1 + lost, self.max_context)
+        past = assemble.past_bars(bars, 1 + lost, self.max_context)
         n_bars = len(past.bars)
         context = self._scale_length(context_length, n_bars, n_bars)
-        s1, s2, stamps = self._tokens(past.values, past.context_times, context)
+        s1, s2, stamps = self._tokens(past.values, past.times, context)
         with eval_mode(self.model):
             _, hidden = self.model.decode_s1(s1, s2, stamps)
         out = np.full((n_bars, hidden.shape[-1]), np.nan, dtype=np.float32)
@@ -330,7 +339,7 @@ class KronosPredictor:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
         lost = self.transform.lost
-        past = past_bars(bars, 2 * (1 + lost))
+        past = assemble.past_bars(bars, 2 * (1 + lost))
         out = np.full(len(past.bars), np.nan)
         context = self._scale_length(context_length, len(out), self.max_context - 1)
         block = self.max_context - context + lost
@@ -367,29 +376,19 @@ class KronosPredictor:
 
     def nats(self, context: Context, truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(H,) negative log-likelihood of the tokens of the true bars, each given the true bars before it."""
-        horizon, most = len(truth), self.max_context - 1
-        length = min(len(context.timestamps), most)
+        horizon, length = len(truth), min(len(context.timestamps), self.max_context - 1)
         if length + horizon > self.max_context:
             return np.full(horizon, np.nan)
-        later = pd.DataFrame(truth, columns=list(FEATURES))
-        later.insert(0, "timestamp", context.local(context.future_timestamps))
-        bars = pd.concat([context.to_table().iloc[-length:], later], ignore_index=True)
-        return np.asarray(self.score(bars, context_length=length))[-horizon:]
-
-    # -- inside -----------------------------------------------------------------------------------------------
-
-    def _sample(
-        self, jobs: Sequence[SeriesJob], spec: ForecastSpec, settings: DecodeSettings, monitor: Monitor
-    ) -> list[Forecast]:
-        found = self.engine.run([job.request for job in jobs], settings, monitor)
-        return [assemble_forecast(self, job, paths, spec, settings) for job, paths in zip(jobs, found, strict=True)]
+        times = np.concatenate([context.timestamps[-length:], context.future_timestamps])
+        values = np.concatenate([context.values[-length:], truth])
+        bars = Context(context.symbol, times, values, times[:0], context.zone).to_table()
+        return self.score(bars, context_length=length)[-horizon:]
 
     def _scale_length(self, context_length: int | None, bars: int, most: int) -> int:
         """How many bars set the scale of what follows them; by default half of all."""
         least = 1 + self.transform.lost
-        if context_length is None:
-            context_length = max(least, min(self.max_context // 2, bars // 2))
-        return int(check_setting("context_length", context_length, low=least, high=most))
+        length = max(least, min(self.max_context, bars) // 2) if context_length is None else context_length
+        return int(check_setting("context_length", length, low=least, high=most))
 
     def _tokens(self, values: npt.NDArray[np.float64], times: Any, context: int) -> tuple[Tensor, ...]:
         """s1, s2 (1, T) and stamps (1, T, 5) of (T, 6) bars, the first ``context`` of which set the scale."""

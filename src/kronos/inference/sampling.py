@@ -28,13 +28,7 @@ DRAWS_PER_BAR = 2  # one for the coarse token, one for the fine token
 
 
 def series_key(close: npt.NDArray[np.floating]) -> bytes:
-    """A key for a series from its shape alone: the signs of its moves and its length.
-
-    Neither the symbol's name nor its currency enters: prices times any a > 0 give the same key.
-
-    Args:
-        close: (T,) closing prices of the context.
-    """
+    """A key for a series from its shape alone, the signs of the moves of its closes (T,): neither name nor currency."""
     signs = np.sign(np.diff(close)).astype(np.int8)
     return hashlib.blake2b(len(close).to_bytes(8, "little") + signs.tobytes(), digest_size=16).digest()
 
@@ -42,15 +36,7 @@ def series_key(close: npt.NDArray[np.floating]) -> bytes:
 def uniforms(
     seed: int, keys: Sequence[bytes], num_paths: int, horizon: int, *, first_path: int = 0
 ) -> npt.NDArray[np.float32]:
-    """Numbers in [0, 1), multiples of 2^-24.
-
-    Args:
-        seed: any integer from 0 to 2^64 - 1.
-        keys: one key a series.
-
-    Returns:
-        (B, S, H, 2) float32 for S = ``num_paths`` paths from number ``first_path`` on, and H = ``horizon`` bars.
-    """
+    """(B, S, H, 2) float32 in [0, 1), multiples of 2^-24: a key a series, S paths from ``first_path`` on, H bars."""
     out = np.empty((len(keys), num_paths, horizon, DRAWS_PER_BAR), dtype=np.float32)
     for row, key in zip(out, keys, strict=True):
         digest = hashlib.blake2b(int(seed).to_bytes(8, "little") + key, digest_size=16).digest()
@@ -63,15 +49,7 @@ def uniforms(
 
 
 def sample_token(logits: Tensor, uniform: Tensor, settings: DecodeSettings) -> Tensor:
-    """Draws one token a row.
-
-    Args:
-        logits: (…, V).
-        uniform: (…) in [0, 1), multiples of 2^-24, float32.
-
-    Returns:
-        (…) int64.
-    """
+    """Draws one token a row: (…, V) logits and (…) :func:`uniforms` -> (…) int64."""
     if settings.greedy:
         return logits.argmax(-1)
     weights = logits.float()
@@ -80,9 +58,9 @@ def sample_token(logits: Tensor, uniform: Tensor, settings: DecodeSettings) -> T
     weights = (weights - weights.amax(-1, keepdim=True)).exp_()  # (0, 1], not normalised
     if 0 < settings.top_k < weights.shape[-1]:
         least = weights.topk(settings.top_k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
-        weights = weights.where(weights >= least, 0.0)
+        weights = weights.masked_fill(weights < least, 0.0)
     if settings.top_p < 1:
-        weights = weights.where(weights >= _least_of_nucleus(weights, settings.top_p), 0.0)
+        weights = weights.masked_fill(weights < _least_of_nucleus(weights, settings.top_p), 0.0)
     cumulative = weights.cumsum(-1)
     # A multiple of 2^-24 below 1 times the total stays below the total, also rounded: a kept token is found.
     target = uniform.unsqueeze(-1) * cumulative[..., -1:]

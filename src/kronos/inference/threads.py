@@ -8,6 +8,7 @@ each worker computes its part on a single thread, and they meet once, at the end
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,11 +35,11 @@ ROWS_A_WORKER = 12  # paths of one bar that keep a worker busy with products rat
 class Monitor:
     """What the caller hears and says while bars are sampled, by several workers at the same time."""
 
-    progress: OnProgress = None  # called with (bars sampled so far, bars in all)
+    progress: OnProgress = None  # called with (bars done so far, bars in all), by time; decoding is the last of it
     cancel: Cancel = None  # called before every bar; True stops
     total: int = 0  # bars in all
     failed: Event = field(default_factory=Event)  # set when one of several workers has failed, so that the others stop
-    _done: int = 0
+    _done: float = 0.0
     _lock: Lock = field(default_factory=Lock)
 
     def check(self) -> None:
@@ -46,12 +47,43 @@ class Monitor:
         if self.failed.is_set() or (self.cancel is not None and self.cancel()):
             raise Cancelled("stopped on request before the forecast was complete")
 
-    def add(self, bars: int) -> None:
-        """So many more bars have been sampled."""
+    def add(self, bars: float) -> None:
+        """So many more bars have been sampled; parts of bars are added up and told when they are whole."""
         with self._lock:
             self._done += bars
             if self.progress is not None:
-                self.progress(self._done, self.total)
+                self.progress(int(self._done + 1e-6), self.total)
+
+
+class Pace:
+    """Which share of a batch's time is over, by what its parts have taken so far.
+
+    Bars alone would not tell: windows are opened now and then, each for as long as many bars take, and at the end
+    everything is decoded, which takes about as long a bar as encoding the context did.
+
+    Args:
+        openings, bars: how many windows are opened, and how many bars drawn from an open one.
+        decoding: seconds that the end will take.
+        spent: seconds so far.
+    """
+
+    def __init__(self, openings: int, bars: int, decoding: float, spent: float) -> None:
+        self._left, self._each = {True: openings, False: bars}, {True: 0.0, False: 0.0}
+        self._decoding, self._told, self._last = decoding, 0.0, time.perf_counter()
+        self._began = self._last - spent
+
+    def share(self, *, opened: bool, bars: int = 1) -> float:
+        """The share, from 0 to 1, after ``bars`` more; ``opened``: a window was opened. It never falls."""
+        now = time.perf_counter()
+        each = (now - self._last) / bars
+        self._each[opened] = 0.7 * self._each[opened] + 0.3 * each if self._each[opened] else each
+        self._left[opened] -= bars
+        self._last = now
+        if all(self._each[kind] or not left for kind, left in self._left.items()):
+            rest = self._decoding + sum(left * self._each[kind] for kind, left in self._left.items())
+            spent = now - self._began
+            self._told = max(self._told, spent / (spent + rest) if spent + rest else 0.0)
+        return self._told
 
 
 def threads_for(rows: int, weights: int) -> int:

@@ -2,18 +2,18 @@
 
 Notable:
 - the file's header is compared with the shapes that the config implies *before* a tensor is read, so a damaged or
-  hostile file costs no memory;
-- loading is strict: no missing, extra, or mis-shaped tensor passes;
+  hostile file costs no memory; no missing, extra, or mis-shaped tensor passes;
 - what is saved has every published key, so the published code loads it too;
-- weights may be stored in half precision; in memory they are float32;
-- loading returns eval mode.
+- weights may be stored in half precision; in memory they are float32.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import math
 import socket
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,11 @@ from torch.overrides import TorchFunctionMode
 
 from kronos.errors import CheckpointError, ConfigError
 from kronos.files import replacing, write_json, writing
+from kronos.model.layers import init_weights
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "README.md"
 
 PUBLISHED_CUTOFF = "2024-07-01"  # the published weights were trained on bars up to June 2024
 _MAX_CONFIG_BYTES = 1 << 20
@@ -81,12 +83,22 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class PretrainedMixin:
-    """``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` for a module that is built from one config."""
+class PretrainedModule(nn.Module):
+    """A module that is built from one config, with ``from_pretrained``, ``save_pretrained`` and ``push_to_hub``."""
 
     config_class: ClassVar[Any]
     kind: ClassVar[str]  # "tokenizer" or "model"
-    config: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def init(cls, config: Any, seed: int = 0) -> Self:
+        """Freshly initialised, from its own random stream."""
+        module = cls(config)
+        init_weights(module, torch.Generator().manual_seed(seed))
+        return module
 
     @classmethod
     def from_pretrained(
@@ -104,16 +116,13 @@ class PretrainedMixin:
             CheckpointError: not found, unreachable, damaged, or shaped differently from its config.
         """
         folder = find_checkpoint(name, cls.kind, revision=revision, cache_dir=cache_dir)
-        path = folder / CONFIG_FILE
         try:
-            config = cls.config_class.from_dict(read_config(path))
+            config = cls.config_class.from_dict(read_config(folder / CONFIG_FILE))
         except ConfigError as error:
-            raise CheckpointError(f"{path}: {error}") from error
+            raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error
         with torch.device("meta"), _Uninitialised():
-            module = cls(config)  # type: ignore[call-arg]
-        assert isinstance(module, nn.Module)
-        state = read_weights(folder / WEIGHTS_FILE, module.state_dict())
-        module.load_state_dict(state, assign=True)
+            module = cls(config)
+        module.load_state_dict(read_weights(folder / WEIGHTS_FILE, module.state_dict()), assign=True)
         return module.eval()
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> Path:
@@ -125,23 +134,18 @@ class PretrainedMixin:
         Raises:
             CapacityError: it cannot be written, for instance because the disk is full. What was there before stays.
         """
-        assert isinstance(self, nn.Module)
-        folder = Path(folder)
-        with writing(folder):
+        with writing(folder := Path(folder)):
             folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            # inverse frequencies stay float32: they are not weights but part of the layout
-            key: value.detach().cpu().to(dtype if _is_weight(key, value) else value.dtype).contiguous()
-            for key, value in self.state_dict().items()
-        }
+        state = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        for key, value in state.items():
+            if value.is_floating_point() and not key.endswith("inv_freq"):  # which is layout, not a weight
+                state[key] = value.to(dtype)
         save_tensors(folder / WEIGHTS_FILE, state, {"format": "pt"})
         write_json(folder / CONFIG_FILE, self.config.to_dict(), sort_keys=True, durable=True)
         return folder
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
         """Uploads the checkpoint to the hub and returns its address."""
-        import tempfile
-
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
@@ -154,14 +158,7 @@ class PretrainedMixin:
 def save_tensors(
     path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], *, previous: Path | None = None
 ) -> None:
-    """Writes a safetensors file that appears whole or not at all, and outlives a power cut.
-
-    Args:
-        previous: where the file that was there before is moved; None: it is replaced.
-
-    Raises:
-        CapacityError: it cannot be written, for instance because the disk is full. What was there before stays.
-    """
+    """Writes a safetensors file that outlives a power cut; see :func:`kronos.files.replacing`."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -177,12 +174,7 @@ def save_tensors(
 
 def change_config(folder: Path, **changes: Any) -> None:
     """Writes values into a checkpoint's config, which is replaced in one step."""
-    path = folder / CONFIG_FILE
-    write_json(path, {**read_config(path), **changes}, sort_keys=True)
-
-
-def _is_weight(key: str, value: Tensor) -> bool:
-    return value.is_floating_point() and not key.endswith("inv_freq")
+    write_json(folder / CONFIG_FILE, {**read_config(folder / CONFIG_FILE), **changes}, sort_keys=True)
 
 
 # --- finding -----------------------------------------------------------------------------------------------------
@@ -191,10 +183,7 @@ def _is_weight(key: str, value: Tensor) -> bool:
 def find_checkpoint(
     name: str | Path, kind: str, *, revision: str | None = None, cache_dir: str | Path | None = None
 ) -> Path:
-    """The local folder of a checkpoint, fetched from the hub if need be.
-
-    Args:
-        kind: "tokenizer" or "model": which half of a pair is wanted.
+    """The local folder of a checkpoint, fetched from the hub if need be; ``kind``: which half of a pair is wanted.
 
     Raises:
         CheckpointError: nothing of that name, or the hub cannot be reached.
@@ -206,44 +195,32 @@ def find_checkpoint(
         raise CheckpointError(f"{folder}: no {CONFIG_FILE} here nor in {folder / kind}; name a checkpoint's folder")
     if folder.exists():
         raise CheckpointError(f"{folder} is a file; name the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
-    name = str(name)
-    member = family_member(name)
+    member = family_member(name := str(name))
     if member is not None and member.embedded:
         path = EMBEDDED / member.model / kind
         if not (path / WEIGHTS_FILE).is_file():
             raise CheckpointError(f"{member.model} is missing from this installation ({path}); reinstall kronos-kline")
         return path
-    if member is not None:
-        return _fetch(getattr(member, kind), revision, cache_dir)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _fetch(name, revision, cache_dir)
-    known = ", ".join(FAMILY)
+    if member is not None or (name.count("/") == 1 and not name.startswith((".", "/", "~"))):
+        return _fetch(getattr(member, kind, name), revision, cache_dir)
     near = difflib.get_close_matches(name.lower(), FAMILY, 1, cutoff=0.85)
     meant = f"Did you mean '{near[0]}'?" if near else "What is at hand: kronos models list"
+    known = ", ".join(FAMILY)
     raise CheckpointError(f"unknown model '{name}': not a folder, not a hub id (owner/name), none of {known}. {meant}")
 
 
 def _fetch(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, hf_hub_download
 
     at = f" at revision '{revision}'" if revision else ""
-    cached_only = not _hub_has_an_address()
+    options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "local_files_only": not _hub_resolves()}
     try:
         for filename in (CONFIG_FILE, WEIGHTS_FILE):
-            path = hf_hub_download(
-                repo_id, filename, revision=revision, cache_dir=cache_dir, local_files_only=cached_only
-            )
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+            path = hf_hub_download(repo_id, filename, **options)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         raise CheckpointError(f"the hub has no model '{repo_id}'{at}, or it is private; check the name") from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+    except (errors.LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
             raise CheckpointError(f"'{repo_id}'{at} on the hub has no {filename}") from error
         raise CheckpointError(
             f"the hub cannot be reached for '{repo_id}'{at} and it is not in the cache. Go online once, "
@@ -252,18 +229,15 @@ def _fetch(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> 
     return Path(path).parent
 
 
-def _hub_has_an_address() -> bool:
+def _hub_resolves() -> bool:
     """Whether the hub's name resolves: without a network its client would retry for half a minute before it says so."""
     from huggingface_hub.constants import ENDPOINT
 
-    if getproxies():
-        return True  # names are the proxy's to resolve
     address = urlsplit(ENDPOINT)
-    try:
-        socket.getaddrinfo(address.hostname, address.port or address.scheme)
+    try:  # behind a proxy, names are the proxy's to resolve
+        return bool(getproxies() or socket.getaddrinfo(address.hostname, address.port or address.scheme))
     except OSError:
         return False
-    return True
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -282,30 +256,23 @@ def stated_cutoffs(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """``config.json`` as a mapping.
-
-    Raises:
-        CheckpointError: missing, too large, or not a JSON object.
-    """
+    """``config.json`` as a mapping. Refuses what is missing, too large, or not a JSON object."""
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise CheckpointError(f"{path} is larger than {_MAX_CONFIG_BYTES:,} bytes; this is no checkpoint's config")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        small = path.stat().st_size <= _MAX_CONFIG_BYTES
+        values = json.loads(path.read_text(encoding="utf-8")) if small else None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); the folder holds no checkpoint") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the checkpoint again") from error
+    if not small:
+        raise CheckpointError(f"{path} is larger than {_MAX_CONFIG_BYTES:,} bytes; this is no checkpoint's config")
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a {type(values).__name__}, not a JSON object")
     return values
 
 
 def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Names, dtypes and shapes in a safetensors file, checked against its length; no tensor is read.
-
-    Raises:
-        CheckpointError: not a safetensors file, truncated, padded, or with tensors that do not fill their places.
-    """
+    """Names, dtypes and shapes in a safetensors file, checked against its length; no tensor is read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -319,18 +286,16 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file that has exactly the expected names and shapes, floating ones as float32.
-
-    Raises:
-        CheckpointError: a tensor is missing, unknown, of another shape, or not finite.
-    """
+    """The tensors of a file that has exactly the expected names and shapes, floating ones finite and as float32."""
     from safetensors.torch import load_file
 
     header = read_header(path)
-    if missing := sorted(expected.keys() - header.keys()):
-        raise CheckpointError(f"{path} lacks {_some(missing)}; config and weights do not belong together")
-    if extra := sorted(header.keys() - expected.keys()):
-        raise CheckpointError(f"{path} has unexpected {_some(extra)}; config and weights do not belong together")
+    missing, extra = expected.keys() - header.keys(), header.keys() - expected.keys()
+    for said, names in (("lacks", missing), ("has unexpected", extra)):
+        if names:
+            shown = ", ".join(f"'{name}'" for name in sorted(names)[:3])
+            more = f" and {len(names) - 3} more tensors" if len(names) > 3 else ""
+            raise CheckpointError(f"{path} {said} {shown}{more}; config and weights do not belong together")
     for key, tensor in expected.items():
         dtype, shape = header[key]
         if shape != tuple(tensor.shape):
@@ -346,6 +311,70 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     return state
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more tensors"
+# --- the catalogue -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One line of ``kronos models list``."""
+
+    name: str
+    source: str  # "embedded", "cache" (downloaded before) or "hub"
+    parameters: int
+    context_length: int
+    description: str
+    path: Path | None
+
+
+def list_models() -> list[ModelInfo]:
+    """The family: shipped, downloaded, and to be fetched from the hub. No network is used."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = []
+    for name, member in FAMILY.items():
+        cached = None if member.embedded else try_to_load_from_cache(member.model, WEIGHTS_FILE)
+        path = EMBEDDED / member.model if member.embedded else Path(cached).parent if isinstance(cached, str) else None
+        source = "embedded" if member.embedded else "cache" if path else "hub"
+        found.append(ModelInfo(name, source, member.parameters, member.max_context, member.description, path))
+    return found
+
+
+def info(name: str) -> dict[str, Any]:
+    """Facts of a checkpoint: where it is, its sizes, how it behaves, its settings."""
+    member = family_member(name)
+    folder = find_checkpoint(name, "model")
+    config, weights = read_config(folder / CONFIG_FILE), folder / WEIGHTS_FILE
+    facts: dict[str, Any] = {
+        "name": name,
+        "folder": str(folder),
+        "parameters": _parameters(weights),
+        "context_length": config.get("max_context", member.max_context if member else 512),
+        "behaviour": "consistent" if config.get("consistent") else "published",
+        "size_bytes": weights.stat().st_size,
+        "config": config,
+    }
+    try:
+        tokenizer = find_checkpoint(member.tokenizer if member else name, "tokenizer")
+    except CheckpointError:
+        return facts
+    if tokenizer != folder:
+        tokenizer_config = read_config(tokenizer / CONFIG_FILE)
+        facts["tokenizer_parameters"] = _parameters(tokenizer / WEIGHTS_FILE)
+        facts["bar_transform"] = tokenizer_config.get("bar_transform", "zscore")
+        facts["tokenizer_config"] = tokenizer_config
+    return facts
+
+
+def _parameters(weights: Path) -> int:
+    """Numbers that were learnt: neither bit weights nor inverse frequencies."""
+    header = read_header(weights)
+    return sum(math.prod(shape) for key, (kind, shape) in header.items() if kind != "I64" and "inv_freq" not in key)
+
+
+def model_card(name: str) -> str:
+    """The model card, Markdown; a sentence saying so where the checkpoint has none."""
+    folder = find_checkpoint(name, "model")
+    for card in (folder / CARD_FILE, folder.parent / CARD_FILE):
+        if card.is_file():
+            return card.read_text(encoding="utf-8")
+    return f"No model card lies beside {name}: what it was trained on is not known here."

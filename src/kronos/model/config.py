@@ -21,6 +21,8 @@ from kronos.errors import ConfigError
 
 TIME_FEATURES = ("minute", "hour", "weekday", "day", "month")  # the order of a stamp's last dimension
 
+DEPENDENCY_HEADS = 4  # the dependency-aware layer has four heads at every size
+
 _MAX_BITS = 16  # 65,536 codes a level; the published models use 10
 _MOST_CODE_BITS = 12  # of which every code is counted in a training step
 _MAX_WIDTH = 16_384
@@ -33,13 +35,7 @@ HeadCount = Annotated[int, (1, 256)]
 FeedForwardWidth = Annotated[int, (1, 8 * _MAX_WIDTH)]
 Dropout = Annotated[float, (0, 0.99)]
 Weight = Annotated[float, (0, 1e3)]
-
-
-def _check_range(owner: str, name: str, value: object, low: float, high: float, *, integer: bool) -> None:
-    right_type = isinstance(value, int if integer else int | float) and not isinstance(value, bool)
-    if not right_type or not low <= value <= high:  # type: ignore[operator]
-        kind = "an integer" if integer else "a number"
-        raise ConfigError(f"{owner}: {name} is {value!r}; it must be {kind} from {low:g} to {high:g}")
+_CALIBRATED = (("temperature", float, 0, 100), ("top_k", int, 0, 2**_MAX_BITS), ("top_p", float, 1e-9, 1))
 
 
 class _Config:
@@ -47,42 +43,43 @@ class _Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Builds the config from a mapping; unknown keys are left to whoever wrote them.
-
-        Raises:
-            ConfigError: a required key is missing, or a value lies outside its range.
-        """
+        """Builds the config from a mapping; unknown keys are left to whoever wrote them."""
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-        required = {f.name for f in fields if f.default is dataclasses.MISSING}
-        if missing := sorted(required - values.keys()):
+        if missing := sorted(f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values):
             raise ConfigError(f"{cls.__name__}: the config lacks {', '.join(missing)}")
         return cls(**{f.name: values[f.name] for f in fields if f.name in values})
 
     def to_dict(self) -> dict[str, Any]:
         """The flat mapping; our own keys are left out where they mean the published behaviour."""
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         values = dataclasses.asdict(self)  # type: ignore[call-overload]
-        ours = {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}  # type: ignore[arg-type]
-        return {k: v for k, v in values.items() if k not in ours or v != ours[k]}
+        return {name: value for name, value in values.items() if value != defaults[name]}
 
-    def _check_fields(self) -> None:
-        """Refuses numbers out of their range, words that are no choice, and flags that are neither true nor false."""
-        owner = type(self).__name__
+    def _require(self, holds: object, refusal: str) -> None:
+        if not holds:
+            raise ConfigError(f"{type(self).__name__}: {refusal}")
+
+    def _check_number(self, name: str, value: Any, kind: type, low: float, high: float) -> None:
+        right_type = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+        words = "an integer" if kind is int else "a number"
+        allowed = f"it must be {words} from {low:g} to {high:g}"
+        self._require(right_type and low <= value <= high, f"{name} is {value!r}; {allowed}")
+
+    def _check_fields(self, *head_counts: int) -> None:
+        """Refuses numbers out of range, words that are no choice, flags that are none, heads that do not divide."""
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             value, parts = getattr(self, name), get_args(kind)
             if get_origin(kind) is Annotated:
-                _check_range(owner, name, value, *parts[1], integer=parts[0] is int)
-            elif get_origin(kind) is Literal and value not in parts:
+                self._check_number(name, value, parts[0], *parts[1])
+            elif get_origin(kind) is Literal:
                 *others, last = (repr(choice) for choice in parts)
-                raise ConfigError(f"{owner}: {name} is {value!r}; choose {', '.join(others)} or {last}")
-            elif kind is bool and not isinstance(value, bool):
-                raise ConfigError(f"{owner}: {name} is {value!r}; it must be true or false")
-
-    def _check_widths(self, d_model: int, n_heads: int, *head_counts: int) -> None:
-        for heads in (n_heads, *head_counts):
-            if d_model % heads or (d_model // heads) % 2:
-                raise ConfigError(
-                    f"{type(self).__name__}: d_model {d_model} over {heads} heads must give an even whole head width"
-                )
+                self._require(value in parts, f"{name} is {value!r}; choose {', '.join(others)} or {last}")
+            elif kind is bool:
+                self._require(isinstance(value, bool), f"{name} is {value!r}; it must be true or false")
+        width: int = self.d_model  # type: ignore[attr-defined]
+        for heads in (self.n_heads, *head_counts):  # type: ignore[attr-defined]
+            even = width % heads == 0 and width // heads % 2 == 0
+            self._require(even, f"d_model {width} over {heads} heads must give an even whole head width")
 
 
 @dataclass(frozen=True)
@@ -113,18 +110,15 @@ class TokenizerConfig(_Config):
 
     def __post_init__(self) -> None:
         self._check_fields()
-        owner = type(self).__name__
-        if self.quantizer == "fsq" and (self.s1_bits % 2 or self.s2_bits % 2):
-            raise ConfigError(f"{owner}: fsq packs two bits a dimension, so s1_bits and s2_bits must be even")
-        if self.code_entropy and self.quantizer != "bsq":
-            raise ConfigError(f"{owner}: code_entropy is for quantizer 'bsq'; set it to 0")
-        if self.code_entropy and (most := max(self.s1_bits, self.s2_bits)) > _MOST_CODE_BITS:
-            raise ConfigError(
-                f"{owner}: code_entropy counts whole codes: at most {_MOST_CODE_BITS} bits a token, not {most}"
-            )
-        if self.move_gain != 1.0 and self.bar_transform != "running":
-            raise ConfigError(f"{owner}: move_gain is for bar_transform 'running', not {self.bar_transform!r}")
-        self._check_widths(self.d_model, self.n_heads)
+        even, most = self.s1_bits % 2 == self.s2_bits % 2 == 0, max(self.s1_bits, self.s2_bits)
+        fits = self.quantizer != "fsq" or even
+        self._require(fits, "fsq packs two bits a dimension, so s1_bits and s2_bits must be even")
+        if self.code_entropy:
+            self._require(self.quantizer == "bsq", "code_entropy is for quantizer 'bsq'; set it to 0")
+            counted = f"code_entropy counts whole codes: at most {_MOST_CODE_BITS} bits a token, not {most}"
+            self._require(most <= _MOST_CODE_BITS, counted)
+        moves = self.move_gain == 1.0 or self.bar_transform == "running"
+        self._require(moves, f"move_gain is for bar_transform 'running', not {self.bar_transform!r}")
 
 
 @dataclass(frozen=True)
@@ -149,87 +143,56 @@ class KronosConfig(_Config):
     training_cutoff: str | Mapping[str, str] | None = None  # the last bars trained on: an ISO date, or one a group
 
     def __post_init__(self) -> None:
-        self._check_fields()
-        owner = type(self).__name__
+        self._check_fields(DEPENDENCY_HEADS)
         names = self.time_features
-        if not isinstance(names, list | tuple) or any(name not in TIME_FEATURES for name in names):
-            raise ConfigError(f"{owner}: time_features is {names!r}; list some of {', '.join(TIME_FEATURES)}")
+        known = isinstance(names, list | tuple) and all(name in TIME_FEATURES for name in names)
+        self._require(known, f"time_features is {names!r}; list some of {', '.join(TIME_FEATURES)}")
         object.__setattr__(self, "time_features", tuple(names))  # JSON holds a list
-        _check_calibration(owner, self.calibration)
-        _check_cutoff(owner, self.training_cutoff)
-        self._check_widths(self.d_model, self.n_heads, DEPENDENCY_HEADS)
-
-
-def _check_calibration(owner: str, calibration: object) -> None:
-    if calibration is None:
-        return
-    if not isinstance(calibration, Mapping):
-        raise ConfigError(f"{owner}: calibration is {calibration!r}; it must be an object of settings")
-    for name, low, high, integer in (
-        ("temperature", 0, 100, False),
-        ("top_k", 0, 2**_MAX_BITS, True),
-        ("top_p", 1e-9, 1, False),
-    ):
-        if name in calibration:
-            _check_range(f"{owner}: calibration", name, calibration[name], low, high, integer=integer)
-    if calibration.get("width") is not None:
-        check_width(calibration["width"])
+        fitted = {} if self.calibration is None else self.calibration
+        self._require(isinstance(fitted, Mapping), f"calibration is {fitted!r}; it must be an object of settings")
+        for name, kind, low, high in _CALIBRATED:
+            if name in fitted:
+                self._check_number(f"calibration: {name}", fitted[name], kind, low, high)
+        if fitted.get("width") is not None:
+            check_width(fitted["width"])
+        cutoff = self.training_cutoff
+        for date in cutoff.values() if isinstance(cutoff, Mapping) else () if cutoff is None else (cutoff,):
+            try:
+                datetime.fromisoformat(date)
+            except (TypeError, ValueError):
+                self._require(False, f"training_cutoff has {date!r}; write dates as 2024-06-30, one or one a group")
 
 
 def check_width(width: object) -> None:
-    """Refuses a calibration of the width that is not ``{"horizon": [...], "factor": [...]}``.
-
-    Raises:
-        ConfigError: not two lists of one length, horizons increasing from 1 or more, factors positive.
-    """
+    """Refuses a width that is not ``{"horizon": [...], "factor": [...]}``, increasing and positive."""
     lists = [width.get(name) for name in ("horizon", "factor")] if isinstance(width, Mapping) else [None, None]
     at, factor = (list(entry) if isinstance(entry, list | tuple) else [] for entry in lists)
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in at + factor)
     if not at or len(at) != len(factor) or not numbers:
         raise ConfigError(f"calibration of the width needs lists of numbers 'horizon' and 'factor', not {width!r}")
     if at[0] < 1 or any(b <= a for a, b in itertools.pairwise(at)) or min(factor) <= 0:
-        raise ConfigError(
-            "calibration of the width: horizons must increase from 1 or more, with one positive factor for each"
-        )
-
-
-def _check_cutoff(owner: str, cutoff: object) -> None:
-    dates = list(cutoff.values()) if isinstance(cutoff, Mapping) else [] if cutoff is None else [cutoff]
-    for date in dates:
-        try:
-            datetime.fromisoformat(date if isinstance(date, str) else "")
-        except ValueError:
-            raise ConfigError(
-                f"{owner}: training_cutoff has {date!r}; write dates as 2024-06-30, one or one a group"
-            ) from None
-
-
-DEPENDENCY_HEADS = 4  # the dependency-aware layer has four heads at every size
+        wanted = "horizons must increase from 1 or more, with one positive factor for each"
+        raise ConfigError(f"calibration of the width: {wanted}")
 
 
 def _network(
-    layers: int, width: int, heads: int, ff: int, drop: tuple[float, float, float, float], context: int
+    layers: int, width: int, heads: int, ff: int, drop: tuple[float, float, float, float], context: int = 512
 ) -> KronosConfig:
-    ffn, resid, attn, token = drop
-    return KronosConfig(
-        s1_bits=10, s2_bits=10, n_layers=layers, d_model=width, n_heads=heads, ff_dim=ff,
-        ffn_dropout_p=ffn, attn_dropout_p=attn, resid_dropout_p=resid, token_dropout_p=token,
-        learn_te=True, max_context=context,
-    )  # fmt: skip
-
-
-def _tokenizer(group_size: int) -> TokenizerConfig:
-    return TokenizerConfig(
-        d_in=6, d_model=256, n_heads=4, ff_dim=512, n_enc_layers=4, n_dec_layers=4,
-        ffn_dropout_p=0.0, attn_dropout_p=0.0, resid_dropout_p=0.0, s1_bits=10, s2_bits=10,
-        beta=0.05, gamma0=1.0, gamma=1.1, zeta=0.05, group_size=group_size,
-    )  # fmt: skip
+    return KronosConfig(10, 10, layers, width, heads, ff, *drop, learn_te=True, max_context=context)
 
 
 MODEL_PRESETS: Mapping[str, KronosConfig] = {
-    "mini": _network(4, 256, 4, 512, (0.2, 0.2, 0.0, 0.0), 2048),
-    "small": _network(8, 512, 8, 1024, (0.25, 0.25, 0.1, 0.1), 512),
-    "base": _network(12, 832, 16, 2048, (0.2, 0.2, 0.0, 0.0), 512),
-    "large": _network(18, 1664, 32, 3072, (0.0, 0.0, 0.0, 0.0), 512),
+    "mini": _network(4, 256, 4, 512, (0.2, 0.0, 0.2, 0.0), 2048),
+    "small": _network(8, 512, 8, 1024, (0.25, 0.1, 0.25, 0.1)),
+    "base": _network(12, 832, 16, 2048, (0.2, 0.0, 0.2, 0.0)),
+    "large": _network(18, 1664, 32, 3072, (0.0, 0.0, 0.0, 0.0)),
 }
-TOKENIZER_PRESETS: Mapping[str, TokenizerConfig] = {"2k": _tokenizer(5), "base": _tokenizer(4)}
+_TOKENIZER = TokenizerConfig(
+    d_in=6, d_model=256, n_heads=4, ff_dim=512, n_enc_layers=4, n_dec_layers=4,
+    ffn_dropout_p=0.0, attn_dropout_p=0.0, resid_dropout_p=0.0, s1_bits=10, s2_bits=10,
+    beta=0.05, gamma0=1.0, gamma=1.1, zeta=0.05, group_size=5,
+)  # fmt: skip
+TOKENIZER_PRESETS: Mapping[str, TokenizerConfig] = {
+    "2k": _TOKENIZER,
+    "base": dataclasses.replace(_TOKENIZER, group_size=4),
+}

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from kronos.model.config import KronosConfig, TokenizerConfig
+
 ROTARY_BASE = 10_000.0
 
 
@@ -76,8 +78,7 @@ class Attention(nn.Module):
 
     def __init__(self, d_model: int, n_heads: int, attn_dropout_p: float = 0.0, resid_dropout_p: float = 0.0) -> None:
         super().__init__()
-        self.n_heads = n_heads
-        self.attn_dropout_p = attn_dropout_p
+        self.n_heads, self.attn_dropout_p = n_heads, attn_dropout_p
         self.q_proj = nn.Linear(d_model, d_model)
         self.k_proj = nn.Linear(d_model, d_model)
         self.v_proj = nn.Linear(d_model, d_model)
@@ -85,45 +86,27 @@ class Attention(nn.Module):
         self.rotary = Rotary(d_model // n_heads)
         self.resid_dropout = nn.Dropout(resid_dropout_p)
 
-    def split_heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)  # (B, T, C) -> (B, N, T, D)
-
     def forward(
-        self,
-        queries: Tensor,
-        keys_values: Tensor,
-        padding_mask: Tensor | None = None,
-        *,
-        rotate_positions: bool = True,
+        self, queries: Tensor, keys_values: Tensor, padding_mask: Tensor | None = None, *, rotate_positions: bool = True
     ) -> Tensor:
-        """(B, Q, C) queries against (B, T, C) keys and values -> (B, Q, C).
-
-        Args:
-            padding_mask: (B, T) bool, True where a key is padding.
-            rotate_positions: False leaves queries and keys unrotated.
-        """
+        """(B, Q, C) queries against (B, T, C) keys and values -> (B, Q, C); the mask (B, T) is True at padding."""
         n_queries, n_keys = queries.shape[1], keys_values.shape[1]
-        q = self.split_heads(self.q_proj(queries))
-        k = self.split_heads(self.k_proj(keys_values))
-        v = self.split_heads(self.v_proj(keys_values))
+        first = n_keys - n_queries  # position of the first query
+        q, k, v = (
+            project(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, T, C) -> (B, N, T, D)
+            for project, x in ((self.q_proj, queries), (self.k_proj, keys_values), (self.v_proj, keys_values))
+        )
         if rotate_positions:
-            q, k = self.rotary(q, n_keys - n_queries), self.rotary(k)
+            q, k = self.rotary(q, first), self.rotary(k)
+        mask = None  # True where a query may look
+        if first or padding_mask is not None:
+            mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).tril(first)
+            if padding_mask is not None:  # a padded row sees itself, so that none is empty
+                own = torch.eye(n_keys, dtype=torch.bool, device=q.device)[first:]
+                mask = ((mask & ~padding_mask[:, None, :]) | own)[:, None]  # (B, 1, Q, T)
         dropout_p = self.attn_dropout_p if self.training else 0.0
-        if padding_mask is None and n_queries == n_keys:
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout_p)
-        else:
-            mask = _visible(n_queries, n_keys, padding_mask, q.device)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p)
+        out = F.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal=mask is None)
         return self.resid_dropout(self.out_proj(out.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
-
-
-def _visible(n_queries: int, n_keys: int, padding_mask: Tensor | None, device: torch.device) -> Tensor:
-    """Bool mask, True where a query may look: causal, no padded keys. A padded row sees itself, so none is empty."""
-    causal = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
-    if padding_mask is None:
-        return causal
-    own = torch.eye(n_keys, dtype=torch.bool, device=device)[n_keys - n_queries :]
-    return ((causal & ~padding_mask[:, None, :]) | own)[:, None]  # (B, 1, Q, T)
 
 
 class FeedForward(nn.Module):
@@ -141,29 +124,17 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """``x += self_attn(norm1(x)); x += ffn(norm2(x))``.
+    """``x += self_attn(norm1(x)); x += ffn(norm2(x))``."""
 
-    Attributes:
-        recompute: computes what happens inside again for the gradient instead of keeping it (activation
-            checkpointing), for a third more arithmetic.
-    """
+    recompute = False  # activation checkpointing: a third more arithmetic instead of keeping what happens inside
 
-    recompute = False
-
-    def __init__(
-        self,
-        d_model: int,
-        n_heads: int,
-        ff_dim: int,
-        ffn_dropout_p: float = 0.0,
-        attn_dropout_p: float = 0.0,
-        resid_dropout_p: float = 0.0,
-    ) -> None:
+    def __init__(self, config: KronosConfig | TokenizerConfig) -> None:
         super().__init__()
-        self.norm1 = RMSNorm(d_model)
-        self.self_attn = Attention(d_model, n_heads, attn_dropout_p, resid_dropout_p)
-        self.norm2 = RMSNorm(d_model)
-        self.ffn = FeedForward(d_model, ff_dim, ffn_dropout_p)
+        c = config
+        self.norm1 = RMSNorm(c.d_model)
+        self.self_attn = Attention(c.d_model, c.n_heads, c.attn_dropout_p, c.resid_dropout_p)
+        self.norm2 = RMSNorm(c.d_model)
+        self.ffn = FeedForward(c.d_model, c.ff_dim, c.ffn_dropout_p)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C); ``padding_mask`` (B, T) is True at padding."""
@@ -178,10 +149,7 @@ class TransformerBlock(nn.Module):
 
 
 def init_weights(module: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Initialises a whole network: Linear xavier-normal with zero bias, Embedding N(0, C^-1/2), norms 1.
-
-    Embeddings that are fixed (``requires_grad`` False) keep their values.
-    """
+    """Linear xavier-normal with zero bias, Embedding N(0, C^-1/2) where it is learnt, norms 1."""
     for child in module.modules():
         if isinstance(child, nn.Linear):
             nn.init.xavier_normal_(child.weight, generator=generator)

@@ -6,9 +6,8 @@ Notable:
   that coarse token, predicts the fine one, so p(s1, s2) = p(s1) p(s2 | s1);
 - every path is causal in train and in eval mode alike.
 
-Two behaviours, one code path: *consistent* checkpoints decode the function that they were trained on; *published*
-ones leave the dependency layer's keys and query unrotated while decoding, as the published code does, though their
-training rotated them. ``KronosConfig.consistent`` decides.
+*Consistent* checkpoints decode the function that they were trained on; *published* ones leave the dependency layer's
+keys and query unrotated while decoding, as the published code does, though their training rotated them.
 
 Attribute names are the checkpoint's keys. Shapes: B series, T bars, C width, V1 and V2 vocabulary sizes.
 """
@@ -22,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronos.errors import ConfigError
-from kronos.model.checkpoint import PretrainedMixin
+from kronos.model.checkpoint import PretrainedModule
 from kronos.model.config import DEPENDENCY_HEADS, TIME_FEATURES, KronosConfig
-from kronos.model.layers import Attention, RMSNorm, TransformerBlock, init_weights, weighted_mean
+from kronos.model.layers import Attention, RMSNorm, TransformerBlock, weighted_mean
 
 # Rows of each table, in the order of the stamp's last dimension. Days and months count from 1, so row 0 is unused.
 TIME_TABLES = dict(zip(TIME_FEATURES, (60, 24, 7, 32, 13)))
@@ -61,10 +60,7 @@ class FixedEmbedding(nn.Module):
 
 
 class TemporalEmbedding(nn.Module):
-    """Sum of the embeddings of minute, hour, weekday, day and month.
-
-    Features that do not count keep their table, since the layout has it, but it is zero and stays so.
-    """
+    """Sum of the embeddings of minute, hour, weekday, day and month; those that do not count have a table of zeros."""
 
     def __init__(self, d_model: int, learn: bool, used: tuple[str, ...] = TIME_FEATURES) -> None:
         super().__init__()
@@ -77,9 +73,8 @@ class TemporalEmbedding(nn.Module):
 
     def forward(self, stamp: Tensor) -> Tensor:
         """(B, T, 5) integer stamps -> (B, T, C)."""
-        stamp = stamp.long()
-        parts = [self.get_submodule(f"{name}_embed")(stamp[..., i]) for i, name in enumerate(TIME_TABLES)]
-        return torch.stack(parts).sum(0)
+        columns = zip(TIME_TABLES, stamp.long().unbind(-1))
+        return torch.stack([self.get_submodule(f"{name}_embed")(column) for name, column in columns]).sum(0)
 
 
 class DependencyAwareLayer(nn.Module):
@@ -91,12 +86,7 @@ class DependencyAwareLayer(nn.Module):
         self.norm = RMSNorm(d_model)
 
     def forward(
-        self,
-        hidden: Tensor,
-        s1_embedding: Tensor,
-        padding_mask: Tensor | None = None,
-        *,
-        rotate_positions: bool = True,
+        self, hidden: Tensor, s1_embedding: Tensor, padding_mask: Tensor | None = None, *, rotate_positions: bool = True
     ) -> Tensor:
         """(B, T, C) hidden, (B, Q, C) embeddings of the coarse tokens after the last Q of them -> (B, Q, C)."""
         answer = self.cross_attn(s1_embedding, hidden, padding_mask, rotate_positions=rotate_positions)
@@ -112,33 +102,22 @@ class DualHead(nn.Module):
         self.proj_s2 = nn.Linear(d_model, 2**s2_bits)
 
 
-class Kronos(PretrainedMixin, nn.Module):
+class Kronos(PretrainedModule):
     """Autoregressive model of candlesticks (paper, section 3.2)."""
 
     config_class = KronosConfig
     kind = "model"
 
     def __init__(self, config: KronosConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         c = config
-        dropout = (c.ffn_dropout_p, c.attn_dropout_p, c.resid_dropout_p)
         self.embedding = HierarchicalEmbedding(c.s1_bits, c.s2_bits, c.d_model)
         self.time_emb = TemporalEmbedding(c.d_model, c.learn_te, c.time_features)
         self.token_drop = nn.Dropout(c.token_dropout_p)
-        self.transformer = nn.ModuleList(
-            TransformerBlock(c.d_model, c.n_heads, c.ff_dim, *dropout) for _ in range(c.n_layers)
-        )
+        self.transformer = nn.ModuleList(TransformerBlock(c) for _ in range(c.n_layers))
         self.norm = RMSNorm(c.d_model)
         self.dep_layer = DependencyAwareLayer(c.d_model)
         self.head = DualHead(c.s1_bits, c.s2_bits, c.d_model)
-
-    @classmethod
-    def init(cls, config: KronosConfig, seed: int = 0) -> Kronos:
-        """A freshly initialised network, from its own random stream."""
-        model = cls(config)
-        init_weights(model, torch.Generator().manual_seed(seed))
-        return model
 
     def forward(
         self,
@@ -164,15 +143,13 @@ class Kronos(PretrainedMixin, nn.Module):
             s1 logits (B, T, V1) and s2 logits (B, T, V2).
         """
         s1_logits, hidden = self.decode_s1(s1_ids, s2_ids, stamp, padding_mask)
-        if use_teacher_forcing:
-            if s1_targets is None:
-                raise ConfigError("use_teacher_forcing=True needs s1_targets, the true s1 of each next bar")
-            s1_next = s1_targets
-        else:
+        if not use_teacher_forcing:
             probabilities = s1_logits.detach().float().softmax(-1).flatten(0, 1)
-            s1_next = torch.multinomial(probabilities, 1, generator=generator).view_as(s1_ids)
+            s1_targets = torch.multinomial(probabilities, 1, generator=generator).view_as(s1_ids)
+        elif s1_targets is None:
+            raise ConfigError("use_teacher_forcing=True needs s1_targets, the true s1 of each next bar")
         # Rotated for published checkpoints too: this is the function that their training computed.
-        fine = self.dep_layer(hidden, self.embedding.emb_s1(s1_next), padding_mask)
+        fine = self.dep_layer(hidden, self.embedding.emb_s1(s1_targets), padding_mask)
         return s1_logits, self.head.proj_s2(fine)
 
     def decode_s1(
@@ -190,9 +167,8 @@ class Kronos(PretrainedMixin, nn.Module):
 
     def decode_s2(self, hidden: Tensor, s1_ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """s2 logits (B, Q, V2) given the coarse tokens (B, Q) that follow the last Q of (B, T, C) hidden states."""
-        rotated = self.config.consistent
-        fine = self.dep_layer(hidden, self.embedding.emb_s1(s1_ids), padding_mask, rotate_positions=rotated)
-        return self.head.proj_s2(fine)  # type: ignore[no-any-return]
+        query, rotated = self.embedding.emb_s1(s1_ids), self.config.consistent
+        return self.head.proj_s2(self.dep_layer(hidden, query, padding_mask, rotate_positions=rotated))  # type: ignore[no-any-return]
 
 
 def token_loss(
@@ -212,9 +188,6 @@ def token_loss(
         weights: (B, T), how much each position counts (0: context or padding); None counts all alike.
         total: what the weighted sums are divided by; by default these weights' own sum. Processes that share a batch
             give a process's share of the sum over all of them, so that the mean of their losses is the batch's.
-
-    Returns:
-        The loss and its parts ``s1`` and ``s2``, scalars, float32.
     """
 
     def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

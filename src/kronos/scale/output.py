@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +19,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kronos.errors import ConfigError, KronosError
+from kronos.errors import ConfigError
 from kronos.files import clear_leftovers, json_text, replacing, write_json
 from kronos.inference.forecast import summary
 from kronos.protocol import FEATURES
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
-    from kronos.scale.plan import Partition, Source, UniverseSettings
+    from kronos.scale.plan import Partition, UniverseSettings
 
 FORECASTS, ERRORS, SUMMARY = "forecasts", "errors", "summary.json"
 _KEY, _REPORT = b"kronos.partition", b"kronos.report"
@@ -41,46 +41,23 @@ class Trouble:
     error: str
     message: str
 
-    @classmethod
-    def of(cls, symbol: str, source: Source, error: KronosError) -> Trouble:
-        return cls(symbol, source.path, type(error).__name__, str(error))
-
-    def told(self) -> str:
-        """The message with the file that it is about."""
-        return self.message if Path(self.source).name in self.message else f"{self.source}: {self.message}"
-
 
 @dataclass
 class UniverseReport:
-    """What became of a partition, or of all of them.
+    """What became of a partition, or of all of them."""
 
-    Attributes:
-        series: forecasts written, those of earlier runs included.
-        failed: series that could not be forecast.
-        noted: series whose forecast carries a note, such as an inferred calendar.
-        partitions, kept: files, and how many of them an earlier run had finished.
-        trouble, note: one of the errors, one of the notes.
-    """
-
-    series: int = 0
-    failed: int = 0
-    noted: int = 0
-    partitions: int = 0
-    kept: int = 0
-    trouble: str | None = None
-    note: str | None = None
+    series: int = 0  # forecasts written, those of earlier runs included
+    failed: int = 0  # series that could not be forecast
+    noted: int = 0  # series whose forecast carries a note, such as an inferred calendar
+    partitions: int = 0  # files …
+    kept: int = 0  # … and how many of them an earlier run had finished
+    trouble: str | None = None  # one of the errors
+    note: str | None = None  # one of the notes
 
     def __add__(self, other: UniverseReport) -> UniverseReport:
         """Both together; of the errors and notes the first."""
-        return UniverseReport(
-            self.series + other.series,
-            self.failed + other.failed,
-            self.noted + other.noted,
-            self.partitions + other.partitions,
-            self.kept + other.kept,
-            self.trouble or other.trouble,
-            self.note or other.note,
-        )
+        both = zip(astuple(self), astuple(other), strict=True)
+        return UniverseReport(*(a + b if isinstance(a, int) else a or b for a, b in both))
 
 
 def rows_of(forecast: Forecast, source: str, settings: UniverseSettings) -> pd.DataFrame:
@@ -101,11 +78,7 @@ def rows_of(forecast: Forecast, source: str, settings: UniverseSettings) -> pd.D
 
 
 def schema(settings: UniverseSettings, *, zoned: bool) -> pa.Schema:
-    """The columns of the forecasts.
-
-    Args:
-        zoned: times are UTC instants; else wall times of series that name no zone.
-    """
+    """The columns of the forecasts; ``zoned``: times are UTC instants, else wall times of series that name no zone."""
     time = pa.timestamp("ns", tz="UTC" if zoned else None)
     columns: list[tuple[str, pa.DataType]] = [
         ("symbol", pa.string()), ("source", pa.string()), ("timezone", pa.string()), ("cutoff", time),
@@ -114,10 +87,8 @@ def schema(settings: UniverseSettings, *, zoned: bool) -> pa.Schema:
     if settings.paths:
         columns += [("path", pa.int32()), *((name, pa.float32()) for name in FEATURES)]
     else:
-        columns.append(("prob_up", pa.float64()))
-        for name in FEATURES:
-            kinds = ["mean", *(f"q{level:g}" for level in settings.quantile_levels)]
-            columns += [(f"{name}_{kind}", pa.float64()) for kind in kinds]
+        kinds = ["mean", *(f"q{level:g}" for level in settings.quantile_levels)]
+        columns += [("prob_up", pa.float64()), *((f"{name}_{k}", pa.float64()) for name in FEATURES for k in kinds)]
     return pa.schema(columns)
 
 
@@ -134,26 +105,21 @@ def write(
         CapacityError: the folder cannot be written.
     """
     notes = [f"{frame['source'].iloc[0]}: {note}" for frame in frames if (note := frame["notes"].iloc[0])]
-    report = UniverseReport(
-        len(frames),
-        len(troubles),
-        len(notes),
-        partitions=1,
-        trouble=troubles[0].told() if troubles else None,
-        note=notes[0] if notes else None,
-    )
-    errors = file_of(out, ERRORS, partition.number)
+    report = UniverseReport(len(frames), len(troubles), len(notes), partitions=1, note=notes[0] if notes else None)
+    errors = _file(out, ERRORS, partition)
+    errors.unlink(missing_ok=True)
     if troubles:
+        first = troubles[0]
+        named = Path(first.source).name in first.message
+        report.trouble = first.message if named else f"{first.source}: {first.message}"
         _write_table(pa.Table.from_pylist([asdict(trouble) for trouble in troubles]), errors)
-    else:
-        errors.unlink(missing_ok=True)
     plain = schema(settings, zoned=False)
     tables = [pa.Table.from_pandas(frame, schema=plain, preserve_index=False) for frame in frames]
     table = pa.concat_tables(tables) if tables else plain.empty_table()
     zoned = any(frame["timezone"].iloc[0] is not None for frame in frames)
     facts = {_KEY: partition.key.encode(), _REPORT: json_text(report).encode()}
     table = table.replace_schema_metadata(None).cast(schema(settings, zoned=zoned)).replace_schema_metadata(facts)
-    _write_table(table, file_of(out, FORECASTS, partition.number))
+    _write_table(table, _file(out, FORECASTS, partition))
     return report
 
 
@@ -166,13 +132,13 @@ def _write_table(table: pa.Table, target: Path) -> None:
 def finished(out: Path, partition: Partition) -> UniverseReport | None:
     """What became of a partition, if it was finished with the same settings, weights and bars; else None."""
     try:
-        facts = pq.read_schema(file_of(out, FORECASTS, partition.number)).metadata or {}
+        facts = pq.read_schema(_file(out, FORECASTS, partition)).metadata or {}
         report = UniverseReport(**json.loads(facts[_REPORT]))
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
         return None  # not there, or not ours
     if facts.get(_KEY) != partition.key.encode():
         return None
-    if report.failed and not file_of(out, ERRORS, partition.number).exists():
+    if report.failed and not _file(out, ERRORS, partition).exists():
         return None
     report.kept = 1
     return report
@@ -211,6 +177,5 @@ def write_summary(out: Path, settings: UniverseSettings, facts: Sequence[str], r
     write_json(out / SUMMARY, {**stated, "settings": settings.to_dict(), **counts})
 
 
-def file_of(out: Path, kind: str, number: int) -> Path:
-    """Where a partition's forecasts or errors are."""
-    return out / kind / f"part-{number:05d}.parquet"
+def _file(out: Path, kind: str, partition: Partition) -> Path:
+    return out / kind / f"part-{partition.number:05d}.parquet"

@@ -23,24 +23,15 @@ MOST_NUMBERS = 32_000_000  # sampled numbers of one partition, which it holds in
 
 @dataclass(frozen=True)
 class UniverseSettings:
-    """What every series is forecast with, and what is written of it.
+    """What every series is forecast with, and what is written of it."""
 
-    Attributes:
-        spec: horizon, sampling, calendar, bar size.
-        model, revision: a checkpoint's name, folder or hub id.
-        quantile_levels: which quantiles are written.
-        paths: write every sample path instead.
-        on_defect: ``strict`` refuses a series with defective rows, ``drop`` leaves the rows out.
-        reading: options of ``read_bars`` for files that need them.
-    """
-
-    spec: ForecastSpec = field(default_factory=ForecastSpec)
-    model: str = "kronos-nano"
+    spec: ForecastSpec = field(default_factory=ForecastSpec)  # horizon, sampling, calendar, bar size
+    model: str = "kronos-nano"  # a checkpoint's name, folder or hub id
     revision: str | None = None
-    quantile_levels: Sequence[float] = DEFAULT_LEVELS
-    paths: bool = False
-    on_defect: str = "strict"
-    reading: Mapping[str, Any] = field(default_factory=dict)
+    quantile_levels: Sequence[float] = DEFAULT_LEVELS  # those that are written
+    paths: bool = False  # write every sample path instead
+    on_defect: str = "strict"  # refuse a series with defective rows; "drop" leaves the rows out
+    reading: Mapping[str, Any] = field(default_factory=dict)  # options of ``read_bars`` for files that need them
 
     def __post_init__(self) -> None:
         check_levels(self.quantile_levels)
@@ -53,33 +44,22 @@ class UniverseSettings:
 
 @dataclass(frozen=True)
 class Source:
-    """One file of bars.
+    """One file of bars."""
 
-    Attributes:
-        path: relative to the folder of the universe.
-        name: what its series is called where the file does not say.
-        size, modified: bytes and nanoseconds, which tell whether it has changed.
-        frequency: its bar size, where a store says so.
-    """
-
-    path: str
-    name: str
-    size: int
-    modified: int
-    frequency: str | None = None
+    path: str  # relative to the folder of the universe
+    name: str  # what its series is called where the file does not say
+    size: int  # bytes, and …
+    modified: int  # … nanoseconds, which tell whether it has changed
+    frequency: str | None = None  # its bar size, where a store says so
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Sources whose series are computed together and written to one file.
-
-    Attributes:
-        key: digest of everything that the file follows from.
-    """
+    """Sources whose series are computed together and written to one file."""
 
     number: int
     sources: tuple[Source, ...]
-    key: str
+    key: str  # digest of everything that the file follows from
 
 
 def list_sources(folder: Path, frequency: str | None = None) -> list[Source]:
@@ -116,13 +96,10 @@ def divide(
     device: str,
     size: int | None = None,
 ) -> list[Partition]:
-    """Consecutive sources as partitions.
+    """Consecutive sources as partitions of ``size`` series; None: 16, or fewer where they ask for many paths.
 
-    Args:
-        version: of this package.
-        checkpoint: digest of the weights.
-        device: the kind that computes, ``cpu`` or ``cuda``: they round differently.
-        size: series a partition; None: 16, or fewer where they ask for many paths.
+    Their keys know the version of this package, the digest of the weights, and the kind of device that computes,
+    ``cpu`` or ``cuda``, since they round differently.
 
     Raises:
         ConfigError: a size below one.

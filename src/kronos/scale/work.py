@@ -21,14 +21,10 @@ Group = dict[str, tuple[Source, pd.DataFrame]]
 
 
 class ForecastWork:
-    """Forecasts partitions.
+    """Forecasts partitions of a universe's folder into files below ``out``.
 
-    Args:
-        settings: what every series is forecast with.
-        folder: of the universe.
-        out: where files go.
-        checkpoint: digest of the weights; those on this worker must have it too.
-        device: where to compute; None: the GPU that this worker may see, else the CPU.
+    ``checkpoint`` is the digest of the weights, which those on this worker must have too; ``device`` None is the GPU
+    that this worker may see, else the CPU.
 
     Raises:
         CheckpointError, ConfigError: the checkpoint or the device cannot be used, or the weights are others.
@@ -50,33 +46,26 @@ class ForecastWork:
         spec = self.settings.spec
         spec = spec.replace(frequency=spec.frequency or partition.sources[0].frequency)  # one for all of a store
         troubles: list[Trouble] = []
+        groups: list[Group] = []  # series by symbol; where files share one, the later ones are in groups of their own
+        for source in partition.sources:
+            try:
+                for symbol, table in list(self._read(source)):
+                    if all(symbol in group for group in groups):
+                        groups.append({})
+                    next(group for group in groups if symbol not in group)[symbol] = (source, table)
+            except KronosError as error:
+                troubles.append(_trouble(source.name, source, error))
         frames: list[pd.DataFrame] = []
-        for group in self._groups(partition, troubles):
+        for group in groups:
 
             def fail(symbol: str, error: KronosError, group: Group = group) -> None:
-                troubles.append(Trouble.of(symbol, group[symbol][0], error))
+                troubles.append(_trouble(symbol, group[symbol][0], error))
 
             tables = {symbol: table for symbol, (_, table) in group.items()}
             for symbol, forecast in self.predictor.answer_many(tables, spec, on_error=fail):
                 frames.append(rows_of(forecast, group[symbol][0].path, self.settings))
         troubles.sort(key=lambda trouble: (trouble.source, trouble.symbol))
         return len(partition.sources), write(self.out, partition, self.settings, frames, troubles)
-
-    def _groups(self, partition: Partition, troubles: list[Trouble]) -> list[Group]:
-        """Series by symbol; where files share a symbol, the later ones go into groups of their own."""
-        groups: list[Group] = []
-        for source in partition.sources:
-            try:
-                series = list(self._read(source))
-            except KronosError as error:
-                troubles.append(Trouble.of(source.name, source, error))
-                continue
-            for symbol, table in series:
-                group = next((group for group in groups if symbol not in group), None)
-                if group is None:
-                    groups.append(group := {})
-                group[symbol] = (source, table)
-        return groups
 
     def _read(self, source: Source) -> Iterator[tuple[str, pd.DataFrame]]:
         """The series of one file, each cut to the bars that a forecast looks at."""
@@ -90,3 +79,7 @@ class ForecastWork:
             return
         for symbol, rows in bars.groupby("symbol", sort=True):
             yield str(symbol), rows.tail(looked_at)
+
+
+def _trouble(symbol: str, source: Source, error: KronosError) -> Trouble:
+    return Trouble(symbol, source.path, type(error).__name__, str(error))

@@ -28,7 +28,7 @@ from kronos.bars.calendar import FutureTimes, future_times
 from kronos.errors import Cancelled, DataError, KronosError
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
-from kronos.model.catalogue import info, list_models, model_card
+from kronos.model.checkpoint import info, list_models, model_card
 from kronos.serve.child import Channel, Message
 from kronos.serve.documents import as_written, description, document, headline, one_series, read_table, write_result
 from kronos.serve.errors import ApiError, from_error, without_paths

@@ -1,4 +1,4 @@
-"""A run's settings: read from YAML, overridden from the command line, checked where they are built.
+"""A run's settings: read from YAML, overridden from the command line, checked where they are built; and recipes.
 
 The names of the published fine-tuning code are understood too (:data:`ALIASES`).
 """
@@ -6,6 +6,8 @@ The names of the published fine-tuning code are understood too (:data:`ALIASES`)
 from __future__ import annotations
 
 import copy
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,8 +31,7 @@ ALIASES = {
 }
 """Published name → ours, for values that mean the same."""
 
-_PAIRED = ("lookback_window", "predict_window", "adam_beta1", "adam_beta2")
-
+_PAIRS = (("lookback_window", "predict_window"), ("adam_beta1", "adam_beta2"))
 
 Tracker = Literal["tensorboard", "mlflow", "wandb", "comet"]
 _ONE_OR_MANY = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -55,11 +56,6 @@ class DataSettings(_Section):
     hold_out: Literal["symbols", "dates"] = "symbols"  # validate on later dates of symbols held apart, or of all
     later_share: float = Field(0.15, gt=0, lt=1)  # share of each group's bars, the last ones, for validation
     embargo: int | None = Field(None, ge=0)  # bars unused between training and validation; None: one window
-
-    @property
-    def embargo_bars(self) -> int:
-        """Bars between the last one trained on and the first one that validation asks about."""
-        return self.window if self.embargo is None else self.embargo
 
     @model_validator(mode="after")
     def _holds_together(self) -> DataSettings:
@@ -232,16 +228,13 @@ def override(values: dict[str, Any], overrides: list[str] | None) -> dict[str, A
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: write section.name=value")
-        *sections, last = name.strip().split(".")
-        target = values
-        for section in sections:
-            target = target.setdefault(section, {})
-            if not isinstance(target, dict):
-                raise ConfigError(f"--set {text}: '{section}' is a value, not a section")
         try:
-            target[last] = yaml.safe_load(value)
+            section, last = _section(values, name.strip())
+            section[last] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: '{value}' is no YAML value") from error
+        except ConfigError as error:
+            raise ConfigError(f"--set {text}: {error}") from error
     return values
 
 
@@ -253,20 +246,37 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a published name beside ours for the same thing, or one of a pair alone.
     """
-    out = {name: value for name, value in values.items() if name not in ALIASES and name not in _PAIRED}
-    for name, ours in ALIASES.items():
-        if name in values:
-            _put(out, ours, values[name], name)
-    windows = _pair(values, "lookback_window", "predict_window")
-    if windows is not None:
-        if not all(isinstance(n, int) for n in windows):
-            raise ConfigError(f"lookback_window and predict_window are {windows}; they must be whole numbers of bars")
-        _put(out, "data.window", sum(windows) + 1, "lookback_window")
-        _put(out, "data.boundary", [windows[0], windows[0]], "lookback_window")
-    betas = _pair(values, "adam_beta1", "adam_beta2")
-    if betas is not None:
-        _put(out, "optim.betas", list(betas), "adam_beta1")
+    given = {path: (name, values[name]) for name, path in ALIASES.items() if name in values}
+    for one, other in _PAIRS:
+        if (one in values) != (other in values):
+            raise ConfigError(f"{one} and {other} go together; give both")
+        if one not in values:
+            continue
+        pair = [values[one], values[other]]
+        if one == "adam_beta1":
+            given["optim.betas"] = (one, pair)
+        elif all(isinstance(n, int) for n in pair):
+            given["data.window"], given["data.boundary"] = (one, sum(pair) + 1), (one, [pair[0], pair[0]])
+        else:
+            raise ConfigError(f"{one} and {other} are {tuple(pair)}; they must be whole numbers of bars")
+    published = {*ALIASES, *itertools.chain(*_PAIRS)}
+    out = copy.deepcopy({name: value for name, value in values.items() if name not in published})
+    for path, (name, value) in given.items():
+        section, last = _section(out, path)
+        if last in section:
+            raise ConfigError(f"both {name} and {path} are given, which is the same setting; keep one")
+        section[last] = value
     return out
+
+
+def _section(values: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    """The mapping, made where there is none, that a setting such as ``optim.lr`` stands in, and its name there."""
+    *sections, last = path.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"'{section}' is {values!r}, a value; it must be a section of settings")
+    return values, last
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -278,21 +288,47 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _pair(values: dict[str, Any], one: str, other: str) -> tuple[Any, Any] | None:
-    if (one in values) != (other in values):
-        raise ConfigError(f"{one} and {other} go together; give both")
-    return (values[one], values[other]) if one in values else None
+@dataclass(frozen=True)
+class RecipePart:
+    """One of a recipe's runs: a recipe is one file for several, each of which may go on from an earlier one."""
+
+    name: str
+    stages: tuple[str, ...]
+    config: RunConfig
 
 
-def _put(values: dict[str, Any], path: str, value: Any, published: str) -> None:
-    """Sets ``section.name`` in nested mappings, which are copied on the way."""
-    *sections, last = path.split(".")
-    for section in sections:
-        inner = values.get(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"'{section}' is {inner!r}; it must be a section of settings")
-        values[section] = inner = dict(inner)
-        values = inner
-    if last in values:
-        raise ConfigError(f"both {published} and {path} are given, which is the same setting; keep one")
-    values[last] = value
+def read_recipe(path: str | Path, overrides: list[str] | None = None) -> list[RecipePart]:
+    """The parts of a recipe, in the order in which they run.
+
+    A recipe is a run file with a list of ``parts``. Each has a ``name``, the stages to ``train`` (both, if it does not
+    say) and the settings that differ from those of the whole file; its folder is that of its name in ``out``. Where
+    ``tokenizer`` or ``model`` is the name of an earlier part, the part goes on from the weights of that one. Overrides
+    count in every part.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting does not hold; the message names the part.
+    """
+    shared = translate(read_settings(path, overrides))
+    parts = shared.pop("parts", None)
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) and "name" in part for part in parts):
+        raise ConfigError(f"{path} is no recipe: it needs a list of parts, each with a name")
+    found: list[RecipePart] = []
+    for part in parts:
+        own = {key: value for key, value in part.items() if key not in ("name", "train")}
+        stages, folders = part.get("train", STAGE_NAMES), {one.name: str(one.config.out) for one in found}
+        stages = (stages,) if isinstance(stages, str) else tuple(stages)
+        try:
+            if not stages or set(stages) - set(STAGE_NAMES):
+                raise ConfigError(f"train is {list(stages)}; choose of {', '.join(STAGE_NAMES)}")
+            values = translate(override(merge(shared, translate(own)), overrides))
+            values["out"] = Path(str(shared.get("out", "runs"))) / str(part["name"])
+            for stage in STAGE_NAMES:
+                named = values.get(stage)
+                if isinstance(named, dict) and "start" in named:
+                    named["start"] = folders.get(named["start"], named["start"])
+                elif isinstance(named, str):
+                    values[stage] = folders.get(named, named)
+            found.append(RecipePart(str(part["name"]), stages, RunConfig.from_dict(values)))
+        except ConfigError as error:
+            raise ConfigError(f"{path}, part {part['name']}: {error}") from error
+    return found

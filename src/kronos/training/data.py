@@ -1,5 +1,9 @@
 """From a run's settings to its windows: arrays are opened or built from files of bars, split, and drawn from.
 
+Training sees neither symbols that are held apart nor anything after the cutoff. A symbol's side is a hash of its name,
+so it is the same in every file and for every bar size. A group's cutoff is the time after which its last 15 % of bars
+lie.
+
 Parquet shards of one table, files of one folder with a ``symbol`` column whose names differ in their last number alone
 (``crypto_1h-00000-of-00064.parquet``, ``part-0.parquet``), may together be larger than memory. A first look reads the
 symbols, a second one as many whole series as fit. Sorted by symbol, each row is read once; sorted by time, once for
@@ -8,6 +12,7 @@ every so many rows of all.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -15,19 +20,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, Segment, write_arrays
-from kronos.bars.reading import OnDefect
+from kronos.bars.reading import OnDefect, read_bars
 from kronos.bars.samples import locate
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
 from kronos.files import bars_files, writing
 from kronos.training.config import RunConfig
-from kronos.training.split import check_split, split_segments
 
+HELD_APART_SHARE = 0.12
+LATER_SHARE = 0.15
 ROWS_AT_ONCE = 8_000_000  # of a table in memory, about a gigabyte while it is read
-_SOURCES_FILE = "sources.json"
 _VALIDATION_SEED = 20_240_701  # any constant: validation is the same in every run
 _SYMBOL = "symbol"
 _NUMBER = re.compile(r"([-_.]?(part|shard)?[-_.]?\d+([-_]of[-_]\d+)?)$", re.IGNORECASE)
@@ -42,11 +49,11 @@ def open_arrays(config: RunConfig) -> BarArrays:
     data = config.data
     if data.arrays is not None:
         return BarArrays.open(data.arrays)
-    files = find_files(data.bars)
-    folder = config.out / "arrays"
-    known = {"sources": [_fingerprint(path) for path in files], "on_defect": data.on_defect}
-    record = json.dumps(known, indent=2) + "\n"
-    sources = folder / _SOURCES_FILE
+    files, folder = find_files(data.bars), config.out / "arrays"
+    # enough to see that a file has changed, without reading what may be hundreds of gigabytes
+    seen = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    record = json.dumps({"sources": seen, "on_defect": data.on_defect}, indent=2) + "\n"
+    sources = folder / "sources.json"
     if (folder / INDEX_FILE).is_file() and sources.is_file() and sources.read_text(encoding="utf-8") == record:
         return BarArrays.open(folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -76,8 +83,6 @@ def read_tables(files: Sequence[Path], on_defect: OnDefect = "strict") -> Iterat
 
     Parquet shards and large Parquet files are read a few symbols at a time.
     """
-    from kronos.bars.reading import read_bars
-
     for unit in units(files):
         if is_sharded(unit):
             size = "bars"  # where a series is too short to tell, that of the one before
@@ -103,30 +108,22 @@ def _bar_size(path: Path, table: pd.DataFrame) -> str | None:
 
 def units(files: Sequence[Path]) -> list[list[Path]]:
     """Files as they are read: one alone, or the shards of one table together."""
-    families: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    found: list[list[Path]] = []
+    families: dict[object, list[Path]] = defaultdict(list)
     for path in files:
-        if path.suffix.lower() != ".parquet":
-            found.append([path])
-            continue
-        family = families[path.parent, _NUMBER.sub("", path.stem)]
-        if not family:
-            found.append(family)
-        family.append(path)
+        shard = path.suffix.lower() == ".parquet"
+        families[(path.parent, _NUMBER.sub("", path.stem)) if shard else path].append(path)
     # a family without symbols is no table: numbers are names there, as of Chinese stocks
     return [
         part
-        for unit in found
+        for unit in families.values()
         for part in ([unit] if len(unit) > 1 and all(_look(path)[1] for path in unit) else [[path] for path in unit])
     ]
 
 
 def is_sharded(unit: Sequence[Path], rows_at_once: int = ROWS_AT_ONCE) -> bool:
     """Whether a unit is read in pieces: shards, or one large Parquet file of many symbols."""
-    if len(unit) > 1:
-        return True
-    rows, symbols = _look(unit[0]) if unit[0].suffix.lower() == ".parquet" else (0, False)
-    return symbols and rows > rows_at_once
+    rows, symbols = _look(unit[0])
+    return len(unit) > 1 or (symbols and rows > rows_at_once)
 
 
 def read_shards(unit: Sequence[Path], rows_at_once: int = ROWS_AT_ONCE) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -140,43 +137,34 @@ def read_shards(unit: Sequence[Path], rows_at_once: int = ROWS_AT_ONCE) -> Itera
 
     try:
         table = ds.dataset([str(path) for path in unit], format="parquet")
-        for names in _batches(_count(table), rows_at_once):
+        counts: Counter[str] = Counter()
+        for batch in table.to_batches(columns=[_SYMBOL]):  # only that column is read, a piece at a time
+            counts.update({entry["values"]: entry["counts"] for entry in batch.column(0).value_counts().to_pylist()})
+        batches: list[list[str]] = []
+        room = 0
+        for name in sorted(counts):
+            if not batches or counts[name] > room:
+                batches.append([])
+                room = rows_at_once
+            batches[-1].append(name)
+            room -= counts[name]
+        for names in batches:
             chosen = table.to_table(filter=compute.field(_SYMBOL).isin(names)).to_pandas()
-            time = next((name for name in chosen.columns if name.lower() in ("timestamp", "timestamps")), None)
-            for name, rows in chosen.groupby(_SYMBOL, sort=True, observed=True):
-                yield str(name), (rows.sort_values(time, kind="stable") if time else rows).reset_index(drop=True)
+            times = [name for name in chosen.columns if name.lower() in ("timestamp", "timestamps")][:1]
+            for symbol, rows in chosen.groupby(_SYMBOL, sort=True, observed=True):
+                yield str(symbol), (rows.sort_values(times, kind="stable") if times else rows).reset_index(drop=True)
     except (ArrowException, OSError) as error:
         raise DataError(
             f"the shards {unit[0].name} … in {unit[0].parent} cannot be read ({' '.join(str(error).split())[:120]})"
         ) from error
 
 
-def _count(table: object) -> Counter[str]:
-    """Rows of each symbol; only that column is read, a piece at a time."""
-    counts: Counter[str] = Counter()
-    for batch in table.to_batches(columns=[_SYMBOL]):  # type: ignore[attr-defined]
-        for entry in batch.column(0).value_counts().to_pylist():
-            counts[entry["values"]] += entry["counts"]
-    return counts
-
-
-def _batches(counts: Counter[str], rows_at_once: int) -> Iterator[list[str]]:
-    names: list[str] = []
-    rows = 0
-    for name in sorted(counts):
-        if names and rows + counts[name] > rows_at_once:
-            yield names
-            names, rows = [], 0
-        names.append(name)
-        rows += counts[name]
-    if names:
-        yield names
-
-
 def _look(path: Path) -> tuple[int, bool]:
-    """How many rows a Parquet file has, and whether it names symbols; none where it cannot be read."""
+    """How many rows a Parquet file has, and whether it names symbols; none where it is none or cannot be read."""
     import pyarrow.parquet as pq
 
+    if path.suffix.lower() != ".parquet":
+        return 0, False
     try:
         metadata = pq.read_metadata(path)
     except Exception:  # whatever is wrong with it, the reader will say
@@ -192,39 +180,126 @@ def samplers(
     Raises:
         DataError: there are none for one of the two, or they overlap.
     """
-    data = config.data
-    context = data.boundary[1]
+    data, context = config.data, config.data.boundary[1]
     training, validation = split_of(config, arrays)
     check_split(arrays, training, validation, context)
     plan = WindowPlan(
         data.window, data.boundary, data.volume_dropout, data.aggregate, data.group_power, data.coin_flips
     )
     fixed = WindowPlan(data.window, (context, context), group_power=data.group_power)
-    return (
-        _sampler("training", arrays.select(training), plan, batch_size, config.seed, rank, ranks),
-        _sampler("validation", arrays.select(validation), fixed, batch_size, _VALIDATION_SEED, rank, ranks),
-    )
+
+    def draw(purpose: str, segments: list[Segment], plan: WindowPlan, seed: int, hint: str = "") -> WindowSampler:
+        try:
+            return WindowSampler(arrays.select(segments), plan, batch_size, seed, rank=rank, ranks=ranks)
+        except DataError as error:
+            raise DataError(f"no windows for {purpose}: {error}{hint}") from error
+
+    few = ". With few symbols, set data.hold_out to dates"
+    return draw("training", training, plan, config.seed, few), draw("validation", validation, fixed, _VALIDATION_SEED)
 
 
 def split_of(config: RunConfig, arrays: BarArrays) -> tuple[list[Segment], list[Segment]]:
     """A run's segments for training and for validation."""
     data = config.data
+    embargo = data.window if data.embargo is None else data.embargo
     return split_segments(
-        arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=data.embargo_bars
+        arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=embargo
     )
 
 
-def _sampler(
-    purpose: str, arrays: BarArrays, plan: WindowPlan, size: int, seed: int, rank: int, ranks: int
-) -> WindowSampler:
-    try:
-        return WindowSampler(arrays, plan, size, seed, rank=rank, ranks=ranks)
-    except DataError as error:
-        hint = ". With few symbols, set data.hold_out to dates" if purpose == "training" else ""
-        raise DataError(f"no windows for {purpose}: {error}{hint}") from error
+# -- split -------------------------------------------------------------------------------------------------------------
 
 
-def _fingerprint(path: Path) -> list[str | int]:
-    """Enough to see that a file has changed, without reading what may be hundreds of gigabytes."""
-    seen = path.stat()
-    return [str(path.resolve()), seen.st_size, seen.st_mtime_ns]
+def held_apart(symbol: str) -> bool:
+    """Whether a symbol is kept out of training; a ``#source`` suffix does not matter."""
+    name = symbol.split("#")[0]
+    return hashlib.blake2b(name.encode(), digest_size=1).digest()[0] < HELD_APART_SHARE * 256
+
+
+def cutoffs(arrays: BarArrays, later_share: float = LATER_SHARE) -> dict[str, int]:
+    """For each group the time, in seconds since 1970, after which its last ``later_share`` of bars lie."""
+    times: dict[str, list[NDArray[np.int64]]] = defaultdict(list)
+    for segment in arrays.segments:
+        times[segment.group].append(arrays.times[segment.start : segment.stop])
+    found = {}
+    for group, parts in times.items():  # np.quantile of sorted runs, which may be mapped files larger than memory
+        last = sum(map(len, parts)) - 1
+        place = last * (1 - later_share)
+        pair = [_ranked(parts, rank) for rank in (int(place), min(int(place) + 1, last))]
+        found[group] = int(np.quantile(pair, place - int(place)))
+    return found
+
+
+def _ranked(parts: list[NDArray[np.int64]], rank: int) -> int:
+    """The value that ``rank`` others precede: halving the range of times, each half counted by its edges."""
+    low, high = min(int(part[0]) for part in parts), max(int(part[-1]) for part in parts)
+    while low < high:
+        middle = (low + high) // 2
+        if sum(int(np.searchsorted(part, middle, side="right")) for part in parts) > rank:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def split_segments(
+    arrays: BarArrays, context: int, *, hold_out: str = "symbols", later_share: float = LATER_SHARE, embargo: int = 0
+) -> tuple[list[Segment], list[Segment]]:
+    """Segments for training and for validation.
+
+    Validation segments begin ``context`` bars before the cutoff, so that everything after their first ``context``
+    bars is later than all training. Groups without any held-apart symbol validate on the later dates of all of them.
+
+    Args:
+        context: bars of context in a validation window.
+        hold_out: "symbols" trains on no held-apart symbol; "dates" trains on all, up to the cutoff.
+        later_share: of each group's bars, the last ones.
+        embargo: bars before the cutoff that training leaves out too, counted over a symbol's files as they follow each
+            other. Where two hold the same dates it is the later one that is cut.
+    """
+    cut = cutoffs(arrays, later_share)
+    by_symbol = hold_out == "symbols"
+    with_held_apart = {s.group for s in arrays.segments if by_symbol and held_apart(s.symbol)}
+    last_bars: dict[tuple[str, str], int] = defaultdict(int)  # before the cutoff, over all segments of a symbol
+    borders = []
+    for s in arrays.segments:
+        border = s.start + int(np.searchsorted(arrays.times[s.start : s.stop], cut[s.group], side="right"))
+        borders.append(border)
+        if border > s.start:
+            last_bars[s.group, s.symbol] = max(last_bars[s.group, s.symbol], border)
+    training, validation = [], []
+    for s, border in zip(arrays.segments, borders):
+        apart = by_symbol and held_apart(s.symbol)
+        stop = min(border, last_bars[s.group, s.symbol] - embargo)
+        if not apart and stop - s.start > 1:
+            training.append(Segment(s.group, s.symbol, s.start, stop))
+        if (apart or s.group not in with_held_apart) and s.stop > border:
+            validation.append(Segment(s.group, s.symbol, max(s.start, border - context), s.stop))
+    return training, validation
+
+
+def check_split(arrays: BarArrays, training: list[Segment], validation: list[Segment], context: int) -> None:
+    """Refuses a validation set that is empty, or whose questions are not later than all training of their group.
+
+    Args:
+        context: leading bars of a validation segment that are never asked about.
+
+    Raises:
+        DataError: says which, and what to do.
+    """
+    long_enough = [s for s in validation if len(s) > context]
+    if not long_enough:
+        raise DataError(
+            f"the validation set is empty: no run of {context} bars of context and more behind it; give more bars, "
+            f"a smaller data.boundary or a larger data.later_share"
+        )
+    latest: dict[str, int] = defaultdict(lambda: -(2**62))
+    for s in training:
+        latest[s.group] = max(latest[s.group], int(arrays.times[s.stop - 1]))
+    for s in long_enough:
+        first = int(arrays.times[s.start + context])
+        if first <= latest[s.group]:
+            raise DataError(
+                f"the validation set overlaps with training: {s.symbol} of {s.group} is asked about "
+                f"{np.datetime64(first, 's')}, training reaches {np.datetime64(latest[s.group], 's')}"
+            )

@@ -29,8 +29,7 @@ from kronos.model.checkpoint import (
     stated_cutoffs,
 )
 from kronos.training.config import STAGE_NAMES, RunConfig, merge, translate
-from kronos.training.data import find_files, read_tables, split_of
-from kronos.training.split import cutoffs, held_apart
+from kronos.training.data import cutoffs, find_files, held_apart, read_tables, split_of
 
 JUDGED_SHARE = 0.15
 ASIDE = "unproven"  # folder of new weights that were not shown to be better than the start
@@ -99,28 +98,27 @@ def plan_finetune(
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
     given = translate(dict(given or {}))
-    _refuse_named_elsewhere(given)
-    epochs = _epochs(given.pop("epochs", 30))
-    tables = _read(sources, (given.get("data") or {}).get("on_defect", "strict"))
+    _check_given(given)
+    epochs = float(given.pop("epochs", 30))
+    tables = _read(sources, (given.get("data") or {}).get("on_defect", "strict"), unseen_symbols)
     judged_after = {group: _judged_after(series) for group, series in tables.items()}
+    every = [(group, name, table) for group, series in tables.items() for name, table in series.items()]
     if write:
-        _write_known(tables, judged_after, out / "arrays")
-    if unseen_symbols:
-        _check_unseen(tables)
+        known = ((group, name, table[_times(table) <= judged_after[group]]) for group, name, table in every)
+        with writing(out / "arrays" / INDEX_FILE):
+            write_arrays(known, out / "arrays", min_length=2 * _SHORTEST)
     arrays = BarArrays.open(out / "arrays")
-    preset = preset or _preset(tables)
-    context = _context(arrays, PRESETS[preset][0])
-    values = merge(_leave_to(given, _defaults(start, out, context, unseen_symbols)), given)
+    if preset is None:
+        steps = [np.median(np.diff(_times(table)).astype(np.int64)) for *_, table in every if len(table) > 1]
+        preset = "daily" if not steps or np.median(steps) / 1e9 >= _DAY else "intraday"
+    longest, horizon = PRESETS[preset]
+    values = merge(_leave_to(given, _defaults(start, out, arrays, longest, unseen_symbols)), given)
     first = RunConfig.from_dict(values)  # whatever is wrong with the settings is told here
-    training, _ = split_of(first, arrays)
-    bars, longest = sum(map(len, training)), first.data.boundary[1]
-    horizon = min(PRESETS[preset][1], max(4, longest // 4))
+    bars, context = sum(map(len, split_of(first, arrays)[0])), first.data.boundary[1]
+    horizon = min(horizon, max(4, context // 4))
     planned = merge(_leave_to(given, _lengths(bars, epochs, first)), {"forecasts": {"horizon": horizon}})
     config = RunConfig.from_dict(merge(merge(values, planned), given))
-    return FinetunePlan(config, start, tables, judged_after, longest, horizon, preset, bars, arrays.data_hash)
-
-
-# -- checkpoints ------------------------------------------------------------------------------------------------------
+    return FinetunePlan(config, start, tables, judged_after, context, horizon, preset, bars, arrays.data_hash)
 
 
 def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES) -> None:
@@ -130,10 +128,7 @@ def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES) -> None
 
 
 def set_aside(out: Path) -> None:
-    """Copies a run's new pair into ``unproven/``, where it does no harm and can still be loaded.
-
-    The folder appears whole or not at all.
-    """
+    """Copies a run's new pair, whole or not at all, into ``unproven/``, where it can still be loaded."""
     half = out / f"{ASIDE}.tmp"
     shutil.rmtree(half, ignore_errors=True)
     take_over(str(out), half)
@@ -175,44 +170,26 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, part)
 
 
-# -- bars -------------------------------------------------------------------------------------------------------------
-
-
-def _read(sources: Sequence[str], on_defect: Any) -> Tables:
+def _read(sources: Sequence[str], on_defect: Any, unseen_symbols: bool) -> Tables:
     tables: Tables = {}
     for group, name, table in read_tables(find_files(sources), on_defect):
         series = tables.setdefault(group, {})
         if name in series:
             raise DataError(f"two files hold {group} bars of '{name}'; join them, or rename one")
         series[name] = table.reset_index(drop=True)
-    return tables
-
-
-def _write_known(tables: Tables, judged_after: dict[str, np.datetime64], folder: Path) -> None:
-    """Arrays of the bars before the judged period."""
-    known = (
-        (group, name, table[_times(table) <= judged_after[group]])
-        for group, series in tables.items()
-        for name, table in series.items()
-    )
-    with writing(folder / INDEX_FILE):
-        write_arrays(known, folder, min_length=2 * _SHORTEST)
-
-
-def _check_unseen(tables: Tables) -> None:
     apart = [held_apart(name) for series in tables.values() for name in series]
-    if len(set(apart)) == 1:
+    if unseen_symbols and len(set(apart)) == 1:
         raise DataError(
             f"--unseen-symbols keeps an eighth of the symbols apart, by a hash of the name: here {sum(apart)} of "
             f"{len(apart)}, so none is left to {'train' if apart[0] else 'judge'} on; give more, or leave it out"
         )
+    return tables
 
 
 def _times(table: pd.DataFrame) -> np.ndarray:
     """(N,) datetime64[ns]; those with a zone in UTC."""
     times = pd.DatetimeIndex(table["timestamp"])
-    plain = times.tz_convert("UTC").tz_localize(None) if times.tz is not None else times
-    return np.asarray(plain.to_numpy(), "datetime64[ns]")
+    return np.asarray(times.tz_convert(None) if times.tz is not None else times, "datetime64[ns]")
 
 
 def _judged_after(series: dict[str, pd.DataFrame]) -> np.datetime64:
@@ -220,15 +197,7 @@ def _judged_after(series: dict[str, pd.DataFrame]) -> np.datetime64:
     return np.datetime64(times[max(0, int(len(times) * (1 - JUDGED_SHARE)) - 1)])
 
 
-# -- settings ---------------------------------------------------------------------------------------------------------
-
-
-def _preset(tables: Tables) -> str:
-    steps = [np.median(np.diff(_times(t)).astype(np.int64)) for s in tables.values() for t in s.values() if len(t) > 1]
-    return "daily" if not steps or np.median(steps) / 1e9 >= _DAY else "intraday"
-
-
-def _context(arrays: BarArrays, longest: int) -> int:
+def _defaults(start: str, out: Path, arrays: BarArrays, longest: int, unseen_symbols: bool) -> dict[str, Any]:
     """A context of which eight fit into a typical series, so that embargo and validation leave most for training."""
     typical = float(np.quantile([len(s) for s in arrays.segments], 0.75)) if arrays.segments else 0.0
     if typical < 8 * _SHORTEST:
@@ -236,10 +205,7 @@ def _context(arrays: BarArrays, longest: int) -> int:
             f"the bars are too few to learn from: before the judged period their runs without a gap have "
             f"{typical:.0f} bars; give more bars, at least {8 * _SHORTEST}"
         )
-    return int(np.clip(typical // 8, _SHORTEST, longest))
-
-
-def _defaults(start: str, out: Path, context: int, unseen_symbols: bool) -> dict[str, Any]:
+    context = int(np.clip(typical // 8, _SHORTEST, longest))
     return {
         "out": out,
         "data": {
@@ -261,27 +227,20 @@ def _lengths(bars: int, epochs: float, config: RunConfig) -> dict[str, Any]:
     """Steps such that each bar is predicted ``epochs`` times, within limits; the tokenizer needs half of it."""
     predicted = config.data.window - sum(config.data.boundary) / 2
     optim = config.optim_of("model")
-    steps = round(epochs * bars / (predicted * optim.batch_size * optim.accumulation))
-    steps = int(np.clip(steps, *_STEPS))
-    every = max(10, steps // 10)
-    return {
-        "stages": {"tokenizer": {"steps": max(30, steps // 2)}, "model": {"steps": steps}},
-        **{"validate_every": every, "save_every": every},
-    }
+    steps = int(np.clip(round(epochs * bars / (predicted * optim.batch_size * optim.accumulation)), *_STEPS))
+    stages = {"tokenizer": {"steps": max(30, steps // 2)}, "model": {"steps": steps}}
+    return {"stages": stages} | dict.fromkeys(("validate_every", "save_every"), max(10, steps // 10))
 
 
 def _leave_to(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """Our settings of the stages, less those that are given for both of them: a stage's own would outrank them."""
     both = set(given.get("optim") or {})
-    stages = {
-        stage: {name: value for name, value in ours.items() if name not in both}
-        for stage, ours in values["stages"].items()
-    }
-    return {**values, "stages": stages}
+    kept = {stage: {k: v for k, v in ours.items() if k not in both} for stage, ours in values["stages"].items()}
+    return {**values, "stages": kept}
 
 
-def _refuse_named_elsewhere(given: dict[str, Any]) -> None:
-    """Settings that the command line's own arguments stand for."""
+def _check_given(given: dict[str, Any]) -> None:
+    """Settings that the command line's own arguments stand for are refused."""
     if {"arrays", "bars"} & set(given.get("data") or {}):
         raise ConfigError(
             "the bars of a fine-tuning run are named on the command line, not in data.arrays or data.bars"
@@ -289,9 +248,6 @@ def _refuse_named_elsewhere(given: dict[str, Any]) -> None:
     for name, option in (("out", "--out"), ("model", "--model"), ("tokenizer", "--model, whose tokenizer it is")):
         if name in given:
             raise ConfigError(f"{name} is given as a setting; a fine-tuning run takes it from {option}")
-
-
-def _epochs(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ConfigError(f"epochs is {value!r}; it must be a number above 0")
-    return float(value)
+    epochs = given.get("epochs", 30)
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not epochs > 0:
+        raise ConfigError(f"epochs is {epochs!r}; it must be a number above 0")

@@ -1,6 +1,7 @@
-"""A run's record: JSON lines in its folder, the trackers that the settings name, and whoever watches.
+"""A run's record: JSON lines in its folder, the trackers that the settings name, whoever watches, and a picture.
 
-TensorBoard, MLflow, Weights & Biases and Comet are accelerate's; none is imported unless it is named.
+TensorBoard, MLflow, Weights & Biases and Comet are accelerate's; none is imported unless it is named. The picture
+shows the losses by step, and circles the validation whose weights the stage wrote last.
 """
 
 from __future__ import annotations
@@ -10,15 +11,23 @@ import json
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
 from kronos.errors import CapacityError, ConfigError, MissingExtraError
 from kronos.files import write_text
-from kronos.training.config import RunConfig
+from kronos.training.config import STAGE_NAMES, RunConfig
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 LOG_FILE = "log.jsonl"
+Report = Callable[[dict[str, Any]], None]
+Curve = tuple[list[int], list[float]]
+_TITLES = {"tokenizer": "Tokenizer (may be negative)", "model": "Model (nats)"}
+_LINES = {"training": "#7d8896", "validation": "#e4572e"}
+_CIRCLE = "#2563eb"
 _MODULES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "comet": "comet_ml"}
 
 
@@ -36,14 +45,7 @@ class Log:
         ConfigError: a tracker refuses to start.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        config: RunConfig,
-        start: int,
-        progress: Callable[[dict[str, Any]], None] | None,
-        reports: bool = True,
-    ) -> None:
+    def __init__(self, folder: Path, config: RunConfig, start: int, progress: Report | None, reports: bool) -> None:
         self.path, self.progress, self.reports = folder / LOG_FILE, progress, reports
         self.trackers: list[Any] = []
         if not reports:
@@ -90,9 +92,8 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
 
 def chosen_trackers(config: RunConfig) -> tuple[str, ...]:
     """The trackers that the settings name; where they say nothing, TensorBoard if it is installed."""
-    if config.tracking is None:
-        return ("tensorboard",) if find_spec("tensorboard") else ()
-    return config.tracking
+    unsaid = ("tensorboard",) if find_spec("tensorboard") else ()
+    return unsaid if config.tracking is None else config.tracking
 
 
 def _start(name: str, config: RunConfig, stage: str, start: int) -> Any:
@@ -120,3 +121,64 @@ def _start(name: str, config: RunConfig, stage: str, start: int) -> Any:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"tracking by {name} does not start: {reason}") from error
     return tracker
+
+
+def loss_curves(out: Path) -> dict[str, dict[str, Curve]]:
+    """``{stage: {"training" | "validation" | "chosen": (steps, losses)}}`` of the stages that have a log."""
+    found: dict[str, dict[str, Curve]] = {}
+    for stage in STAGE_NAMES:
+        if (out / stage / LOG_FILE).is_file():
+            records = list(read_log(out / stage))
+            validated = [r for r in records if "val_loss" in r]
+            parts = {
+                "training": ("loss", [r for r in records if "loss" in r]),
+                "validation": ("val_loss", validated),
+                "chosen": ("val_loss", [r for r in validated if r.get("kept")][-1:]),
+            }
+            found[stage] = {n: ([r["step"] for r in some], [r[key] for r in some]) for n, (key, some) in parts.items()}
+    return found
+
+
+def save_loss_chart(out: Path) -> list[Path]:
+    """Writes ``losses.html``, and ``losses.png`` where matplotlib is installed; returns what was written."""
+    curves = loss_curves(out)
+    if not curves:
+        return []
+    page, picture = out / "losses.html", out / "losses.png"
+    figure(curves).write_html(page, include_plotlyjs=True, config={"displaylogo": False})
+    if find_spec("matplotlib") is None:
+        return [page]
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing: Any = Figure(figsize=(5.5 * len(curves), 3.6), layout="constrained")
+    FigureCanvasAgg(drawing)
+    panels = drawing.subplots(1, len(curves), squeeze=False)[0]
+    for axes, stage in zip(panels, curves, strict=True):
+        for name, colour in _LINES.items():
+            axes.plot(*curves[stage][name], color=colour, label=name, marker=".")
+        axes.plot(*curves[stage]["chosen"], "o", markersize=11, fillstyle="none", color=_CIRCLE, label="chosen")
+        axes.set(title=_TITLES[stage], xlabel="step", ylabel="loss")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    drawing.savefig(picture, dpi=130)
+    return [page, picture]
+
+
+def figure(curves: dict[str, dict[str, Curve]]) -> go.Figure:
+    """The interactive chart."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    chart = make_subplots(rows=1, cols=len(curves), subplot_titles=[_TITLES[stage] for stage in curves])
+    ring = {"symbol": "circle-open", "size": 13, "color": _CIRCLE, "line": {"width": 2}}
+    styles: dict[str, dict[str, Any]] = {n: {"mode": "lines+markers", "line": {"color": c}} for n, c in _LINES.items()}
+    for column, stage in enumerate(curves, 1):
+        for name, style in {**styles, "chosen": {"mode": "markers", "marker": ring}}.items():
+            steps, losses = curves[stage][name]
+            chart.add_trace(go.Scatter(x=steps, y=losses, name=name, showlegend=column == 1, **style), 1, column)
+    chart.update_xaxes(title="step")
+    chart.update_yaxes(title="loss", col=1)
+    title = "Losses; circled: the weights that validation chose"
+    chart.update_layout(template="plotly_white", font={"color": "#334155"}, title=title)
+    return chart

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,9 @@ from torch import distributed as dist
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.model.layers import TransformerBlock
-from kronos.model.quantizer import BatchMean, BinarySphericalQuantizer
+from kronos.model.tokenizer import BatchMean, BinarySphericalQuantizer
 from kronos.training.config import RunConfig
 from kronos.training.stages import Objective, Stage, TrainingBatch
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 #: Time that a process waits for the others: the first may be turning terabytes of bars into arrays, or judging by
 #: forecasts. One that dies is noticed at once, by the launcher.
@@ -55,17 +52,15 @@ def windows_a_step(config: RunConfig, stage: str) -> int:
 def effective_batch(config: RunConfig, stage: str) -> str:
     """How many windows a step of a stage has, and what they are made up of, in a sentence."""
     optim, ranks = config.optim_of(stage), _world_size()
-    processes = f"{ranks} process" + ("es" if ranks > 1 else "")
-    windows = windows_a_step(config, stage)
-    return f"{windows} windows a step: {optim.batch_size} × {optim.accumulation} accumulated × {processes}."
+    made_of = f"{optim.batch_size} × {optim.accumulation} accumulated × {ranks} process" + ("es" if ranks > 1 else "")
+    return f"{windows_a_step(config, stage)} windows a step: {made_of}."
 
 
 @contextmanager
 def main_first(*, cpu: bool = False) -> Iterator[None]:
     """The first of the processes goes ahead, the others wait until it is done; nothing for a single process.
 
-    Args:
-        cpu: the processes compute on the CPU; counts where they meet for the first time.
+    ``cpu``: the processes compute on the CPU; counts where they meet for the first time.
     """
     if _world_size() <= 1:
         yield
@@ -83,12 +78,7 @@ def leave() -> None:
 
 
 class Processes:
-    """The processes that share a stage's run, seen from one of them; a context manager.
-
-    Attributes:
-        device: where this process computes.
-        rank, ranks: which process this is, of how many.
-        accelerator: accelerate's, for what it does as it is.
+    """The processes that share a stage's run, seen from one of them: ``rank`` of ``ranks``; a context manager.
 
     Raises:
         ConfigError: the device, precision or way of sharing cannot be had here.
@@ -97,23 +87,32 @@ class Processes:
 
     def __init__(self, config: RunConfig, accumulation: int = 1) -> None:
         self.config = config
-        self.accelerator = _accelerator(config)
+        try:
+            from accelerate import Accelerator, InitProcessGroupKwargs
+        except ImportError as error:
+            raise MissingExtraError("accelerate", "train", "Training") from error
+        try:
+            self.accelerator = Accelerator(
+                cpu=_on_cpu(config.device == "cpu"),
+                mixed_precision=_PRECISION[config.dtype],
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+            )
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"this process cannot train on {config.device} in {config.dtype}: {reason}") from error
         self.accelerator.gradient_accumulation_steps = accumulation  # not what the launcher's environment says
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
         self.sharded = config.parallel == "fsdp" and self.ranks > 1  # the weights are divided among the processes
         try:
             self.device = self._device()
         except ConfigError:
-            self.close()
+            self.__exit__()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         """Frees accelerate's settings, so that a later run in this program may have another device or precision."""
         from accelerate.state import AcceleratorState
 
@@ -140,16 +139,24 @@ class Processes:
     def prepare(self, stage: Stage) -> nn.Module:
         """Moves a stage to the device; returns its loss as a module whose gradients are those of all processes."""
         stage.place(self.device, self.config.compile)
-        if self.config.checkpoint_activations:
-            recompute_blocks(stage.module)
-        if self.ranks > 1:
-            for module in list(stage.module.modules()):
-                if isinstance(module, BinarySphericalQuantizer):
-                    module.batch_mean = MeanOverProcesses(self.ranks)
+        for module in list(stage.module.modules()):
+            if isinstance(module, TransformerBlock):
+                module.recompute = self.config.checkpoint_activations
+            if isinstance(module, BinarySphericalQuantizer) and self.ranks > 1:
+                module.batch_mean = MeanOverProcesses(self.ranks)
         objective = Objective(stage)
-        if self.sharded:
-            return shard(objective, self.device)
-        return self.accelerator.prepare_model(objective, device_placement=False)  # type: ignore[no-any-return]
+        if not self.sharded:
+            return self.accelerator.prepare_model(objective, device_placement=False)  # type: ignore[no-any-return]
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        # FSDP2: each process keeps a part of every weight, and of its gradient and optimizer state; a block's weights
+        # are put together when the block is computed, and let go after it
+        mesh = init_device_mesh(self.device.type, (self.ranks,))
+        for module in objective.modules():
+            if isinstance(module, TransformerBlock):
+                fully_shard(module, mesh=mesh)
+        return fully_shard(objective, mesh=mesh)  # type: ignore[return-value]
 
     def loss(
         self, objective: nn.Module, stage: Stage, batch: TrainingBatch, step: int
@@ -160,15 +167,6 @@ class Processes:
         with self.accelerator.autocast():
             return objective(batch, step, total)  # type: ignore[no-any-return]
 
-    def exchange(self, objective: nn.Module, last: bool) -> AbstractContextManager[Any]:
-        """Gradients go to the other processes once a step: with the last of its batches."""
-        return nullcontext() if last or self.sharded else self.accelerator.no_sync(objective)
-
-    def clip(self, optimizer: Any, module: nn.Module, longest: float) -> Tensor:
-        """Shortens the gradient; returns its length before."""
-        self.accelerator.unscale_gradients(optimizer)
-        return whole(nn.utils.clip_grad_norm_(module.parameters(), longest))
-
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """Means over the processes, the same on all of them."""
         if self.ranks == 1:
@@ -177,13 +175,12 @@ class Processes:
         reduced = self.accelerator.reduce(numbers, "mean")
         return dict(zip(values, reduced.tolist(), strict=True))
 
-    def from_main(self, values: tuple[float, ...]) -> tuple[float, ...]:
+    def from_main(self, values: dict[str, float]) -> dict[str, float]:
         """What the first process holds, on all of them."""
-        if self.ranks == 1:
-            return values
-        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.broadcast(numbers, 0)
-        return tuple(numbers.tolist())
+        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        if self.ranks > 1:
+            dist.broadcast(numbers, 0)
+        return dict(zip(values, numbers.tolist(), strict=True))
 
 
 class MeanOverProcesses(BatchMean):
@@ -198,28 +195,6 @@ class MeanOverProcesses(BatchMean):
 
         # every process's loss holds this mean, and their gradients are averaged afterwards
         return all_reduce(mean) / self.processes  # type: ignore[no-any-return, no-untyped-call]
-
-
-def recompute_blocks(module: nn.Module) -> None:
-    """Activation checkpointing: the memory of a step no longer grows with what happens inside the blocks."""
-    for block in module.modules():
-        if isinstance(block, TransformerBlock):
-            block.recompute = True
-
-
-def shard(objective: nn.Module, device: torch.device) -> nn.Module:
-    """FSDP2: each process keeps a part of every weight, and of its gradient and optimizer state.
-
-    A block's weights are put together when the block is computed, and let go after it.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for module in objective.modules():
-        if isinstance(module, TransformerBlock):
-            fully_shard(module, mesh=mesh)
-    return fully_shard(objective, mesh=mesh)  # type: ignore[return-value]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -240,19 +215,3 @@ def divided_like(tensor: Tensor, other: Tensor) -> Tensor:
 def _on_cpu(wanted: bool) -> bool:
     """Whether to tell accelerate that the processes are on the CPU; else it does not find each other's there."""
     return wanted or not torch.accelerator.is_available()
-
-
-def _accelerator(config: RunConfig) -> Accelerator:
-    try:
-        from accelerate import Accelerator, InitProcessGroupKwargs
-    except ImportError as error:
-        raise MissingExtraError("accelerate", "train", "Training") from error
-    try:
-        return Accelerator(
-            cpu=_on_cpu(config.device == "cpu"),
-            mixed_precision=_PRECISION[config.dtype],
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
-        )
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"this process cannot train on {config.device} in {config.dtype}: {reason}") from error

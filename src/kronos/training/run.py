@@ -22,19 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kronos.bars.arrays import BarArrays
-from kronos.bars.windows import WindowSampler, prefetch
+from kronos.bars.windows import prefetch
 from kronos.errors import ConfigError
 from kronos.files import clear_leftovers, digest_of_file, writing
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.checkpoint import WEIGHTS_FILE, change_config
-from kronos.training.config import RunConfig
+from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
-from kronos.training.gain import measured_gain
-from kronos.training.log import Log
-from kronos.training.parallel import Processes, is_main, main_first, restarted
-from kronos.training.schedule import build_optimizer, learning_rate
-from kronos.training.stages import STAGES, ModelStage, Stage, TokenizerStage, TrainingBatch
+from kronos.training.log import Log, Report
+from kronos.training.parallel import Processes, is_main, main_first, restarted, whole
+from kronos.training.stages import STAGES, ModelStage, TokenizerStage, TrainingBatch, measured_gain
 from kronos.training.state import (
     PREVIOUS_FILE,
     STATE_FILE,
@@ -45,8 +42,7 @@ from kronos.training.state import (
     whole_state,
 )
 
-Report = Callable[[dict[str, Any]], None]
-
+_ONE_CYCLE_START, _ONE_CYCLE_END = 0.1, 1e-5  # shares of the peak, as in the published fine-tuning code
 _GAIN_BARS = 10_000  # below which a measured move_gain would be noise
 _GAIN_BATCHES = 16  # of training windows, from which a tokenizer's move_gain is measured
 
@@ -116,26 +112,18 @@ def train(
     with Processes(config, config.optim_of(stage_name).accumulation) as processes:
         if is_main():
             clear_leftovers(folder)
-        stage = STAGES[stage_name](config)
-        with main_first():
-            arrays = open_arrays(config)
-        return _Run(processes, stage, config, arrays, folder, judge).go(resume, progress)
+        return _Run(processes, stage_name, config, judge).go(resume, progress)
 
 
 class _Run:
     """One stage under way."""
 
-    def __init__(
-        self,
-        processes: Processes,
-        stage: Stage,
-        config: RunConfig,
-        arrays: BarArrays,
-        folder: Path,
-        judge: Judge | None,
-    ) -> None:
-        self.processes, self.stage, self.config, self.folder = processes, stage, config, folder
-        self.optim = config.optim_of(stage.name)
+    def __init__(self, processes: Processes, stage_name: str, config: RunConfig, judge: Judge | None) -> None:
+        self.stage = stage = STAGES[stage_name](config)
+        with main_first():
+            arrays = open_arrays(config)
+        self.processes, self.config, self.folder = processes, config, config.out / stage_name
+        self.optim = config.optim_of(stage_name)
         self.judge = judge if isinstance(stage, ModelStage) else None
         self.chosen_by = config.choose_by if isinstance(stage, ModelStage) else "loss"
         if self.chosen_by == "crps" and self.judge is None:
@@ -150,19 +138,14 @@ class _Run:
         self.identity = identity(config, stage, arrays, processes.ranks)
         self.best, self.since = math.inf, 0  # the best validation so far, and how many ago it was
         self.kept = ""  # a hash of the weights that had it, as they were written
-        self.clock = _Clock()
+        self.bars, self.clock = 0, time.perf_counter()  # since the last record, validations left out
 
     def go(self, resume: bool, progress: Report | None) -> RunResult:
         """From the first step, or the saved one, to the last."""
         start = self._restore() if resume else 0
-        accumulation, workers, device = self.optim.accumulation, self.config.workers, self.processes.device
-        batches = prefetch(
-            lambda k: self.stage.batch(self.training(k)),
-            start * accumulation,
-            self.optim.steps * accumulation,
-            workers,
-            2 * workers + 2,
-        )
+        workers, device = self.config.workers, self.processes.device
+        first, end = (step * self.optim.accumulation for step in (start, self.optim.steps))
+        batches = prefetch(lambda k: self.stage.batch(self.training(k)), first, end, workers, 2 * workers + 2)
         with (
             Log(self.folder, self.config, start, progress, is_main()) as self.log,
             contextlib.closing(batches),
@@ -181,20 +164,18 @@ class _Run:
                 step = self.optim.steps
                 if start == step and self.best == math.inf:
                     self._validate(step)  # what it had kept is lost
-        if is_main():
-            self._finish()
+        # what only a trained tokenizer knows of itself; too few bars tell nothing, then what its start states is better
+        if (
+            is_main()
+            and isinstance(self.stage, TokenizerStage)
+            and self.stage.tokenizer.config.bar_transform == "running"
+        ):
+            windows = (self.stage.batch(self.training(k)) for k in range(_GAIN_BATCHES))
+            gain = measured_gain(KronosTokenizer.from_pretrained(self.folder), windows, _GAIN_BARS)
+            if gain is not None:
+                change_config(self.folder, move_gain=gain)
         self.processes.accelerator.wait_for_everyone()  # whoever goes on reads what the first process has written
         return RunResult(self.folder, step, self.best, self.chosen_by)
-
-    def _finish(self) -> None:
-        """States in a tokenizer's config what only the trained one knows of itself."""
-        if not isinstance(self.stage, TokenizerStage) or self.stage.tokenizer.config.bar_transform != "running":
-            return
-        kept = KronosTokenizer.from_pretrained(self.folder)
-        batches = (self.stage.batch(self.training(k)) for k in range(_GAIN_BATCHES))
-        gain = measured_gain(kept, batches, _GAIN_BARS)
-        if gain is not None:  # else what the start states of itself is better
-            change_config(self.folder, move_gain=gain)
 
     def _advance(self, step: int, batches: Iterator[TrainingBatch]) -> None:
         """One step, and what is due after it: a record, a validation, a saved state."""
@@ -206,40 +187,51 @@ class _Run:
                 raise ConfigError(
                     f"the loss is {figures['loss']} at step {done}; lower optim.lr or optim.clip_norm and start afresh"
                 )
-            rate = {"lr": learning_rate(step, self.optim), "norm": float(norm), "bars_per_s": self.clock.rate()}
-            self.log({"step": done, **figures, **rate})
+            now = time.perf_counter()
+            rate = {"lr": learning_rate(step, self.optim), "norm": float(norm)}
+            self.log({"step": done, **figures, **rate, "bars_per_s": self.bars / (now - self.clock)})
+            self.bars, self.clock = 0, now
         if done % self.config.validate_every == 0 or last:
-            with self.clock.stopped():
-                self._validate(done)
+            began = time.perf_counter()
+            self._validate(done)
+            self.clock += time.perf_counter() - began
         if done % self.config.save_every == 0 or last:
-            self._save(done)
+            extra = {"best": self.best, "since_best": self.since, "kept": self.kept, **self.identity}
+            if (scaler := self.processes.accelerator.scaler) is not None:  # float16's, of the gradients
+                extra["scaler"] = scaler.state_dict()
+            save_state(self.folder, done, self.stage.module, self.optimizer, extra, write=is_main())
 
     def _step(self, step: int, batches: Iterator[TrainingBatch]) -> tuple[dict[str, Tensor], Tensor]:
         """One step of the optimizer: mean losses of this process's windows, and the length of the gradient."""
-        processes, optim = self.processes, self.optim
+        processes, optim, accelerator = self.processes, self.optim, self.processes.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, optim)
         self.stepper.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for part in range(optim.accumulation):
             batch = next(batches)
-            with processes.exchange(self.objective, last=part + 1 == optim.accumulation):
+            # gradients go to the other processes once a step: with the last of its batches
+            alone = part + 1 < optim.accumulation and not processes.sharded
+            with accelerator.no_sync(self.objective) if alone else contextlib.nullcontext():
                 loss, parts = processes.loss(self.objective, self.stage, batch, step)
-                processes.accelerator.backward(loss)
+                accelerator.backward(loss)
             for name, value in {"loss": loss, **parts}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / optim.accumulation
-            self.clock.bars += batch.features.shape[0] * batch.features.shape[1] * processes.ranks
-        norm = processes.clip(self.stepper, self.stage.module, optim.clip_norm)
+            self.bars += batch.features.shape[0] * batch.features.shape[1] * processes.ranks
+        accelerator.unscale_gradients(self.stepper)
+        norm = whole(nn.utils.clip_grad_norm_(self.stage.module.parameters(), optim.clip_norm))
         self.stepper.step()
         return sums, norm
 
     def _validate(self, done: int) -> None:
         """Validation losses, and real forecasts where a judge is there; the best weights so far are written."""
-        scores = validate(self.processes, self.stage, self.objective, self.validation, self.config)
+        scores = self._losses()
         state = None
-        if self.judge is not None:
-            state = whole_state(self.stage.module)
-            scores |= self._judged(self.judge, state)
+        if self.judge is not None and isinstance(self.stage, ModelStage):
+            state, found = whole_state(self.stage.module), ForecastScores(math.inf, math.inf, math.nan, math.nan)
+            if is_main():  # the others hear of it
+                found = self.judge(self.stage.checkpoint(state), copy.deepcopy(self.stage.tokenizer).cpu().eval())
+            scores |= self.processes.from_main(asdict(found))
         better = scores[self.chosen_by] < self.best
         self.since = 0 if better else self.since + (done > 0)
         if better:
@@ -250,20 +242,21 @@ class _Run:
                 self.kept = digest_of_file(self.folder / WEIGHTS_FILE)
         self.log({"step": done, **{f"val_{k}": v for k, v in scores.items()}, "kept": better})
 
-    def _judged(self, judge: Judge, state: dict[str, Tensor]) -> dict[str, float]:
-        """What the judge says of the weights; the first process asks, all hear."""
-        assert isinstance(self.stage, ModelStage)
-        found = ForecastScores(math.inf, math.inf, math.nan, math.nan)
-        if is_main():
-            found = judge(self.stage.checkpoint(state), copy.deepcopy(self.stage.tokenizer).cpu().eval())
-        scores = asdict(found)
-        return dict(zip(scores, self.processes.from_main(tuple(scores.values())), strict=True))
-
-    def _save(self, done: int) -> None:
-        extra = {"best": self.best, "since_best": self.since, "kept": self.kept, **self.identity}
-        if (scaler := self.processes.accelerator.scaler) is not None:  # float16's, of the gradients
-            extra["scaler"] = scaler.state_dict()
-        save_state(self.folder, done, self.stage.module, self.optimizer, extra, write=is_main())
+    @torch.no_grad()
+    def _losses(self) -> dict[str, float]:
+        """Mean losses over the validation batches, in eval mode."""
+        totals: dict[str, float] = {}
+        count, sampler = self.config.validation_batches, self.validation
+        self.objective.eval()
+        try:
+            batches = prefetch(lambda k: self.stage.batch(sampler(k), later=True), 0, count, self.config.workers)
+            for step, batch in enumerate(batches):
+                loss, parts = self.processes.loss(self.objective, self.stage, batch, step)
+                for name, value in {"loss": loss, **parts}.items():
+                    totals[name] = totals.get(name, 0.0) + float(value) / count
+        finally:
+            self.objective.train()
+        return self.processes.mean(totals)
 
     def _restore(self) -> int:
         found = load_state(self.folder, self.stage.module, self.optimizer, self.identity)
@@ -282,38 +275,39 @@ class _Run:
         return step
 
 
-@torch.no_grad()
-def validate(
-    processes: Processes, stage: Stage, objective: nn.Module, sampler: WindowSampler, config: RunConfig
-) -> dict[str, float]:
-    """Mean losses over the validation batches, in eval mode."""
-    totals: dict[str, float] = {}
-    objective.eval()
-    try:
-        make = prefetch(lambda k: stage.batch(sampler(k), later=True), 0, config.validation_batches, config.workers)
-        for step, batch in enumerate(make):
-            loss, parts = processes.loss(objective, stage, batch, step)
-            for name, value in {"loss": loss, **parts}.items():
-                totals[name] = totals.get(name, 0.0) + float(value) / config.validation_batches
-    finally:
-        objective.train()
-    return processes.mean(totals)
+def learning_rate(step: int, settings: OptimSettings) -> float:
+    """The rate of a step, counted from 0: a warm-up to the peak, then what ``schedule`` says.
+
+    - ``cosine``: a straight warm-up from ``initial_lr``, then a cosine down to ``final_lr``, shares of the peak;
+    - ``one_cycle``: up from a tenth of the peak and down to next to nothing, both along cosines;
+    - ``constant``: a straight warm-up, then the peak.
+    """
+
+    def cosine(start: float, end: float, done: float) -> float:
+        return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+    s = settings
+    warmup = max(1, round(s.warmup if s.warmup >= 1 else s.warmup * s.steps))
+    if s.schedule == "one_cycle":
+        # the turning points of torch's OneCycleLR: the peak stands at the last step of the warm-up
+        up = warmup - 1
+        if step <= up:
+            return s.lr * cosine(_ONE_CYCLE_START, 1.0, step / up if up else 1.0)
+        return s.lr * cosine(1.0, _ONE_CYCLE_END, (step - up) / max(1, s.steps - 1 - up))
+    if step < warmup:
+        return s.lr * s.initial_lr * (1 - (step + 1) / warmup) + s.lr * (step + 1) / warmup
+    if s.schedule == "constant":
+        return s.lr
+    return s.lr * cosine(1.0, s.final_lr, (step - warmup) / max(1, s.steps - warmup))
 
 
-class _Clock:
-    """Bars a second since it was last asked, validations left out."""
-
-    def __init__(self) -> None:
-        self.bars, self._since = 0, time.perf_counter()
-
-    def rate(self) -> float:
-        now = time.perf_counter()
-        rate = self.bars / (now - self._since)
-        self.bars, self._since = 0, now
-        return rate
-
-    @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - began
+def build_optimizer(module: nn.Module, settings: OptimSettings, device: torch.device) -> torch.optim.AdamW:
+    """AdamW; only matrices decay, not biases, norms or embeddings."""
+    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            (decay if parameter.ndim > 1 and id(parameter) not in embeddings else keep).append(parameter)
+    groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": keep, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=device.type == "cuda")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kronos.bars.transform import get_transform
+from kronos.bars.transform.running import DECAY, moves_variance
 from kronos.bars.windows import Windows
-from kronos.errors import ConfigError
+from kronos.errors import ConfigError, MissingExtraError
 from kronos.model import (
     MODEL_PRESETS,
     TOKENIZER_PRESETS,
@@ -25,8 +28,16 @@ from kronos.model import (
     tokenizer_loss,
 )
 from kronos.model.checkpoint import WEIGHTS_FILE
-from kronos.training.adapt import add_lora, keep_time_features, merge_lora, with_dropout, with_weights
-from kronos.training.config import RunConfig
+from kronos.training.config import LoraSettings, RunConfig
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+Variances = NDArray[np.float64]
+
+_SETTLED = 32  # bars after which a window's running volatility is worth the name
+_GAINS = (0.8, 1.25)  # beyond them a tokenizer is not trained yet
+
+LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "w1", "w2", "w3")
+"""The linear maps of attention and feed-forward, in all blocks and the dependency layer."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +54,8 @@ class TrainingBatch:
     asked: Tensor
 
     def to(self, device: torch.device) -> TrainingBatch:
-        if device.type != "cuda":
-            return TrainingBatch(*(t.to(device) for t in self.tensors()))
-        return TrainingBatch(*(t.pin_memory().to(device, non_blocking=True) for t in self.tensors()))
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.features, self.stamps, self.real, self.asked
+        cuda, tensors = device.type == "cuda", (self.features, self.stamps, self.real, self.asked)
+        return TrainingBatch(*((t.pin_memory() if cuda else t).to(device, non_blocking=cuda) for t in tensors))
 
 
 def make_batch(windows: Windows, bar_transform: str, shortest: int | None = None) -> TrainingBatch:
@@ -58,34 +65,17 @@ def make_batch(windows: Windows, bar_transform: str, shortest: int | None = None
     later bar.
     """
     transform = get_transform(bar_transform)
-    boundary = windows.boundary
-    if shortest is not None and transform.causal:
-        boundary = np.full_like(boundary, shortest)
+    first = windows.boundary[:, None] if shortest is None or not transform.causal else shortest
     features = transform.encode(windows.values, transform.fit(windows.values, windows.boundary))
     position = np.arange(transform.lost, windows.values.shape[1])
     real = position < windows.valid[:, None]
-    asked = real & (position >= boundary[:, None])
+    asked = real & (position >= first)
     return TrainingBatch(
         torch.from_numpy(features),
         torch.from_numpy(np.ascontiguousarray(windows.stamps[:, transform.lost :])),
         torch.from_numpy(real.astype(np.float32)),
         torch.from_numpy(asked.astype(np.float32)),
     )
-
-
-class Stage(Protocol):
-    """What a loop needs of a stage."""
-
-    name: str
-    module: nn.Module  # what is trained
-
-    def batch(self, windows: Windows, *, later: bool = False) -> TrainingBatch: ...
-    def counted(self, batch: TrainingBatch) -> Tensor: ...
-    def loss(
-        self, batch: TrainingBatch, step: int, total: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def place(self, device: torch.device, compile_module: bool) -> None: ...
-    def checkpoint(self, state: dict[str, Tensor]) -> KronosTokenizer | Kronos: ...
 
 
 class Objective(nn.Module):
@@ -147,12 +137,18 @@ class ModelStage:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.tokenizer = _trained_tokenizer(config)
-        self.tokenizer.requires_grad_(False)
+        named = config.tokenizer if isinstance(config.tokenizer, str) else config.out / TokenizerStage.name
+        if isinstance(named, Path) and not (named / WEIGHTS_FILE).is_file():
+            raise ConfigError(
+                f"{named} holds no trained tokenizer; run `kronos train tokenizer` with these settings first"
+            )
+        self.tokenizer = KronosTokenizer.from_pretrained(named).requires_grad_(False)
         model = _build(Kronos, KronosConfig, config.model, config.seed, max_context=config.data.window - 1)
         # Whatever it was before: this training computes the function that decoding a consistent checkpoint computes.
-        model.config = dataclasses.replace(model.config, consistent=True)
-        model = with_dropout(model, config.dropout).train()
+        rates = {f"{name}_dropout_p": rate for name, rate in config.dropout.model_dump(exclude_none=True).items()}
+        model.config = dataclasses.replace(model.config, consistent=True, **rates)
+        if rates:
+            model = with_weights(Kronos, model.config, model.state_dict()).train()
         if config.time_features is not None:
             keep_time_features(model, config.time_features)
         bits = (self.tokenizer.config.s1_bits, self.tokenizer.config.s2_bits)
@@ -211,26 +207,11 @@ class ModelStage:
         return model.eval()
 
 
-def _trained_tokenizer(config: RunConfig) -> KronosTokenizer:
-    """The tokenizer of stage one of this run where its shape is given, else the one that is named."""
-    if isinstance(config.tokenizer, str):
-        return KronosTokenizer.from_pretrained(config.tokenizer)
-    folder = config.out / TokenizerStage.name
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise ConfigError(
-            f"{folder} holds no trained tokenizer; run `kronos train tokenizer` with these settings first"
-        )
-    return KronosTokenizer.from_pretrained(folder)
-
-
 def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int, **defaults: Any) -> Any:
     """A new module from its shape and our defaults, or a trained one by its name; in train mode.
 
     A shape may begin with a ``preset``, the name of a published size, or with a ``start``, the name of a trained
     checkpoint whose weights are taken, and say what differs.
-
-    Raises:
-        ConfigError: a preset that does not exist.
     """
     if isinstance(named, str):
         return cls.from_pretrained(named).train()
@@ -247,4 +228,97 @@ def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int, 
     return cls.init(config_class.from_dict({**defaults, **shape}), seed).train()
 
 
+def with_weights(cls: type[ModuleT], config: Any, state: dict[str, Tensor]) -> ModuleT:
+    """A module built from its config that shares the tensors of a state."""
+    with torch.device("meta"):
+        module = cls(config)
+    module.load_state_dict(state, assign=True)
+    return module
+
+
+@torch.no_grad()
+def keep_time_features(model: Kronos, names: tuple[str, ...]) -> None:
+    """Has a network read fewer time features: what the others added on average goes to the last one that stays."""
+    read = model.config.time_features
+    if not names or set(names) - set(read):
+        raise ConfigError(f"time_features {list(names)}: choose some of those that the network reads, {list(read)}")
+    if not model.config.learn_te:
+        raise ConfigError("time_features can only be dropped where time embeddings are learnt (learn_te)")
+    stays = model.time_emb.get_parameter(f"{names[-1]}_embed.weight")
+    for name in sorted(set(read) - set(names)):  # in one order, so that rounding is the same everywhere
+        weight = model.time_emb.get_parameter(f"{name}_embed.weight")
+        first = 1 if name in ("day", "month") else 0  # their row 0 is never read
+        stays.add_(weight[first:].mean(0))
+        weight.zero_()
+        weight.requires_grad_(False)  # zero and stays so
+    model.config = dataclasses.replace(model.config, time_features=tuple(n for n in read if n in names))
+
+
+def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> None:
+    """Freezes a network and adds low-rank adapters to its linear maps (Hu et al., arXiv 2106.09685)."""
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingExtraError("peft", "train", "LoRA") from error
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha or 2 * settings.rank,
+        lora_dropout=settings.dropout,
+        target_modules=list(LORA_LAYERS),
+    )
+    model.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):  # peft draws from the global stream
+        torch.manual_seed(seed)
+        peft.inject_adapter_in_model(config, model)
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Adds the adapters' products to the weights and takes the adapters out: names are the published ones again."""
+    from peft.tuners.lora import LoraLayer
+
+    layers: list[tuple[str, Any]] = [(name, m) for name, m in model.named_modules() if isinstance(m, LoraLayer)]
+    for name, layer in layers:
+        layer.merge()
+        model.set_submodule(name, layer.get_base_layer())
+
+
+@torch.inference_mode()
+def measured_gain(tokenizer: KronosTokenizer, batches: Iterable[TrainingBatch], fewest: int = 1) -> float | None:
+    """What a tokenizer's decoded moves must be multiplied by, so that volatility does not waste away.
+
+    A token is decoded to the mean of the bars it stands for, and a mean moves less than they do. Where the unit of the
+    next move is a running volatility that feeds on the moves before it (``bar_transform: running``), a path would calm
+    down bar by bar. With the gain, true and decoded bars change the logarithm of the weighted variance alike.
+
+    Args:
+        tokenizer: in eval mode, on the CPU.
+        batches: of windows of more than 32 bars; shorter ones, and the first 32 bars of each, tell nothing.
+        fewest: bars that tell something, below which the gain would be noise.
+
+    Returns:
+        The ``move_gain``, within .8 to 1.25, to four places; None where too few bars tell anything.
+    """
+    both: tuple[list[Variances], list[Variances]] = ([], [])  # true bars, decoded ones
+    for batch in batches:
+        told = (batch.real[:, _SETTLED:] > 0).numpy()
+        decoded = tokenizer.decode(tokenizer.encode(batch.features, half=True), half=True)
+        for found, features in zip(both, (batch.features, decoded), strict=True):
+            found.append(np.asarray(moves_variance(np.sinh(features[:, _SETTLED:, :4].double().numpy())))[told])
+    true, shrunk = map(np.concatenate, both)
+    if true.size < fewest:
+        return None
+
+    def growth(variances: Variances) -> float:
+        """Mean change of the logarithm of the weighted variance with a bar."""
+        return float(np.log(DECAY + (1.0 - DECAY) * variances).mean())
+
+    low, high = _GAINS
+    wanted = growth(true)
+    while high - low > 1e-5:
+        middle = (low + high) / 2
+        low, high = (middle, high) if growth(middle**2 * shrunk) < wanted else (low, middle)
+    return round((low + high) / 2, 4)
+
+
+Stage = TokenizerStage | ModelStage
 STAGES: dict[str, Callable[[RunConfig], Stage]] = {"tokenizer": TokenizerStage, "model": ModelStage}

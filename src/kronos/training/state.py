@@ -40,13 +40,12 @@ def save_state(
 ) -> None:
     """Writes weights, optimizer and step into one file that appears whole or not at all; keeps the one before.
 
-    Args:
-        write: False where another process writes. Every process has to call: they put sharded tensors together.
+    Every process has to call, since they put sharded tensors together; ``write``: False where another one writes.
 
     Raises:
         CapacityError: it cannot be written, for instance because the disk is full. Earlier states stay.
     """
-    names = _names(module)
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
     tensors = {f"weights/{name}": value for name, value in whole_state(module).items()}
     for group in optimizer.param_groups:  # in this order on every process, since putting together is a meeting
         for parameter in group["params"]:
@@ -141,7 +140,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int, dict[str, Any]]:
 
 
 def _restore(tensors: dict[str, Tensor], module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    names, present = _names(module), module.state_dict()
+    names, present = {id(parameter): name for name, parameter in module.named_parameters()}, module.state_dict()
     weights = {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
     module.load_state_dict({name: divided_like(value, present[name]) for name, value in weights.items()})
     slots: dict[str, dict[str, Tensor]] = {name: {} for name in names.values()}
@@ -164,7 +163,3 @@ def _hash(tensors: dict[str, Tensor], described: dict[str, str]) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _names(module: nn.Module) -> dict[int, str]:
-    return {id(parameter): name for name, parameter in module.named_parameters()}

@@ -45,10 +45,7 @@ class Signals:
 
 
 def read_research(config: Research, overrides: Iterable[str] | None = None) -> ResearchConfig:
-    """The checked settings of a piece of research.
-
-    Args:
-        overrides: ``KEY=VALUE`` over those of a file, such as ``backtest.topk=30``.
+    """The checked settings of a piece of research; ``overrides``: ``KEY=VALUE`` over those of a file.
 
     Raises:
         ConfigError: the file cannot be read, or a setting does not hold.
@@ -86,11 +83,7 @@ def export_provider(
 
 
 def prepare_data(config: Research) -> Prepared:
-    """Cuts a provider's bars into train, val and test, no bar scored twice, and writes a run file for training.
-
-    Raises:
-        DataError, ConfigError: as :func:`kronos.backtesting.dataset.prepare`.
-    """
+    """Cuts a provider's bars into train, val and test, no bar scored twice, and writes a run file for training."""
     return prepare(read_research(config))
 
 
@@ -110,17 +103,15 @@ def make_signals(
         CheckpointError: no such model, or a worker has other weights.
         DataError: no provider, defective bars, or too few of them.
     """
-    config = read_research(config)
-    folder = config.out / "signals"
+    config, remote, notes = read_research(config), None, {}
     model = _load_model(config, device if engine is None else "cpu")
-    remote = None
     if engine is not None:
         worker = partial(date_worker, config.absolute(), device or engine.device(), model.fingerprint)
         remote = partial(engine.map, worker)
+    folder = config.out / "signals"
     panel = make_panel(*_market(config), config.forecast_spec, model, folder, remote=remote, progress=progress)
     dates = panel.index.get_level_values("datetime").unique()
     cutoff = max(map(str, model.training_cutoffs.values()), default="")[:10]
-    notes = {}
     if cutoff and (early := int((dates <= cutoff).sum())):
         notes["training"] = (
             f"the model states that its training reached bars up to {cutoff}, so {early} of the {len(dates)} "
@@ -170,11 +161,7 @@ def backtest(
 
 
 def date_worker(config: ResearchConfig, device: str, fingerprint: str) -> DateSignals:
-    """What a worker of an engine needs: a loaded checkpoint and all bars, which give the signals of any date.
-
-    Raises:
-        CheckpointError: the weights here have another fingerprint than those of the process that started the worker.
-    """
+    """What a worker of an engine needs, a checkpoint and all bars, which give the signals of any date."""
     model = _load_model(config, device)
     if model.fingerprint != fingerprint:
         raise CheckpointError(
@@ -210,15 +197,15 @@ def _read_sources(
     """All bars of files, folders of files, samples and stores in one long table."""
     tables: list[pd.DataFrame] = []
     for source in sources:
-        folder = Path(source)
+        folder, files = Path(source), [source]  # a sample's name is no path
         if folder.is_dir() and any(folder.glob("frequency=*")):
-            store = BarStore(folder)
-            stored = [store.read(name, "1d") for name in store.symbols("1d")]
-            if not stored:
+            store, files = BarStore(folder), []
+            if not (names := store.symbols("1d")):
                 raise DataError(f"{source} is a bar store without daily bars; see kronos bars list --store {source}")
-            tables += stored
-            continue
-        for file in bars_files([source]) if folder.is_dir() else [source]:  # a sample's name is no path
+            tables += [store.read(name, "1d") for name in names]
+        elif folder.is_dir():
+            files = [*bars_files([source])]
+        for file in files:
             table = read_bars(file, symbol=symbol, on_defect=on_defect)
             if note is not None and (dropped := table.attrs["report"].dropped):
                 note(f"Dropped {dropped:,} defective rows of {file}.")

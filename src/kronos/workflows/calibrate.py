@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,18 +13,18 @@ import numpy as np
 import pandas as pd
 
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.calibrate import Judgement, fit_temperature, fit_width, judge, sample_closes, split_by_time
-from kronos.evaluation.rolling import warn_of_leaks
+from kronos.evaluation.calibrate import fit_temperature, fit_width, judge, sample_closes, split_by_time
 from kronos.evaluation.summary import cluster_labels
-from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
+from kronos.evaluation.windows import Refusals, Series, Window, draw_windows, warn_of_leaks
 from kronos.files import write_json
 from kronos.model.checkpoint import change_config
 from kronos.protocol import FloatArray, Forecaster, Progress
 from kronos.training.finetune import take_over
+from kronos.workflows.evaluate import load_markets, read_date
 from kronos.workflows.forecasters import Configured, load_forecaster
-from kronos.workflows.markets import load_markets, read_date
 
 REPORT = "calibration.json"
+Sampler = Callable[[Forecaster, Sequence[Window]], tuple[FloatArray, FloatArray]]
 FEWEST = 20  # windows, to fit on as to judge on
 GRID = (0.8, 0.9, 1.0, 1.1, 1.25)
 
@@ -33,12 +34,11 @@ class Calibration:
     """What was fitted and what it did to later windows: ``summary`` is the content of ``calibration.json``."""
 
     summary: dict[str, Any]
-    judgement: Judgement
 
     @property
     def words(self) -> str:
         """The verdict in a sentence."""
-        return self.judgement.words
+        return str(self.summary["words"])
 
 
 def calibrate(
@@ -83,55 +83,42 @@ def calibrate(
     grid = read_temperatures(temperatures)
     markets, digests = load_markets(bars, on_defect)
     fitting, judging = draw(markets, context, horizon, windows, read_date(after), seed)
-    sample = _Sampler(num_samples, seed, progress, len(fitting) * len(grid) + 2 * len(judging))
+    sample = _sampler(num_samples, seed, len(fitting) * len(grid) + 2 * len(judging), progress)
     start = load_forecaster(model, device)
     found = _fit(load_forecaster(model, device, calibrated=False), fitting, grid, sample)
     before, truth = sample(start, judging)
     take_over(model, out)
     change_config(out / "model", calibration=found)
     later, _ = sample(load_forecaster(str(out), device), judging)
-    judged = judge(before, later, truth, _clusters(judging))
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
-    summary = {"model": model, "calibration": found, "words": judged.words, **judged.as_dict()}
+    summary = {"model": model, "calibration": found, **judge(before, later, truth, _clusters(judging))}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
     write_json(out / REPORT, summary := {**summary, "notes": _leaks(start, fitting)}, indent=1)
-    return Calibration(summary, judged)
+    return Calibration(summary)
 
 
-@dataclass
-class _Sampler:
+def _sampler(num_samples: int, seed: int, total: int, progress: Progress | None) -> Sampler:
     """Samples closes of windows, and tells how many of all forecasts are done."""
+    done = count(1)
 
-    num_samples: int
-    seed: int
-    progress: Progress | None
-    total: int
-    done: int = 0
+    def tell() -> None:
+        if progress is not None:
+            progress(next(done), total)
 
-    def __call__(self, forecaster: Forecaster, windows: Sequence[Window]) -> tuple[FloatArray, FloatArray]:
-        def count(_: int) -> None:
-            self.done += 1
-            if self.progress is not None:
-                self.progress(self.done, self.total)
-
-        return sample_closes(forecaster, windows, self.num_samples, self.seed, count)
+    return lambda forecaster, windows: sample_closes(forecaster, windows, num_samples, seed, tell)
 
 
-def _fit(bare: Configured, windows: Sequence[Window], grid: Sequence[float], sample: _Sampler) -> dict[str, Any]:
+def _fit(bare: Configured, windows: Sequence[Window], grid: Sequence[float], sample: Sampler) -> dict[str, Any]:
     """The temperature of lowest CRPS, then the width of the paths at that temperature."""
     paths = {}
     for temperature in grid:
         paths[temperature], truth = sample(bare.with_settings(temperature=temperature, top_k=0, top_p=1.0), windows)
     best = fit_temperature(paths, truth)
-    return {"temperature": best, "top_k": 0, "top_p": 1.0, "width": fit_width(paths[best], truth).as_dict()}
+    return {"temperature": best, "top_k": 0, "top_p": 1.0, "width": fit_width(paths[best], truth)}
 
 
 def read_temperatures(given: Sequence[float] | str) -> list[float]:
-    """The grid, ascending.
-
-    Raises:
-        ConfigError: not positive numbers.
-    """
+    """The grid, ascending; ConfigError: not positive numbers."""
     try:
         grid = sorted({float(part) for part in (given.split(",") if isinstance(given, str) else given)})
     except ValueError:
@@ -144,21 +131,16 @@ def read_temperatures(given: Sequence[float] | str) -> list[float]:
 def draw(
     markets: Mapping[str, Mapping[str, Series]], context: int, horizon: int, total: int, after: Any, seed: int
 ) -> tuple[list[Window], list[Window]]:
-    """Windows to fit on and later ones to judge on, the same number of each market as far as its bars go.
-
-    Raises:
-        DataError: too few.
-    """
+    """Windows to fit on and later ones to judge on, as many of each market as its bars give; DataError: too few."""
     refused, early, late = Refusals(), [], []
     for place, (market, series) in enumerate(markets.items()):
         share = total // len(markets) + (place < total % len(markets))
         found = draw_windows(series, context, horizon, share, seed, after=after, group=market, refused=refused)
-        if not found:
-            continue
-        spans = [w.context.future_timestamps[-1] - w.context.cutoff for w in found]
-        first, later = split_by_time(np.array([w.context.cutoff for w in found]), max(spans))
-        early += [w for w, taken in zip(found, first, strict=True) if taken]
-        late += [w for w, taken in zip(found, later, strict=True) if taken]
+        if found:
+            spans = [w.context.future_timestamps[-1] - w.context.cutoff for w in found]
+            first, later = split_by_time(np.array([w.context.cutoff for w in found]), max(spans))
+            early += [w for w, taken in zip(found, first, strict=True) if taken]
+            late += [w for w, taken in zip(found, later, strict=True) if taken]
     if min(len(early), len(late)) < FEWEST:
         reason = "" if early else refused.message(context, horizon) + ". "
         raise DataError(

@@ -1,7 +1,11 @@
-"""``kronos.evaluate``: judge checkpoints and baselines on bars, with intervals, verdicts and a report."""
+"""``kronos.evaluate``: judge checkpoints and baselines on bars, with intervals, verdicts and a report.
+
+Every file, sample, table, or bar size of a store is a market of one or many symbols.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,18 +15,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from kronos.bars import FEATURES
-from kronos.errors import ConfigError, MissingExtraError
+from kronos.bars import FEATURES, read_bars
+from kronos.bars.store import BarStore
+from kronos.errors import ConfigError, DataError, MissingExtraError
 from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.report import Evaluation
-from kronos.evaluation.rolling import training_end
 from kronos.evaluation.run import TASKS, YARDSTICK, Plan, check_tasks
 from kronos.evaluation.run import evaluate as run
-from kronos.evaluation.windows import Series
+from kronos.evaluation.windows import Series, as_series, training_end
+from kronos.files import bars_files, digest, digest_of_file
 from kronos.protocol import Forecaster, Progress, WorkEngine
 from kronos.workflows.forecasters import Configured, load_any
-from kronos.workflows.markets import find_markets, load_markets, read_date
 
+SAMPLE, STORED = "sample:", "frequency="
 UNSEEN = "training"  # instead of a date: the end of the models' training
 PAPER_SAMPLES, OWN_SAMPLES = 10, 50
 HELD, DROPPED, HOLD, COST = 50, 5, 5, 0.0015  # of the task investment: the paper's, for an index of 300 names
@@ -73,8 +78,9 @@ def evaluate(
     Raises:
         DataError, ConfigError, MissingExtraError: bars, a name or setting that cannot be used; a missing package.
     """
-    chosen, sources = _checked(tasks), find_markets(bars)
-    unseen = isinstance(after, str) and after == UNSEEN
+    chosen, sources, unseen = check_tasks(_names(tasks)), find_markets(bars), str(after) == UNSEEN
+    if "investment" in chosen and find_spec("qlib") is None:
+        raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
     dates: Any = None if unseen else read_date(after)
     of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine)
     if unseen:
@@ -82,20 +88,12 @@ def evaluate(
     markets, digests = load_markets(sources, on_defect)
     samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
     plan = Plan(tuple(chosen), context, horizon, windows, step, max_symbols, samples, seed, dates, workers=workers)
-    parts = None if out is None else Path(out) / ".parts"
-    how: dict[str, Any] = {"engine": engine, "progress": progress, "trade": trade}
-    found = run(markets, of_task, plan, folder=parts, data_hashes=digests, **how)
+    how: dict[str, Any] = {"data_hashes": digests, "engine": engine, "progress": progress, "trade": trade}
+    found = run(markets, of_task, plan, folder=None if out is None else Path(out) / ".parts", **how)
     found.summary |= {} if command is None else {"command": command}
     if out is not None:
         found.save(out)
     return found
-
-
-def _checked(tasks: str | Sequence[str]) -> list[str]:
-    chosen = check_tasks(_names(tasks))
-    if "investment" in chosen and find_spec("qlib") is None:
-        raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
-    return chosen
 
 
 def _names(names: str | Sequence[str]) -> list[str]:
@@ -108,7 +106,7 @@ def forecasters_of(
     settings: Literal["own", "paper"],
     sampling: Mapping[str, Any],
     device: str | None,
-    engine: WorkEngine | None = None,
+    engine: WorkEngine | None,
 ) -> Callable[[str], Sequence[Forecaster]]:
     """The forecasters of each task; with the paper's settings, models sample differently from task to task."""
     wanted = "all" if "all" in baselines else list(dict.fromkeys([*(n for n in baselines if n != "none"), YARDSTICK]))
@@ -132,11 +130,7 @@ def forecasters_of(
 
 
 def ends_of_training(forecasters: Sequence[Forecaster], markets: Sequence[str]) -> dict[str, np.datetime64]:
-    """For each market the date after which every model's training had ended.
-
-    Raises:
-        ConfigError: no model states one.
-    """
+    """For each market the date after which every model's training had ended; ConfigError: no model states one."""
     found = {}
     for market in markets:
         ends = [end for one in forecasters if (end := training_end(one, market)) is not None]
@@ -144,6 +138,62 @@ def ends_of_training(forecasters: Sequence[Forecaster], markets: Sequence[str]) 
             raise ConfigError(f"--after {UNSEEN}: no model states until when it was trained; give a date instead")
         found[market] = max(ends)
     return found
+
+
+def find_markets(bars: Any) -> dict[str, Any]:
+    """Market name → where its bars are: a file, a sample, the folder of a bar size in a store, or a table.
+
+    ``bars``: a file, a folder of files (to any depth), a store, ``sample:NAME``, a list of those, a table, or a mapping
+    of names to any of them that is one market. Two markets of one name are refused.
+    """
+    if isinstance(bars, Mapping):
+        return dict(bars)
+    places = [bars] if isinstance(bars, str | Path) else bars
+    if not isinstance(places, Sequence) or not all(isinstance(place, str | Path) for place in places):
+        return {"bars": bars}
+    found: dict[str, Any] = {}
+    for place in map(str, places):
+        if place.startswith(SAMPLE):
+            pairs = [(place.removeprefix(SAMPLE), place)]
+        elif sizes := sorted(Path(place).glob(f"{STORED}*")):
+            pairs = [(f"{Path(place).resolve().name}_{size.name.removeprefix(STORED)}", str(size)) for size in sizes]
+        else:
+            pairs = [(file.name.split(".")[0], str(file)) for file in bars_files([place])]
+        for name, source in pairs:
+            if name in found:
+                raise DataError(f"two inputs are called {name!r}: {found[name]} and {source}; rename one")
+            found[name] = source
+    return found
+
+
+def load_markets(bars: Any, on_defect: str = "strict") -> tuple[dict[str, dict[str, Series]], dict[str, str]]:
+    """Series by symbol by market, and a digest of each market's input; ``bars``: see :func:`find_markets`."""
+    markets, digests = {}, {}
+    for name, source in find_markets(bars).items():
+        markets[name], digests[name] = _load(source, on_defect)
+    return markets, digests
+
+
+def _load(source: Any, on_defect: str) -> tuple[dict[str, Series], str]:
+    path = Path(source) if isinstance(source, str | Path) else None
+    if path is not None and path.name.startswith(STORED):
+        store, size = BarStore(path.parent), path.name.removeprefix(STORED)
+        series = as_series({symbol: store.read(symbol, size) for symbol in store.symbols(size)})
+        each = [digest_of_file(file, algorithm="sha256") for file in sorted(path.glob("*.parquet"))]
+        return series, "sha256:" + (each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest())
+    series = as_series(read_bars(source, on_defect=on_defect))  # type: ignore[arg-type]
+    if path is None:
+        return series, "blake2b:" + digest(*(x for one in series.values() for x in (one.timestamps, one.values)))
+    sample = str(source).startswith(SAMPLE)
+    return series, str(source) if sample else "sha256:" + digest_of_file(path, algorithm="sha256")
+
+
+def read_date(text: Any) -> np.datetime64 | None:
+    """The date of ``after``; ConfigError: not a date."""
+    try:
+        return None if text is None else np.datetime64(pd.Timestamp(text), "ns")
+    except ValueError as error:
+        raise ConfigError(f"--after {text!r} is not a date; write it as 2024-07-01") from error
 
 
 def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dict[str, pd.DataFrame]:
@@ -158,10 +208,16 @@ def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dic
     settings = BacktestSettings(
         topk=topk, n_drop=max(1, topk * DROPPED // HELD), hold_thresh=HOLD, open_cost=COST, close_cost=COST
     )
+    tables = []
+    for name in names:
+        one = series[name]
+        times = pd.DatetimeIndex(one.timestamps)
+        if one.zone is not None:  # the exchange's clock, without a zone
+            times = times.tz_localize("UTC").tz_convert(one.zone).tz_localize(None)
+        tables.append(pd.DataFrame(one.values, columns=list(FEATURES)).assign(timestamp=times, symbol=name))
     out = {}
     with TemporaryDirectory() as folder:
-        bars = pd.concat([_bars_of(series[name]).assign(symbol=name) for name in names], ignore_index=True)
-        written = write_provider(bars, Path(folder) / "provider")
+        written = write_provider(pd.concat(tables, ignore_index=True), Path(folder) / "provider")
         provider = Provider(written.folder)
         dates = pd.DatetimeIndex(next(iter(signals.values())).index.get_level_values("datetime"))
         calendar = provider.calendar()
@@ -171,11 +227,3 @@ def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dic
             done = simulate(provider, signal.rename(index=written.renamed, level="instrument"), benchmark, settings)
             out[name] = done.daily[["bench", "turnover"]].assign(net=done.net)
     return out
-
-
-def _bars_of(series: Series) -> pd.DataFrame:
-    """The bars of one symbol, timestamps on the exchange's clock without a zone."""
-    times = pd.DatetimeIndex(series.timestamps)
-    if series.zone is not None:
-        times = times.tz_localize("UTC").tz_convert(series.zone).tz_localize(None)
-    return pd.DataFrame(series.values, columns=list(FEATURES)).assign(timestamp=times)

@@ -6,8 +6,8 @@ manager that yields a :class:`~kronos.protocol.Progress`. Started by torchrun, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +16,7 @@ from typing import Any
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.files import write_json, write_text
 from kronos.protocol import Progress
-from kronos.training.chart import save_loss_chart
-from kronos.training.config import STAGE_NAMES, RunConfig, merge, override, read_settings
+from kronos.training.config import STAGE_NAMES, RunConfig, merge, override, read_recipe, read_settings
 from kronos.training.finetune import (
     ASIDE,
     FinetunePlan,
@@ -27,13 +26,12 @@ from kronos.training.finetune import (
     state_cutoffs,
     take_over,
 )
+from kronos.training.log import save_loss_chart
 from kronos.training.parallel import effective_batch, is_main, leave, main_first, restarted, windows_a_step
-from kronos.training.recipe import read_recipe
 from kronos.training.run import Judge, RunResult
 from kronos.training.run import train as run_stage
 from kronos.training.state import PREVIOUS_FILE
 from kronos.workflows import verdict
-from kronos.workflows.model_card import model_card
 
 REPORT = "finetune.json"
 
@@ -45,9 +43,8 @@ def _no_note(text: str) -> None:
     pass
 
 
-@contextmanager
-def _no_bar(what: str) -> Iterator[Progress]:
-    yield lambda done, total, detail="": None
+def _no_bar(what: str) -> AbstractContextManager[Progress]:
+    return nullcontext(lambda done, total, detail="": None)
 
 
 def train(
@@ -77,8 +74,7 @@ def train(
     run = config if isinstance(config, RunConfig) else RunConfig.from_dict(_settings(config, overrides))
     if is_main():
         note(effective_batch(run, stage))
-    judge = verdict.ForecastJudge(run) if run.forecasts.windows else None
-    return _train(stage, run, resume, judge, note, progress)
+    return _train(stage, run, resume, verdict.ForecastJudge(run) if run.forecasts.windows else None, note, progress)
 
 
 def train_recipe(
@@ -173,9 +169,8 @@ def finetune(
     flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
     given = merge(flags, _settings(config, overrides))
     with main_first(cpu=given.get("device") == "cpu"):
-        plan = plan_finetune(
-            sources, model, out, preset=preset, unseen_symbols=unseen_symbols, given=given, write=is_main()
-        )
+        how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given}
+        plan = plan_finetune(sources, model, out, write=is_main(), **how)
     return _carry_out(plan, sources, skipped, resume, note, progress)
 
 
@@ -191,15 +186,30 @@ def _check(out: Path, skipped: Sequence[str], resume: bool) -> None:
         raise ConfigError(f"{out} holds a run already; go on with --resume, or name another --out")
 
 
+def _settings(config: Mapping[str, Any] | str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    if isinstance(config, Mapping):
+        return override(dict(config), list(overrides))
+    return read_settings(config, list(overrides))
+
+
 def _carry_out(
     plan: FinetunePlan, sources: list[str], skipped: Sequence[str], resume: bool, note: Note, progress: Bar
 ) -> dict[str, Any]:
-    """Trains, judges and chooses; returns the report."""
+    """Tells the plan, trains, judges and chooses; returns the report."""
     windows, choice = verdict.draw_windows(plan), verdict.draw_windows(plan, validation=True)
     if not choice:  # too short a period for forecasts: the token loss has to do
         plan = replace(plan, config=plan.config.model_copy(update={"choose_by": "loss"}))
     if is_main():
-        _tell_plan(plan, len(windows), len(choice), note)
+        data, steps = plan.config.data, plan.config.optim_of("model").steps
+        symbols = sum(map(len, plan.tables.values()))
+        note(f"{plan.training_bars:,} bars of {symbols:,} series to train on; {plan.preset} settings.")
+        note(
+            f"Windows of {data.window} bars, context {data.boundary[0]} to {data.boundary[1]}; {steps:,} steps at "
+            f"most; {effective_batch(plan.config, 'model')}"
+        )
+        by = "its token loss" if plan.config.choose_by == "loss" else f"{len(choice)} forecasts"
+        note(f"Validation picks the best weights by {by} of the period after training.")
+        note(f"Judged on {len(windows)} forecasts of {plan.horizon} bars, later than everything the run reads.")
     judge = verdict.ForecastJudge(plan.config, choice) if choice else None
     results = _stages(plan, skipped, resume, judge, note, progress)
     leave()
@@ -210,49 +220,6 @@ def _carry_out(
     with progress("Choosing by forecasts of the validation period") as report:
         chosen = verdict.choose(plan, choice, report)
     return _finish(plan, sources, results, chosen, judged)
-
-
-def _settings(config: Mapping[str, Any] | str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
-    if isinstance(config, Mapping):
-        return override(dict(config), list(overrides))
-    return read_settings(config, list(overrides))
-
-
-def _train(stage: str, run: RunConfig, resume: bool, judge: Judge | None, note: Note, progress: Bar) -> RunResult:
-    """One stage, with a bar for its steps and a line for each validation."""
-    steps = run.optim_of(stage).steps
-    with progress(f"Training the {stage}") as report:
-
-        def tell(record: dict[str, Any]) -> None:
-            step = int(record["step"])
-            if "val_loss" in record:
-                crps = f", CRPS {record['val_crps']:.3f} of a random walk's" if "val_crps" in record else ""
-                note(f"{stage}, step {step:,}: validation loss {record['val_loss']:.4f}{crps}")
-            else:
-                report(step, steps, f"loss {record['loss']:.4f}, {record['bars_per_s']:,.0f} bars/s")
-
-        return run_stage(stage, run, resume=resume, progress=tell, judge=judge)
-
-
-def _by_main(work: Callable[..., None], *arguments: Any) -> None:
-    """Has the first process do something while the others wait."""
-    with main_first():
-        if is_main():
-            work(*arguments)
-
-
-def _tell_plan(plan: FinetunePlan, judged: int, choosing: int, note: Note) -> None:
-    """In a few lines: how much there is to learn from, how long windows are, and what the verdict will rest on."""
-    data, optim = plan.config.data, plan.config.optim_of("model")
-    symbols = sum(map(len, plan.tables.values()))
-    note(f"{plan.training_bars:,} bars of {symbols:,} series to train on; {plan.preset} settings.")
-    note(
-        f"Windows of {data.window} bars, context {data.boundary[0]} to {data.boundary[1]}; {optim.steps:,} steps at "
-        f"most; {effective_batch(plan.config, 'model')}"
-    )
-    by = "its token loss" if plan.config.choose_by == "loss" else f"{choosing} forecasts"
-    note(f"Validation picks the best weights by {by} of the period after training.")
-    note(f"Judged on {judged} forecasts of {plan.horizon} bars, later than everything the run reads.")
 
 
 def _stages(
@@ -276,26 +243,41 @@ def _stages(
     return results
 
 
+def _train(stage: str, run: RunConfig, resume: bool, judge: Judge | None, note: Note, progress: Bar) -> RunResult:
+    """One stage, with a bar for its steps and a line for each validation."""
+    with progress(f"Training the {stage}") as report:
+
+        def tell(record: dict[str, Any]) -> None:
+            step = int(record["step"])
+            if "val_loss" in record:
+                crps = f", CRPS {record['val_crps']:.3f} of a random walk's" if "val_crps" in record else ""
+                note(f"{stage}, step {step:,}: validation loss {record['val_loss']:.4f}{crps}")
+            else:
+                detail = f"loss {record['loss']:.4f}, {record['bars_per_s']:,.0f} bars/s"
+                report(step, run.optim_of(stage).steps, detail)
+
+        return run_stage(stage, run, resume=resume, progress=tell, judge=judge)
+
+
+def _by_main(work: Callable[..., None], *arguments: Any) -> None:
+    """Has the first process do something while the others wait."""
+    with main_first():
+        if is_main():
+            work(*arguments)
+
+
 def _finish(
-    plan: FinetunePlan,
-    sources: list[str],
-    results: dict[str, RunResult],
-    chosen: dict[str, Any],
-    judged: dict[str, Any],
+    plan: FinetunePlan, sources: list[str], results: dict[str, RunResult], chosen: dict[str, Any], judged: Any
 ) -> dict[str, Any]:
     """Puts the chosen weights in place, draws the losses, writes report and model card; returns the report."""
-    out, kept_start = plan.config.out, chosen["kept"] == verdict.START
+    out = plan.config.out
     charts = save_loss_chart(out)
-    if kept_start:
+    if chosen["kept"] == verdict.START:
         set_aside(out)
         take_over(plan.start, out)
     report = {
         "sources": sources,
-        "start": plan.start,
-        "preset": plan.preset,
-        "context": plan.context,
-        "horizon": plan.horizon,
-        "training_bars": plan.training_bars,
+        **{name: getattr(plan, name) for name in ("start", "preset", "context", "horizon", "training_bars")},
         "judged_after": {group: str(time) for group, time in plan.judged_after.items()},
         "data_hash": plan.data_hash,
         "windows_a_step": windows_a_step(plan.config, "model"),
@@ -308,6 +290,6 @@ def _finish(
         "verdict": judged,
         "charts": [str(path) for path in charts],
     }
-    write_text(out / "README.md", model_card(report, kept_start=kept_start))
+    write_text(out / "README.md", verdict.model_card(report))
     write_json(out / REPORT, report)  # where it is, the run is over
     return report

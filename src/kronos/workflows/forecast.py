@@ -59,7 +59,11 @@ def forecast_file(
     """
     check_levels(quantile_levels)
     files = [check_target(target) for target in targets]
-    bars = read_series(source, on_defect=on_defect, **reading or {})
+    bars = read_bars(source, on_defect=on_defect, **reading or {})
+    report = bars.attrs["report"]
+    if len(report.symbols) > 1:
+        some = ", ".join(report.symbols[:6]) + (" …" if len(report.symbols) > 6 else "")
+        raise DataError(f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with --symbol.")
     if on_read is not None:
         on_read(bars)
     from kronos.inference.predictor import KronosPredictor
@@ -69,20 +73,6 @@ def forecast_file(
     for file in files:
         forecast.save(file, quantile_levels=quantile_levels, paths=paths)
     return forecast
-
-
-def read_series(source: str | Path, **reading: Any) -> pd.DataFrame:
-    """The bars of a file that holds one series, or of the symbol that ``reading`` names.
-
-    Raises:
-        DataError: it cannot be read, or holds several symbols; names them and the option that chooses one.
-    """
-    bars = read_bars(source, **reading)
-    report = bars.attrs["report"]
-    if len(report.symbols) > 1:
-        some = ", ".join(report.symbols[:6]) + (" …" if len(report.symbols) > 6 else "")
-        raise DataError(f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with --symbol.")
-    return bars
 
 
 def forecast_universe(

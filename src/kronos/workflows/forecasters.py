@@ -26,8 +26,6 @@ class Configured:
     """A forecaster under a given name, whose sampling settings take the place of the spec's.
 
     Args:
-        inner: the forecaster.
-        name: as it shall appear in the tables.
         make: makes the same forecaster in another process; without one, all its windows are forecast in this one.
         settings: temperature, top_k, top_p; None leaves what the spec says.
     """
@@ -53,8 +51,7 @@ class Configured:
 
     def nats(self, context: Context, truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(H,) negative log-likelihood of the true bars; NaN where the forecaster knows none."""
-        found: npt.NDArray[np.float64] = self.inner.nats(context, truth)  # type: ignore[attr-defined]
-        return found
+        return np.asarray(self.inner.nats(context, truth))  # type: ignore[attr-defined]
 
 
 def load_forecaster(
@@ -83,12 +80,10 @@ def load_any(name: str, device: str | None = None, away: str | None = None, **se
         ConfigError: an unknown point model. MissingExtraError: its package is not installed.
         CheckpointError: no such checkpoint.
     """
+    if not name.startswith((CHRONOS, STATSMODELS)):
+        return load_forecaster(name, device, away=away, **settings)
+    from kronos.evaluation.adapters import chronos_forecaster, statsmodels_forecaster
+
     if name.startswith(CHRONOS):
-        from kronos.evaluation.adapters import chronos_forecaster
-
         return chronos_forecaster(name.removeprefix(CHRONOS), device or "cpu")
-    if name.startswith(STATSMODELS):
-        from kronos.evaluation.adapters import statsmodels_forecaster
-
-        return statsmodels_forecaster(name.removeprefix(STATSMODELS))
-    return load_forecaster(name, device, away=away, **settings)
+    return statsmodels_forecaster(name.removeprefix(STATSMODELS))

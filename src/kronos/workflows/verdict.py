@@ -1,10 +1,14 @@
-"""Real forecasts as the judge of a training run: during validation, for the choice at the end, and for the verdict."""
+"""Real forecasts as the judge of a training run: during validation, for the choice at the end, for the verdict.
+
+The model card of the pair says what came of it.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -12,18 +16,20 @@ import pandas as pd
 
 from kronos.errors import DataError
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.rolling import (
-    LeakWarning,
-    as_series,
-    common_cutoffs,
-    rolling_windows,
-    score_windows,
-    warn_of_leaks,
-)
+from kronos.evaluation.rolling import score_windows
 from kronos.evaluation.run import YARDSTICK
 from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means, slope
 from kronos.evaluation.summary import cluster_labels, per_window
-from kronos.evaluation.windows import Series, Window
+from kronos.evaluation.windows import (
+    LeakWarning,
+    Series,
+    Window,
+    as_series,
+    common_cutoffs,
+    rolling_windows,
+    some_symbols,
+    warn_of_leaks,
+)
 from kronos.evaluation.windows import draw_windows as draw_from
 from kronos.inference.predictor import KronosPredictor
 from kronos.model import Kronos, KronosTokenizer
@@ -56,9 +62,7 @@ class PathsOnly:
 class ForecastJudge:
     """Scores candidates during training, always on the same windows with the same seed, so that they can be compared.
 
-    Args:
-        config: of the run.
-        windows: of the validation period; None: drawn from the run's bars when the first candidate comes.
+    Windows of the validation period that are not given are drawn from the run's bars when the first candidate comes.
     """
 
     def __init__(self, config: RunConfig, windows: list[Window] | None = None) -> None:
@@ -79,8 +83,7 @@ class ForecastJudge:
         )
 
     def _rows(self, forecasters: Sequence[Forecaster]) -> pd.DataFrame:
-        if self.windows is None:
-            self.windows = validation_windows(self.config)
+        self.windows = self.windows or validation_windows(self.config)
         return per_window(score_windows(self.windows, forecasters, self.config.forecasts.samples, self.config.seed))
 
 
@@ -89,24 +92,16 @@ def _device(config: RunConfig) -> str | None:
 
 
 def validation_windows(config: RunConfig) -> list[Window]:
-    """Forecasts to make in the validation period of a run's arrays, spread over its groups.
-
-    Raises:
-        DataError: not one fits.
-    """
-    arrays, wanted = open_arrays(config), config.forecasts
-    context = config.data.boundary[1]
-    _, segments = split_of(config, arrays)
-    segments = [segment for segment in segments if len(segment) >= context + wanted.horizon]
+    """Forecasts to make in the validation period of a run's arrays, spread over its groups; DataError: not one fits."""
+    arrays, wanted, context = open_arrays(config), config.forecasts, config.data.boundary[1]
+    segments = [one for one in split_of(config, arrays)[1] if len(one) >= context + wanted.horizon]
     groups = sorted({segment.group for segment in segments})
     rng = np.random.default_rng([config.seed, len(segments)])
     windows: list[Window] = []
     for group in groups:
         members = [segment for segment in segments if segment.group == group]
-        share = -(-wanted.windows // len(groups))
-        some = sorted(rng.permutation(len(members))[: 4 * share].tolist())
-        series = {}
-        for segment in (members[i] for i in some):
+        share, series = -(-wanted.windows // len(groups)), {}
+        for segment in (members[i] for i in sorted(rng.permutation(len(members))[: 4 * share].tolist())):
             rows = slice(segment.start, segment.stop)
             times = arrays.times[rows].astype("datetime64[s]").astype("datetime64[ns]")
             name = f"{segment.symbol}/{segment.start}"
@@ -121,27 +116,21 @@ def validation_windows(config: RunConfig) -> list[Window]:
 
 
 def draw_windows(plan: FinetunePlan, *, validation: bool = False) -> list[Window]:
-    """Forecasts to make in the judged period, or in that of validation: spread over it, at dates the symbols share.
+    """Forecasts to make in the judged period, or about ``forecasts.windows`` of them in that of validation.
 
-    Those of validation are as many as ``forecasts.windows`` says, about.
-
-    Raises:
-        DataError: not one fits into the judged period.
+    They are spread over the period, at dates that the symbols share. DataError: not one fits into the judged period.
     """
     windows: list[Window] = []
     periods = plan.periods(validation=validation)
     wanted = plan.config.forecasts.windows if validation else WINDOWS
     for group, (after, before) in periods.items():
-        series = as_series(plan.judged_tables(group))
-        names = sorted(series)
-        if len(names) > MAX_SYMBOLS:
-            rng = np.random.default_rng([plan.config.seed, len(names)])
-            names = sorted(rng.choice(names, MAX_SYMBOLS, replace=False).tolist())
-        kept = {name: series[name] for name in names}
+        kept = some_symbols(as_series(plan.judged_tables(group)), MAX_SYMBOLS, plan.config.seed)
         if before is not None:
-            kept = {name: _until(one, before) for name, one in kept.items()}
+            for name, one in kept.items():
+                known = int((one.timestamps <= before).sum())
+                kept[name] = replace(one, timestamps=one.timestamps[:known], values=one.values[:known])
         judged = max(int((one.timestamps > after).sum()) for one in kept.values())
-        dates = max(8, wanted // (len(names) * len(periods)))
+        dates = max(8, wanted // (len(kept) * len(periods)))
         step = max(1, plan.horizon // 4, judged // dates)
         cutoffs = common_cutoffs(kept.values(), plan.horizon, max(1, judged // step), step)
         windows += rolling_windows(kept, plan.context, plan.horizon, cutoffs=list(cutoffs), after=after, group=group)
@@ -151,11 +140,6 @@ def draw_windows(plan: FinetunePlan, *, validation: bool = False) -> list[Window
             f"{plan.context} of context without a gap; give more bars"
         )
     return windows
-
-
-def _until(series: Series, before: np.datetime64) -> Series:
-    known = int((series.timestamps <= before).sum())
-    return replace(series, timestamps=series.timestamps[:known], values=series.values[:known])
 
 
 def choose(plan: FinetunePlan, windows: list[Window], report: Progress) -> dict[str, Any]:
@@ -168,13 +152,15 @@ def choose(plan: FinetunePlan, windows: list[Window], report: Progress) -> dict[
         words = f"Kept the weights of {plan.start}: the validation period is too short for forecasts."
         return {"kept": START, "forecasts": 0, "words": words}
     found = ratio(_score(plan, windows, report)[0], START, plan.config.seed)
-    shown = found["high"] < 1 and found["blocks"] >= ENOUGH_BLOCKS
-    figure = f"CRPS {found['ratio']:.3f} of the start's in {len(windows)} forecasts of the validation period"
-    if found["blocks"] >= ENOUGH_BLOCKS:
-        figure += f", interval {found['low']:.3f} to {found['high']:.3f}"
-    words = f"Kept the new weights: {figure}."
-    if not shown:
-        words = f"Kept the weights of {plan.start}, since the new ones are not shown to be better: {figure}."
+    enough = found["blocks"] >= ENOUGH_BLOCKS
+    shown = found["high"] < 1 and enough
+    words = (
+        "Kept the new weights"
+        if shown
+        else f"Kept the weights of {plan.start}, since the new ones are not shown to be better"
+    )
+    words += f": CRPS {found['ratio']:.3f} of the start's in {len(windows)} forecasts of the validation period"
+    words += f", interval {found['low']:.3f} to {found['high']:.3f}." if enough else "."
     return {"kept": TUNED if shown else START, "forecasts": len(windows), "crps_to_start": found, "words": words}
 
 
@@ -201,8 +187,7 @@ def _score(
     plan: FinetunePlan, windows: list[Window], report: Progress, *baselines: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Scores of the new weights, of the start and of baselines, one row a forecast; and notes on leaks."""
-    device = _device(plan.config)
-    tuned, start = (load_forecaster(name, device) for name in (str(plan.config.out), plan.start))
+    tuned, start = (load_forecaster(name, _device(plan.config)) for name in (str(plan.config.out), plan.start))
     start.name = START
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakWarning)
@@ -215,10 +200,9 @@ def ratio(rows: pd.DataFrame, other: str, seed: int, of: str = TUNED) -> dict[st
     """Mean CRPS over another's, in units of each context's own volatility, with a 95 % block-bootstrap interval."""
     ours = rows[rows["forecaster"] == of].set_index("window_id")
     theirs = rows[rows["forecaster"] == other].set_index("window_id").loc[ours.index]
-    columns = np.stack([ours["crps"].to_numpy(), theirs["crps"].to_numpy()], axis=-1)
     labels = cluster_labels(ours)
-    estimate = cluster_bootstrap(labels, columns, ratio_of_means, seed=seed)
-    return {"ratio": estimate.value, "low": estimate.low, "high": estimate.high, "blocks": len(np.unique(labels))}
+    found = cluster_bootstrap(labels, np.column_stack([ours["crps"], theirs["crps"]]), ratio_of_means, seed=seed)
+    return {"ratio": found.value, "low": found.low, "high": found.high, "blocks": len(np.unique(labels))}
 
 
 def in_words(found: dict[str, float], start: str, name: str) -> str:
@@ -233,4 +217,74 @@ def in_words(found: dict[str, float], start: str, name: str) -> str:
         return f"Not better than {start}, but worse: {figures}. Keep using {start}; more bars or fewer epochs may help."
     return (
         f"Not better than {start}, as far as these bars can tell: {figures}. There is no reason to use {name} instead."
+    )
+
+
+_CARD = """---
+tags: [time-series, finance, candlesticks, kronos]
+---
+# {name}
+
+Fine-tuned from {start}. {kept}
+
+## How good it is
+
+{verdict[words]}
+
+CRPS of the close over {verdict[forecasts]} forecasts of {horizon} bars, context {context}, \
+from {verdict[first]:.16} to {verdict[last]:.16}; the run never
+read these bars. 95 % intervals from a bootstrap over blocks of time.
+
+| new weights against | CRPS ratio |
+|---|---|
+| {start} | {to_start} |
+| a resampled random walk | {to_walk} |
+
+The 90 % interval covered {verdict[coverage_90]:.1%}. {chosen[words]}
+
+## How it was made
+
+{stage_lines}
+
+Rate {optim[lr]:g} ({optim[schedule]}), {windows_a_step} windows of {data[window]} bars a step, \
+context {data[boundary][0]} to {data[boundary][1]} bars, seed {settings[seed]}{lora}.
+
+## Sources and cut-off dates
+
+{training_bars:,} bars to train on, data hash `{data_hash}`, from: {source_names}. Their licence is yours to know.
+The run knew no bar later than: {cutoffs}.
+
+## Known limits
+
+- One period of one set of bars was judged; another may come out differently.
+- Horizons beyond {horizon} bars and contexts beyond {data[boundary][1]} were neither trained nor judged here.
+- It is no advice to trade.
+"""
+
+
+def model_card(report: dict[str, Any]) -> str:
+    """Markdown: what the pair is, how it did, what it was made from; ``report``: what ``kronos.finetune`` returns."""
+    settings, verdict = report["settings"], report["verdict"]
+    kept = "The weights are the new ones."
+    if report["chosen"]["kept"] == START:
+        kept = f"The weights are those of {report['start']}: the new ones were not shown to be better."
+    interval = "{ratio:.3f} [{low:.3f}, {high:.3f}]"
+    stages = [
+        f"- {stage}: {found['steps']:,} steps, best validation "
+        f"{'CRPS' if found['chosen_by'] == 'crps' else 'loss'} {found['best_validation']:.4f}"
+        for stage, found in report["stages"].items()
+    ]
+    times = [f"{group} {time[:16].replace('T', ' ')}" for group, time in report["judged_after"].items()]
+    return _CARD.format(
+        **report,
+        name=PurePath(settings["out"].replace("\\", "/")).name,
+        kept=kept,
+        to_start=interval.format(**verdict["crps_to_start"]),
+        to_walk=interval.format(**verdict["crps_to_random_walk"]),
+        stage_lines="\n".join(stages),
+        optim={**settings["optim"], **settings["stages"]["model"]},
+        data=settings["data"],
+        lora=f", LoRA of rank {settings['lora']['rank']}" if settings["lora"] else "",
+        source_names=", ".join(report["sources"]),
+        cutoffs=", ".join(times),
     )

@@ -1,16 +1,9 @@
 """When bars fall: bar sizes, the sessions of markets, which calendar timestamps follow, and the bars to come."""
 
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
-from kronos.bars.calendar.future import (
-    FutureTimes,
-    future_times,
-    future_timestamps,
-    history_index,
-    infer_calendar,
-)
+from kronos.bars.calendar.future import FutureTimes, future_times, future_timestamps, infer_calendar
 from kronos.bars.calendar.grid import Stamp
-from kronos.bars.calendar.guess import symbol_hint
-from kronos.bars.calendar.markets import calendar_aliases, calendar_names, market, resolve_calendar
+from kronos.bars.calendar.markets import calendar_aliases, calendar_names
 
 __all__ = [
     "BarSize",
@@ -20,11 +13,7 @@ __all__ = [
     "calendar_names",
     "future_times",
     "future_timestamps",
-    "history_index",
     "infer_calendar",
     "infer_frequency",
-    "market",
     "parse_frequency",
-    "resolve_calendar",
-    "symbol_hint",
 ]

@@ -43,7 +43,7 @@ class BarSize:
         return pd.Timedelta(seconds=self.count * _SECONDS[self.unit])
 
 
-def parse_frequency(text: str | BarSize | pd.Timedelta) -> BarSize:
+def parse_frequency(text: str) -> BarSize:
     """Read a bar size: ``"5m"``, ``"5min"``, ``"1h"``, ``"60min"``, ``"1d"``, ``"D"``, ``"1w"``, ``"1mo"``.
 
     A capital ``M`` alone means months (as on exchanges), a small one minutes.
@@ -51,13 +51,6 @@ def parse_frequency(text: str | BarSize | pd.Timedelta) -> BarSize:
     Raises:
         ConfigError: when the text is no bar size.
     """
-    if isinstance(text, BarSize):
-        return text
-    if isinstance(text, pd.Timedelta):
-        seconds = text.total_seconds()
-        if seconds <= 0 or seconds != int(seconds):
-            raise ConfigError(f"A bar of {text} is no bar size. It needs a positive whole number of seconds.")
-        return _canonical(int(seconds), "s")
     match = re.fullmatch(r"\s*(\d{0,6})\s*([A-Za-z]+)(?:-[A-Za-z]{3})?\s*", str(text))
     number, word = match.groups() if match else ("", "")
     unit = "mo" if word == "M" else _UNITS.get(word.lower())

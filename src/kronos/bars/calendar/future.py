@@ -10,9 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
-from kronos.bars.calendar.grid import Stamp, intraday_stamps
+from kronos.bars.calendar.grid import Stamp, future_days, intraday_stamps, observed_hours, read_dates, regular_step
 from kronos.bars.calendar.guess import FITS, Fit, fit_intraday, guess_calendar, symbol_hint
-from kronos.bars.calendar.labels import future_days, observed_hours, read_dates, regular_step
 from kronos.bars.calendar.markets import ALWAYS, OBSERVED, RULES, STEP, Market, Nanos, market, resolve_calendar
 from kronos.errors import CalendarError, ConfigError
 from kronos.spec import ForecastSpec
@@ -90,9 +89,18 @@ def future_times(
     if calendar is not None:
         name = resolve_calendar(calendar)
     else:
-        guess = guess_calendar(times, size, symbol_hint(symbol or _only_symbol(history)))
-        name, note = _named(guess, times, size)
-        fit, notes = guess if isinstance(guess, Fit) else None, (note,)
+        guess, fit = guess_calendar(times, size, symbol_hint(symbol or _only_symbol(history)))
+        name, why = STEP, "a regular step"
+        if guess is not None:
+            name, why = guess, f"calendar {guess} inferred from the bars' times"
+        elif len(times) > 1 and times[-1] - times[0] >= pd.Timedelta(days=7) and size.unit in "smhd":
+            seen = "weekly hours" if size.intraday else "weekdays"
+            name = OBSERVED
+            why = f"no calendar stands out: the {seen} seen in the bars go on, holidays are unknown; name a calendar"
+        elif size.unit not in ("w", "mo"):
+            few = "too few bars to tell a calendar: " if len(times) > 1 else ""
+            why = f"{few}regular step; name a calendar for an exchange's sessions"
+        notes = (why,)
     if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
         notes += session_notes(times, market(name))
     if name in (ALWAYS, STEP, OBSERVED):
@@ -112,8 +120,7 @@ def infer_calendar(bars: Any, frequency: str | None = None, symbol: str | None =
     """The calendar that bars (a table, index or Series) follow, or None when nothing stands out."""
     times = history_index(bars)
     size = parse_frequency(frequency) if frequency else infer_frequency(times)
-    guess = guess_calendar(times, size, symbol_hint(symbol or _only_symbol(bars))) if size is not None else None
-    return guess.market.name if isinstance(guess, Fit) else guess
+    return None if size is None else guess_calendar(times, size, symbol_hint(symbol or _only_symbol(bars)))[0]
 
 
 def history_index(history: Any) -> pd.DatetimeIndex:
@@ -142,23 +149,6 @@ def _only_symbol(history: Any) -> str | None:
     if isinstance(history, pd.DataFrame) and "symbol" in history.columns and history["symbol"].nunique() == 1:
         return str(history["symbol"].iloc[0])
     return None
-
-
-def _named(guess: Fit | str | None, times: pd.DatetimeIndex, size: BarSize) -> tuple[str, str]:
-    """The calendar to go on by after a guess, and why."""
-    if guess is not None:
-        name = guess.market.name if isinstance(guess, Fit) else guess
-        return name, f"calendar {name} inferred from the bars' times"
-    if len(times) > 1 and times[-1] - times[0] >= pd.Timedelta(days=7) and size.unit in "smhd":
-        seen = "weekly hours" if size.intraday else "weekdays"
-        return (
-            OBSERVED,
-            f"no calendar stands out: the {seen} seen in the bars go on, holidays are unknown; name a calendar",
-        )
-    if size.unit in ("w", "mo"):
-        return STEP, "a regular step"
-    few = "too few bars to tell a calendar: " if len(times) > 1 else ""
-    return STEP, f"{few}regular step; name a calendar for an exchange's sessions"
 
 
 def _best_fit(times: pd.DatetimeIndex, size: BarSize, where: Market, stamp: Stamp | None) -> Fit:
@@ -201,13 +191,13 @@ def _intraday(times: pd.DatetimeIndex, horizon: int, size: BarSize, fit: Fit, no
     return FutureTimes(written, fit.market.name, str(size), fit.grid.stamp, estimated[:horizon], notes)
 
 
-def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: Fit | str | None) -> Nanos | None:
+def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: str | None, fit: Fit | None) -> Nanos | None:
     """How many bars are missing just before each timestamp; None where no calendar says what is due."""
     if size.unit in ("w", "mo"):
         return None
-    if isinstance(calendar, Fit):
-        nanos = calendar.clock.to_utc(times)
-        due, _ = intraday_stamps(calendar.market.sessions_around(nanos), size, calendar.grid, calendar.market.zone)
+    if fit is not None:
+        nanos = fit.clock.to_utc(times)
+        due, _ = intraday_stamps(fit.market.sessions_around(nanos), size, fit.grid, fit.market.zone)
     elif calendar == ALWAYS:
         steps = np.diff(times.as_unit("ns").asi8) / size.delta.value
         return np.maximum(np.round(np.append(1, steps)).astype(np.int64) - 1, 0)

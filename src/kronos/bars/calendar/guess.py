@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kronos.bars.calendar.frequency import BarSize
-from kronos.bars.calendar.grid import ANCHORS, STAMPS, Clock, Grid, Stamp, clocks_for, intraday_stamps
-from kronos.bars.calendar.labels import period_labels
+from kronos.bars.calendar.grid import ANCHORS, STAMPS, Clock, Grid, Stamp, clocks_for, intraday_stamps, period_labels
 from kronos.bars.calendar.markets import ALWAYS, FX, Market, Nanos, market
 
 HOURS: Final[dict[str, tuple[str, float, float]]] = {
@@ -100,24 +99,35 @@ def _present(expected: Nanos, nanos: Nanos) -> float:
     return float(np.isin(inside, nanos).mean()) if len(inside) else 0.0
 
 
-def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = None) -> Fit | str | None:
-    """A fit to an exchange (intraday), the name of a calendar, or None when nothing stands out."""
+def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = None) -> tuple[str | None, Fit | None]:
+    """The name of the calendar that timestamps follow, None when nothing stands out; intraday also how they fit it."""
     if len(times) < 10:
-        return None
+        return None, None
     wall = times.tz_localize(None)
     if size.unit in ("w", "mo"):
-        return _guess_periods(wall.normalize()[-300:], size)
+        return _guess_periods(wall.normalize()[-300:], size), None
     span = wall[-1] - wall[0]
     weekdays = np.bincount(wall.day_of_week, minlength=7)
     if span >= pd.Timedelta(days=7) and min(weekdays[5:]) >= 0.7 * weekdays[:5].mean():
-        return ALWAYS
+        return ALWAYS, None
     if not size.intraday:
-        return _guess_daily(wall.normalize(), hint)
+        return _guess_daily(wall.normalize(), hint), None
     saturdays = pd.Series(wall[wall.day_of_week == 5])
     traded = saturdays.groupby(saturdays.dt.normalize())
     if (traded.max() - traded.min() >= pd.Timedelta(hours=8)).any():  # no exchange does, whatever the clock
-        return ALWAYS
-    return _guess_intraday(times, size, hint) if span >= pd.Timedelta(days=2) else None
+        return ALWAYS, None
+    best: Fit | None = None
+    for name in [FX, *sorted(HOURS, key=lambda name: name != hint)] if span >= pd.Timedelta(days=2) else []:
+        if name != FX and not _roughly_open(times[-_MOST:], name):
+            continue
+        fit = next(iter(fit_intraday(times, size, market(name), least=FITS)), None)
+        if fit is None or fit.share < FITS or fit.coverage < (0.75 if name == FX else 0.5):
+            continue
+        if best is None or (fit.share + fit.coverage) > (best.share + best.coverage) + 1e-9:
+            best = fit
+        if best.share > 0.99 and best.coverage > 0.95:
+            break
+    return best.market.name if best else None, best
 
 
 def _roughly_open(times: pd.DatetimeIndex, name: str) -> bool:
@@ -132,21 +142,6 @@ def _roughly_open(times: pd.DatetimeIndex, name: str) -> bool:
         if noon and np.mean((hour >= begin) & (hour <= end)) >= FITS:
             return True
     return False
-
-
-def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, hint: str | None) -> Fit | None:
-    best: Fit | None = None
-    for name in [FX, *sorted(HOURS, key=lambda name: name != hint)]:
-        if name != FX and not _roughly_open(times[-_MOST:], name):
-            continue
-        fit = next(iter(fit_intraday(times, size, market(name), least=FITS)), None)
-        if fit is None or fit.share < FITS or fit.coverage < (0.75 if name == FX else 0.5):
-            continue
-        if best is None or (fit.share + fit.coverage) > (best.share + best.coverage) + 1e-9:
-            best = fit
-        if best.share > 0.99 and best.coverage > 0.95:
-            break
-    return best
 
 
 def _guess_daily(dates: pd.DatetimeIndex, hint: str | None) -> str | None:

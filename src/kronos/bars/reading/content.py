@@ -8,7 +8,6 @@ import io
 import lzma
 import zipfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,19 +18,15 @@ _HEAD: Final = 4096
 _PIECE: Final = 2**20
 _MOST_RATIO: Final = 100
 _FREE_SIZE: Final = 64 * 2**20  # below this, any ratio is harmless
-_PACKERS: Final[tuple[tuple[bytes, str, Any], ...]] = (
-    (b"\x1f\x8b", "gzip", gzip.open),
-    (b"BZh", "bzip2", bz2.open),
-    (b"\xfd7zXZ\x00", "xz", lzma.open),
-    (b"PK\x03\x04", "zip", None),
-)
-_EMPTY_ZIP: Final = b"PK\x05\x06"
-_PACKED: Final = (*(magic for magic, _, _ in _PACKERS), _EMPTY_ZIP)
-_KINDS: Final = {
-    b"PAR1": "parquet",
-    b"ARROW1": "arrow",
-    b"FEA1": "arrow",
-    b"\xff\xff\xff\xff": "arrow",
+_PACKERS: Final[dict[bytes, tuple[str, Any]]] = {
+    b"\x1f\x8b": ("gzip", gzip.open),
+    b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ\x00": ("xz", lzma.open),
+    b"PK\x03\x04": ("zip", None),
+    b"PK\x05\x06": ("zip", None),
+}
+_TABLES: Final = {b"PAR1": "parquet", b"ARROW1": "arrow", b"FEA1": "arrow", b"\xff\xff\xff\xff": "arrow stream"}
+_OTHERS: Final = {
     b"\x89HDF": "an HDF5 file",
     b"SQLite format": "an SQLite database",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
@@ -42,18 +37,8 @@ _KINDS: Final = {
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
-class Content:
-    """A file and what it is."""
-
-    head: bytes  # unpacked
-    kind: str  # text, parquet or arrow
-    path: Path
-    data: bytes | None = None  # all bytes where they had to be unpacked
-
-
-def open_content(path: Path, reading: ReadContext) -> Content:
-    """Look at a file and unpack it where it is packed."""
+def open_content(path: Path, reading: ReadContext) -> tuple[str, Any]:
+    """What a file is, and what is in it: ``text`` as UTF-8, or a kind of ``_TABLES`` as a path or, unpacked, bytes."""
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file. Name one file in it, or import them: kronos bars import.")
     if not path.is_file():
@@ -61,25 +46,26 @@ def open_content(path: Path, reading: ReadContext) -> Content:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
-        data = path.read_bytes() if head.startswith(_PACKED) else None
+        data = path.read_bytes() if head.startswith(tuple(_PACKERS)) else None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     for _ in range(3):  # a zip of a gzip of a table is as far as it goes
-        if data is not None and head.startswith(_PACKED):
+        if data is not None and data.startswith(tuple(_PACKERS)):
             data = _unpack(data, reading)
             head = data[:_HEAD]
     if len(head) < _HEAD and not head.strip():
         raise DataError(f"{reading.where}: the file is empty. Bars need a header and at least one row.")
-    kind = next((name for magic, name in _KINDS.items() if head.startswith(magic)), "text")
-    if kind not in ("text", "parquet", "arrow"):
-        raise DataError(f"{reading.where}: this is {kind}. Export the bars as CSV, Parquet or Feather.")
-    return Content(head, kind, path, data)
+    for magic, kind in _OTHERS.items():
+        if head.startswith(magic):
+            raise DataError(f"{reading.where}: this is {kind}. Export the bars as CSV, Parquet or Feather.")
+    for magic, kind in _TABLES.items():
+        if head.startswith(magic):
+            return kind, path if data is None else data
+    return "text", _decode(path.read_bytes() if data is None else data, reading)
 
 
 def _unpack(data: bytes, reading: ReadContext) -> bytes:
-    if data.startswith(_EMPTY_ZIP):
-        raise DataError(f"{reading.where}: the zip archive is empty.")
-    name, opener = next((name, opener) for magic, name, opener in _PACKERS if data.startswith(magic))
+    name, opener = next(packer for magic, packer in _PACKERS.items() if data.startswith(magic))
     reading.note(name)
     limit, size = max(_FREE_SIZE, _MOST_RATIO * len(data)), 0
     pieces: list[bytes] = []
@@ -105,6 +91,8 @@ def _unpack(data: bytes, reading: ReadContext) -> bytes:
 def _unzip(data: bytes, where: str) -> Any:
     """The one file in a zip archive."""
     archive = zipfile.ZipFile(io.BytesIO(data))
+    if not archive.infolist():
+        raise DataError(f"{where}: the zip archive is empty.")
     entries = [
         entry
         for entry in archive.infolist()
@@ -121,10 +109,19 @@ def _unzip(data: bytes, where: str) -> Any:
     return archive.open(entries[0])
 
 
-def decode(data: bytes, reading: ReadContext) -> bytes:
+def _decode(data: bytes, reading: ReadContext) -> bytes:
     """The text of a file as UTF-8 without a byte order mark."""
-    given = reading.encoding
-    names = _encodings(data, reading.where) if given is None else (given,)
+    given, head = reading.encoding, data[: 256 * 1024].removeprefix(_BYTE_ORDER_MARK)
+    names: tuple[str, ...] = ("utf-8", "gb18030", "latin-1")
+    if given is not None:
+        names = (given,)
+    elif data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        names = ("utf-16",)
+    elif b"\x00" in head:  # of plain words in UTF-16 every other byte
+        halves = {"utf-16-le": head[1:400:2], "utf-16-be": head[0:400:2]}
+        names = tuple(name for name, half in halves.items() if half.count(0) > 0.8 * len(half))[:1]
+        if not names:
+            raise DataError(f"{reading.where}: this is a binary file, not a table. Give CSV text, Parquet or Feather.")
     if given is None:
         data = data.removeprefix(_BYTE_ORDER_MARK)
         if names[0] == "utf-8" and data.isascii():
@@ -143,16 +140,3 @@ def decode(data: bytes, reading: ReadContext) -> bytes:
         else f"the text is not {given}. Leave encoding (--encoding) out, or name the right one."
     )
     raise DataError(f"{reading.where}: {trouble}")
-
-
-def _encodings(data: bytes, where: str) -> tuple[str, ...]:
-    """The encodings to try, by how the text starts."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return ("utf-16",)
-    head = data[: 256 * 1024].removeprefix(_BYTE_ORDER_MARK)
-    if b"\x00" not in head:
-        return ("utf-8", "gb18030", "latin-1")
-    for name, half in (("utf-16-le", head[1:400:2]), ("utf-16-be", head[0:400:2])):
-        if half.count(0) > 0.8 * len(half):
-            return (name,)
-    raise DataError(f"{where}: this is a binary file, not a table. Give CSV text, Parquet or Feather.")

@@ -55,16 +55,13 @@ def split_zone(text: Any) -> tuple[Any, npt.NDArray[np.float64] | None]:
     if not pc.any(has).as_py():
         return text, None
     codes = pc.dictionary_encode(pc.struct_field(pc.extract_regex(text, "(?s)^.*?" + _ZONE), "zone"))
-    minutes = np.array([*map(_minutes, codes.dictionary.to_pylist()), np.nan])
+    # GMT+0530 is +0530, and that 330.
+    zones = [re.sub(r"[^\d+-]", "", zone) for zone in codes.dictionary.to_pylist()]
+    sizes = [int(zone[1:3] or 0) * 60 + int(zone[3:] or 0) for zone in zones]
+    minutes = np.array([*(-size if zone.startswith("-") else size for zone, size in zip(zones, sizes)), np.nan])
     offsets = minutes[codes.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
     body = pc.if_else(has, pc.replace_substring_regex(text, _ZONE.replace("(?P<zone>", "("), ""), text)
     return body, np.where(has.to_numpy(zero_copy_only=False), offsets, np.nan)
-
-
-def _minutes(zone: str) -> float:
-    """``GMT+0530`` → 330."""
-    digits = re.sub(r"[^\d+-]", "", zone)
-    return (-1 if digits.startswith("-") else 1) * (int(digits[1:3] or 0) * 60 + int(digits[3:] or 0))
 
 
 def parse_dates(text: Any, reading: ReadContext) -> Stamps:
@@ -143,8 +140,14 @@ def _numeric_dates(a: Ints, b: Ints, c: Ints, clock: Durations, reading: ReadCon
     # Rows out of order count as misfits, so the reading that keeps the column sorted wins.
     fitting = {name: _disorder(stamps) for name, stamps in readings.items() if counts[name] == max(counts.values())}
     names = [name for name, disorder in fitting.items() if disorder <= min(fitting.values()) + 0.02]
-    if len(names) > 1:
-        names = _unbroken(readings, names, clock)
+    # Of readings that are all sorted, the one whose intraday bars run from day to day, where only one does: hours of
+    # one day a month are no bars that anyone keeps. Without times of day they could be monthly bars.
+    if len(names) > 1 and len(np.unique(clock[~np.isnat(clock)])) > 1:
+        days = {name: readings[name][~np.isnat(readings[name])].astype("datetime64[D]") for name in names}
+        steps = {name: np.diff(np.unique(some)).astype(np.int64) for name, some in days.items()}
+        near = [name for name in names if len(steps[name]) and steps[name].max() <= 10]
+        far = [name for name in names if len(steps[name]) and np.median(steps[name]) >= 20]
+        names = near if len(near) == 1 and len(far) == len(names) - 1 else names
     if len({readings[name].tobytes() for name in names}) > 1:
         row = int(np.flatnonzero(a >= 0)[0])
         raise DataError(
@@ -155,18 +158,6 @@ def _numeric_dates(a: Ints, b: Ints, c: Ints, clock: Durations, reading: ReadCon
     if not long_first:
         reading.note(f"dates are {names[0]}")
     return readings[names[0]]
-
-
-def _unbroken(readings: dict[str, Stamps], names: list[str], clock: Durations) -> list[str]:
-    """Of readings that are all sorted, the one whose intraday bars run from day to day, where only one does."""
-    # Hours of one day a month are no bars that anyone keeps; without times of day they could be monthly bars.
-    if len(np.unique(clock[~np.isnat(clock)])) < 2:
-        return names
-    days = {name: np.unique(readings[name][~np.isnat(readings[name])].astype("datetime64[D]")) for name in names}
-    steps = {name: np.diff(some).astype(np.int64) for name, some in days.items()}
-    near = [name for name in names if len(steps[name]) and steps[name].max() <= 10]
-    far = [name for name in names if len(steps[name]) and np.median(steps[name]) >= 20]
-    return near if len(near) == 1 and len(far) == len(names) - 1 else names
 
 
 def _disorder(stamps: Stamps) -> float:

@@ -3,82 +3,48 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.reading.times import TimeColumn
-from kronos.bars.report import Defect, ReadContext, RowNumbers, name_columns, shown
+from kronos.bars.report import Defect, ReadContext, shown
 from kronos.bars.schema import PRICES
-from kronos.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 TOLERANCE: Final = 1e-6
 """Relative slack of the comparisons between prices: eight steps of a 32-bit float, so that bars which
 passed through float32, or were printed with seven digits, are not refused."""
-
-_MEND: Final = {
-    "unparsable_time": "Correct the timestamps, or name the right column with " + name_columns(timestamp="NAME"),
-    "text_in_number": "Correct the cells, or say how decimals are written: decimal=',' (--decimal ,)",
-    "newest_first": "Say that they do with newest_first=True (--newest-first), or sort them oldest first",
-    "unsorted_time": "Sort the rows oldest first",
-    "duplicate_time": "Keep one row a timestamp; where many symbols share the table, name theirs with "
-    + name_columns(symbol="NAME"),
-}
 
 
 @dataclass(frozen=True)
 class Finding:
     """One kind of defect, with every row concerned."""
 
-    kind: str  # a key of DEFECT_WORDS
-    where: npt.NDArray[np.int64]  # 0-based positions in the table
+    kind: str  # a key of DEFECTS
+    where: Rows  # 0-based positions in the table
     column: str | None = None
     example: str | None = None  # what the first of the rows holds
     rows_gone: tuple[int, ...] = ()  # numbers of rows that the reader could not put into the table at all
 
-    @property
-    def count(self) -> int:
-        """Rows concerned."""
-        return len(self.where) + len(self.rows_gone)
-
-    def defect(self, rows: RowNumbers) -> Defect:
+    def defect(self, rows: Rows) -> Defect:
         """The finding as an entry of the report; ``rows`` are the row numbers of the whole table."""
-        first = self.rows_gone[:10] or rows.first(self.where)
-        return Defect(self.kind, self.count, first, self.column, self.example)
+        first = self.rows_gone[:10] or tuple(rows[self.where[:10]].tolist())
+        return Defect(self.kind, len(self.where) + len(self.rows_gone), first, self.column, self.example)
 
 
-def refuse(findings: list[Finding], rows: RowNumbers, where: str) -> NoReturn:
-    """Raise the DataError of strict mode: the first defective row in full, the other kinds counted."""
-    first, *others = sorted((finding.defect(rows) for finding in findings), key=lambda defect: defect.rows[0])
-    mend = _MEND.get(first.kind, "Correct the rows")
-    if first.kind == "newest_first":
-        raise DataError(f"{where}, from row {first.rows[0]}, column timestamp: {first.text}.\n{mend}.")
-    column = f", column {first.column}" if first.column else ""
-    example = f" ({first.example})" if first.example else ""
-    more = f" and {first.count - 1} more rows" if first.count > 1 else ""
-    also = "; also " + ", ".join(f"{other.kind} {other.count}×" for other in others[:4]) if others else ""
-    raise DataError(
-        f"{where}, row {first.rows[0]}{column}: {first.text}{example}{more}{also}.\n"
-        f"{mend}, or drop defective rows with on_defect='drop' (--on-defect drop)."
-    )
-
-
-def _at(kind: str, mask: Mask, column: str | None = None, values: Any = None) -> list[Finding]:
+def _at(kind: str, mask: Mask, column: str, values: Any) -> list[Finding]:
     """A finding when the mask has any row."""
     positions = np.flatnonzero(mask)
     if len(positions) == 0:
         return []
-    example = None
-    if values is not None:
-        found = values[positions[0]]
-        example = f"{found:.10g}" if isinstance(found, float) else shown(found)
-    return [Finding(kind, positions, column, example)]
+    found = values[positions[0]]
+    return [Finding(kind, positions, column, f"{found:.10g}" if isinstance(found, float) else shown(found))]
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what overflows is found and named
@@ -93,19 +59,28 @@ def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str,
         if price.size and np.isfinite(price.sum()) and price.min() > 1e-37 and price.max() < 3e38:
             continue  # the usual case, in one pass
         single, missing = price.astype(np.float32), np.isnan(price)
-        findings += _at("missing_price", missing & ~text, name)
+        if len(positions := np.flatnonzero(missing & ~text)):
+            findings.append(Finding("missing_price", positions, name))
         findings += _at("infinite_price", np.isinf(single), name, price)
         findings += _at("nonpositive_price", ~missing & (single <= 0), name, price)
     findings += _shape_findings(values, findings)
     for name in ("volume", "amount"):
-        values[name], more = _traded(name, frame, values, reading)
-        findings += more
+        values[name], found = _traded(name, frame, values, reading)
+        findings += found
     if {"volume", "amount"} <= set(frame.columns):
-        _note_units(values, reading)
+        # Volume in lots or amount in thousands is common; it is said, never changed.
+        stride = len(values["close"]) // 10_000 + 1  # a sample from the whole table is enough for a note
+        sample = {name: column[::stride] for name, column in values.items()}
+        worth, amount = sample["volume"] * _mean_price(sample), sample["amount"]
+        traded = (worth > 0) & (amount > 0) & np.isfinite(worth) & np.isfinite(amount)
+        ratio = float(np.median(amount[traded] / worth[traded])) if traded.any() else 1.0
+        if 50 < ratio < 200:
+            reading.note("volume is in lots: amount is about 100 × volume × price")
+        elif not 0.5 < ratio < 2:
+            reading.note(f"amount is about {ratio:.2g} × volume × price: their units differ")
     merged: dict[str, Finding] = {}  # one finding a kind: a row with four missing prices is one defect, not four
     for finding in findings:
-        before = merged.get(finding.kind)
-        if before is not None:
+        if before := merged.get(finding.kind):
             earlier = before if before.where[0] <= finding.where[0] else finding
             where, column = np.union1d(before.where, finding.where), f"{before.column}, {finding.column}"
             finding = Finding(finding.kind, where, column, earlier.example)
@@ -115,21 +90,6 @@ def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str,
 
 def _mean_price(values: dict[str, Floats]) -> Floats:
     return (values["open"] + values["high"] + values["low"] + values["close"]) / 4
-
-
-def _note_units(values: dict[str, Floats], reading: ReadContext) -> None:
-    """Volume in lots or amount in thousands is common; it is said, never changed."""
-    stride = len(values["close"]) // 10_000 + 1  # a sample from the whole table is enough for a note
-    sample = {name: column[::stride] for name, column in values.items()}
-    worth = sample["volume"] * _mean_price(sample)
-    traded = (worth > 0) & (sample["amount"] > 0) & np.isfinite(worth) & np.isfinite(sample["amount"])
-    if not traded.any():
-        return
-    ratio = float(np.median(sample["amount"][traded] / worth[traded]))
-    if 50 < ratio < 200:
-        reading.note("volume is in lots: amount is about 100 × volume × price")
-    elif not 0.5 < ratio < 2:
-        reading.note(f"amount is about {ratio:.2g} × volume × price: their units differ")
 
 
 def _floats(name: str, series: pd.Series[Any]) -> tuple[Floats, Mask, list[Finding]]:
@@ -199,11 +159,10 @@ def _traded(
     return np.where(missing, stand_in, column), findings
 
 
-def time_findings(times: TimeColumn, codes: npt.NDArray[np.intp] | None) -> list[Finding]:
+def time_findings(times: pd.DatetimeIndex, unread: str | None, codes: npt.NDArray[np.intp] | None) -> list[Finding]:
     """Unparsable, duplicate and unsorted timestamps; order is judged within each symbol."""
-    stamps = times.index.asi8
-    bad = np.asarray(times.index.isna(), dtype=bool)
-    found = [replace(finding, example=times.example) for finding in _at("unparsable_time", bad, "timestamp")]
+    stamps, bad = times.asi8, np.asarray(times.isna(), dtype=bool)
+    found = [Finding("unparsable_time", np.flatnonzero(bad), "timestamp", unread)] if bad.any() else []
     if codes is None:
         parts = [np.flatnonzero(~bad)]
     else:
@@ -217,11 +176,11 @@ def time_findings(times: TimeColumn, codes: npt.NDArray[np.intp] | None) -> list
         unsorted = unsorted[:0]
     for kind, rows in (("duplicate_time", duplicates), ("unsorted_time", unsorted)):
         if len(rows):
-            found.append(Finding(kind, rows, "timestamp", str(times.index[rows[0]])))
+            found.append(Finding(kind, rows, "timestamp", str(times[rows[0]])))
     return found
 
 
-def _order(positions: npt.NDArray[np.int64], stamps: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+def _order(positions: Rows, stamps: Rows) -> tuple[Rows, Rows]:
     """Positions whose stamp appeared before, and the fewest others that must go for the rest to be sorted."""
     series = stamps[positions]
     if len(series) < 2 or (np.diff(series) > 0).all():
@@ -235,7 +194,7 @@ def _order(positions: npt.NDArray[np.int64], stamps: npt.NDArray[np.int64]) -> t
     return positions[again], kept[np.delete(disturbed, _longest_rising(series[disturbed]))]
 
 
-def _longest_rising(series: npt.NDArray[np.int64]) -> list[int]:
+def _longest_rising(series: Rows) -> list[int]:
     """Positions of a longest strictly rising subsequence (patience sorting)."""
     tails: list[int] = []
     ends: list[int] = []

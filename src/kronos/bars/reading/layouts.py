@@ -49,20 +49,10 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 SPARE: Final = {"tick_volume": ("tickvol", "tickvolume"), "adjusted": ("adjclose", "adjustedclose")}
 """Columns that are read only to judge others: tick counts beside an empty volume, adjusted closes."""
 
-_WHOLE_TIMES: Final = frozenset(
-    [
-        "timestamp",
-        "timestamps",
-        "datetime",
-        "opentime",
-        "unix",
-        "unixtime",
-        "unixtimestamp",
-        "epoch",
-        "tradetime",
-        "gmttime",
-    ]
-)
+_WHOLE_TIMES: Final = (
+    "timestamp", "timestamps", "datetime", "opentime", "unix", "unixtime", "unixtimestamp", "epoch", "tradetime",
+    "gmttime",
+)  # fmt: skip
 """Names of a column that holds a date and a clock in one."""
 
 _CLOCK_NAMES: Final = ("time", "时间", "clock", "timeofday", "hour", "交易时间")
@@ -111,7 +101,11 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
     def free(aliases: tuple[str, ...]) -> list[int]:
         return [k for k, name in enumerate(plain) if name in aliases and k not in at.values()]
 
-    _date_and_clock(plain, at)
+    if not ("timestamp" in at or "clock" in at or set(plain) & set(_WHOLE_TIMES)):
+        # ``<DATE>`` beside ``<TIME>``: two columns make one timestamp.
+        days, clocks = ([k for k, name in enumerate(plain) if name in some] for some in (_DATE_NAMES, _CLOCK_NAMES))
+        if len(days) == len(clocks) == 1:
+            at["timestamp"], at["clock"] = days[0], clocks[0]
     for role, aliases in ALIASES.items():
         spots = [] if role in at else next(filter(None, (free((alias,)) for alias in aliases)), [])
         if len(spots) > 1 and plain[spots[0]]:
@@ -123,7 +117,14 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
             )
         if spots:
             at[role] = spots[0]
-    _currency_volumes(plain, at)
+    matches = {k: re.fullmatch(r"volume([a-z]{2,6})", name) for k, name in enumerate(plain) if k not in at.values()}
+    found = {k: match[1].upper() for k, match in matches.items() if match}
+    if "volume" not in at and len(found) == 1:
+        at["volume"] = next(iter(found))
+    elif "volume" not in at and len(found) == 2:  # ``Volume BTC`` and ``Volume USDT``: the one in money is amount
+        one, two = found
+        swapped = found[two] not in _QUOTES and found[one] in _QUOTES
+        at["volume"], at["amount"] = (two, one) if swapped else (one, two)
     for role, aliases in SPARE.items():
         if len(spots := free(aliases)) == 1:
             at[role] = spots[0]
@@ -152,32 +153,6 @@ def given(names: list[str], reading: ReadContext) -> dict[str, int]:
         else:
             raise DataError(f"{reading.where}: there is no column {name!r} for {role}; there are {listing(names)}.")
     return at
-
-
-def _date_and_clock(plain: list[str], at: dict[str, int]) -> None:
-    """``<DATE>`` beside ``<TIME>``: two columns make one timestamp."""
-    if "timestamp" in at or "clock" in at or set(plain) & _WHOLE_TIMES:
-        return
-    dates, clocks = ([k for k, name in enumerate(plain) if name in some] for some in (_DATE_NAMES, _CLOCK_NAMES))
-    if len(dates) == len(clocks) == 1:
-        at["timestamp"], at["clock"] = dates[0], clocks[0]
-
-
-def _currency_volumes(plain: list[str], at: dict[str, int]) -> None:
-    """``Volume BTC`` and ``Volume USDT``: the first is volume, the one in money is amount."""
-    found = {
-        k: match[1].upper()
-        for k, name in enumerate(plain)
-        if (match := re.fullmatch(r"volume([a-z]{2,6})", name)) and k not in at.values()
-    }
-    if "volume" in at:
-        return
-    if len(found) == 1:
-        at["volume"] = next(iter(found))
-    elif len(found) == 2:
-        one, two = found
-        money = two if found[two] in _QUOTES or found[one] not in _QUOTES else one
-        at["amount"], at["volume"] = money, (one if money == two else two)
 
 
 def _layout_of_header(names: list[str], plain: list[str], at: dict[str, int]) -> Roles:
@@ -242,8 +217,11 @@ def recognise(columns: list[Any], reading: ReadContext) -> Roles:
         )
     at |= prices
     reading.note("no header: columns told apart by their values")
-    if len(columns) in (11, 12) and _is_binance(values, at["timestamp"]):
-        return Roles("Binance klines", at | {"volume": 5, "amount": 7})
+    if len(columns) in (11, 12) and at["timestamp"] == 0 and {0, 6} <= values.keys() and len(values[0]) > 1:
+        # The first column is the open time, the seventh the close time just before the next open time.
+        length, step = values[6] - values[0], float(np.median(np.diff(values[0])))
+        if np.isfinite(length).all() and abs(step - float(np.median(length))) <= 0.01 * step:
+            return Roles("Binance klines", at | {"volume": 5, "amount": 7})
     # The next column is volume; the one after it is amount when it is about volume times price.
     rest = [values[k] for k in numeric[4:6]]
     if rest and np.nanmin(rest[0], initial=0) >= 0:
@@ -274,14 +252,3 @@ def _price_order(prices: dict[int, Floats]) -> dict[str, int] | None:
     if other < 0.8 * usual:
         return None
     return {"open": spots[first], "high": spots[tops[0]], "low": spots[bottoms[0]], "close": spots[second]}
-
-
-def _is_binance(values: dict[int, Floats], timestamp: int) -> bool:
-    """The first column is the open time, the seventh the close time just before the next open time."""
-    if timestamp != 0 or not {0, 6} <= values.keys():
-        return False
-    length, steps = values[6] - values[0], np.diff(values[0])
-    if len(steps) == 0 or not np.isfinite(length).all():
-        return False
-    step = float(np.median(steps))
-    return abs(step - float(np.median(length))) <= 0.01 * step

@@ -12,15 +12,16 @@ import pyarrow as pa
 
 from kronos.bars.calendar.frequency import parse_frequency
 from kronos.bars.calendar.future import missing_before
-from kronos.bars.calendar.guess import Fit, guess_calendar, symbol_hint
+from kronos.bars.calendar.guess import guess_calendar, symbol_hint
 from kronos.bars.calendar.markets import ALWAYS, market
 from kronos.bars.clean import split_suspects
 from kronos.bars.reading.content import open_content
+from kronos.bars.reading.defects import Finding, Rows
 from kronos.bars.reading.layouts import SPARE, normal
 from kronos.bars.reading.tables import from_arrow, from_frame, from_text
 from kronos.bars.reading.times import parse_times
-from kronos.bars.reading.validate import build_bars, refuse_empty
-from kronos.bars.report import BarsReport, Defect, OnDefect, ReadContext, RowNumbers, shown
+from kronos.bars.reading.validate import build_bars
+from kronos.bars.report import BarsReport, Defect, OnDefect, ReadContext, shown
 from kronos.bars.samples import locate, sample_path
 from kronos.bars.schema import FEATURES, to_table
 from kronos.errors import DataError
@@ -98,67 +99,59 @@ def inspect_bars(path_or_table: Any, **options: Any) -> BarsReport:
     return describe(bars, rows)
 
 
-def describe(bars: pd.DataFrame, rows: RowNumbers | None = None) -> BarsReport:
+def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
     """The report of a bars table, completed by calendar, stamp, gaps and split suspects.
 
     Args:
         bars: a bars table; of several symbols, the longest series is looked at.
         rows: the row number of each bar in its file; None: the bars are counted from 1.
     """
-    rows = RowNumbers.counted(len(bars)) if rows is None else rows
+    rows = np.arange(1, 1 + len(bars)) if rows is None else rows
     report: BarsReport = bars.attrs["report"]
-    if "symbol" in bars.columns:
-        counts = bars["symbol"].value_counts(sort=False)
-        longest = (bars["symbol"] == counts.idxmax()).to_numpy()
-        bars, rows = bars[longest], rows.picked(longest)
     if report.frequency is None:
         return report
+    symbol = None
+    if "symbol" in bars.columns:
+        symbol = str(bars["symbol"].value_counts(sort=False).idxmax())
+        longest = (bars["symbol"] == symbol).to_numpy()
+        bars, rows = bars[longest], rows[longest]
     times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
     size = parse_frequency(report.frequency)
-    symbol = str(bars["symbol"].iloc[0]) if "symbol" in bars.columns else None
-    guess = guess_calendar(times, size, symbol_hint(symbol))
+    calendar, fit = guess_calendar(times, size, symbol_hint(symbol))
     found: list[Defect] = []
-    missing = missing_before(times, size, guess)
+    missing = missing_before(times, size, calendar, fit)
     if missing is not None and missing.any():
         places = np.flatnonzero(missing)
         example = f"{int(missing[places[0]])} before {times[places[0]]}, {len(places)} places"
-        found.append(Defect("gap", int(missing.sum()), rows.first(places), example=example))
-    suspects = split_suspects(bars)
-    if suspects:
+        gap = Finding("gap", places, None, example).defect(rows)
+        found.append(replace(gap, count=int(missing.sum())))
+    if suspects := split_suspects(bars):
         places = np.array([suspect.row - 1 for suspect in suspects])
-        found.append(Defect("split_suspect", len(suspects), rows.first(places), example=suspects[0].text))
-    calendar, stamp, zone = _named(guess)
+        found.append(Finding("split_suspect", places, None, suspects[0].text).defect(rows))
+    zone = fit.clock.label if fit else None if calendar is None or calendar == ALWAYS else market(calendar).zone
     return replace(
         report,
         calendar=calendar,
-        stamp=stamp,
+        stamp=fit.grid.stamp if fit else None,
         timezone_guess=zone if report.timezone is None else None,
         warnings=(*report.warnings, *found),
     )
 
 
-def _named(guess: Fit | str | None) -> tuple[str | None, str | None, str | None]:
-    if isinstance(guess, Fit):
-        return guess.market.name, guess.grid.stamp, guess.clock.label
-    if guess is None or guess == ALWAYS:
-        return guess, None, None
-    return guess, None, market(guess).zone
-
-
-def _read(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, RowNumbers]:
+def _read(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, Rows]:
     """As ``read_bars``, with the row number in the file of each bar."""
     source, is_file = "table", isinstance(path_or_table, (str, os.PathLike))
     if is_file:
         path = locate(path_or_table)
         source, reading = str(path), replace(reading, where=path.name)
-        content = open_content(path, reading)
-        found, roles = (from_text if content.kind == "text" else from_arrow)(content, reading)
+        kind, content = open_content(path, reading)
+        found = from_text(content, reading) if kind == "text" else from_arrow(kind, content, reading)
     else:
-        found, roles = from_frame(to_table(path_or_table), reading)
-    data, rows = found.data, found.rows
+        found = from_frame(to_table(path_or_table), reading)
+    data, rows, roles = found.data, found.rows, found.roles
     if not found.ragged:
-        refuse_empty(len(data["timestamp"]), reading)
-    times = parse_times(data["timestamp"], rows, reading, clock=data.get("clock"), header_zone=roles.zone)
+        reading.refuse_empty(len(data["timestamp"]))
+    index, unread = parse_times(data["timestamp"], rows, reading, clock=data.get("clock"), header_zone=roles.zone)
     if "symbol" in data and not isinstance(data["symbol"], pd.Series):
         data["symbol"] = data["symbol"].cast(pa.string())
     frame = pd.DataFrame({name: _values(data[name]) for name in ("symbol", *FEATURES) if name in data}, copy=False)
@@ -173,16 +166,15 @@ def _read(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, RowNu
     warnings = _adjustments(frame, spare.get("adjusted"), rows)
     report = BarsReport(layout=roles.layout, source=source, left_out=left_out, warnings=warnings)
     backwards = roles.newest_first and is_file if reading.newest_first is None else reading.newest_first
-    filled = times.index.dropna()
+    filled = index.dropna()
     backwards = backwards and len(filled) > 1 and filled[0] > filled[-1]
     picked = _rows_of(frame, reading)
     if backwards:
         picked = (np.arange(len(frame)) if picked is None else picked)[::-1]
         reading.note("rows run newest first: reversed")
     if picked is not None:
-        frame, rows = frame.iloc[picked].reset_index(drop=True), rows.picked(picked)
-        times = replace(times, index=times.index[picked])
-    return build_bars(frame, times, rows, report, reading, earlier=found.ragged)
+        frame, rows, index = frame.iloc[picked].reset_index(drop=True), rows[picked], index[picked]
+    return build_bars(frame, (index, unread), rows, report, reading, found.ragged)
 
 
 def _rows_of(frame: pd.DataFrame, reading: ReadContext) -> Any:
@@ -200,7 +192,7 @@ def _rows_of(frame: pd.DataFrame, reading: ReadContext) -> Any:
     return picked
 
 
-def _adjustments(frame: pd.DataFrame, adjusted: Any, rows: RowNumbers) -> tuple[Defect, ...]:
+def _adjustments(frame: pd.DataFrame, adjusted: Any, rows: Rows) -> tuple[Defect, ...]:
     """Where an adjusted close stands beside the close, their ratio steps at each dividend and split."""
     close = frame["close"].to_numpy()
     plain = all(isinstance(column, np.ndarray) and column.dtype.kind in "iuf" for column in (adjusted, close))
@@ -212,7 +204,7 @@ def _adjustments(frame: pd.DataFrame, adjusted: Any, rows: RowNumbers) -> tuple[
     if len(places) == 0:
         return ()
     example = f"{factor[places[0]] / factor[places[0] - 1]:.5g} times"
-    return (Defect("dividend_suspect", len(places), rows.first(places), "Adj Close", example),)
+    return (Finding("dividend_suspect", places, "Adj Close", example).defect(rows),)
 
 
 def _values(column: Any) -> Any:

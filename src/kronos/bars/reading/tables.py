@@ -12,67 +12,77 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
-from kronos.bars.reading.content import Content, decode
 from kronos.bars.reading.layouts import ALIASES, Roles, assign, given, normal, recognise
-from kronos.bars.reading.textfile import Columns, Shape, read_every_column, read_text, shape_of
+from kronos.bars.reading.textfile import Columns, read_every_column, read_text, shape_of
 from kronos.bars.reading.times import as_arrow
-from kronos.bars.report import ReadContext, RowNumbers, shown
+from kronos.bars.report import ReadContext, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
 
 _SEPARATED: Final = {"\t": "tab-separated", ";": "semicolon-separated", " ": "space-separated", "|": "|-separated"}
 
 
-def from_text(content: Content, reading: ReadContext) -> tuple[Columns, Roles]:
+def from_text(data: bytes, reading: ReadContext) -> Columns:
     """Columns of a text file."""
-    data = decode(content.path.read_bytes() if content.data is None else content.data, reading)
     shape = shape_of(data, reading.where)
     if shape.delimiter in _SEPARATED:
         reading.note(_SEPARATED[shape.delimiter])
     if shape.delimiter == " ":
         data, shape = re.sub(rb"[ \t]+", b"\t", data), replace(shape, delimiter="\t")
-    names = list(shape.names)
     tickers = list(dict.fromkeys(name for name in shape.tickers[1:] if name))
     if len(tickers) > 1 and not reading.columns:
-        return _wide_text(data, shape, tickers, reading)
-    roles = assign(names, reading) if names else _headless(data, shape, reading)
-    found = read_text(data, shape, roles.at, reading)
+        parts: dict[str, Columns] = {}
+        for ticker in tickers:  # one column for each price and symbol: read as one table below the other
+            owners = [ticker, *shape.tickers[1:]]
+            names = [name if of == ticker else f"({of})" for name, of in zip(shape.names, owners, strict=True)]
+            parts[ticker] = read_text(data, shape, assign(names, reading), reading)
+        return _stack(parts, reading)
+    if shape.names:
+        roles = assign(shape.names, reading)
+    elif reading.columns:
+        at = given([f"column {k}" for k in range(shape.width)], reading)
+        if missing := [role for role in ("timestamp", *PRICES) if role not in at]:
+            raise DataError(f"{reading.where}: there is no header; columns must also place {', '.join(missing)}.")
+        roles = Roles("no header", at)
+    else:
+        roles = recognise(read_every_column(data, shape, reading), reading)
+    found = read_text(data, shape, roles, reading)
     if len(tickers) == 1:
-        roles = replace(roles, layout="yfinance")
         found.data["symbol"] = pa.array([tickers[0]] * len(found.data["open"]))
-    return found, roles
+        found = replace(found, roles=replace(roles, layout="yfinance"))
+    return found
 
 
-def from_arrow(content: Content, reading: ReadContext) -> tuple[Columns, Roles]:
-    """Columns of a Parquet, Feather or Arrow file."""
+def from_arrow(kind: str, source: Any, reading: ReadContext) -> Columns:
+    """Columns of a Parquet, Feather or Arrow file, given as path or bytes."""
     try:
-        table = _open_arrow(content, reading)
+        file = pa.BufferReader(source) if isinstance(source, bytes) else pa.OSFile(str(source))
+        if kind == "arrow stream":
+            table = pa.ipc.open_stream(file).read_all()
+        elif kind == "arrow":
+            table = feather.read_table(file)
+        else:
+            table = _read_parquet(pq.ParquetFile(file), reading)
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
         detail = shown(str(error).splitlines()[0], 100) if str(error) else type(error).__name__
-        raise DataError(f"{reading.where}: the {content.kind.title()} file is damaged or cut ({detail}).") from error
+        name = kind.split()[0].title()
+        raise DataError(f"{reading.where}: the {name} file is damaged or cut ({detail}).") from error
     roles = assign(_plain_names(table.column_names), reading)
     data = {role: table.column(position) for role, position in roles.at.items()}
     for role, column in data.items():  # plain numbers stay in their chunks
         if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
             data[role] = as_arrow(column)
-    return Columns(data, RowNumbers.counted(table.num_rows)), roles
+    return Columns(data, np.arange(1, 1 + table.num_rows), roles)
 
 
-def _open_arrow(content: Content, reading: ReadContext) -> Any:
-    """The table in a file; of Parquet only the columns that play a part."""
-    source = pa.OSFile(str(content.path)) if content.data is None else pa.BufferReader(content.data)
-    if content.head[:4] == b"\xff\xff\xff\xff":
-        return pa.ipc.open_stream(source).read_all()
-    if content.kind == "arrow":
-        return feather.read_table(source)
-    file = pq.ParquetFile(source)
+def _read_parquet(file: Any, reading: ReadContext) -> Any:
+    """The columns that play a part; the others stay in the table as empty ones, so that the report can name them."""
     names = file.schema_arrow.names
     if len(set(names)) < len(names):
         return file.read()
     needed = set(assign(_plain_names(names), reading).at.values())
-    # Columns that play no part stay in the table as empty ones, so that the report can name them.
     table = file.read(columns=[names[k] for k in sorted(needed)], use_pandas_metadata=False)
     empty = pa.nulls(table.num_rows) if len(needed) < len(names) else None
     return pa.table([table.column(name) if k in needed else empty for k, name in enumerate(names)], names=names)
@@ -83,54 +93,37 @@ def _plain_names(names: list[str]) -> list[str]:
     return ["index" if str(name).startswith("__index_level_") else str(name) for name in names]
 
 
-def from_frame(frame: pd.DataFrame, reading: ReadContext) -> tuple[Columns, Roles]:
+def from_frame(frame: pd.DataFrame, reading: ReadContext) -> Columns:
     """Columns of a pandas table; a meaningful index counts as columns."""
     if frame.columns.nlevels == 2:
-        return _wide_frame(frame, reading)
+        return _from_wide_frame(frame, reading)
     index = frame.index
     counts = index.nlevels == 1 and index.name is None and pd.api.types.is_integer_dtype(index.dtype)
     if not counts and not isinstance(index, pd.RangeIndex):
-        frame = frame.reset_index(names=_index_names(frame))
+        names: list[str] = []  # of the levels: their own, or what they hold
+        for values in map(index.get_level_values, range(index.nlevels)):
+            fallback = (
+                "timestamp" if isinstance(values, pd.DatetimeIndex) else "symbol" if index.nlevels > 1 else "index"
+            )
+            name = fallback if values.name is None else str(values.name)
+            names.append(name if name not in frame.columns else f"{name} (index)")
+        frame = frame.reset_index(names=names)
     roles = assign([str(name) for name in frame.columns], reading)
     data: dict[str, Any] = {role: frame.iloc[:, position] for role, position in roles.at.items()}
-    return Columns(data, RowNumbers.counted(len(frame))), roles
+    return Columns(data, np.arange(1, 1 + len(frame)), roles)
 
 
-def _headless(data: bytes, shape: Shape, reading: ReadContext) -> Roles:
-    if not reading.columns:
-        return recognise(read_every_column(data, shape, reading), reading)
-    at = given([f"column {k}" for k in range(shape.width)], reading)
-    missing = [role for role in ("timestamp", *PRICES) if role not in at]
-    if missing:
-        raise DataError(f"{reading.where}: there is no header; columns must also place {', '.join(missing)}.")
-    return Roles("no header", at)
-
-
-def _wide_text(data: bytes, shape: Shape, tickers: list[str], reading: ReadContext) -> tuple[Columns, Roles]:
-    """One column for each price and symbol (yfinance, many tickers): read as one table below the other."""
-    parts: dict[str, Columns] = {}
-    for ticker in tickers:
-        names = [
-            name if k == 0 or shape.tickers[k] == ticker else f"({shape.tickers[k]})"
-            for k, name in enumerate(shape.names)
-        ]
-        roles = assign(names, reading)
-        parts[ticker] = read_text(data, shape, roles.at, reading)
-    return _stack(parts, reading), replace(roles, layout="yfinance", left_out=())
-
-
-def _wide_frame(frame: pd.DataFrame, reading: ReadContext) -> tuple[Columns, Roles]:
+def _from_wide_frame(frame: pd.DataFrame, reading: ReadContext) -> Columns:
     """Two-level columns, as yfinance returns for several tickers."""
     prices = {alias for price in PRICES for alias in ALIASES[price]}
     level = max((0, 1), key=lambda k: sum(normal(name) in prices for name in set(frame.columns.get_level_values(k))))
     symbols = frame.columns.get_level_values(1 - level)
     parts: dict[str, Columns] = {}
-    roles = Roles("yfinance", {})
     for symbol in dict.fromkeys(symbols):
         one = frame.loc[:, np.asarray(symbols == symbol)]
-        found, roles = from_frame(one.set_axis(one.columns.get_level_values(level), axis=1), reading)
+        found = from_frame(one.set_axis(one.columns.get_level_values(level), axis=1), reading)
         parts[str(symbol)] = replace(found, data={role: as_arrow(column) for role, column in found.data.items()})
-    return _stack(parts, reading), replace(roles, layout="yfinance", left_out=())
+    return _stack(parts, reading)
 
 
 def _stack(parts: dict[str, Columns], reading: ReadContext) -> Columns:
@@ -145,31 +138,16 @@ def _stack(parts: dict[str, Columns], reading: ReadContext) -> Columns:
         there = ~np.all(prices, axis=0)
         table = {role: column.filter(pa.array(there)) for role, column in part.data.items()}
         tables.append({**table, "symbol": pa.array([symbol] * int(there.sum()), type=pa.string())})
-        numbers.append(part.rows.numbers[there])
+        numbers.append(part.rows[there])
         absent += int((~there).sum())
-    rows = np.concatenate(numbers)
     if absent:
         reading.note(f"{absent} cells of days without a bar of their symbol left out")
-    roles = dict.fromkeys(role for table in tables for role in table)
-    data = {role: _joined([table.get(role, pa.nulls(len(table["symbol"]))) for table in tables]) for role in roles}
-    return Columns(data, RowNumbers(lambda: rows), next(iter(parts.values())).ragged)
-
-
-def _joined(columns: list[Any]) -> Any:
-    """Columns one below the other; as text where one of them is, so that the validator names its rows."""
-    kinds = {column.type for column in columns if not pa.types.is_null(column.type)}
-    kind = kinds.pop() if len(kinds) == 1 else pa.string() if kinds else pa.null()
-    return pa.chunked_array([column.cast(kind) for column in columns], type=kind).combine_chunks()
-
-
-def _index_names(frame: pd.DataFrame) -> list[str]:
-    """Names for index levels: their own, or what they hold."""
-    names: list[str] = []
-    for level in range(frame.index.nlevels):
-        values = frame.index.get_level_values(level)
-        fallback = "symbol" if frame.index.nlevels > 1 else "index"
-        if isinstance(values, pd.DatetimeIndex):
-            fallback = "timestamp"
-        name = fallback if values.name is None else str(values.name)
-        names.append(name if name not in frame.columns else f"{name} (index)")
-    return names
+    data: dict[str, Any] = {}
+    for role in dict.fromkeys(role for table in tables for role in table):
+        columns = [table.get(role, pa.nulls(len(table["symbol"]))) for table in tables]
+        kinds = {column.type for column in columns if not pa.types.is_null(column.type)}
+        # As text where one of them is, so that the validator names its rows.
+        kind = kinds.pop() if len(kinds) == 1 else pa.string() if kinds else pa.null()
+        data[role] = pa.chunked_array([column.cast(kind) for column in columns], type=kind).combine_chunks()
+    first, *_, last = *parts.values(), *parts.values()
+    return Columns(data, np.concatenate(numbers), replace(last.roles, layout="yfinance", left_out=()), first.ragged)

@@ -6,7 +6,8 @@ import csv
 import io
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +18,8 @@ import pyarrow.csv as pacsv
 
 from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import Finding
-from kronos.bars.reading.layouts import has_header, normal
-from kronos.bars.report import ReadContext, RowNumbers, shown
+from kronos.bars.reading.layouts import Roles, has_header, normal
+from kronos.bars.report import ReadContext, shown
 from kronos.errors import DataError
 
 _HEAD: Final = 256 * 1024
@@ -40,17 +41,17 @@ class Shape:
 
     delimiter: str  # one character; a space stands for runs of white space
     header_lines: int  # before the first row of data: titles, header, unit lines
-    names: tuple[str, ...]  # empty when there is no header
+    names: list[str]  # empty when there is no header
     width: int  # cells a row
-    tickers: tuple[str, ...] = ()  # the second header line of yfinance's newer files: a symbol for each column
+    tickers: list[str] = field(
+        default_factory=list
+    )  # the second header line of yfinance's newer files: a symbol for each column
 
 
 def shape_of(data: bytes, where: str) -> Shape:
     """Find delimiter, header and width."""
     lines = data[:_HEAD].decode("utf-8", errors="replace").splitlines()
-    if len(data) > _HEAD and len(lines) > 1:
-        lines = lines[:-1]  # the last one is cut
-    lines = lines[:2000]
+    lines = lines[: -1 if len(data) > _HEAD and len(lines) > 1 else None][:2000]  # the last one is cut
     if not any(line.strip() for line in lines):
         raise DataError(f"{where}: the file is empty. Bars need a header and at least one row.")
     if lines[0].lstrip()[:1] in ("{", "[", "<") and not lines[0].upper().startswith(("<DATE", "<TICKER", "<TIME")):
@@ -101,34 +102,30 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
     for position, row in enumerate(cells[:30]):
         if not has_header(row):
             continue
-        names, tickers, end = _ticker_lines(cells, position)
-        body = [row for row in cells[end : end + 200] if any(row)]
-        if body and all(len(line) == len(names) + 1 and line[-1] == "" for line in body):
-            names = [*names, "(empty)"]  # each row ends with a delimiter, the header does not
-        elif body and all(len(line) == len(names) + 1 for line in body):
-            names = ["index", *names]  # a nameless index column
-        return Shape(delimiter, end, tuple(names), len(names), tickers)
+        names, tickers, end = row, list[str](), position + 1
+        if normal(row[0]) in ("price", ""):  # yfinance: a line with the ticker of each column, below or above
+            for near in (end, position - 1):
+                if 0 <= near < len(cells) and not tickers and cells[near] and normal(cells[near][0]) == "ticker":
+                    names, tickers, end = ["Date", *row[1:]], cells[near], max(end, near + 1)
+        if (
+            len(cells) > end
+            and cells[end]
+            and normal(cells[end][0]) in ("date", "datetime")
+            and not any(cells[end][1:])
+        ):
+            end += 1  # … and one with the name of the index alone
+        tickers = tickers if len(tickers) == len(names) else []
+        body = [line for line in cells[end : end + 200] if any(line)]
+        if body and all(len(line) == len(names) + 1 for line in body):
+            # Each row ends with a delimiter that the header lacks, or begins with an index column without a name.
+            names = [*names, "(empty)"] if all(line[-1] == "" for line in body) else ["index", *names]
+        return Shape(delimiter, end, names, len(names), tickers)
     for position, row in enumerate(cells[:30]):
         words = sum(map(bool, row)) >= 4 and not any(re.match(r"[+-]?[.,]?\d", cell) for cell in row)
         if len(row) == width and words:  # names in a language that we do not know: the error lists them
-            return Shape(delimiter, position + 1, tuple(row), width)
+            return Shape(delimiter, position + 1, row, width)
     # Titles and notes may stand above a table without column names.
-    return Shape(delimiter, next((k for k, row in enumerate(cells) if len(row) == width), 0), (), width)
-
-
-def _ticker_lines(cells: list[list[str]], position: int) -> tuple[list[str], tuple[str, ...], int]:
-    """The extra header lines of yfinance: the ticker of each column, and the name of the index alone."""
-    row, end = cells[position], position + 1
-    tickers: tuple[str, ...] = ()
-    if normal(row[0]) in ("price", ""):
-        for near in (end, position - 1):
-            line = cells[near] if 0 <= near < len(cells) else []
-            if line and not tickers and normal(line[0]) == "ticker":
-                tickers, end = tuple(line), max(end, near + 1)
-    names = ["Date", *row[1:]] if tickers else row
-    if len(cells) > end and cells[end] and normal(cells[end][0]) in ("date", "datetime") and not any(cells[end][1:]):
-        end += 1
-    return names, tickers if len(tickers) == len(names) else (), end
+    return Shape(delimiter, next((k for k, row in enumerate(cells) if len(row) == width), 0), [], width)
 
 
 @dataclass(frozen=True)
@@ -136,29 +133,29 @@ class Columns:
     """Source columns by role."""
 
     data: dict[str, Any]  # Arrow arrays, or pandas columns of a table in memory
-    rows: RowNumbers
+    rows: Any  # the number of each row in its source, from 1: an array, or LineNumbers
+    roles: Roles
     ragged: tuple[Finding, ...] = ()  # rows that could not be cut into cells
 
 
-def read_text(data: bytes, shape: Shape, at: dict[str, int], reading: ReadContext) -> Columns:
+def read_text(data: bytes, shape: Shape, roles: Roles, reading: ReadContext) -> Columns:
     """Parse the columns that play a part."""
-    roles = {f"c{position}": role for role, position in at.items()}
-    quick = {name: pa.string() if role in _TEXT_ROLES else pa.float64() for name, role in roles.items()}
+    parts = {f"c{position}": role for role, position in roles.at.items()}
+    quick = {name: pa.string() if role in _TEXT_ROLES else pa.float64() for name, role in parts.items()}
     found: dict[str, Any] = {}
     try:
         table, bad = _parse(data, shape, quick)
     except pa.ArrowInvalid:
-        table, bad = _parse_as_text(data, shape, list(roles), reading.where)
-        text = {roles[name]: table.column(name).combine_chunks() for name in roles if roles[name] not in _TEXT_ROLES}
-        found = to_plain(text, reading)
-    for name, role in roles.items():
+        table, bad = _parse_as_text(data, shape, list(parts), reading.where)
+        text = {parts[name]: table.column(name).combine_chunks() for name in parts if parts[name] not in _TEXT_ROLES}
+        found = _to_plain(text, reading)
+    for name, role in parts.items():
         if role not in found:
             column = table.column(name)
             found[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
-    count = table.num_rows
-    rows = RowNumbers(lambda: _line_numbers(data, shape.header_lines, count, bad))
+    rows = LineNumbers(data, shape.header_lines + 1, table.num_rows, bad)
     ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {shape.width} cells", tuple(bad))
-    return Columns(found, rows, (ragged,) if bad else ())
+    return Columns(found, rows, roles, (ragged,) if bad else ())
 
 
 def _parse_as_text(data: bytes, shape: Shape, names: list[str], where: str) -> tuple[Any, list[int]]:
@@ -175,39 +172,31 @@ def _parse(data: bytes, shape: Shape, types: dict[str, Any]) -> tuple[Any, list[
     The threaded pass calls no Python: a thread that still runs after another one has failed would call a function
     that is gone, and take the process down.
     """
-    try:
-        return _arrow(data, shape, types, None, threads=len(data) > _BLOCK), []  # one block needs no other threads
-    except pa.ArrowInvalid as error:
-        if not str(error).startswith("CSV parse error"):
-            raise
     numbers: list[int] = []
 
     def skip(row: Any) -> str:
         numbers.append(int(row.number))
         return "skip"
 
-    table = _arrow(data, shape, types, skip, threads=False)
+    def parse(handler: Any, threads: bool) -> Any:
+        names = [f"c{k}" for k in range(shape.width)]
+        return pacsv.read_csv(
+            pa.BufferReader(data),
+            pacsv.ReadOptions(column_names=names, skip_rows=shape.header_lines, use_threads=threads, block_size=_BLOCK),
+            pacsv.ParseOptions(delimiter=shape.delimiter, invalid_row_handler=handler),
+            pacsv.ConvertOptions(
+                column_types=types, include_columns=list(types), null_values=list(_BLANKS), strings_can_be_null=True
+            ),
+        )
+
+    try:
+        return parse(None, len(data) > _BLOCK), []  # one block needs no other threads
+    except pa.ArrowInvalid as error:
+        if not str(error).startswith("CSV parse error"):
+            raise
+    table = parse(skip, False)
     filled = _filled_lines(data)  # Arrow does not count blank lines
     return table, [int(filled[k - 1]) if k <= len(filled) else k for k in numbers]
-
-
-def _arrow(data: bytes, shape: Shape, types: dict[str, Any], handler: Any, *, threads: bool) -> Any:
-    return pacsv.read_csv(
-        pa.BufferReader(data),
-        read_options=pacsv.ReadOptions(
-            column_names=[f"c{k}" for k in range(shape.width)],
-            skip_rows=shape.header_lines,
-            use_threads=threads,
-            block_size=_BLOCK,
-        ),
-        parse_options=pacsv.ParseOptions(delimiter=shape.delimiter, invalid_row_handler=handler),
-        convert_options=pacsv.ConvertOptions(
-            column_types=types,
-            include_columns=list(types),
-            null_values=list(_BLANKS),
-            strings_can_be_null=True,
-        ),
-    )
 
 
 def read_every_column(data: bytes, shape: Shape, reading: ReadContext) -> list[Any]:
@@ -221,19 +210,31 @@ def read_every_column(data: bytes, shape: Shape, reading: ReadContext) -> list[A
             try:
                 text = pc.cast(text, pa.float64())
             except pa.ArrowInvalid:
-                text = to_plain({name: text}, ReadContext(where=reading.where))[name]
+                text = _to_plain({name: text}, ReadContext(where=reading.where))[name]
         columns.append(text)
     return columns
 
 
-def _line_numbers(data: bytes, header_lines: int, count: int, bad: list[int]) -> npt.NDArray[np.int64]:
-    """The line of the file on which each parsed row stands; ``bad`` are the lines that were skipped."""
-    if bad or b"\n\n" in data or b"\n\r\n" in data:
-        filled = _filled_lines(data)
-        filled = filled[(filled > header_lines) & ~np.isin(filled, bad)]
-        if len(filled) >= count:  # else quoted line breaks: the order is kept, the exact line is not known
-            return filled[:count]
-    return np.arange(header_lines + 1, header_lines + 1 + count)
+@dataclass(frozen=True)
+class LineNumbers:
+    """The line of each parsed row, indexed as an array; counted at the first look, which few files need."""
+
+    data: bytes
+    first: int
+    count: int
+    bad: list[int]  # lines that were skipped
+
+    def __getitem__(self, positions: Any) -> Any:
+        return self._numbers[positions]
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        if self.bad or b"\n\n" in self.data or b"\n\r\n" in self.data:
+            filled = _filled_lines(self.data)
+            filled = filled[(filled >= self.first) & ~np.isin(filled, self.bad)]
+            if len(filled) >= self.count:  # else quoted line breaks: the order is kept, the exact line is not known
+                return filled[: self.count]
+        return np.arange(self.first, self.first + self.count)
 
 
 def _filled_lines(data: bytes) -> npt.NDArray[np.int64]:
@@ -241,24 +242,21 @@ def _filled_lines(data: bytes) -> npt.NDArray[np.int64]:
     return np.array([k for k, line in enumerate(data.splitlines(), start=1) if line], dtype=np.int64)
 
 
-def to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
+def _to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
     """Text columns as float64 where every cell is a number, by one reading for the whole table.
 
     Decimal commas, thousands separators, currency signs, K and M are understood. A column that holds other text
     stays text (the validator then names its rows), but cells that are numbers in it are written plainly.
     """
-    bare = {name: _bare(column) for name, column in columns.items()}
+    bare: dict[str, Any] = {}  # cells without currency signs; blanks become null
+    for name, column in columns.items():
+        text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+        text = pc.replace_substring_regex(text, r"^([+-]?)\s*[$€£¥₹]\s*|\s*(?:[$€£¥₹]|USDT?|EUR|CNY|HKD)$", r"\1")
+        bare[name] = pc.if_else(pc.is_in(text, pa.array(_BLANKS)), pa.scalar(None, pa.string()), text)
     mark = reading.decimal or _decimal_mark(bare, reading.where)
     if mark == ",":
         reading.note("decimal comma")
     return {name: _plain(column, mark, name, reading) for name, column in bare.items()}
-
-
-def _bare(column: Any) -> Any:
-    """Cells without currency signs; blanks become null."""
-    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    text = pc.replace_substring_regex(text, r"^([+-]?)\s*[$€£¥₹]\s*|\s*(?:[$€£¥₹]|USDT?|EUR|CNY|HKD)$", r"\1")
-    return pc.if_else(pc.is_in(text, pa.array(_BLANKS)), pa.scalar(None, pa.string()), text)
 
 
 def _decimal_mark(columns: dict[str, Any], where: str) -> str:

@@ -5,7 +5,6 @@ Where two readings fit, a DataError names the option that decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kronos.bars.reading.datetext import Stamps, parse_clock, parse_dates, split_zone, to_days
-from kronos.bars.report import ReadContext, RowNumbers, name_columns, shown
+from kronos.bars.report import ReadContext, name_columns, shown
 from kronos.errors import ConfigError, DataError
 
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -26,26 +25,19 @@ _EARLIEST, _LATEST = np.datetime64("1700-01-01", "ns"), np.datetime64("2200-01-0
 _SHARE: Final = 0.9  # a reading must explain this share of the rows; the rest are reported as unparsable
 
 
-@dataclass(frozen=True)
-class TimeColumn:
-    """Parsed timestamps."""
-
-    index: pd.DatetimeIndex  # NaT where the row could not be read; aware when the zone is known
-    example: str | None = None  # what stands in the first row that could not be read
-
-
 def parse_times(
-    values: Any, rows: RowNumbers, reading: ReadContext, *, clock: Any = None, header_zone: str | None = None
-) -> TimeColumn:
-    """Read a whole column of timestamps; DataError where rows carry different zones."""
+    values: Any, rows: npt.NDArray[np.int64], reading: ReadContext, *, clock: Any = None, header_zone: str | None = None
+) -> tuple[pd.DatetimeIndex, str | None]:
+    """Read a whole column, with times of day apart in ``clock``: the timestamps, aware where the zone is known and NaT
+    where a row could not be read, and what stands in the first of those rows."""
     if reading.epoch is not None and reading.epoch not in _PER_SECOND:
         raise ConfigError(f"epoch must be one of {', '.join(_PER_SECOND)}, not '{reading.epoch}'.")
-    column = as_arrow(values)
+    column, zone = as_arrow(values), header_zone
     time_of_day = None if clock is None else as_arrow(clock)
-    zone = header_zone
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         zone = getattr(column.type, "tz", None) or header_zone
-        stamps = _nanoseconds(column.cast(pa.timestamp("ms")) if pa.types.is_date(column.type) else column)
+        dated = column.cast(pa.timestamp("ms")) if pa.types.is_date(column.type) else column
+        stamps = _nanoseconds(dated.to_numpy(zero_copy_only=False))
         if clock is not None:
             stamps = stamps + parse_clock(time_of_day, reading)
     elif clock is None and (numbers := _numbers(column)) is not None:
@@ -55,10 +47,19 @@ def parse_times(
         stamps = plain
     else:
         stamps, zone = _from_text(column, time_of_day, header_zone, rows, reading)
-    index = _apply_zone(pd.DatetimeIndex(_within(stamps)), zone, reading)
+    index, timezone = pd.DatetimeIndex(_nanoseconds(stamps)), reading.timezone
+    if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
+        index = index.tz_localize("UTC").tz_convert(timezone or ("UTC" if zone == "GMT" else zone))
+    elif timezone is not None:
+        reading.note(f"times without a zone are read as {timezone}")
+        try:
+            index = index.tz_localize(timezone, ambiguous="infer", nonexistent="NaT")
+        except ValueError:
+            # The repeated hour in autumn cannot be told apart; those rows become NaT and are reported.
+            index = index.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
     bad = np.flatnonzero(np.asarray(index.isna()))
     found = column[int(bad[0])].as_py() if len(bad) else None
-    return TimeColumn(index, None if len(bad) == 0 else "nothing" if found is None else shown(found))
+    return index, None if len(bad) == 0 else "nothing" if found is None else shown(found)
 
 
 def as_arrow(values: Any) -> Any:
@@ -79,17 +80,13 @@ def as_arrow(values: Any) -> Any:
     return array
 
 
-def _nanoseconds(column: Any) -> Stamps:
-    """Arrow timestamps as datetime64[ns], in UTC when aware; out of range becomes NaT."""
-    return _within(column.to_numpy(zero_copy_only=False)).astype("datetime64[ns]")
-
-
-def _within(stamps: Stamps) -> Stamps:
-    """NaT for what lies outside the years that bars can have."""
+def _nanoseconds(stamps: Stamps) -> Stamps:
+    """Stamps of any unit as datetime64[ns]; NaT for what lies outside the years that bars can have."""
     # Compared in the column's own unit: a cast to nanoseconds first would wrap around.
     low, high = (edge.astype(stamps.dtype) for edge in (_EARLIEST, _LATEST))
     inside = (stamps > low) & (stamps < high)
-    return stamps if inside.all() else np.where(inside, stamps, np.datetime64("NaT")).astype(stamps.dtype)
+    kept = stamps if inside.all() else np.where(inside, stamps, np.datetime64("NaT")).astype(stamps.dtype)
+    return kept.astype("datetime64[ns]", copy=False)
 
 
 def _numbers(column: Any) -> npt.NDArray[Any] | None:
@@ -188,7 +185,7 @@ def _compact(numbers: npt.NDArray[Any], finite: npt.NDArray[np.bool_]) -> Stamps
 
 
 def _from_text(
-    column: Any, clock: Any, header_zone: str | None, rows: RowNumbers, reading: ReadContext
+    column: Any, clock: Any, header_zone: str | None, rows: npt.NDArray[np.int64], reading: ReadContext
 ) -> tuple[Stamps, str | None]:
     """Text stamps: naive wall time or, with zone suffixes, instants in UTC and the zone to show them in."""
     text = _blank_to_null(column if pa.types.is_string(column.type) else column.cast(pa.string()))
@@ -207,30 +204,27 @@ def _from_text(
     lacking = ~known & ~np.isnat(wall)
     instants = wall - np.where(known, offsets, 0).astype("timedelta64[m]")
     seen = wall[~np.isnat(wall)]
+    # A mixture of rows with and without a zone, or of zones, is an instant only where a zone is given: none of them can
+    # be said to be the wrong one.
     if lacking.any():
-        # A mixture of rows with and without a zone, or of zones, is an instant only where a zone is given.
-        raise _mixed(lacking if lacking.sum() <= known.sum() else known, rows, reading)
-    if len(minutes) == 1:
+        odd = lacking if lacking.sum() <= known.sum() else known
+    elif len(minutes) == 1:
         hours, rest = divmod(abs(int(minutes[0])), 60)
         zone = f"{'-' if minutes[0] < 0 else '+'}{hours:02d}:{rest:02d}" if minutes[0] else "UTC"
         if zone != "UTC":
             reading.note(f"every timestamp carries the offset {zone}")
         return instants, zone
-    if (seen == seen.astype("datetime64[D]")).all():
+    elif (seen == seen.astype("datetime64[D]")).all():
         reading.note("timestamps are local midnights with changing offsets: read as dates")
         return wall, None
-    if reading.timezone is None:
-        raise _mixed(known & (offsets != offsets[known][0]), rows, reading)
-    reading.note(f"offsets change with daylight saving: read as instants, shown in {reading.timezone}")
-    return instants, "UTC"
-
-
-def _mixed(rows_concerned: npt.NDArray[np.bool_], rows: RowNumbers, reading: ReadContext) -> DataError:
-    """Rows carry different zones: none of them can be said to be the wrong one."""
-    return DataError(
-        f"{reading.where}, row {rows.numbers[rows_concerned.argmax()]}, column timestamp: the time zone differs from "
-        "the rows before.\nGive timezone= (--timezone, such as America/New_York) to read all as instants, or write "
-        "one zone."
+    elif reading.timezone is not None:
+        reading.note(f"offsets change with daylight saving: read as instants, shown in {reading.timezone}")
+        return instants, "UTC"
+    else:
+        odd = known & (offsets != offsets[known][0])
+    raise DataError(
+        f"{reading.where}, row {rows[odd.argmax()]}, column timestamp: the time zone differs from the rows before.\n"
+        "Give timezone= (--timezone, such as America/New_York) to read all as instants, or write one zone."
     )
 
 
@@ -242,18 +236,5 @@ def _iso(column: Any) -> Stamps | None:
         seconds = pc.cast(column, pa.timestamp("s"))
     except pa.ArrowInvalid:
         return None
-    return None if seconds.null_count == len(seconds) else _nanoseconds(seconds)
-
-
-def _apply_zone(index: pd.DatetimeIndex, zone: str | None, reading: ReadContext) -> pd.DatetimeIndex:
-    timezone = reading.timezone
-    if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
-        return index.tz_localize("UTC").tz_convert(timezone or ("UTC" if zone == "GMT" else zone))
-    if timezone is None:
-        return index
-    reading.note(f"times without a zone are read as {timezone}")
-    try:
-        return index.tz_localize(timezone, ambiguous="infer", nonexistent="NaT")
-    except ValueError:
-        # The repeated hour in autumn cannot be told apart; those rows become NaT and are reported.
-        return index.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
+    stamps: Stamps = seconds.to_numpy(zero_copy_only=False)
+    return None if seconds.null_count == len(seconds) else stamps

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import infer_frequency
-from kronos.bars.reading.defects import Finding, refuse, time_findings, value_findings
-from kronos.bars.reading.times import TimeColumn, parse_times
-from kronos.bars.report import BarsReport, Defect, OnDefect, ReadContext, RowNumbers, listing, name_columns
+from kronos.bars.reading.defects import Finding, Mask, Rows, time_findings, value_findings
+from kronos.bars.reading.times import parse_times
+from kronos.bars.report import DEFECTS, BarsReport, Defect, OnDefect, ReadContext, listing, name_columns
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
 from kronos.errors import DataError
 
@@ -48,54 +48,82 @@ def validate_bars(
             or so many defects that dropping them would leave less than half.
     """
     reading = ReadContext(where=source or "The table", timezone=timezone, on_defect=on_defect, min_rows=min_rows)
-    frame, left_out = _named_columns(to_table(table), reading.where)
-    refuse_empty(len(frame), reading)
-    rows = RowNumbers.counted(len(frame))
+    frame = to_table(table)
+    index = frame.index
+    if "timestamp" not in frame.columns:
+        if isinstance(index, pd.MultiIndex) and "timestamp" in index.names:
+            frame = frame.reset_index()
+        elif isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
+            frame = frame.assign(timestamp=index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index)
+    missing = [name for name in ("timestamp", *PRICES) if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{reading.where}: no column for {', '.join(missing)} among {listing(frame.columns)}. "
+            f"Name them with {name_columns(**{missing[0]: 'NAME'})}."
+        )
+    twice = [str(name) for name in COLUMNS if list(frame.columns).count(name) > 1]
+    if twice:
+        raise DataError(f"{reading.where}: the column {twice[0]} appears twice. Keep one of them.")
+    left_out = tuple(str(name) for name in frame.columns if name not in COLUMNS)
+    reading.refuse_empty(len(frame))
+    rows = np.arange(1, 1 + len(frame))
     times = parse_times(frame["timestamp"], rows, reading)
-    report = BarsReport(source=source or "table", left_out=left_out)
-    return build_bars(frame, times, rows, report, reading)[0]
+    return build_bars(frame, times, rows, BarsReport(source=source or "table", left_out=left_out), reading)[0]
 
 
 def build_bars(
     frame: pd.DataFrame,
-    times: TimeColumn,
-    rows: RowNumbers,
+    times: tuple[pd.DatetimeIndex, str | None],
+    rows: Rows,
     report: BarsReport,
     reading: ReadContext,
     earlier: tuple[Finding, ...] = (),
-) -> tuple[pd.DataFrame, RowNumbers]:
+) -> tuple[pd.DataFrame, Rows]:
     """The validator's second half, for readers that have parsed the timestamps themselves.
 
-    Returns the bars and, for each, the number of its row.
+    Args:
+        times: as ``parse_times`` gives them.
+        rows: the number of each row in its source.
+        earlier: what the reader has found.
+
+    Returns:
+        The bars and, for each, the number of its row.
     """
-    codes, names = _symbols(frame, rows, reading.where)
-    values, findings = value_findings(frame, reading)
-    findings = [*earlier, *findings, *time_findings(times, codes)]
-    keep = _judge(findings, rows, len(frame), reading)
-    columns: dict[str, Any] = {"timestamp": times.index}
-    if codes is not None:
+    columns: dict[str, Any] = {"timestamp": times[0]}
+    codes, names = None, pd.Index([])
+    if "symbol" in frame.columns:
+        missing = np.flatnonzero(frame["symbol"].isna())
+        if len(missing):
+            raise DataError(
+                f"{reading.where}, row {rows[missing[0]]}, column symbol: no symbol, as in {len(missing)} rows. "
+                "Fill them, or leave those rows out."
+            )
+        codes, unique = pd.factorize(frame["symbol"].astype(str), sort=True)
+        names = pd.Index(unique)
         columns["symbol"] = names.take(codes)
+    values, findings = value_findings(frame, reading)
+    findings = [*earlier, *findings, *time_findings(*times, codes)]
+    defects = tuple(finding.defect(rows) for finding in findings)
+    keep = _judge(findings, defects, len(frame), reading)
     bars = pd.DataFrame({**columns, **{name: values[name] for name in FEATURES}}, copy=False)
     rows_read = len(bars) + sum(len(finding.rows_gone) for finding in findings)
-    defects = tuple(finding.defect(rows) for finding in findings)
     if keep is not None:
-        bars, rows = bars[keep], rows.picked(keep)
-        codes = codes[keep] if codes is not None else None
+        bars, rows, codes = bars[keep], rows[keep], codes[keep] if codes is not None else None
     if codes is not None and (np.diff(codes) < 0).any():
         order = np.argsort(codes, kind="stable")
-        bars, rows, codes = bars.iloc[order], rows.picked(order), codes[order]
+        bars, rows, codes = bars.iloc[order], rows[order], codes[order]
     bars = bars.reset_index(drop=True)
     if len(bars) < reading.min_rows:
         raise DataError(f"{reading.where}: there are {len(bars)} usable bars, at least {reading.min_rows} are needed.")
     empty = np.flatnonzero(bars["volume"].to_numpy() == 0)
-    some = 0 < len(empty) < len(bars)
+    some = [Finding("zero_volume", empty, "volume").defect(rows)] if 0 < len(empty) < len(bars) else []
     bars.attrs["report"] = replace(
         _summary(bars, report, codes, names),
         rows=len(bars),
         rows_read=rows_read,
         dropped=rows_read - len(bars),
         defects=defects,
-        warnings=report.warnings + ((Defect("zero_volume", len(empty), rows.first(empty), "volume"),) if some else ()),
+        warnings=(*report.warnings, *some),
         notes=tuple(reading.notes),
     )
     return bars, rows
@@ -122,67 +150,38 @@ def as_bars(table: Any) -> pd.DataFrame | None:
             return None
         columns["symbol"] = symbol
     values, findings = value_findings(table, ReadContext())
-    if findings or time_findings(TimeColumn(times), None):
+    if findings or time_findings(times, None, None):
         return None
-    columns |= {name: values[name] for name in FEATURES}
-    return pd.DataFrame(columns)  # a copy: the caller may change theirs
+    return pd.DataFrame(
+        {**columns, **{name: values[name] for name in FEATURES}}
+    )  # a copy: the caller may change theirs
 
 
-def refuse_empty(count: int, reading: ReadContext) -> None:
-    """Raise DataError where there are no rows."""
-    if count == 0:
-        raise DataError(f"{reading.where}: there are no rows of data. Bars need at least {max(reading.min_rows, 1)}.")
-
-
-def _named_columns(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    if "timestamp" not in frame.columns:
-        index = frame.index
-        if isinstance(index, pd.MultiIndex) and "timestamp" in index.names:
-            frame = frame.reset_index()
-        elif isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
-            stamps = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
-            frame = frame.assign(timestamp=stamps)
-    missing = [name for name in ("timestamp", *PRICES) if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{where}: no column for {', '.join(missing)} among {listing(frame.columns)}. "
-            f"Name them with {name_columns(**{missing[0]: 'NAME'})}."
-        )
-    twice = [str(name) for name in COLUMNS if list(frame.columns).count(name) > 1]
-    if twice:
-        raise DataError(f"{where}: the column {twice[0]} appears twice. Keep one of them.")
-    left_out = tuple(str(name) for name in frame.columns if name not in COLUMNS)
-    return frame[[name for name in COLUMNS if name in frame.columns]], left_out
-
-
-def _symbols(frame: pd.DataFrame, rows: RowNumbers, where: str) -> tuple[npt.NDArray[np.intp] | None, pd.Index[Any]]:
-    """A number for the symbol of each row, in the order of the names, and the names."""
-    if "symbol" not in frame.columns:
-        return None, pd.Index([])
-    missing = np.flatnonzero(frame["symbol"].isna())
-    if len(missing):
-        raise DataError(
-            f"{where}, row {rows.numbers[missing[0]]}, column symbol: no symbol, as in {len(missing)} rows. "
-            "Fill them, or leave those rows out."
-        )
-    codes, names = pd.factorize(frame["symbol"].astype(str), sort=True)
-    return codes, pd.Index(names)
-
-
-def _judge(findings: list[Finding], rows: RowNumbers, total: int, reading: ReadContext) -> npt.NDArray[np.bool_] | None:
-    """The rows to keep (None: all), or a refusal."""
+def _judge(findings: list[Finding], defects: tuple[Defect, ...], total: int, reading: ReadContext) -> Mask | None:
+    """The rows to keep (None: all), or a refusal: of strict mode with the first defective row in full."""
     if not findings:
         return None
     if reading.on_defect == "strict":
-        refuse(findings, rows, reading.where)
+        first, *others = sorted(defects, key=lambda defect: defect.rows[0])
+        mend = DEFECTS[first.kind][1] or "Correct the rows"
+        if first.kind == "newest_first":
+            raise DataError(f"{reading.where}, from row {first.rows[0]}, column timestamp: {first.text}.\n{mend}.")
+        column = f", column {first.column}" if first.column else ""
+        example = f" ({first.example})" if first.example else ""
+        more = f" and {first.count - 1} more rows" if first.count > 1 else ""
+        also = "; also " + ", ".join(f"{other.kind} {other.count}×" for other in others[:4]) if others else ""
+        raise DataError(
+            f"{reading.where}, row {first.rows[0]}{column}: {first.text}{example}{more}{also}.\n"
+            f"{mend}, or drop defective rows with on_defect='drop' (--on-defect drop)."
+        )
     bad = np.zeros(total, dtype=bool)
     for finding in findings:
         bad[finding.where] = True
     if bad.mean() > _MOST_DROPPED:
-        worst = max(findings, key=lambda finding: finding.count)
+        worst = max(defects, key=lambda defect: defect.count)
         raise DataError(
             f"{reading.where}: {int(bad.sum())} of {total} rows are defective, mostly because "
-            f"{worst.defect(rows).text}; too many to drop. Check the columns and the order of the rows."
+            f"{worst.text}; too many to drop. Check the columns and the order of the rows."
         )
     return ~bad
 

@@ -136,11 +136,11 @@ class BarStore:
         Raises:
             DataError: no symbol, no bar size, or bars that contradict stored ones. Nothing is written then.
         """
-        named = "symbol" in bars.columns
-        if symbol is None and not named:
+        count = bars["symbol"].nunique() if "symbol" in bars.columns else 0
+        if symbol is None and not count:
             raise DataError("The bars name no symbol. Pass symbol (--symbol).")
-        if symbol is not None and named and bars["symbol"].nunique() > 1:
-            raise DataError(f"The table holds {bars['symbol'].nunique()} symbols; one name cannot stand for all.")
+        if symbol is not None and count > 1:
+            raise DataError(f"The table holds {count} symbols; one name cannot stand for all.")
         series = bars.groupby("symbol", sort=True) if symbol is None else [(symbol, bars)]
         with self._locked():
             merged = [self._merged(str(name), part.reset_index(drop=True), frequency, replace) for name, part in series]
@@ -165,10 +165,9 @@ class BarStore:
         """
         entries = [entry for entry in self.entries(frequency) if entry.symbol == symbol]
         if len(entries) != 1:
-            what = f"has no {symbol}"
-            if entries:
-                sizes = ", ".join(entry.frequency for entry in entries)
-                what = f"has {symbol} in several bar sizes ({sizes}): pass frequency (--frequency)"
+            sizes = ", ".join(entry.frequency for entry in entries)
+            several = f"has {symbol} in several bar sizes ({sizes}): pass frequency (--frequency)"
+            what = several if entries else f"has no {symbol}"
             raise DataError(f"The store {self.folder} {what}. See kronos bars list --store {self.folder}.")
         entry, path = entries[0], self.folder / entries[0].path
         bars = _read(path)

@@ -10,7 +10,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,14 +81,11 @@ def fetch_bars(
     size, partial = parse_frequency(timeframe), Path(f"{Path(output)}.partial") if output is not None else None
     now = int(time.time() * 1000) if now is None else now
     end = min(_millis(until, "until"), now) if until else now
-    begin = _millis(since, "since") if since else end - _YEAR
-    request = _Request(name.lower(), symbol, size, begin, end, now)
-    if begin >= end:
-        raise ConfigError(f"since ({request.stamp}) must be earlier than until ({pd.Timestamp(end, unit='ms')}).")
-    if request.source in _VENDORS:
-        bars = _VENDORS[request.source](request)
-    else:
-        bars = _crypto(request, partial, progress, options or {})
+    request = _Request(name.lower(), symbol, size, _millis(since, "since") if since else end - _YEAR, end, now)
+    if request.begin >= end:
+        raise ConfigError("since ({}) must be earlier than until ({}).".format(*request.span))
+    vendor = {"yfinance": _yahoo, "akshare": _china}.get(request.source)
+    bars = vendor(request) if vendor else _crypto(request, partial, progress, options or {})
     if output is not None and partial is not None:
         write_bars(bars, output)
         partial.unlink(missing_ok=True)
@@ -107,13 +104,9 @@ class _Request:
     now: int
 
     @property
-    def stamp(self) -> pd.Timestamp:
-        """The begin as a timestamp."""
-        return pd.Timestamp(self.begin, unit="ms")
-
-    def days(self, pattern: str) -> tuple[str, str]:
-        """Begin and end as text."""
-        return self.stamp.strftime(pattern), pd.Timestamp(self.end, unit="ms").strftime(pattern)
+    def span(self) -> list[pd.Timestamp]:
+        """Begin and end."""
+        return [pd.Timestamp(moment, unit="ms") for moment in (self.begin, self.end)]
 
 
 def _millis(text: str, what: str) -> int:
@@ -171,8 +164,7 @@ class Download:
                 if len(fresh) == 0:
                     break
                 parts.append(fresh)
-                cursor = int(fresh[-1, 0]) + self.step
-                fetched += 1
+                cursor, fetched = int(fresh[-1, 0]) + self.step, fetched + 1
                 if fetched % _SAVE_EVERY == 0:
                     self._save(parts)
                 if self.progress is not None:
@@ -218,12 +210,6 @@ class Download:
                 pq.write_table(pa.table([*parts[0].T], names=_COLUMNS, metadata=what), path)
 
 
-def without_forming(candles: Candles, step: int, now: int) -> tuple[Candles, int]:
-    """Candles whose time is over at ``now`` (epoch ms), and how many were not."""
-    over = candles[:, 0] + step <= now
-    return candles[over], int((~over).sum())
-
-
 def _crypto(
     request: _Request, partial: Path | None, progress: Progress | None, options: Mapping[str, Any]
 ) -> pd.DataFrame:
@@ -255,12 +241,15 @@ def _crypto(
     step = int(size.delta.total_seconds() * 1000)
     what = {"source": name, "symbol": symbol, "timeframe": timeframe, "since": request.begin}
     download = Download(page, step, what, request.begin, request.end, partial, progress)
-    candles, forming = without_forming(download.run(), step, request.now)
-    if len(candles) == 0:
-        raise DataError(f"{name} has no finished {size} bars of {symbol} from {request.stamp} on.")
-    frame = pd.DataFrame(candles, columns=_COLUMNS)
+    candles = download.run()
+    over = candles[:, 0] + step <= request.now
+    if not over.any():
+        raise DataError(f"{name} has no finished {size} bars of {symbol} from {request.span[0]} on.")
+    frame = pd.DataFrame(candles[over], columns=_COLUMNS)
     frame["timestamp"] = pd.to_datetime(frame["timestamp"].astype("int64"), unit="ms", utc=True)
-    return _named(read_bars(frame, symbol=symbol), f"ccxt {name}", [*download.notes, *([_FORMING] if forming else [])])
+    return _named(
+        read_bars(frame, symbol=symbol), f"ccxt {name}", [*download.notes, *([] if over.all() else [_FORMING])]
+    )
 
 
 def _near(name: str, known: Iterable[str]) -> str:
@@ -270,7 +259,8 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 def _named(bars: pd.DataFrame, layout: str, notes: list[str]) -> pd.DataFrame:
     report: BarsReport = bars.attrs["report"]
-    bars.attrs["report"] = report.noted(*notes, layout=layout, source=layout)
+    last = bars["timestamp"].iloc[-1]
+    bars.attrs["report"] = report.noted(*notes, layout=layout, source=layout, rows=len(bars), last=last)
     return bars
 
 
@@ -280,7 +270,7 @@ def _named(bars: pd.DataFrame, layout: str, notes: list[str]) -> pd.DataFrame:
 def _yahoo(request: _Request) -> pd.DataFrame:
     if str(request.size) not in _YAHOO:
         raise ConfigError(f"Yahoo has no bars of {request.size}; it has {', '.join(_YAHOO)}.")
-    start, end = request.days("%Y-%m-%d")
+    start, end = (f"{moment:%Y-%m-%d}" for moment in request.span)
     interval = _YAHOO[str(request.size)]
     frame = _package("yfinance").download(
         request.symbol, start=start, end=end, interval=interval, auto_adjust=False, progress=False
@@ -292,13 +282,12 @@ def _china(request: _Request) -> pd.DataFrame:
     akshare = _package("akshare")
     size, minutes = request.size, request.size.delta.total_seconds() / 60
     if str(size) in _CHINA:
-        start, end = request.days("%Y%m%d")
-        period, history = _CHINA[str(size)], akshare.stock_zh_a_hist
+        period, history, pattern = _CHINA[str(size)], akshare.stock_zh_a_hist, "%Y%m%d"
     elif minutes in (1, 5, 15, 30, 60):
-        start, end = request.days("%Y-%m-%d %H:%M:%S")
-        period, history = str(int(minutes)), akshare.stock_zh_a_hist_min_em
+        period, history, pattern = str(int(minutes)), akshare.stock_zh_a_hist_min_em, "%Y-%m-%d %H:%M:%S"
     else:
         raise ConfigError(f"akshare has no bars of {size}; it has 1m, 5m, 15m, 30m, 1h, 1d, 1w, 1mo.")
+    start, end = (moment.strftime(pattern) for moment in request.span)
     frame = history(symbol=request.symbol, period=period, start_date=start, end_date=end, adjust="")
     return _finished(frame, request, "XSHG")
 
@@ -315,10 +304,7 @@ def _finished(frame: Any, request: _Request, exchange: str) -> pd.DataFrame:
         return _named(bars, source, [])
     if len(bars) == 1:
         raise DataError(f"{source} has only the forming {size} bar of {symbol}. Ask for an earlier since.")
-    report = bars.attrs["report"]
-    bars = bars.iloc[:-1].reset_index(drop=True)
-    bars.attrs["report"] = replace(report, rows=len(bars), last=bars["timestamp"].iloc[-1])
-    return _named(bars, source, [_FORMING])
+    return _named(bars.iloc[:-1].reset_index(drop=True), source, [_FORMING])
 
 
 def _is_over(stamp: pd.Timestamp, size: BarSize, exchange: str, now: int, *, ends: bool) -> bool:
@@ -334,6 +320,3 @@ def _is_over(stamp: pd.Timestamp, size: BarSize, exchange: str, now: int, *, end
         return bool(day.tz_localize(where.zone) < moment)
     following = day + (pd.DateOffset(months=1) if size.unit == "mo" else size.delta)
     return bool(following.tz_localize(where.zone) <= moment)
-
-
-_VENDORS: Final = {"yfinance": _yahoo, "akshare": _china}

@@ -27,13 +27,8 @@ Statistics never know the future. Shapes: ``…`` any leading dimensions, T bars
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
-from kronos.bars.transform.base import DEFAULT_CLIP, BarTransform
-from kronos.bars.transform.returns import Returns
+from kronos.bars.transform.base import DEFAULT_CLIP, BarTransform, Returns, ZScore
 from kronos.bars.transform.running import RunningReturns
-from kronos.bars.transform.zscore import ZScore
 from kronos.errors import ConfigError
 
 __all__ = ["DEFAULT_CLIP", "BarTransform", "Returns", "RunningReturns", "ZScore", "get_transform"]
@@ -48,11 +43,10 @@ def get_transform(name: str, move_gain: float = 1.0) -> BarTransform:
     Raises:
         ConfigError: no such transform.
     """
-    made: dict[str, Callable[[], BarTransform]] = {
-        "zscore": ZScore,
-        "returns": Returns,
-        "running": partial(RunningReturns, move_gain),
-    }
-    if name not in made:
-        raise ConfigError(f"bar_transform is {name!r}; choose {', '.join(map(repr, made))}")
-    return made[name]()
+    if name == "zscore":
+        return ZScore()
+    if name == "returns":
+        return Returns()
+    if name == "running":
+        return RunningReturns(move_gain)
+    raise ConfigError(f"bar_transform is {name!r}; choose 'zscore', 'returns', 'running'")

@@ -1,7 +1,8 @@
-"""What every transform has, and the arithmetic that they share."""
+"""What every transform has, the arithmetic that they share, and the two that look at a context as a whole."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,9 @@ DEFAULT_CLIP = 5.0
 QUIETEST = -0.8  # of the clip: positive volumes are kept above this, so that …
 ZERO_BELOW = -0.9  # … anything decoded below this can only mean zero
 LOG_LARGEST = 80.0  # float32, in which paths are kept, ends at exp(±87)
+_EPSILON = 1e-5  # the published guard against a constant column
+_SIGMA_FLOOR = 1e-6  # a context whose close never moves
+_LOG_VOLUME_FLOOR = 0.05  # spread of log volume below which it counts as constant
 
 
 class BarTransform(Protocol):
@@ -82,12 +86,94 @@ def join_features(moves: Array, traded: Array, clip: float) -> NDArray[np.float3
     return np.concatenate((np.clip(moves, -clip, clip), traded), axis=-1).astype(np.float32)
 
 
-def leading(n_bars: int, length: Array) -> Array:
+# --- the two whose statistics are those of the whole context -------------------------------------------
+
+
+@dataclass(frozen=True)
+class ZScoreState:
+    mean: Array  # (…, 6) float32
+    scale: Array  # (…, 6) float32, standard deviation plus the guard
+    clip: float
+
+
+class ZScore:
+    """The published transform, in float32 so that published tokens come out bit for bit."""
+
+    lost = 0
+    takes_moves = False
+    causal = False
+
+    def fit(self, values: Array, length: Array | None = None, *, clip: float = DEFAULT_CLIP) -> ZScoreState:
+        x = np.asarray(values, dtype=np.float32)
+        if length is None:
+            mean, std = x.mean(axis=-2), x.std(axis=-2)
+        else:
+            known = _leading(x.shape[-2], length)[..., None]
+            mean, std = (moment.astype(np.float32) for moment in _moments(x, known))
+        return ZScoreState(mean, std + np.float32(_EPSILON), clip)
+
+    def encode(self, values: Array, state: ZScoreState) -> NDArray[np.float32]:
+        x = np.asarray(values, dtype=np.float32)
+        z = (x - state.mean[..., None, :]) / state.scale[..., None, :]
+        return np.clip(z, -state.clip, state.clip)
+
+    def decode(self, features: Array, state: ZScoreState) -> NDArray[np.float64]:
+        x = np.asarray(features, dtype=np.float32)
+        return (x * state.scale[..., None, :] + state.mean[..., None, :]).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ReturnsState:
+    sigma: Array  # (…) one bar's typical log move
+    last_close: Array  # (…) where the market stands
+    log_mean: Array  # (…, 2) of positive volume and amount
+    log_std: Array  # (…, 2); 0 marks a column without a single positive value
+    clip: float
+
+
+class Returns:
+    """Moves in units of the context's volatility; see the module's text."""
+
+    lost = 1
+    takes_moves = True
+    causal = False
+
+    def fit(self, values: Array, length: Array | None = None, *, clip: float = DEFAULT_CLIP) -> ReturnsState:
+        close = values[..., 3]
+        n_bars = values.shape[-2]
+        if length is None:
+            length = np.full(values.shape[:-2], n_bars)
+        known = _leading(n_bars, length)  # (…, T)
+        _, std = _moments(log_ratio(close[..., 1:], close[..., :-1])[..., None], known[..., 1:, None])
+        last = np.take_along_axis(close, np.asarray(length)[..., None] - 1, axis=-1)[..., 0]
+        traded = values[..., 4:]
+        positive = (traded > 0) & known[..., None]
+        mean, spread = _moments(np.log(np.where(positive, traded, 1.0)), positive)
+        spread = np.where(positive.any(-2), np.maximum(spread, _LOG_VOLUME_FLOOR), 0.0)
+        return ReturnsState(np.maximum(std[..., 0], _SIGMA_FLOOR), last, mean, spread, clip)
+
+    def encode(self, values: Array, state: ReturnsState) -> NDArray[np.float32]:
+        moves = np.arcsinh(log_moves(values) / state.sigma[..., None, None])
+        mean, std = state.log_mean[..., None, :], state.log_std[..., None, :]
+        known = std > 0  # a context without volume knows none later either
+        traded = traded_features(values[..., 1:, 4:], mean, np.where(known, std, 1.0), known, state.clip)
+        return join_features(moves, traded, state.clip)
+
+    def decode(self, features: Array, state: ReturnsState) -> NDArray[np.float64]:
+        f = np.clip(np.asarray(features, dtype=np.float64), -state.clip, state.clip)
+        moves = np.sinh(f[..., :4]) * np.asarray(state.sigma)[..., None, None, None]
+        mean, std = state.log_mean[..., None, None, :], state.log_std[..., None, None, :]
+        z = f[..., 4:]
+        traded = np.where((std > 0) & (z >= ZERO_BELOW * state.clip), finite_exp(z * std + mean), 0.0)
+        return np.concatenate((prices_after(state.last_close, moves), traded), axis=-1)
+
+
+def _leading(n_bars: int, length: Array) -> Array:
     """(…, T) bool, True for the first ``length`` bars."""
     return np.arange(n_bars) < np.asarray(length)[..., None]
 
 
-def masked_moments(x: Array, known: Array) -> tuple[Array, Array]:
+def _moments(x: Array, known: Array) -> tuple[Array, Array]:
     """Mean and population standard deviation over the bars (axis -2) that are known."""
     count = np.maximum(known.sum(-2), 1)
     mean = np.where(known, x, 0.0).sum(-2) / count

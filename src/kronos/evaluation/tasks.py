@@ -1,40 +1,57 @@
-"""Synthetic bars against real ones: stylised facts, a discriminator, and training on the synthetic.
+"""The two tasks that are not scored window by window: generation and investment.
 
-A *panel* (N, H, 5) holds opening gap, close-to-close move, upper and lower shadow (logs over the context's one-bar
+**Generation** holds synthetic bars against real ones: stylised facts, a discriminator, and training on the synthetic. A
+*panel* (N, H, 5) holds opening gap, close-to-close move, upper and lower shadow (logs over the context's one-bar
 volatility) and log volume over the context's mean: of the truths, or of one sampled path of the same windows.
+
+**Investment** asks what a portfolio earns that is chosen by a forecaster's signals, after costs. Who trades them is
+passed in. Settings are the paper's (model specification, section 8): 90 sessions seen, 10 ahead, signal = mean forecast
+close over the horizon against the last close, a new one every five sessions.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from kronos.evaluation.baselines import SILENT
-from kronos.evaluation.scoring import ResultStore, identity, window_id
-from kronos.evaluation.windows import Window
+from kronos.errors import ConfigError
+from kronos.evaluation.baselines import SILENT, LastClose
+from kronos.evaluation.rolling import ResultStore, identity, window_id
+from kronos.evaluation.statistics import dates_interval, dates_test
+from kronos.evaluation.summary import Comparison
+from kronos.evaluation.windows import Series, Window, required_windows
+from kronos.files import digest
 from kronos.protocol import CLOSE, HIGH, LOW, OPEN, VOLUME, FloatArray, Forecaster, Progress, sample_in_batches
 from kronos.spec import ForecastSpec
 
 MOVE, LOG_VOLUME = 1, 4
+NAN = float("nan")
 #: Features are cut here before a network sees them, so that one wild bar does not decide.
 CLIP = 10.0
 #: Batches of 64 sequences that each network is trained on, whatever the number of sequences.
 STEPS = 300
 
+LOOKBACK, HORIZON, EVERY = 90, 10, 5
+SESSIONS_A_YEAR, A_DAY = 252, pd.Timedelta(days=1)
+DAILY = np.timedelta64(20, "h")  # bars of this size and longer are sessions
+
+#: Bars of a market and signals by forecaster, each by (datetime, instrument) → by forecaster a table of sessions with
+#: ``net`` (return of the account after cost), ``bench`` (of all names in equal shares) and ``turnover``.
+Trade = Callable[[Mapping[str, Series], Mapping[str, pd.Series]], Mapping[str, pd.DataFrame]]
+
 
 def panel(windows: Sequence[Window], bars: Sequence[FloatArray]) -> FloatArray:
     """(N, H, 5) features of bars (H, 6) that follow the contexts of ``windows``; see the module's words."""
     rows = []
-    for window, one in zip(windows, bars, strict=True):
-        sigma = window.context.volatility()
-        usual = window.context.values[:, VOLUME].mean()
-        logs = np.log(one[:, : CLOSE + 1])
-        before = np.concatenate([[np.log(window.context.last_close)], logs[:-1, CLOSE]])
+    for context, one in zip((window.context for window in windows), bars, strict=True):
+        sigma, usual, logs = context.volatility(), context.values[:, VOLUME].mean(), np.log(one[:, : CLOSE + 1])
+        before = np.concatenate([[np.log(context.last_close)], logs[:-1, CLOSE]])
         body = logs[:, [OPEN, CLOSE]]
         volume = np.log1p(one[:, VOLUME] / usual) if usual > 0 else np.zeros(len(one))
         parts = [logs[:, OPEN] - before, logs[:, CLOSE] - before]
@@ -56,15 +73,24 @@ def stylised_facts(sequences: FloatArray, max_lag: int = 5) -> dict[str, float]:
     moves = sequences[..., MOVE]
     scale = np.sqrt((moves**2).mean(axis=1, keepdims=True))
     x = np.divide(moves, scale, out=np.zeros_like(moves), where=scale > 0)
-    lags = range(1, min(max_lag, x.shape[1] - 2) + 1)
     squares = x**2
+
+    def lagged(y: FloatArray, z: FloatArray) -> float:
+        """Mean over the lags of the correlation over all sequences of y[t] with z[t + lag]."""
+        y, z = y - y.mean(), z - z.mean()
+        lags = range(1, min(max_lag, x.shape[1] - 2) + 1)
+        pairs = [(y[:, :-lag].ravel(), z[:, lag:].ravel()) for lag in lags]
+        return float(np.mean([(a @ b) / np.sqrt((a @ a) * (b @ b)) if a.any() and b.any() else NAN for a, b in pairs]))
+
+    volume, sizes = (v - v.mean(axis=1, keepdims=True) for v in (sequences[..., LOG_VOLUME], np.abs(moves)))
+    spread = np.sqrt((volume**2).sum() * (sizes**2).sum())
     return {
-        "kurtosis": float((x**4).mean() / (x**2).mean() ** 2) if x.any() else float("nan"),
+        "kurtosis": float((x**4).mean() / (x**2).mean() ** 2) if x.any() else NAN,
         "tail_index": hill_index(np.abs(moves)),
-        "acf_returns": float(np.mean([_lagged(x, x, lag) for lag in lags])),
-        "acf_squares": float(np.mean([_lagged(squares, squares, lag) for lag in lags])),
-        "leverage": float(np.mean([_lagged(x, squares, lag) for lag in lags])),
-        "volume_volatility": _within(sequences[..., LOG_VOLUME], np.abs(moves)),
+        "acf_returns": lagged(x, x),
+        "acf_squares": lagged(squares, squares),
+        "leverage": lagged(x, squares),
+        "volume_volatility": float((volume * sizes).sum() / spread) if spread > 0 else NAN,
     }
 
 
@@ -72,19 +98,7 @@ def hill_index(sizes: FloatArray, share: float = 0.05) -> float:
     """Hill's tail index: k over the summed log excesses of the k largest sizes above the (k+1)-th."""
     x = np.sort(sizes[sizes > 0].ravel())[::-1]
     k = int(share * len(x))
-    return float(k / np.log(x[:k] / x[k]).sum()) if k >= 5 else float("nan")
-
-
-def _lagged(x: FloatArray, y: FloatArray, lag: int) -> float:
-    """Correlation over all sequences of x[t] with y[t + lag], each centred on its pooled mean."""
-    a, b = (x[:, :-lag] - x.mean()).ravel(), (y[:, lag:] - y.mean()).ravel()
-    return float((a @ b) / np.sqrt((a @ a) * (b @ b))) if a.any() and b.any() else float("nan")
-
-
-def _within(x: FloatArray, y: FloatArray) -> float:
-    a, b = (v - v.mean(axis=1, keepdims=True) for v in (x, y))
-    scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum() / scale) if scale > 0 else float("nan")
+    return float(k / np.log(x[:k] / x[k]).sum()) if k >= 5 else NAN
 
 
 def discriminative_score(
@@ -105,7 +119,7 @@ def discriminative_score(
     """
     held = _held_out(groups, seed, 0)
     if held.all() or not held.any():
-        return dict.fromkeys(("accuracy", "accuracy_error", "score"), float("nan"))
+        return dict.fromkeys(("accuracy", "accuracy_error", "score"), NAN)
 
     def sides(mask: npt.NDArray[np.bool_]) -> tuple[Any, Any]:
         labels = np.repeat([1.0, 0.0], int(mask.sum()))[:, None]
@@ -139,7 +153,7 @@ def train_on_synthetic(
     """
     held = _held_out(groups, seed, 1)
     if held.all() or not held.any() or real.shape[1] < 3:
-        return dict.fromkeys(("tstr", "trtr", "ratio"), float("nan"))
+        return dict.fromkeys(("tstr", "trtr", "ratio"), NAN)
 
     def task(source: FloatArray) -> tuple[Any, Any]:
         bars = _tensor(source)
@@ -231,8 +245,8 @@ def generate_and_judge(
         trtr: float | None = None  # the real side is the same for all
         out[market] = {}
         for forecaster in forecasters:
-            make = partial(_figures, mine, forecaster, seed, steps, trtr)
-            figures = store.figures(_key(mine, forecaster, steps, seed), make)
+            key = digest(identity(forecaster), steps, [window_id(window, 1, seed) for window in mine], size=12)
+            figures = store.figures(key, partial(_figures, mine, forecaster, seed, steps, trtr))
             trtr = figures["train_on_synthetic"]["trtr"]
             out[market][forecaster.name] = figures
             if progress is not None:
@@ -257,8 +271,73 @@ def _figures(
     }
 
 
-def _key(windows: Sequence[Window], forecaster: Forecaster, steps: int, seed: int) -> str:
-    digest = hashlib.blake2b(digest_size=12)
-    for text in (identity(forecaster), str(steps), *(window_id(w, 1, seed) for w in windows)):
-        digest.update(text.encode() + b"\0")
-    return digest.hexdigest()
+def daily_markets(markets: Mapping[str, Mapping[str, Series]]) -> list[str]:
+    """The markets whose bars are sessions; ConfigError: there is none."""
+    found = [name for name, series in markets.items() if np.median([one.step() for one in series.values()]) >= DAILY]
+    if not found:
+        raise ConfigError("the task 'investment' needs daily bars: give a market of them, or leave the task out")
+    return found
+
+
+def signals_of(forecaster: Forecaster, windows: Sequence[Window], num_samples: int, seed: int) -> pd.Series:
+    """Mean predicted close over the horizon and the paths against the last close, by (datetime, instrument)."""
+    contexts, spec = [one.context for one in windows], ForecastSpec(horizon=HORIZON, num_samples=num_samples, seed=seed)
+    found = {}
+    for place, paths in sample_in_batches(forecaster, contexts, spec):
+        context = contexts[place]
+        session = context.local(context.timestamps[-1:])[0].tz_localize(None).normalize()
+        found[session, context.symbol] = paths[..., CLOSE].mean() / context.last_close - 1.0
+    index = pd.MultiIndex.from_tuples(list(found), names=["datetime", "instrument"])
+    return pd.Series(list(found.values()), index=index).sort_index()
+
+
+def portfolio_figures(daily: pd.DataFrame) -> dict[str, Any]:
+    """Excess over the benchmark with interval and t value, information ratio, return, drawdown and turnover a year."""
+    excess = daily["net"] - daily["bench"]
+    wealth = (1.0 + daily["net"]).cumprod()
+    year, spread = SESSIONS_A_YEAR, float(excess.std())
+    interval, test = dates_interval(excess, A_DAY), dates_test(excess, A_DAY)
+    return {
+        "sessions": len(daily),
+        "excess": {**{k: v * year for k, v in interval.as_dict().items()}, "error": test.error * year, "t": test.t},
+        "excess_t": test.t,
+        "information_ratio": float(excess.mean() / spread * np.sqrt(year)) if spread > 0 else NAN,
+        "annual_return": float(wealth.iloc[-1] ** (year / len(daily)) - 1.0),
+        "max_drawdown": float((wealth / wealth.cummax().clip(lower=1.0) - 1.0).min()),
+        "turnover": float(daily["turnover"].mean()),
+    }
+
+
+def invest(
+    markets: Mapping[str, Mapping[str, Series]],
+    forecasters: Sequence[Forecaster],
+    trade: Trade,
+    *,
+    n_windows: int,
+    after: Callable[[str], np.datetime64[Any] | None],
+    num_samples: int,
+    seed: int,
+    sides: tuple[Sequence[str], Sequence[str]],
+) -> tuple[dict[str, dict[str, Any]], list[Comparison]]:
+    """``{market: {forecaster: figures}}`` of the daily markets, and the comparisons, not corrected for their number.
+
+    A flat forecast picks no names, so those baselines are left out. Models are compared with the other baselines by
+    minus the net return of a session, ours less theirs.
+
+    Args:
+        n_windows: signals, ``EVERY`` sessions apart, counted back from the end.
+        sides: names of the models and of the baselines.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    comparisons: list[Comparison] = []
+    choosing = [one for one in forecasters if one.name != LastClose.name]
+    for market in daily_markets(markets):
+        windows, _ = required_windows(
+            markets[market], LOOKBACK, HORIZON, n_windows=n_windows, step=EVERY, after=after(market), group=market
+        )
+        daily = trade(markets[market], {one.name: signals_of(one, windows, num_samples, seed) for one in choosing})
+        tables[market] = {name: {"windows": len(windows), **portfolio_figures(table)} for name, table in daily.items()}
+        for model, baseline in product(sides[0], (name for name in sides[1] if name in daily)):
+            gap = daily[baseline]["net"] - daily[model]["net"]
+            comparisons.append(Comparison.by_date("investment", market, model, baseline, gap, A_DAY))
+    return tables, comparisons

@@ -1,0 +1,96 @@
+"""Published fine-tuning configs: a name means what it means there, or is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kronos.errors import ConfigError
+from kronos.training.config import RunConfig
+
+FORTY_NINE = (
+    "qlib_data_path", "instrument", "dataset_begin_time", "dataset_end_time", "lookback_window", "predict_window",
+    "max_context", "feature_list", "time_feature_list", "train_time_range", "val_time_range", "test_time_range",
+    "backtest_time_range", "dataset_path", "clip", "epochs", "log_interval", "batch_size", "n_train_iter",
+    "n_val_iter", "tokenizer_learning_rate", "predictor_learning_rate", "accumulation_steps", "adam_beta1",
+    "adam_beta2", "adam_weight_decay", "seed", "use_comet", "comet_config", "comet_tag", "comet_name", "save_path",
+    "tokenizer_save_folder_name", "predictor_save_folder_name", "backtest_save_folder_name", "backtest_result_path",
+    "pretrained_tokenizer_path", "pretrained_predictor_path", "finetuned_tokenizer_path", "finetuned_predictor_path",
+    "backtest_n_symbol_hold", "backtest_n_symbol_drop", "backtest_hold_thresh", "inference_T", "inference_top_p",
+    "inference_top_k", "inference_sample_count", "backtest_batch_size", "backtest_benchmark",
+)  # fmt: skip
+CSV = {
+    "data": {
+        "data_path": "bars.csv", "lookback_window": 64, "predict_window": 8, "max_context": 512, "clip": 5.0,
+        "train_ratio": 0.9, "val_ratio": 0.1, "test_ratio": 0.0,
+    },
+    "training": {
+        "tokenizer_epochs": 2, "basemodel_epochs": 1, "batch_size": 32, "log_interval": 50, "num_workers": 6,
+        "seed": 42, "tokenizer_learning_rate": 2e-4, "predictor_learning_rate": 1e-6, "adam_beta1": 0.9,
+        "adam_beta2": 0.95, "adam_weight_decay": 0.1, "accumulation_steps": 4,
+    },
+    "model_paths": {
+        "pretrained_tokenizer": "t", "pretrained_predictor": "m", "exp_name": "hk", "base_path": "runs",
+        "base_save_path": "", "finetuned_tokenizer": "", "tokenizer_save_name": "tokenizer",
+        "basemodel_save_name": "basemodel",
+    },
+    "experiment": {
+        "name": "n", "description": "d", "use_comet": False, "train_tokenizer": True, "train_basemodel": True,
+        "skip_existing": False,
+    },
+    "device": {"use_cuda": True, "device_id": 0},
+}  # fmt: skip
+
+
+def config(**values: Any) -> RunConfig:
+    return RunConfig.from_dict({"out": "runs/x", "data": {"bars": "a.csv"}, **values})
+
+
+def test_all_of_them_are_here() -> None:
+    assert len(set(FORTY_NINE)) == 49
+
+
+@pytest.mark.xfail(strict=True, reason="it counts batches here")
+def test_validation_is_counted_in_samples() -> None:
+    assert config(batch_size=50, n_val_iter=400 * 50).validation_batches == 400
+    assert config(batch_size=50, n_val_iter=401).validation_batches == 9  # the last, short one too
+
+
+@pytest.mark.xfail(strict=True, reason="it multiplies the batch here")
+def test_accumulation_splits_the_tokenizers_batch() -> None:
+    run = config(batch_size=50, accumulation_steps=5)
+    tokenizer, model = run.optim_of("tokenizer"), run.optim_of("model")
+    assert (tokenizer.batch_size, tokenizer.accumulation) == (10, 5)
+    assert (model.batch_size, model.accumulation) == (50, 1)
+    with pytest.raises(ConfigError, match="accumulation_steps"):
+        config(batch_size=50, accumulation_steps=7)  # which leaves a window out of each batch there
+
+
+@pytest.mark.xfail(strict=True, reason="it is taken for a folder of arrays")
+def test_a_folder_of_pickles_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"dataset_path.*pickle"):
+        RunConfig.from_dict({"save_path": "here", "dataset_path": "./data/processed_datasets"})
+
+
+@pytest.mark.xfail(strict=True, reason="the betas are set for both stages")
+def test_betas_are_the_predictors() -> None:
+    run = config(adam_beta1=0.8, adam_beta2=0.9)
+    assert (run.optim_of("model").betas, run.optim_of("tokenizer").betas) == ((0.8, 0.9), (0.9, 0.999))
+
+
+@pytest.mark.xfail(strict=True, reason="most names are unknown")
+def test_every_name_is_known() -> None:
+    from kronos.training.published import KNOWN  # type: ignore[import-not-found]
+
+    assert not set(FORTY_NINE) - set(KNOWN)
+
+
+@pytest.mark.xfail(strict=True, reason="the sections are unknown")
+def test_the_csv_file_whole() -> None:
+    run = RunConfig.from_dict(CSV)
+    assert (run.data.bars, run.data.window, run.data.boundary, run.seed) == (("bars.csv",), 73, (64, 64), 42)
+    assert (str(run.out), run.tokenizer, run.model) == ("runs/hk", "t", "m")
+    assert (run.optim_of("tokenizer").batch_size, run.optim_of("tokenizer").accumulation) == (8, 4)
+    assert (run.optim_of("model").lr, run.optim_of("model").batch_size) == (1e-6, 32)
+    assert run.optim_of("model").schedule == "one_cycle"
