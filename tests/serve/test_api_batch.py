@@ -15,11 +15,11 @@ from kronos.bars.samples import sample_path
 from kronos.errors import DataError
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
-from kronos.serve.batch import ForecastBatch, Order
 from kronos.serve.documents import read_table
 from kronos.serve.errors import ApiError
 from kronos.serve.schemas import ForecastRequest
 from kronos.serve.security import Bounded
+from kronos.serve.worker import ForecastBatch, Order
 from kronos.spec import ForecastSpec
 
 
@@ -123,7 +123,7 @@ def test_an_unexpected_error_fails_one_series(
             raise ZeroDivisionError
         return read_table(path, symbol)
 
-    monkeypatch.setattr("kronos.serve.batch.read_table", once)
+    monkeypatch.setattr("kronos.serve.worker.read_table", once)
     run.batch.run(predictor)
     assert run.ends() == {"0": "failed", "1": "done"}
 

@@ -25,11 +25,8 @@ CAPS: Final[dict[str, float]] = {
     "context_length": 100_000,
     "window_stride": 100_000,
 }
-MOST_PATH_BARS: Final = 100_000
-"""What horizon × num_samples may be."""
-
+MOST_PATH_BARS: Final = 100_000  # what horizon × num_samples may be
 DEFAULTS: Final = {"num_samples": 100}
-
 OF_THE_TIMES: Final = ("calendar", "stamp", "frequency")
 """Settings that say when the bars of a series come; those that agree in all others are computed together."""
 
@@ -42,9 +39,8 @@ def offered() -> tuple[Setting, ...]:
     """The settings of a forecast, with the server's defaults and limits."""
     found = []
     for one in settings(ForecastSpec):
-        bounds = [bound for bound in (one.high, CAPS.get(one.name)) if bound is not None]
-        default = DEFAULTS.get(one.name, one.default)
-        found.append(dataclasses.replace(one, default=default, high=min(bounds, default=None)))
+        high = min((bound for bound in (one.high, CAPS.get(one.name)) if bound is not None), default=None)
+        found.append(dataclasses.replace(one, default=DEFAULTS.get(one.name, one.default), high=high))
     return tuple(found)
 
 
