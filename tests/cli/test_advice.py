@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import typer.main
-from kronos.cli.app import app
+from kronos.cli import app
 
 import kronos
 
