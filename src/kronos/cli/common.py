@@ -28,6 +28,7 @@ from kronos.spec import ForecastSpec, Setting, settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
     from kronos.protocol import Progress, WorkEngine
 
@@ -44,6 +45,15 @@ def emit_json(value: Any) -> None:
 def note(text: str) -> None:
     """Tell the user something aside on stderr."""
     console.print(text, style="dim", markup=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as it is: names and numbers are never cut, also where the terminal is narrow or none."""
+    from rich.measure import Measurement
+
+    most = output.options.update(width=100_000)
+    width = max(output.width, Measurement.get(output, most, table).maximum)
+    output.print(table, width=width, crop=False, no_wrap=True, soft_wrap=False)
 
 
 def fail(text: str) -> None:

@@ -22,6 +22,7 @@ from kronos.cli.common import (
     emit_json,
     note,
     output,
+    print_table,
     progress,
     tell_report,
     with_options,
@@ -31,8 +32,6 @@ from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
-
-PATHS_FOR_90 = 19  # fewer have no 5% and 95% quantile of their own: (S + 1) / 20 must reach one
 
 
 @with_options
@@ -136,48 +135,29 @@ def _forecast_folder(
 
 def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path]) -> None:
     """The bars ahead and the headline as tables; what has to be said about them, and what was written, as notes."""
-    from kronos.inference.charts import facts
+    from kronos.inference.certainty import Shown
+    from kronos.inference.charts import facts, next_bars, series_title
 
-    output.print(_next_bars(result, levels))
+    (first, *names), rows = next_bars(result, levels)
+    table = Table(title=series_title(result), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.show_edge = table.pad_edge = False  # so that five-digit rates by the hour fit into 80 columns
+    table.add_column(first, no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)
     output.print()
     headline = Table(box=None, header_style="dim", padding=(0, 4, 0, 0))
-    names, values = zip(*facts(result), strict=True)
+    names, values = map(list, zip(*facts(result), strict=True))
     for name in names:
-        headline.add_column(name)
+        headline.add_column(name, no_wrap=True)
     headline.add_row(*values)
-    output.print(headline)
-    for warning in result.metadata.get("warnings", ()):
-        note(f"Note: {warning}.")
-    if 1 < result.num_samples < PATHS_FOR_90:
-        note(f"Note: {result.num_samples} paths are too few for a 90% interval; give --samples {PATHS_FOR_90} or more.")
+    print_table(headline)
+    for text in Shown(result).notes:
+        note(f"Note: {text}.")
     for path in written:
         size = path.stat().st_size / 1e6
         inside = ", the charting code inside, so that it opens without a network"
         told = f" ({size:.1f} MB{inside if path.suffix.lower() == '.html' else ''})" if size > 1 else ""
         note(f"Wrote {path}{told}")
-
-
-def _next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
-    """A table of the closes ahead: median and intervals, or the quantiles asked for, and the chance of a rise."""
-    from kronos.inference.charts import price_decimals, series_title
-
-    decimals = price_decimals(result.history["close"]) if result.history is not None else 2
-    shown = (0.5, 0.25, 0.75, 0.05, 0.95) if levels is None else levels
-    close = result.quantile_array(shown)[:, :, result.columns.index("close")]
-    texts = [[f"{value:,.{decimals}f}" for value in row] for row in close]
-    names = [f"Close {level:.4g}" for level in shown]
-    if levels is None:
-        middle, *edges = texts
-        names = ["Median", "50% interval", "90% interval"]
-        texts = [middle, *([f"{a}–{b}" for a, b in zip(*edges[i : i + 2], strict=True)] for i in (0, 2))]
-    table = Table(title=series_title(result), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.show_edge = table.pad_edge = False  # so that five-digit rates by the hour fit into 80 columns
-    table.add_column("Time", no_wrap=True)
-    for name in (*names, "P(up)"):
-        table.add_column(name, justify="right")
-    times = result.timestamps
-    whole_days = bool((times == times.normalize()).all())
-    for step, (moment, chance) in enumerate(zip(times, result.prob_up(), strict=True)):
-        time = f"{moment:%Y-%m-%d}" if whole_days else f"{moment:%Y-%m-%d %H:%M}"
-        table.add_row(time, *(row[step] for row in texts), f"{chance:.0%}")
-    return table

@@ -21,6 +21,7 @@ from kronos.bars.calendar.future import FutureTimes
 from kronos.bars.reading import as_bars, read_bars
 from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
+from kronos.inference.certainty import Shown
 from kronos.inference.engine import DecodeRequest
 from kronos.inference.forecast import Forecast
 from kronos.inference.sampling import series_key, uniforms
@@ -300,7 +301,9 @@ def assemble_forecast(
         bars, metadata["repaired_bars"] = repair_bars(bars, last_close)
     elif width is not None:
         bars = widen(bars, last_close, width_factors(width, spec.horizon))
-    return Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
+    found = Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
+    notes[:] = Shown(found).notes  # says also where the paths are too few
+    return found
 
 
 def width_factors(width: Mapping[str, Any], horizon: int) -> Floats:

@@ -88,7 +88,8 @@ def schema(settings: UniverseSettings, *, zoned: bool) -> pa.Schema:
         columns += [("path", pa.int32()), *((name, pa.float32()) for name in FEATURES)]
     else:
         kinds = ["mean", *(f"q{level:g}" for level in settings.quantile_levels)]
-        columns += [("prob_up", pa.float64()), *((f"{name}_{k}", pa.float64()) for name in FEATURES for k in kinds)]
+        names = ["prob_up", "prob_up_error", "close_median_error", *(f"{name}_{k}" for name in FEATURES for k in kinds)]
+        columns += [(name, pa.float64()) for name in names]
     return pa.schema(columns)
 
 

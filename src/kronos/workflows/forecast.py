@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kronos.bars import read_bars
 from kronos.errors import DataError
-from kronos.inference.forecast import DEFAULT_LEVELS, check_levels, check_target
+from kronos.inference.forecast import asked_levels, check_target
 from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def forecast_file(
     revision: str | None = None,
     device: str | None = None,
     targets: Sequence[str | Path] = (),
-    quantile_levels: Sequence[float] = DEFAULT_LEVELS,
+    quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
     on_defect: Literal["strict", "drop"] = "strict",
     reading: Mapping[str, Any] | None = None,
@@ -48,7 +48,8 @@ def forecast_file(
         model, revision: a checkpoint's name, folder or hub id, and a commit or tag of a hub checkpoint.
         device: as for ``KronosPredictor``.
         targets: files to write, as for ``Forecast.save``; checked before anything is read.
-        quantile_levels, paths: which quantiles go into them, or every sample path instead.
+        quantile_levels, paths: which quantiles go into them, or every sample path instead. None: the usual five,
+            which hold nothing where too few distinct paths were drawn.
         on_defect, reading: options of ``read_bars``.
         on_read: told the bars before they are forecast.
         progress: told (bars sampled, bars in all).
@@ -57,7 +58,8 @@ def forecast_file(
         DataError: the file cannot be read as bars, or holds several symbols.
         CheckpointError, ConfigError, MissingExtraError: what was asked cannot be done.
     """
-    check_levels(quantile_levels)
+    spec = spec or ForecastSpec()
+    levels = asked_levels(quantile_levels, spec.num_samples)
     files = [check_target(target) for target in targets]
     bars = read_bars(source, on_defect=on_defect, **reading or {})
     report = bars.attrs["report"]
@@ -69,9 +71,9 @@ def forecast_file(
     from kronos.inference.predictor import KronosPredictor
 
     predictor = KronosPredictor.from_pretrained(model, device=device, revision=revision)
-    forecast = predictor.answer(bars, spec or ForecastSpec(), progress=progress)
+    forecast = predictor.answer(bars, spec, progress=progress)
     for file in files:
-        forecast.save(file, quantile_levels=quantile_levels, paths=paths)
+        forecast.save(file, quantile_levels=levels, paths=paths)
     return forecast
 
 
@@ -84,7 +86,7 @@ def forecast_universe(
     revision: str | None = None,
     device: str | None = None,
     engine: WorkEngine | None = None,
-    quantile_levels: Sequence[float] = DEFAULT_LEVELS,
+    quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
     on_defect: Literal["strict", "drop"] = "strict",
     reading: Mapping[str, Any] | None = None,
@@ -118,7 +120,8 @@ def forecast_universe(
     from kronos.scale import engines, output, plan, work
 
     spec, engine = spec or ForecastSpec(), engine or engines.LocalEngine()
-    settings = plan.UniverseSettings(spec, model, revision, quantile_levels, paths, on_defect, reading or {})
+    levels = asked_levels(quantile_levels, spec.num_samples)
+    settings = plan.UniverseSettings(spec, model, revision, levels, paths, on_defect, reading or {})
     folder, out = Path(source).resolve(), Path(out).resolve()
     sources = plan.list_sources(folder, spec.frequency)
     device = device or engine.device()
