@@ -13,7 +13,7 @@ import pytest
 
 from kronos import FewPathsWarning
 from kronos.errors import ConfigError
-from kronos.inference.certainty import ENOUGH_PATHS, NO_DIRECTION, Shown, share_error
+from kronos.inference.certainty import ENOUGH_PATHS, NO_DIRECTION, Shown, beyond_notes, share_error
 from kronos.inference.charts import Scene, facts, next_bars, page
 from kronos.inference.forecast import DEFAULT_LEVELS, Forecast, asked_levels, document, summary
 
@@ -142,3 +142,24 @@ def test_the_page_carries_the_bars_ahead_and_what_to_think_of_direction(make_for
     for cell in (*names, *(cell for row in rows for cell in row)):
         assert f">{cell}</t" in text
     assert NO_DIRECTION in text
+
+
+def test_what_lies_beyond_training_and_judgement_is_said() -> None:
+    judged = {"context": 256, "horizon": 24}
+    assert beyond_notes("kronos-nano", 256, 24, 512, judged) == []
+    assert beyond_notes("kronos-small", 512, 480, 512, None) == []
+    [note] = beyond_notes("kronos-nano", 300, 48, 512, judged)
+    assert note.startswith("kronos-nano was judged on 256 bars of context and 24 ahead; this forecast reads 300")
+    assert "--context 300 --horizon 48" in note
+    [note] = beyond_notes("kronos-small", 400, 600, 512, None)
+    assert "trained on windows of 512 bars" in note
+    assert len(beyond_notes("kronos-nano", 300, 600, 512, judged)) == 2
+
+
+def test_the_checkpoint_says_what_it_was_judged_on() -> None:
+    from kronos.model.checkpoint import CONFIG_FILE, find_checkpoint, read_config
+
+    assert read_config(find_checkpoint("kronos-nano", "model") / CONFIG_FILE)["judged"] == {
+        "context": 256,
+        "horizon": 24,
+    }

@@ -6,7 +6,7 @@ certainty. Below ``ENOUGH_PATHS`` distinct paths every surface shows mean and me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,30 @@ def few_paths_note(distinct: int) -> str:
         f"{paths}, no distribution: intervals, chances and risk need {ENOUGH_PATHS} distinct paths and are left out; "
         f"draw {ENOUGH_PATHS} samples or more (num_samples, --samples) with a temperature above 0 and no top-k of 1"
     )
+
+
+def beyond_notes(name: str, context: int, horizon: int, trained: int, judged: Mapping[str, int] | None) -> list[str]:
+    """What has to be said of a forecast that goes beyond what its checkpoint was trained or judged on.
+
+    Args:
+        name: of the checkpoint.
+        context, horizon: bars that are read, and bars ahead.
+        trained: bars of the windows that it was trained on, context and horizon together.
+        judged: context and horizon that its card's figures are about; None: not stated.
+    """
+    notes = []
+    if horizon >= trained:
+        notes.append(
+            f"{name} was trained on windows of {trained:,} bars, and {horizon:,} bars ahead lie beyond them, so it "
+            "extrapolates; give a shorter horizon or larger bars"
+        )
+    if judged is not None and (context > judged["context"] or horizon > judged["horizon"]):
+        notes.append(
+            f"{name} was judged on {judged['context']:,} bars of context and {judged['horizon']:,} ahead; this "
+            f"forecast reads {context:,} and goes {horizon:,} ahead, where volatility and volume of its paths may drift; "
+            f"kronos evaluate with --context {context} --horizon {horizon} judges it there"
+        )
+    return notes
 
 
 def asks_spread(levels: Sequence[float]) -> bool:

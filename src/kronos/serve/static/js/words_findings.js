@@ -254,6 +254,14 @@ export const FINDINGS = {
     "{n} distinct paths are no distribution: ranges, chances and risk are left out. Draw 20 paths or more, with a temperature above 0 and a top-k other than 1.",
     "只有 {n} 条不同的路径，构不成分布，因此不显示区间、概率和风险。请至少模拟 20 条路径，温度大于 0，且 Top-k 不为 1。",
   ],
+  "note.beyond_judged": [
+    "{model} was judged on {context} bars of context and {horizon} ahead; this forecast reads {read} and goes {ahead} ahead, where volatility and volume may drift. kronos evaluate judges it there.",
+    "{model} 的评估基于 {context} 根参考K线、向前 {horizon} 根；本次读取 {read} 根、向前 {ahead} 根，波动率和成交量可能偏移，可用 kronos evaluate 检验。",
+  ],
+  "note.beyond_trained": [
+    "{model} was trained on windows of {trained} bars; {ahead} bars ahead lie beyond them, so it extrapolates. Choose a shorter horizon or larger bars.",
+    "{model} 的训练窗口为 {trained} 根K线，向前 {ahead} 根已超出训练范围，属于外推。请缩短预测长度或使用更大的K线周期。",
+  ],
   "note.calendar": [
     "Calendar {calendar}, recognised from the times of the bars.",
     "根据K线时间识别出交易日历 {calendar}。",
