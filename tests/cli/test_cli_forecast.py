@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -112,6 +113,23 @@ def test_writes_every_form_at_once(forecast, tmp_path: Path) -> None:
         assert f"Wrote {tmp_path / name}" in result.stderr
     assert re.search(r"a\.html \(\d\.\d MB, the charting code inside", result.stderr)
     assert len(pd.read_csv(tmp_path / "a.csv")) == len(pd.read_parquet(tmp_path / "a.parquet")) == 5
+
+
+def test_a_replay_sees_nothing_after_its_date(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    early = tmp_path / "early.csv"
+    bars[bars["timestamp"] <= "2018-12-14"].to_csv(early, index=False)
+    replay, own = forecast("--until", "2018-12-14", "--json"), forecast("--json", bars=early)
+    assert json.loads(replay.stdout) == json.loads(own.stdout)
+    shown = forecast("--until", "2018-12-14")
+    assert "2018-09-06 … 2018-12-14" in shown.stderr
+    assert "10 bars after 2018-12-14 left out" in shown.stderr
+
+
+def test_bars_may_come_on_standard_input(forecast, bars_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bars_csv.read_bytes())))
+    assert json.loads(forecast("--json", bars="-").stdout) == json.loads(forecast("--json").stdout)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    refused(forecast(bars="-"), ["standard input", "empty"])
 
 
 def test_paths_are_valid_bars(forecast, tmp_path: Path) -> None:
@@ -316,7 +334,9 @@ BAD_SETTINGS: dict[str, tuple[list[object], list[str]]] = {
     "quantile above 1": (["--quantiles", ".1,1.5"], ["1.5"]),
     "unknown device": (["--device", "abacus"], ["abacus"]),
     "unknown ending": (["-o", "out.xlsx"], [".xlsx", ".parquet"]),
-    "no ending": (["-o", "out"], ["no ending", ".parquet"]),
+    "no ending": (["-o", "out"], ["holds one series", ".parquet"]),
+    "no time": (["--until", "yesterday, about noon"], ["yesterday, about noon", "2024-07-01T15:30"]),
+    "before the first bar": (["--until", "1999-01-01"], ["no bar up to 1999-01-01", "2018"]),
     "missing folder": (["-o", "nowhere/out.csv"], ["nowhere"]),
 }
 

@@ -59,8 +59,8 @@ def beyond_notes(name: str, context: int, horizon: int, trained: int, judged: Ma
     if judged is not None and (context > judged["context"] or horizon > judged["horizon"]):
         notes.append(
             f"{name} was judged on {judged['context']:,} bars of context and {judged['horizon']:,} ahead; this "
-            f"forecast reads {context:,} and goes {horizon:,} ahead, where volatility and volume of its paths may drift; "
-            f"kronos evaluate with --context {context} --horizon {horizon} judges it there"
+            f"forecast reads {context:,} and goes {horizon:,} ahead, where volatility and volume of its paths may "
+            f"drift; kronos evaluate with --context {context} --horizon {horizon} judges it there"
         )
     return notes
 

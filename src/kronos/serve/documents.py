@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars import read_bars
+from kronos.bars.cut import as_written
 from kronos.bars.reading import describe
 from kronos.errors import CapacityError, DataError
 from kronos.evaluation import metrics
@@ -82,21 +83,6 @@ def columns(bars: pd.DataFrame) -> dict[str, Any]:
         **{name: bars[name].tolist() for name in _PRICES},
         "volume": bars["volume"].tolist() if bars["volume"].any() else None,
     }
-
-
-def as_written(text: str, bars: pd.DataFrame) -> pd.Timestamp:
-    """A time in the clock of the bars: one without a zone is theirs, one with a zone is converted."""
-    try:
-        moment = pd.Timestamp(text)
-    except (ValueError, OverflowError, pd.errors.OutOfBoundsDatetime) as error:
-        raise DataError(f"'{text[:40]}' is no time; write it as 2024-07-01T15:30:00.") from error
-    zone = pd.DatetimeIndex(bars["timestamp"]).tz
-    if zone is None or moment.tz is None:
-        try:
-            return moment.tz_localize(zone)
-        except ValueError as error:  # an hour that a clock change skips or repeats
-            raise DataError(f"{text[:40]} is not one moment in {zone}; write its offset too.") from error
-    return moment.tz_convert(zone)
 
 
 # -- forecasts --------------------------------------------------------------------------------------------------------

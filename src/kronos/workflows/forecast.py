@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kronos.bars import read_bars
+from kronos.bars.cut import cut_until
 from kronos.errors import DataError
 from kronos.inference.forecast import asked_levels, check_target
 from kronos.spec import ForecastSpec
@@ -37,6 +38,7 @@ def forecast_file(
     paths: bool = False,
     on_defect: Literal["strict", "drop"] = "strict",
     reading: Mapping[str, Any] | None = None,
+    until: str | None = None,
     on_read: Callable[[pd.DataFrame], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Forecast:
@@ -51,6 +53,7 @@ def forecast_file(
         quantile_levels, paths: which quantiles go into them, or every sample path instead. None: the usual five,
             which hold nothing where too few distinct paths were drawn.
         on_defect, reading: options of ``read_bars``.
+        until: forecast from the bars up to and including this time, as a replay; a date takes in its whole day.
         on_read: told the bars before they are forecast.
         progress: told (bars sampled, bars in all).
 
@@ -65,7 +68,11 @@ def forecast_file(
     report = bars.attrs["report"]
     if len(report.symbols) > 1:
         some = ", ".join(report.symbols[:6]) + (" …" if len(report.symbols) > 6 else "")
-        raise DataError(f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with --symbol.")
+        raise DataError(
+            f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with "
+            "--symbol, or forecast all of them into a folder with -o FOLDER (kronos.forecast_universe)."
+        )
+    bars = bars if until is None else cut_until(bars, until)
     if on_read is not None:
         on_read(bars)
     from kronos.inference.predictor import KronosPredictor
@@ -90,23 +97,25 @@ def forecast_universe(
     paths: bool = False,
     on_defect: Literal["strict", "drop"] = "strict",
     reading: Mapping[str, Any] | None = None,
+    until: str | None = None,
     partition_size: int | None = None,
     progress: Progress | None = None,
 ) -> UniverseReport:
-    """Forecast every series of a bar store or a folder into a folder of results.
+    """Forecast every series of a bar store, of a folder or of a file that holds many, into a folder of results.
 
     The same settings give the same files, byte for byte, on every engine and with any number of workers, as long as
     they compute on the same kind of device. A partition that is already there, computed with the same settings and
     weights from the same bars on such a device, is kept; so a run that was interrupted goes on where it was.
 
     Args:
-        source: a bar store, or a folder of files that ``read_bars`` understands. Workers read it under this path.
+        source: a bar store, a folder of files that ``read_bars`` understands, or one such file of many symbols.
+            Workers read it under this path.
         out: folder for the results (see :mod:`kronos.scale.output`). Workers write there.
         engine: where to compute, such as ``make_engine("ray", workers=8)`` of :mod:`kronos.scale.engines`; None: here.
         device: as for ``KronosPredictor``, in each worker; None: a GPU where the engine has them, else the CPU.
         partition_size: series computed together and written to one file; None: 16, fewer where paths are many.
         progress: told (files done, files in all).
-        spec, model, revision, quantile_levels, paths, on_defect, reading: as for :func:`forecast_file`.
+        spec, model, revision, quantile_levels, paths, on_defect, reading, until: as for :func:`forecast_file`.
 
     Returns:
         What was done. Series that cannot be forecast are in the errors table and counted.
@@ -121,22 +130,17 @@ def forecast_universe(
 
     spec, engine = spec or ForecastSpec(), engine or engines.LocalEngine()
     levels = asked_levels(quantile_levels, spec.num_samples)
-    settings = plan.UniverseSettings(spec, model, revision, levels, paths, on_defect, reading or {})
-    folder, out = Path(source).resolve(), Path(out).resolve()
-    sources = plan.list_sources(folder, spec.frequency)
+    settings = plan.UniverseSettings(spec, model, revision, levels, paths, on_defect, reading or {}, until)
+    out = Path(out).resolve()
+    output.check_folder(out)
+    folder, sources = plan.find_series(Path(source).resolve(), settings)
     device = device or engine.device()
     facts = (version("kronos-kline"), pair_digest(model, revision), device.partition(":")[0])
     partitions = plan.divide(sources, settings, *facts, partition_size)
     output.begin(out)
     make = partial(work.ForecastWork, settings, folder, out, facts[1], device)
     report = _compute(partitions, out, engine, make, progress)
-    output.sweep(out, len(partitions))
-    if not report.series:
-        raise DataError(
-            f"None of the {report.failed} series in {folder} could be forecast; for instance {report.trouble} "
-            f"All errors are in {out / output.ERRORS}."
-        )
-    output.write_summary(out, settings, facts, report)
+    output.end(out, settings, facts, len(partitions), report)
     return report
 
 
