@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -27,6 +28,8 @@ def one_path(make_forecast) -> Forecast:
 
 def test_distinct_paths_are_counted(make_forecast, one_path: Forecast) -> None:
     assert (make_forecast(paths=40).distinct_paths, one_path.distinct_paths) == (40, 1)
+    rounded = one_path.samples * (1 + np.random.default_rng(0).normal(0, 1e-7, one_path.samples.shape))
+    assert dataclasses.replace(one_path, samples=rounded).distinct_paths == 1
 
 
 @pytest.mark.parametrize(
