@@ -21,6 +21,7 @@ from kronos.bars.calendar.future import FutureTimes
 from kronos.bars.reading import as_bars, read_bars
 from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
+from kronos.inference.certainty import Shown, beyond_notes
 from kronos.inference.engine import DecodeRequest
 from kronos.inference.forecast import Forecast
 from kronos.inference.sampling import series_key, uniforms
@@ -279,6 +280,8 @@ def assemble_forecast(
                 f"{reach:.1g}), so the paths are far too certain; do not read risk from them, and check the bars or "
                 "give a longer context",
             )
+    read, config = len(past.values) - transform.lost, predictor.model.config
+    notes += beyond_notes(predictor.name, read, spec.horizon, predictor.max_context, config.judged)
     if estimated := int(np.count_nonzero(future.estimated)):
         notes.append(f"{estimated} timestamps lie beyond the calendar's end and are estimated")
     drawn = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p")}
@@ -295,12 +298,14 @@ def assemble_forecast(
         "estimated_timestamps": estimated,
         "warnings": notes,
     }
-    width = (predictor.model.config.calibration or {}).get("width")
+    width = (config.calibration or {}).get("width")
     if not transform.takes_moves:
         bars, metadata["repaired_bars"] = repair_bars(bars, last_close)
     elif width is not None:
         bars = widen(bars, last_close, width_factors(width, spec.horizon))
-    return Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
+    found = Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
+    notes[:] = Shown(found).notes  # says also where the paths are too few
+    return found
 
 
 def width_factors(width: Mapping[str, Any], horizon: int) -> Floats:

@@ -28,7 +28,8 @@ _LONGEST_DEFAULT: Final = 96  # bars; the longest of the paper's horizons
 _INSTRUCTIONS: Final = (
     "Kronos forecasts candlesticks as sampled futures. Bars are named as files inside the folder the server was "
     "started for, or as packaged samples: sample:sp500, sample:nasdaq, sample:eurusd. Look at bars with inspect "
-    "before you forecast them. A forecast is a distribution: report its intervals, not only its median; and ask "
+    "before you forecast them. A forecast is a distribution: report its intervals, not only its median, and with every "
+    "chance its sampling error; pass on the notes in metadata.warnings; and ask "
     "evaluate whether the model is better than simple baselines on such bars. Nothing here is investment advice."
 )
 _NAMED = "A file inside the server's folder (CSV, Parquet, Feather), or sample:sp500, sample:nasdaq, sample:eurusd."
@@ -54,16 +55,17 @@ class Tools:
         return {**inspect_bars(self._locate(bars), symbol=symbol).to_dict(), "source": bars}
 
     def forecast(self, bars: Bars, symbol: Symbol = None, **settings: Any) -> dict[str, Any]:
-        """Forecast the next bars of one series: quantiles of sampled paths, the chance of a rise, and the risk."""
+        """Forecast the next bars of one series: quantiles of sampled paths, the chance of a rise with its sampling
+        error, and the risk; null where too few distinct paths cannot tell (metadata.warnings says so)."""
         check_work(settings["horizon"], settings["num_samples"])
         found = self._predictor.answer(self._read(bars, symbol), spec_of(settings))
         content = document(found)
         return {
             **{key: content[key] for key in ("symbol", "last_close", "timestamps")},
             "close_quantiles": {level: columns["close"] for level, columns in content["quantiles"].items()},
-            "prob_up": content["prob_up"],
-            "value_at_risk_95": found.value_at_risk(0.95),
-            "expected_shortfall_95": found.expected_shortfall(0.95),
+            **{name: content[name] for name in ("prob_up", "prob_up_error", "close_median_error")},
+            "value_at_risk_95": content["value_at_risk"],
+            "expected_shortfall_95": content["expected_shortfall"],
             "metadata": content["metadata"],
         }
 

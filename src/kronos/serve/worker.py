@@ -25,12 +25,13 @@ from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 from kronos.bars.calendar import FutureTimes, future_times
+from kronos.bars.cut import as_written
 from kronos.errors import Cancelled, DataError, KronosError
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
 from kronos.model.checkpoint import info, list_models, model_card
 from kronos.serve.child import Channel, Message
-from kronos.serve.documents import as_written, description, document, headline, one_series, read_table, write_result
+from kronos.serve.documents import description, document, headline, one_series, read_table, write_result
 from kronos.serve.errors import ApiError, from_error, without_paths
 from kronos.serve.schemas import OF_THE_TIMES, spec_of
 
