@@ -59,13 +59,12 @@ def one_series(bars: pd.DataFrame) -> pd.DataFrame:
 
 def description(bars: pd.DataFrame) -> dict[str, Any]:
     """The report on a table, with its calendar, symbols, and first and last rows."""
-    symbols = bars.attrs["report"].symbols
+    symbols = list(bars.attrs["report"].symbols)
     if len(symbols) > _MOST_SYMBOLS:
         raise CapacityError(f"The table names {len(symbols):,} symbols; at most {_MOST_SYMBOLS:,} are shown here.")
     report = {key: value for key, value in describe(bars).to_dict().items() if key not in ("source", "symbols")}
     ends = pd.concat([bars.head(PREVIEW_ROWS), bars.iloc[PREVIEW_ROWS:].tail(PREVIEW_ROWS)])
-    preview = to_json(ends.to_dict("records"))
-    return {"rows": len(bars), "symbols": list(symbols), "report": report, "preview": preview}
+    return {"rows": len(bars), "symbols": symbols, "report": report, "preview": to_json(ends.to_dict("records"))}
 
 
 def candles(bars: pd.DataFrame, limit: int, before: str | None = None) -> dict[str, Any]:
@@ -140,20 +139,20 @@ def comparison(forecast: Forecast, truth: pd.DataFrame) -> dict[str, Any]:
     absolute error. A coverage is null where too few distinct paths give no interval. ``direction_hit`` judges the
     last known bar: 1 right, 0 wrong, ½ where the forecast takes no side, null where the close did not move.
     """
-    known = len(truth)
-    closes = forecast.close()[:, :known].T  # (H, S)
     real, last = truth["close"].to_numpy(dtype=float), forecast.last_close
+    closes = forecast.close()[:, : len(real)].T  # (H, S)
     enough = Shown(forecast).enough
+    covered = {
+        f"coverage_{level * 100:.0f}": metrics.covered(real, closes, level).mean() if enough else None
+        for level in metrics.LEVELS
+    }
     return {
-        "mae": float(metrics.absolute_error(real, closes).mean()),
-        "crps": float(metrics.crps(real, closes).mean()),
-        "crps_last_close": float(np.abs(real - last).mean()),
-        **{
-            f"coverage_{round(level * 100)}": float(metrics.covered(real, closes, level).mean()) if enough else None
-            for level in metrics.LEVELS
-        },
+        "mae": metrics.absolute_error(real, closes).mean(),
+        "crps": metrics.crps(real, closes).mean(),
+        "crps_last_close": np.abs(real - last).mean(),
+        **covered,
         "direction_hit": float(metrics.direction_hit(real[-1] - last, closes[-1] - last)),
-        "bars_compared": known,
+        "bars_compared": len(real),
     }
 
 

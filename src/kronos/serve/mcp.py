@@ -32,14 +32,9 @@ _INSTRUCTIONS: Final = (
     "chance its sampling error; pass on the notes in metadata.warnings; and ask "
     "evaluate whether the model is better than simple baselines on such bars. Nothing here is investment advice."
 )
+_NAMED = "A file inside the server's folder (CSV, Parquet, Feather), or sample:sp500, sample:nasdaq, sample:eurusd."
 
-Bars = Annotated[
-    str,
-    Field(
-        description="A file inside the server's folder (CSV, Parquet, Feather), or sample:sp500, sample:nasdaq, "
-        "sample:eurusd."
-    ),
-]
+Bars = Annotated[str, Field(description=_NAMED)]
 Symbol = Annotated[str | None, Field(description="Of a table of several symbols, this one.")]
 
 
@@ -66,9 +61,7 @@ class Tools:
         found = self._predictor.answer(self._read(bars, symbol), spec_of(settings))
         content = document(found)
         return {
-            "symbol": content["symbol"],
-            "last_close": content["last_close"],
-            "timestamps": content["timestamps"],
+            **{key: content[key] for key in ("symbol", "last_close", "timestamps")},
             "close_quantiles": {level: columns["close"] for level, columns in content["quantiles"].items()},
             **{name: content[name] for name in ("prob_up", "prob_up_error", "close_median_error")},
             "value_at_risk_95": content["value_at_risk"],
@@ -101,8 +94,7 @@ class Tools:
             seed=seed,
             device=self.device,
         ).summary
-        kept = ("markets", "tasks", "yardstick", "verdicts", "notes")
-        return dict(to_json({key: summary[key] for key in kept}))
+        return dict(to_json({key: summary[key] for key in ("markets", "tasks", "yardstick", "verdicts", "notes")}))
 
     @cached_property
     def _predictor(self) -> KronosPredictor:
@@ -112,11 +104,7 @@ class Tools:
         return one_series(read_bars(self._locate(bars), symbol=symbol))
 
     def _locate(self, bars: str) -> Path:
-        """The file that an assistant names.
-
-        Raises:
-            DataError: it lies outside the folder.
-        """
+        """The file that an assistant names, if it does not lie outside the folder."""
         if bars.startswith(PREFIX):
             return locate(bars)
         path = (self.folder / bars).resolve()
@@ -127,19 +115,15 @@ class Tools:
 
 def build(tools: Tools) -> MCPServer[Any]:
     """The tool server."""
-    server: MCPServer[Any] = MCPServer(
-        "kronos", instructions=_INSTRUCTIONS, version=version("kronos-kline"), log_level="WARNING"
-    )
+    number = version("kronos-kline")
+    server: MCPServer[Any] = MCPServer("kronos", instructions=_INSTRUCTIONS, version=number, log_level="WARNING")
     for tool in (tools.inspect, tools.forecast, tools.evaluate):
         server.tool()(_as_tool(tool))
     return server
 
 
 def _as_tool(operation: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """The operation with every setting of a forecast in place of ``**settings``.
-
-    The library's errors reach the assistant as they are worded.
-    """
+    """The operation with every setting of a forecast in place of ``**settings``; errors keep the library's words."""
 
     @wraps(operation)
     def tool(*args: Any, **words: Any) -> dict[str, Any]:
@@ -151,9 +135,8 @@ def _as_tool(operation: Callable[..., dict[str, Any]]) -> Callable[..., dict[str
     signature = inspect.signature(operation, eval_str=True)
     named = list(signature.parameters.values())
     if named[-1].kind is inspect.Parameter.VAR_KEYWORD:
-        named[-1:] = [
-            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=annotated(one))
-            for one in offered()
-        ]
+        only = inspect.Parameter.KEYWORD_ONLY
+        settings = (inspect.Parameter(s.name, only, default=s.default, annotation=annotated(s)) for s in offered())
+        named[-1:] = settings
     tool.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
     return tool

@@ -25,9 +25,7 @@ CAPS: Final[dict[str, float]] = {
     "context_length": 100_000,
     "window_stride": 100_000,
 }
-MOST_PATH_BARS: Final = 100_000
-"""What horizon × num_samples may be."""
-
+MOST_PATH_BARS: Final = 100_000  # what horizon × num_samples may be
 OF_THE_TIMES: Final = ("calendar", "stamp", "frequency")
 """Settings that say when the bars of a series come; those that agree in all others are computed together."""
 
@@ -40,8 +38,8 @@ def offered() -> tuple[Setting, ...]:
     """The settings of a forecast, with the server's limits."""
     found = []
     for one in settings(ForecastSpec):
-        bounds = [bound for bound in (one.high, CAPS.get(one.name)) if bound is not None]
-        found.append(dataclasses.replace(one, high=min(bounds, default=None)))
+        high = min((bound for bound in (one.high, CAPS.get(one.name)) if bound is not None), default=None)
+        found.append(dataclasses.replace(one, high=high))
     return tuple(found)
 
 
