@@ -117,7 +117,6 @@ def test_the_loop_shows_progress() -> None:
 # -- what classes are asked for by scripts ----------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="predictor.generate takes our arguments only")
 def test_generate_takes_arrays() -> None:
     predictor = tiny.predictor(tiny.published(), 128)
     x, past, future = (part.numpy() for part in windows(40, 6))
@@ -129,7 +128,6 @@ def test_generate_takes_arrays() -> None:
     np.testing.assert_allclose(found, wanted[:, -6:], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="the predictor has no published column names")
 def test_column_names() -> None:
     predictor = tiny.predictor(tiny.published(), 128)
     assert predictor.price_cols == ["open", "high", "low", "close"]  # type: ignore[attr-defined]
@@ -137,7 +135,6 @@ def test_column_names() -> None:
     assert predictor.time_cols == ["minute", "hour", "weekday", "day", "month"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.xfail(strict=True, reason="the engine keeps the pair that it was made with")
 @pytest.mark.parametrize("half", ["model", "tokenizer"])
 def test_a_replaced_half_counts(half: str) -> None:
     predictor = tiny.predictor(tiny.published(), 128)

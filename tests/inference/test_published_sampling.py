@@ -42,7 +42,6 @@ def by_the_loop(max_context: int, context: int, horizon: int, copies: int, paths
     return found[:, -horizon:] * scale + mean
 
 
-@pytest.mark.xfail(strict=True, reason="predict draws from a seed of its own, 0 by default")
 @pytest.mark.parametrize(("context", "horizon", "copies", "paths"), [(60, 6, 1, 1), (60, 6, 3, 2), (125, 6, 2, 2)])
 def test_sampled_numbers_are_the_loops(
     predictor: KronosPredictor, context: int, horizon: int, copies: int, paths: int
@@ -55,11 +54,11 @@ def test_sampled_numbers_are_the_loops(
     found = predictor.predict_batch(
         [frame] * copies, [past] * copies, [future] * copies, horizon, sample_count=paths, verbose=False
     )
-    np.testing.assert_allclose(np.stack(found) / wanted, 1, rtol=1e-5)
+    scale = np.abs(wanted).mean(axis=(0, 1))  # a volume may happen to be nearly nothing
+    np.testing.assert_allclose(np.stack(found) / scale, wanted / scale, rtol=1e-5, atol=1e-5)
     assert torch.equal(torch.get_rng_state(), state)  # what is drawn next is what is drawn next there
 
 
-@pytest.mark.xfail(strict=True, reason="predict draws from a seed of its own, 0 by default")
 def test_calls_draw_anew(predictor: KronosPredictor) -> None:
     torch.manual_seed(0)
     first, second = predictor.predict(*arguments()), predictor.predict(*arguments())
@@ -68,7 +67,6 @@ def test_calls_draw_anew(predictor: KronosPredictor) -> None:
     pd.testing.assert_frame_equal(predictor.predict(*arguments()), first)
 
 
-@pytest.mark.xfail(strict=True, reason="draws are keyed by what the series looks like")
 def test_copies_in_a_batch_are_distinct(predictor: KronosPredictor) -> None:
     frame, past, future, horizon = arguments()
     found = predictor.predict_batch([frame] * 30, [past] * 30, [future] * 30, horizon)
@@ -89,12 +87,10 @@ def test_forecast_leaves_torchs_state_alone(predictor: KronosPredictor) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.xfail(strict=True, reason="the mean is returned as float64")
 def test_results_are_float32(predictor: KronosPredictor) -> None:
     assert {str(kind) for kind in predictor.predict(*arguments(), seed=0).dtypes} == {"float32"}
 
 
-@pytest.mark.xfail(strict=True, reason="verbose is ignored")
 def test_verbose_shows_progress(predictor: KronosPredictor) -> None:
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
@@ -102,7 +98,6 @@ def test_verbose_shows_progress(predictor: KronosPredictor) -> None:
     assert "6/6" in told.getvalue()
 
 
-@pytest.mark.xfail(strict=True, reason="None is refused")
 def test_no_limit(predictor: KronosPredictor) -> None:
     off = predictor.predict(*arguments(), top_p=1.0, seed=0)
     pd.testing.assert_frame_equal(predictor.predict(*arguments(), top_p=None, seed=0), off)  # type: ignore[arg-type]
@@ -115,7 +110,6 @@ def test_no_limit(predictor: KronosPredictor) -> None:
 # -- moments ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="columns are summed row by row")
 @pytest.mark.parametrize("bars", [512, 2048])
 def test_quiet_series_have_the_moments_of_column_major_tables(bars: int) -> None:
     """numpy adds a column that lies in one piece pairwise, and one that is spread over rows one by one."""
