@@ -154,6 +154,8 @@ def test_what_lies_beyond_training_and_judgement_is_said() -> None:
     [note] = beyond_notes("kronos-nano", 300, 48, 512, judged)
     assert note.startswith("kronos-nano was judged on 256 bars of context and 24 ahead; this forecast reads 300")
     assert "--context 300 --horizon 48" in note
+    [note] = beyond_notes("kronos-nano", 512, 24, 512, judged)
+    assert note.endswith("this forecast reads 512; kronos evaluate with --context 512 judges it there")
     [note] = beyond_notes("kronos-small", 400, 600, 512, None)
     assert "trained on windows of 512 bars" in note
     assert len(beyond_notes("kronos-nano", 300, 600, 512, judged)) == 2
