@@ -120,6 +120,7 @@ def test_every_chance_and_the_median_carry_their_error(make_forecast, tmp_path: 
     last = chance.iloc[-1]
     assert shown["P(up)"] == f"{last['prob_up']:.0%} ± {100 * last['error']:.0f}"
     assert " ± " in shown["Median in 4 bars"]
+    assert Scene(forecast).prob_up[-1] == shown["P(up)"]
     names, rows = next_bars(forecast)
     assert names == ["Time", "Median", "50% interval", "90% interval", "P(up)"]
     assert all(" ± " in row[-1] for row in rows)
