@@ -120,6 +120,7 @@ def test_every_chance_and_the_median_carry_their_error(make_forecast, tmp_path: 
     last = chance.iloc[-1]
     assert shown["P(up)"] == f"{last['prob_up']:.0%} ± {100 * last['error']:.0f}"
     assert " ± " in shown["Median in 4 bars"]
+    assert Scene(forecast).prob_up[-1] == shown["P(up)"]
     names, rows = next_bars(forecast)
     assert names == ["Time", "Median", "50% interval", "90% interval", "P(up)"]
     assert all(" ± " in row[-1] for row in rows)
@@ -154,6 +155,8 @@ def test_what_lies_beyond_training_and_judgement_is_said() -> None:
     [note] = beyond_notes("kronos-nano", 300, 48, 512, judged)
     assert note.startswith("kronos-nano was judged on 256 bars of context and 24 ahead; this forecast reads 300")
     assert "--context 300 --horizon 48" in note
+    [note] = beyond_notes("kronos-nano", 512, 24, 512, judged)
+    assert note.endswith("this forecast reads 512; kronos evaluate with --context 512 judges it there")
     [note] = beyond_notes("kronos-small", 400, 600, 512, None)
     assert "trained on windows of 512 bars" in note
     assert len(beyond_notes("kronos-nano", 300, 600, 512, judged)) == 2

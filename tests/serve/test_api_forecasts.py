@@ -203,6 +203,7 @@ def test_history_pages_search_and_delete(live: Live) -> None:
     item = page["items"][0]
     assert item["mode"] == "forecast"
     assert 0 <= item["summary"]["prob_up"] <= 1
+    assert 0 < item["summary"]["prob_up_error"] < 0.11
     assert page["items"][1]["summary"]["prob_up"] is None  # of four paths
     gone = marks[0]["id"]
     assert live.client.delete(f"/api/forecasts/{gone}").status_code == 204

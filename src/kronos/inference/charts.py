@@ -71,7 +71,8 @@ class Scene:
             Band(f"{share:.0%}", share, opacity, lower, upper)
             for (share, opacity), lower, upper in zip(shares.items(), closes, closes[middle + 1 :])
         ]
-        self.prob_up = told.prob_up()["prob_up"].to_numpy() if told.enough and count else None  # along ``ahead``
+        chances = [share_text(*row) for row in told.prob_up().to_numpy()]
+        self.prob_up = chances if told.enough and count else None  # along ``ahead``, as texts
         self.table, self.notes = next_bars(forecast), told.notes
         self.volume = volumes if volumes.any() or past["volume"].any() else None  # median along ``ahead``, if any
         self.decimals = _decimals(forecast)
@@ -283,7 +284,7 @@ def _add_prices(chart: go.Figure, shown: Scene) -> None:
         edges = [(band.name, band.lower[point], band.upper[point]) for band in reversed(shown.bands)]
         lines += [f"{name}: {shown.price(lower)} – {shown.price(upper)}" for name, lower, upper in edges]
         if shown.prob_up is not None:
-            lines.append(f"P(up): {shown.prob_up[step]:.0%}")
+            lines.append(f"P(up): {shown.prob_up[step]}")
         texts.append("<br>".join(lines))
     look = {"mode": "lines", "line": {"color": AHEAD, "width": 2}, "hovertemplate": "%{text}<extra></extra>"}
     chart.add_scatter(x=along, y=shown.median, name="Median close", text=texts, **look, **top)

@@ -162,6 +162,7 @@ def headline(content: Mapping[str, Any]) -> dict[str, float | None]:
         "last_close": content["history"]["close"][-1],
         "median_close": content["median"]["close"][-1],
         "prob_up": content["risk"]["prob_up"][-1],
+        "prob_up_error": content["risk"].get("prob_up_error", [None])[-1],  # results of 0.1.0 have none
     }
 
 

@@ -238,6 +238,7 @@ class Summary(BaseModel):
     last_close: float
     median_close: float
     prob_up: float | None = Field(description="Null where too few distinct paths were drawn to tell.")
+    prob_up_error: float | None = Field(None, description="Its sampling error.")
 
 
 class ForecastItem(BaseModel):

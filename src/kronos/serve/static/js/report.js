@@ -89,6 +89,10 @@ const NOTES = [
     /^(?<model>\S+) was judged on (?<context>[\d,]+) bars.* and (?<horizon>[\d,]+) ahead.* reads (?<read>[\d,]+) and goes (?<ahead>[\d,]+)/,
     "note.beyond_judged",
   ],
+  [
+    /^(?<model>\S+) was judged on (?<context>[\d,]+) bars.* and (?<horizon>[\d,]+) ahead.* reads (?<read>[\d,]+);/,
+    "note.beyond_context",
+  ],
   [/^(?<model>\S+) was trained on windows of (?<trained>[\d,]+) bars, and (?<ahead>[\d,]+)/, "note.beyond_trained"],
   [/^calendar (?<calendar>\S+) inferred/, "note.calendar"],
   [/^(?<n>[\d,]+) sessions? of (?<calendar>\S+) ha\S+ no bar.*?(?<day>\d{4}-\d\d-\d\d)/, "note.missing"],

@@ -258,6 +258,10 @@ export const FINDINGS = {
     "{model} was judged on {context} bars of context and {horizon} ahead; this forecast reads {read} and goes {ahead} ahead, where volatility and volume may drift. kronos evaluate judges it there.",
     "{model} 的评估基于 {context} 根参考K线、向前 {horizon} 根；本次读取 {read} 根、向前 {ahead} 根，波动率和成交量可能偏移，可用 kronos evaluate 检验。",
   ],
+  "note.beyond_context": [
+    "{model} was judged on {context} bars of context and {horizon} ahead; this forecast reads {read}. kronos evaluate judges it there.",
+    "{model} 的评估基于 {context} 根参考K线、向前 {horizon} 根；本次读取 {read} 根，可用 kronos evaluate 检验。",
+  ],
   "note.beyond_trained": [
     "{model} was trained on windows of {trained} bars; {ahead} bars ahead lie beyond them, so it extrapolates. Choose a shorter horizon or larger bars.",
     "{model} 的训练窗口为 {trained} 根K线，向前 {ahead} 根已超出训练范围，属于外推。请缩短预测长度或使用更大的K线周期。",
