@@ -19,6 +19,7 @@ from kronos.bars.arrays import time_features
 from kronos.bars.calendar import future_times
 from kronos.bars.calendar.future import FutureTimes
 from kronos.bars.reading import as_bars, read_bars
+from kronos.bars.report import for_table
 from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
 from kronos.inference.engine import DecodeRequest
@@ -95,7 +96,10 @@ def past_bars(table: Any, least: int, most: int | None = None, name: str | None 
     """
     bars = as_bars(table)
     if bars is None:
-        bars = read_bars(table)
+        try:
+            bars = read_bars(table)
+        except DataError as error:
+            raise DataError(for_table(str(error))) from error
     symbols: list[object] = list(bars["symbol"].unique()) if "symbol" in bars.columns else []
     if len(symbols) > 1:
         raise DataError(
