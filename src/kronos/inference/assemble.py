@@ -19,6 +19,7 @@ from kronos.bars.arrays import time_features
 from kronos.bars.calendar import future_times
 from kronos.bars.calendar.future import FutureTimes
 from kronos.bars.reading import as_bars, read_bars
+from kronos.bars.reading.tables import by_symbol
 from kronos.bars.report import for_table
 from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
@@ -152,17 +153,20 @@ def as_times(given: Any, name: str) -> pd.DatetimeIndex:
 
 
 def entries_of(source: Any, future: Any) -> list[tuple[str, Any, Any]]:
-    """(name, table, future times if given) of each series of a mapping or of a long table with a ``symbol`` column."""
+    """(name, table, future times if given) of each series of a mapping or of a table of many symbols."""
     if isinstance(source, Mapping):
         tables = {str(name): table for name, table in source.items()}
     else:
         frame = to_table(source)
-        if "symbol" not in frame.columns:
+        if frame.columns.nlevels > 1:  # a column for each price and symbol
+            frame = read_bars(frame)
+        found = by_symbol(frame)
+        if found is None:
             raise DataError(
-                "forecast_many takes a mapping {symbol: bars} or one long table with a 'symbol' column; this table "
-                "has none. For one series use forecast"
+                "forecast_many takes a mapping {symbol: bars} or one long table with a symbol in a column or in its "
+                "index; this table has none. For one series use forecast"
             )
-        tables = {str(name): rows for name, rows in frame.groupby("symbol", sort=False)}
+        tables = found
     if not tables:
         raise DataError("there is no series to forecast: the mapping or table is empty")
     if future is None:

@@ -201,6 +201,8 @@ def no_symbol(wanted: object, names: Sequence[object]) -> str:
     alike = [known[name] for name in difflib.get_close_matches(str(wanted).upper(), known, n=3, cutoff=0.6)]
     alike += [name for name in known.values() if str(wanted).upper() in name.upper() and name not in alike][:3]
     some = ", ".join(shown(name, 24) for name in names[:6]) + (" …" if len(names) > 6 else "")
+    if not known:
+        return f"there is no symbol '{wanted}', nor any other."
     count = f"there {'is' if len(names) == 1 else 'are'} {len(names):,} ({some})"
     near = f"; like it: {', '.join(shown(name, 24) for name in alike)}" if alike else ""
     return f"there is no symbol '{wanted}'; {count}{near}."
