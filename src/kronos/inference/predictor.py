@@ -313,8 +313,8 @@ class KronosPredictor:
         """(T, C) hidden states after each of the last T bars of a series: all of them, or the last ``max_context``.
 
         Row −1 is the last bar's; of a longer series the earlier bars have no row. A state follows from its own and
-        earlier bars alone, scale included: the first ``context_length`` of the T bars set the scale, and all of them but
-        the last, whose states would know later bars by it, are NaN rows.
+        earlier bars alone, scale included: the first ``context_length`` of the T bars set the scale, and all of them
+        but the last, whose states would know later bars by it, are NaN rows.
 
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
