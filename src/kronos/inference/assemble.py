@@ -18,6 +18,8 @@ from kronos.bars.arrays import time_features
 from kronos.bars.calendar import future_times
 from kronos.bars.calendar.future import FutureTimes
 from kronos.bars.reading import as_bars, read_bars
+from kronos.bars.reading.tables import by_symbol
+from kronos.bars.report import for_table
 from kronos.bars.schema import to_table
 from kronos.errors import DataError
 from kronos.inference.certainty import Shown, beyond_notes
@@ -95,7 +97,10 @@ def past_bars(table: Any, least: int, most: int | None = None, name: str | None 
     """
     bars = as_bars(table)
     if bars is None:
-        bars = read_bars(table)
+        try:
+            bars = read_bars(table)
+        except DataError as error:
+            raise DataError(for_table(str(error))) from error
     symbols: list[object] = list(bars["symbol"].unique()) if "symbol" in bars.columns else []
     if len(symbols) > 1:
         raise DataError(
@@ -148,17 +153,20 @@ def as_times(given: Any, name: str) -> pd.DatetimeIndex:
 
 
 def entries_of(source: Any, future: Any) -> list[tuple[str, Any, Any]]:
-    """(name, table, future times if given) of each series of a mapping or of a long table with a ``symbol`` column."""
+    """(name, table, future times if given) of each series of a mapping or of a table of many symbols."""
     if isinstance(source, Mapping):
         tables = {str(name): table for name, table in source.items()}
     else:
         frame = to_table(source)
-        if "symbol" not in frame.columns:
+        if frame.columns.nlevels > 1:  # a column for each price and symbol
+            frame = read_bars(frame)
+        found = by_symbol(frame)
+        if found is None:
             raise DataError(
-                "forecast_many takes a mapping {symbol: bars} or one long table with a 'symbol' column; this table "
-                "has none. For one series use forecast"
+                "forecast_many takes a mapping {symbol: bars} or one long table with a symbol in a column or in its "
+                "index; this table has none. For one series use forecast"
             )
-        tables = {str(name): rows for name, rows in frame.groupby("symbol", sort=False)}
+        tables = found
     if not tables:
         raise DataError("there is no series to forecast: the mapping or table is empty")
     if future is None:

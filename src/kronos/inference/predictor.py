@@ -264,7 +264,8 @@ class KronosPredictor:
         """Forecasts of many series, each equal to what ``forecast`` gives for it alone.
 
         Args:
-            series: ``{symbol: bars}``, or one long table with a ``symbol`` column; lengths may differ.
+            series: ``{symbol: bars}``, or one table of many symbols, named by a column (``symbol``, ``Ticker`` …) or a
+                level of its index, as ``read_bars`` takes it; lengths may differ.
             future: ``{symbol: timestamps}`` for all of them, instead of a calendar.
             on_error: told of a series whose bars or times cannot be used, which is then left out. None: it is raised.
 
@@ -332,10 +333,11 @@ class KronosPredictor:
     # -- looking inside ---------------------------------------------------------------------------------------
 
     def embed(self, bars: Any, context_length: int | None = None) -> npt.NDArray[np.float32]:
-        """(T, C) hidden states after each of the last bars of a series, at most ``max_context`` of them.
+        """(T, C) hidden states after each of the last T bars of a series: all of them, or the last ``max_context``.
 
-        A state follows from its own and earlier bars alone, scale included: the first ``context_length`` of the T
-        bars set the scale, and all of them but the last, whose states would know later bars by it, are NaN rows.
+        Row −1 is the last bar's; of a longer series the earlier bars have no row. A state follows from its own and
+        earlier bars alone, scale included: the first ``context_length`` of the T bars set the scale, and all of them
+        but the last, whose states would know later bars by it, are NaN rows.
 
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
