@@ -23,6 +23,7 @@ from kronos.cli.common import (
     note,
     output,
     progress,
+    stoppable,
     tell_report,
     with_options,
 )
@@ -117,7 +118,10 @@ def _forecast_folder(
     if "symbol" in words["reading"]:
         raise ConfigError(f"--symbol chooses a series within one file; {folder} is a folder. Name the file instead.")
     engine, out, began = compute.make(), targets[0], time.perf_counter()
-    with progress("Forecasting files") as report:
+    with (
+        stoppable(f"What is done lies in {out}; the same command goes on from there."),
+        progress("Forecasting files") as report,
+    ):
         result = kronos.forecast_universe(folder, out, spec, engine=engine, progress=report, **words)
     seconds = time.perf_counter() - began
     if as_json:
