@@ -96,7 +96,9 @@ class Series:
         return index if self.zone is None else index.tz_localize("UTC").tz_convert(self.zone)
 
     def step(self) -> np.timedelta64:
-        """The usual time from bar to bar (median)."""
+        """The usual time from bar to bar (median); of a single bar none."""
+        if len(self.timestamps) < 2:
+            return NO_TIME
         return np.timedelta64(int(np.median(np.diff(self.timestamps).astype(np.int64))), "ns")
 
     def window(
