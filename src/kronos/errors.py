@@ -1,4 +1,4 @@
-"""Every error that the library raises on purpose.
+"""Every error that the library raises on purpose, and its one warning.
 
 Messages are one or two lines: what was found, where, and what to do. The built-in bases are there for the ``except``
 clauses of other people's scripts.
@@ -37,6 +37,10 @@ class CapacityError(KronosError):
 
 class Cancelled(KronosError):
     """The caller's cancel hook asked to stop; nothing was written."""
+
+
+class FewPathsWarning(UserWarning):
+    """A chance, a quantile or a risk was asked of a forecast whose distinct paths are too few to tell."""
 
 
 class MissingExtraError(KronosError):

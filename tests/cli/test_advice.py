@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 import kronos
-from kronos.cli.app import app
+from kronos.cli import app
 
 SOURCES = sorted(Path(kronos.__file__).parent.rglob("*.py"))
 

@@ -112,6 +112,8 @@ def _in_words(facts: dict[str, Any], licence: str, *, every_date: bool) -> dict[
         ends = f"{begin[:10]} ({first}) to {end[:10]} ({last}), by source; {len(ends)} sources"
     elif isinstance(ends, dict):
         ends = ", ".join(f"{group}: {date[:10]}" for group, date in ends.items())
+    if judged := net.get("judged"):
+        lines["judged on"] = f"{judged['context']:,} bars of context, {judged['horizon']:,} ahead"
     lines["trained up to"], lines["licence"] = ends, licence
     lines["file"] = f"{facts['folder']} ({facts['size_bytes'] / 1e6:.1f} MB)"
     return lines

@@ -250,6 +250,6 @@ function outlook(item) {
   const shift = summary.median_close / summary.last_close - 1;
   return [
     h("span", { class: shift >= 0 ? "up" : "down" }, move(shift)),
-    h("small", {}, t("history.up", { share: percent(summary.prob_up, 0) })),
+    summary.prob_up !== null && h("small", {}, t("history.up", { share: percent(summary.prob_up, 0) })),
   ];
 }

@@ -83,6 +83,13 @@ function findings(report) {
 
 /** Notes that hold names and numbers, and the sentence that says each of them in the reader's language. */
 const NOTES = [
+  [/^one path, no distribution/, "note.one_path"],
+  [/^(?<n>[\d,]+) distinct paths, no distribution/, "note.few_paths"],
+  [
+    /^(?<model>\S+) was judged on (?<context>[\d,]+) bars.* and (?<horizon>[\d,]+) ahead.* reads (?<read>[\d,]+) and goes (?<ahead>[\d,]+)/,
+    "note.beyond_judged",
+  ],
+  [/^(?<model>\S+) was trained on windows of (?<trained>[\d,]+) bars, and (?<ahead>[\d,]+)/, "note.beyond_trained"],
   [/^calendar (?<calendar>\S+) inferred/, "note.calendar"],
   [/^(?<n>[\d,]+) sessions? of (?<calendar>\S+) ha\S+ no bar.*?(?<day>\d{4}-\d\d-\d\d)/, "note.missing"],
   [/^(?<n>[\d,]+) bars? lies? on .* session of (?<calendar>[^\s,]+).*?(?<day>\d{4}-\d\d-\d\d)/, "note.spare"],
