@@ -21,6 +21,7 @@ from kronos.cli.common import (
     emit_json,
     note,
     output,
+    print_table,
     progress,
     stoppable,
     with_options,
@@ -132,7 +133,7 @@ def _show_scores(summary: dict[str, Any]) -> None:
             interval = f"{ratio['low']:.3f} – {ratio['high']:.3f}" if known else "too few dates"
             cells = [f"{value:.3f}" if value == value else "–" for value in covered]
             table.add_row(name, f"{ratio['value']:.4f}", interval, *cells)
-        output.print(table)
+        print_table(table)
     for market, rows in summary["by_horizon"].items():
         _show_horizons(market, rows, summary["yardstick"])
     output.print(f"{summary['yardstick']}: {MEANINGS[summary['yardstick']]}", markup=False, soft_wrap=True)
@@ -153,7 +154,7 @@ def _show_horizons(market: str, rows: dict[str, Any], yardstick: str) -> None:
             table.add_row(
                 name, step, f"{ratio['value']:.4f}", interval, f"{covered:.3f}" if covered == covered else "–"
             )
-    output.print(table)
+    print_table(table)
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def calibrate(
         sides = [summary["coverage"][when][level] for when in ("before", "after")]
         cells = [text for one in sides for text in (f"{one['value']:.3f}", f"{one['low']:.3f} – {one['high']:.3f}")]
         table.add_row(level, *cells)
-    output.print(table)
+    print_table(table)
     output.print(summary["words"], markup=False, soft_wrap=True)
     if summary["written"] is None:
         note(

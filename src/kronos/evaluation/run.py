@@ -130,8 +130,8 @@ def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, 
             raise DataError(f"market {market!r} has no series of two bars or more")
         context, horizon = paper_window(np.median(np.array(steps).astype(np.int64)).astype("timedelta64[ns]"))
         horizon = plan.horizon or horizon
-        if plan.reads is not None:  # as a forecast does: so many bars, or as many as there are
-            room = max(len(one.timestamps) for one in kept.values()) - horizon
+        if plan.reads is not None:  # as a forecast does: so many bars, or as many as nearly all symbols have
+            room = int(np.quantile([len(one.timestamps) for one in kept.values()], 0.1)) - horizon
             context = min(plan.reads, max(context, room - (plan.step or horizon) * (plan.n_windows - 1)))
         context = plan.context or context
         how: dict[str, Any] = {"n_windows": plan.n_windows, "step": plan.step, "after": plan.after_in(market)}
