@@ -108,6 +108,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         status = _run(args)
         sys.stdout.flush()
+        if status == INTERRUPTED and args is None:
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)  # Python would first wait for threads that are in the middle of a forecast
     except BrokenPipeError:
         # As in `kronos … | head`. Python would flush once more at exit and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
