@@ -172,6 +172,8 @@ def _labels(past: pd.DataFrame, future: pd.DatetimeIndex) -> list[str]:
 def _source(forecast: Forecast) -> str:
     """One line on where the numbers come from."""
     words = [f"{forecast.num_samples} sample {'path' if forecast.num_samples == 1 else 'paths'}"]
+    if not Shown(forecast).enough:
+        words.append(f"{forecast.distinct_paths} distinct, too few for a distribution")
     for key, word in (("model", "model"), ("seed", "seed"), ("calendar", "calendar"), ("cutoff", "last bar")):
         if (value := forecast.metadata.get(key)) is not None:
             words.append(f"{word} {str(value).removesuffix('T00:00:00').replace('T', ' ')}")
