@@ -80,6 +80,7 @@ def test_pictures_and_tables_of_too_few_paths_show_the_median_alone(one_path: Fo
     scene = Scene(one_path)
     assert (scene.bands, scene.prob_up) == ([], None)
     assert scene.notes[0].startswith("one path, no distribution")
+    assert scene.source.startswith("40 sample paths, 1 distinct: no distribution")
     assert "one path, no distribution" in page(one_path)
     assert "P(up)" not in page(one_path).split("<main>")[0]
 

@@ -86,4 +86,4 @@ def test_short_numbers() -> None:
 def test_the_source_line_says_what_the_numbers_rest_on(make_forecast) -> None:
     forecast = make_forecast(paths=1, seed=3)
     forecast.metadata.update(cutoff="2024-07-28T00:00:00", calendar=None)
-    assert Scene(forecast).source == "1 sample path · model test · seed 3 · last bar 2024-07-28"
+    assert Scene(forecast).source == "1 sample path: no distribution · model test · seed 3 · last bar 2024-07-28"

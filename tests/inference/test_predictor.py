@@ -312,15 +312,16 @@ def still(bars: pd.DataFrame, drift: float, reach: float) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("drift", "reach"), [(0.0, 0.0), (0.0, 0.01), (0.001, 0.0), (0.001, 0.01)])
 def test_closes_that_stand_are_warned_of(ours: KronosPredictor, bars: pd.DataFrame, drift: float, reach: float) -> None:
-    (warning,) = ours.forecast(still(bars, drift, reach), 3, 20, calendar="XNYS").metadata["warnings"]
-    assert "far too certain" in warning
+    notes = ours.forecast(still(bars, drift, reach), 3, 100, calendar="XNYS").metadata["warnings"]
+    assert "far too certain" in notes[-1]
+    assert all("no distribution" in note for note in notes[:-1])  # the paths may be the same but for rounding
 
 
 def test_closes_that_barely_vary_in_wide_bars_are_warned_of(ours: KronosPredictor, bars: pd.DataFrame) -> None:
     table = still(bars, 0.001, 0.01)
     table["close"] *= 1 + 0.0003 * (-1.0) ** np.arange(len(table))
-    assert "far too certain" in ours.forecast(table, 3, 20, calendar="XNYS").metadata["warnings"][0]
-    assert ours.forecast(bars, 3, 20, calendar="XNYS").metadata["warnings"] == []
+    assert "far too certain" in ours.forecast(table, 3, 100, calendar="XNYS").metadata["warnings"][0]
+    assert ours.forecast(bars, 3, 100, calendar="XNYS").metadata["warnings"] == []
 
 
 def test_score_looks_back_only(predictor: KronosPredictor, bars: pd.DataFrame) -> None:

@@ -13,11 +13,11 @@ from tiny_runs import MODEL, TOKENIZER
 
 from kronos.bars.windows import Windows
 from kronos.errors import ConfigError
-from kronos.model import Kronos, KronosTokenizer, TokenizerConfig
+from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
 from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
 from kronos.training.run import build_optimizer, learning_rate
-from kronos.training.stages import ModelStage, TokenizerStage, TrainingBatch, make_batch
+from kronos.training.stages import ModelStage, TokenizerStage, TrainingBatch, _build, make_batch
 
 
 @pytest.fixture
@@ -148,8 +148,6 @@ def test_vocabularies_must_agree(make_config, stage: ModelStage) -> None:
 
 
 def test_only_matrices_decay() -> None:
-    from kronos.model import KronosConfig
-
     model = Kronos.init(KronosConfig.from_dict(MODEL))
     decay, keep = build_optimizer(model, OptimSettings(weight_decay=0.1), torch.device("cpu")).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
@@ -266,3 +264,8 @@ def test_validation_asks_behind_the_boundary_alone(make_config, tmp_path: Path, 
         assert (counted > 0).sum(1).tolist() == (windows.valid - 16).tolist()  # not one of the context's bars
         more = stage.counted(stage.batch(windows))
         assert (more.sum(1) > counted.sum(1)).all() == (stage.name == "tokenizer" or bar_transform == "running")
+
+
+def test_what_was_found_of_a_checkpoint_does_not_hold_for_what_goes_on_from_it() -> None:
+    for start in ("kronos-nano", {"start": "kronos-nano"}):
+        assert _build(Kronos, KronosConfig, start, 0).config.judged is None

@@ -172,6 +172,9 @@ def _labels(past: pd.DataFrame, future: pd.DatetimeIndex) -> list[str]:
 def _source(forecast: Forecast) -> str:
     """One line on where the numbers come from."""
     words = [f"{forecast.num_samples} sample {'path' if forecast.num_samples == 1 else 'paths'}"]
+    if not Shown(forecast).enough:
+        distinct = forecast.distinct_paths
+        words[0] += f"{'' if distinct == forecast.num_samples else f', {distinct} distinct'}: no distribution"
     for key, word in (("model", "model"), ("seed", "seed"), ("calendar", "calendar"), ("cutoff", "last bar")):
         if (value := forecast.metadata.get(key)) is not None:
             words.append(f"{word} {str(value).removesuffix('T00:00:00').replace('T', ' ')}")
