@@ -183,12 +183,17 @@ def _longer_hours(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) ->
     guess = _guess_daily(times.normalize().unique(), symbol)
     if guess.name is None or guess.name in RULES:
         return None
-    return guess.name if extends_hours(times, size, market(guess.name)) else None
+    return guess.name if extends_hours(times, fit_intraday(times, size, market(guess.name))) else None
 
 
-def extends_hours(times: pd.DatetimeIndex, size: BarSize, where: Market) -> bool:
-    """True when times hold nearly all bars of an exchange's sessions, others around them, and no day of rest."""
-    best = max(fit_intraday(times, size, where), key=lambda fit: fit.coverage)
+def extends_hours(times: pd.DatetimeIndex, fits: list[Fit]) -> bool:
+    """True when times hold nearly all bars of an exchange's sessions, others around them, and no day of rest.
+
+    Args:
+        fits: every reading of the times as bars of the exchange.
+    """
+    best = max(fits, key=lambda fit: fit.coverage)
+    where = best.market
     local = times.tz_convert(where.zone).tz_localize(None) if times.tz is not None else times
     days = local.normalize().unique().as_unit("ns")
     sessions = where.days(days[0], days[-1]).dates
