@@ -7,6 +7,8 @@ clauses of other people's scripts.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 
 class KronosError(Exception):
@@ -70,3 +72,30 @@ def _requirements(extra: str) -> str:
     return " ".join(
         f"'{name.strip()}'" for name, _, marker in parts if re.search(rf"extra == ['\"]{extra}['\"]", marker)
     )
+
+
+def in_words(fault: Mapping[str, Any], *, repeat: bool = True) -> str:
+    """What is wrong with a value that pydantic refuses, as people say it, without a full stop.
+
+    Args:
+        fault: one of ``ValidationError.errors()``.
+        repeat: whether to say the value that was found.
+    """
+    kind, limits = fault["type"], fault.get("ctx", {})
+    if kind in ("missing", "extra_forbidden"):
+        return "this is needed and not there" if kind == "missing" else "there is no such setting"
+    said = {
+        "int": "not a whole number", "float": "not a number", "bool": "neither true nor false", "string": "not a text",
+        "list": "not a list", "tuple": "not a list", "dict": "not a mapping", "model": "not a mapping",
+        "greater_than_equal": f"below {limits.get('ge')}, the least that is allowed",
+        "greater_than": f"not above {limits.get('gt')}",
+        "less_than_equal": f"above {limits.get('le')}, the most that is allowed",
+        "less_than": f"not below {limits.get('lt')}",
+        "literal_error": f"not {limits.get('expected')}",
+    }  # fmt: skip
+    of_type = kind.endswith(("_type", "_parsing", "_from_float"))
+    words = said.get(kind.partition("_")[0] if of_type else kind)
+    if words is None:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    found = repr(fault["input"])
+    return f"{found if len(found) <= 40 else found[:39] + '…'} is {words}" if repeat else words

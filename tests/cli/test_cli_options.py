@@ -93,7 +93,7 @@ def test_what_libraries_print_during_work_is_no_result(capsys: pytest.CaptureFix
         ("--stamp middle", "'middle' is not one of 'start', 'end'."),
         ("--horizon abc", "'abc' is not a whole number."),
         ("--temperature warm", "'warm' is not a number."),
-        ("--partition 0", "0 is below 1, the least that is allowed."),
+        ("--partition 0", "is below 1, the least that is allowed."),
     ],
 )
 def test_a_refused_value_is_told_in_plain_words(run, words: str, told: str) -> None:

@@ -131,6 +131,7 @@ async def handle(_: Request, error: Exception) -> JSONResponse:
         parts = []
         for one in error.errors()[:5]:
             place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
-            parts.append(f"{place}: {one['msg']}" if place else str(one["msg"]))
+            told = errors.in_words(one, repeat=False)
+            parts.append(f"{place}: {told}" if place else told)
         return answer(ApiError(422, "invalid", "; ".join(parts)[:500]))
     return answer(error if isinstance(error, HTTPException) else internal())  # the server's log has the trace
