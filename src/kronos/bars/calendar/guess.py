@@ -146,7 +146,7 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) 
     named, likely = symbol_hint(symbol), likely_calendar(symbol)
     long_enough = times[-1] - times[0] >= pd.Timedelta(days=2)
     if _round_the_clock(times, size):
-        rested = (np.diff(times.asi8) >= _WEEKEND).any()
+        rested = (np.diff(times.as_unit("ns").asi8) >= _WEEKEND).any()
         currency = next(iter(fit_intraday(times, size, market(FX), least=FITS)), None) if long_enough else None
         if currency is not None and currency.share >= FITS and currency.coverage >= 0.75:
             if rested or likely == FX:
@@ -201,9 +201,10 @@ def extends_hours(times: pd.DatetimeIndex, fits: list[Fit]) -> bool:
 
 
 def _round_the_clock(times: pd.DatetimeIndex, size: BarSize) -> bool:
-    """True when bars fall at (nearly) every time of day."""
-    slots = (times.tz_localize(None).asi8 % _DAY) // size.delta.value
-    return len(np.unique(slots)) >= 0.9 * _DAY / size.delta.value
+    """True when bars fall into (nearly) every hour of the day."""
+    slot = max(size.delta.value, _DAY // 24)
+    slots = (times.tz_localize(None).as_unit("ns").asi8 % _DAY) // slot
+    return len(np.unique(slots)) >= 0.9 * _DAY / slot
 
 
 def _same_hours(one: str, other: str) -> bool:
