@@ -154,7 +154,7 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) 
             return Guess(ALWAYS, why=f"the symbol {symbol}") if likely == ALWAYS else Guess(alike=(ALWAYS, FX))
     told = named or (likely if likely in HOURS else None)
     zoned = of_zone(times, {name: zone for name, (zone, *_) in HOURS.items()})
-    tried = [name for name in ([told] if told else []) + zoned if name]
+    tried = [*([told] if told else []), *zoned]
     fits: list[Fit] = []
     for name in dict.fromkeys([*tried, *(HOURS if long_enough else [])]):
         if fits and fits[0].share > 0.99 and fits[0].coverage > 0.95 and not _same_hours(name, fits[0].market.name):
@@ -166,6 +166,8 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) 
             continue
         if name == told:
             return Guess(name, fit, why=f"the symbol {symbol}")
+        if zoned == [name]:
+            return Guess(name, fit, why=f"the time zone {times.tz}")
         fits.append(fit)
         fits.sort(key=lambda fit: -(fit.share + fit.coverage))  # stable: the earlier wins a tie
     if fits:
