@@ -70,8 +70,8 @@ CASES = {
 #: Checkpoint, series, paths and oracle's series: 400 bars of context, 120 ahead.
 TABLE = {
     f"{preset} {series}x{paths}": Case(preset, samples=paths, series=series, oracle_series=1)
-    for preset in ("mini", "small", "base")
     for series, paths in ((1, 1), (1, 30), (32, 1))
+    for preset in ("mini", "small", "base")
 }
 
 
@@ -90,16 +90,26 @@ def make_requests(case: Case) -> list[DecodeRequest]:
     return requests
 
 
+def fresh_pair(preset: str) -> tuple[Kronos, KronosTokenizer]:
+    """A network with random weights, and a tokenizer of the preset that belongs to it."""
+    name = "2k" if preset == "mini" else "base"
+    return Kronos.init(MODEL_PRESETS[preset]).eval(), KronosTokenizer.init(TOKENIZER_PRESETS[name], seed=1).eval()
+
+
 class Bench:
     """The engine and the oracle on one case."""
 
-    def __init__(self, case: Case, dtype: str = "float32", compiled: bool | None = False, device: str = "cpu") -> None:
-        """``compiled`` None: as a process that forecasts again and again would choose."""
-        self.case, self.device = case, torch.device(device)
+    def __init__(
+        self,
+        case: Case,
+        dtype: str = "float32",
+        compiled: bool | None = False,
+        pair: tuple[Kronos, KronosTokenizer] | None = None,
+    ) -> None:
+        """``compiled`` None: as a process that forecasts again and again would choose. ``pair``: of the preset."""
+        self.case = case
         config = MODEL_PRESETS[case.preset]
-        self.model = Kronos.init(config).eval().to(self.device)
-        name = "2k" if case.preset == "mini" else "base"
-        self.tokenizer = KronosTokenizer.init(TOKENIZER_PRESETS[name], seed=1).eval().to(self.device)
+        self.model, self.tokenizer = pair or fresh_pair(case.preset)
         self.engine = DecodeEngine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
         if self.engine.compiled is None and not self.engine.captured:
             self.engine.compiled = self.engine.weights()[0].weights_per_step <= WIDEST_COMPILED
@@ -116,7 +126,7 @@ class Bench:
         chosen = self.requests[: self.case.oracle_series]
 
         def tensor(name: str) -> torch.Tensor:
-            return torch.from_numpy(np.stack([getattr(request, name) for request in chosen])).to(self.device)
+            return torch.from_numpy(np.stack([getattr(request, name) for request in chosen])).to(self.engine.device)
 
         return seconds(
             lambda: recompute_everything(
@@ -279,11 +289,11 @@ def main(arguments: list[str] | None = None) -> None:
     reports = {}
     for name, case in cases.items():
         reports[name] = measure(case, repeats=args.repeats, budget=args.budget, dtype=args.dtype, compiled=compiled)
+        if args.table:
+            keep("table", reports)  # row by row, since all take half an hour
         print(describe(name, reports[name]), file=sys.stderr if args.json else sys.stdout, flush=True)
     if args.all:
         keep("decode", reports)
-    if args.table:
-        keep("table", reports)
     if args.json:
         print(json.dumps(next(iter(reports.values())) if len(reports) == 1 else reports, indent=2))
 

@@ -15,7 +15,8 @@ forecast = predictor.forecast(bars, horizon=24, num_samples=100, seed=0)
 
 low, middle, high = (forecast.quantile([level])["close"].to_numpy()[-1] for level in (0.05, 0.5, 0.95))
 print(f"Close in 24 bars: {middle:,.2f}, nine times in ten between {low:,.2f} and {high:,.2f}")
-print(f"Chance of a rise: {forecast.prob_up().iloc[-1]:.0%}")
+chance, error = forecast.prob_up(error=True).iloc[-1]
+print(f"Chance of a rise: {chance:.0%} ± {100 * error:.0f}")
 print(f"Loss that 95 % of the paths stay within: {forecast.value_at_risk(0.95):.1%}")
 
 # Barriers need whole paths, not quantiles of single bars.

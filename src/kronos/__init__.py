@@ -20,6 +20,7 @@ from kronos.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    FewPathsWarning,
     KronosError,
     MissingExtraError,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "FewPathsWarning",
     "Forecast",
     "ForecastSpec",
     "Kronos",

@@ -1,4 +1,4 @@
-"""Every error that the library raises on purpose.
+"""Every error that the library raises on purpose, and its one warning.
 
 Messages are one or two lines: what was found, where, and what to do. The built-in bases are there for the ``except``
 clauses of other people's scripts.
@@ -7,7 +7,7 @@ clauses of other people's scripts.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -37,6 +37,10 @@ class CapacityError(KronosError):
 
 class Cancelled(KronosError):
     """The caller's cancel hook asked to stop; nothing was written."""
+
+
+class FewPathsWarning(UserWarning):
+    """A chance, a quantile or a risk was asked of a forecast whose distinct paths are too few to tell."""
 
 
 class MissingExtraError(KronosError):
@@ -74,28 +78,36 @@ def _requirements(extra: str) -> str:
     )
 
 
-def in_words(fault: Mapping[str, Any], *, repeat: bool = True) -> str:
-    """What is wrong with a value that pydantic refuses, as people say it, without a full stop.
+def settings_in_words(faults: Sequence[Mapping[str, Any]], whole: str, most: int = 3, *, repeat: bool = True) -> str:
+    """What is wrong with settings, in our words: each one's name, what it is and what it must be.
 
     Args:
-        fault: one of ``ValidationError.errors()``.
-        repeat: whether to say the value that was found.
+        faults: as pydantic lists them (``error.errors()``).
+        whole: what to call a fault of no single setting.
+        most: of them that are told.
+        repeat: whether to say what was given.
     """
-    kind, limits = fault["type"], fault.get("ctx", {})
-    if kind in ("missing", "extra_forbidden"):
-        return "this is needed and not there" if kind == "missing" else "there is no such setting"
-    said = {
-        "int": "not a whole number", "float": "not a number", "bool": "neither true nor false", "string": "not a text",
-        "list": "not a list", "tuple": "not a list", "dict": "not a mapping", "model": "not a mapping",
-        "greater_than_equal": f"below {limits.get('ge')}, the least that is allowed",
-        "greater_than": f"not above {limits.get('gt')}",
-        "less_than_equal": f"above {limits.get('le')}, the most that is allowed",
-        "less_than": f"not below {limits.get('lt')}",
-        "literal_error": f"not {limits.get('expected')}",
-    }  # fmt: skip
-    of_type = kind.endswith(("_type", "_parsing", "_from_float"))
-    words = said.get(kind.partition("_")[0] if of_type else kind)
-    if words is None:
-        return str(fault["msg"]).removeprefix("Value error, ")
-    found = repr(fault["input"])
-    return f"{found if len(found) <= 40 else found[:39] + '…'} is {words}" if repeat else words
+    return "; ".join(_fault_in_words(fault, whole, repeat) for fault in faults[:most])
+
+
+def _fault_in_words(fault: Mapping[str, Any], whole: str, repeat: bool) -> str:
+    name, kind = ".".join(map(str, fault["loc"])) or whole, fault["type"]
+    must = f"{name} is {fault.get('input')!r}; it must be" if repeat else f"{name} must be"
+    limits = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+    signs = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+    kinds |= {"list": "a list", "tuple": "a list", "dict": "a section of settings", "model": "a section of settings"}
+    if kind == "extra_forbidden":
+        return f"there is no setting {name}"
+    if kind == "missing":
+        return f"{name} is missing"
+    if kind == "value_error":
+        return f"{name}: {str(fault['msg']).removeprefix('Value error, ')}"
+    if kind in limits:
+        key = limits[kind]
+        return f"{must} {signs[key]} {fault['ctx'][key]}"
+    if kind == "literal_error":
+        return f"{must} {fault['ctx']['expected']}"
+    of_type = kind.endswith(("_type", "_parsing", "_from_float"))  # not text too long, or a list too short
+    wanted = kinds.get(kind.partition("_")[0]) if of_type else None
+    return f"{must} {wanted}" if wanted else f"{name}: {fault['msg']}"

@@ -81,7 +81,11 @@ class ForecastSpec:
 
     horizon: int = _setting(24, "Bars ahead.", low=1, high=100_000)
     num_samples: int = _setting(
-        30, "Sample paths: 30 for a look, 100 or more to steady the tails.", low=1, high=1_000_000, flag="samples"
+        100,
+        "Sample paths; 20 distinct ones are the least for intervals, chances and risk.",
+        low=1,
+        high=1_000_000,
+        flag="samples",
     )
     temperature: float | None = _setting(
         None, "Spread of the sampling; 0 is greedy. Default: the model's own.", low=0, high=100

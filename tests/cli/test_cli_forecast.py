@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -18,7 +19,7 @@ def forecast(run, tiny: Path, bars_csv: Path):
     """``kronos forecast`` of the small file by the tiny model, with these options."""
 
     def call(*options: object, bars: object = bars_csv, model: object = tiny):
-        return run("forecast", bars, "--model", model, "--horizon", 5, "--samples", 8, *options)
+        return run("forecast", bars, "--model", model, "--horizon", 5, "--samples", 24, *options)
 
     return call
 
@@ -37,8 +38,36 @@ def test_prints_a_row_a_bar_and_the_headline(forecast) -> None:
 
 
 def test_too_few_paths_are_said_to_be(forecast) -> None:
-    assert "10 paths are too few" in forecast("--samples", "10").stderr
-    assert "too few" not in forecast("--samples", "19").stderr
+    for options, words in (
+        (("--samples", 10), "10 distinct paths, no distribution"),
+        (("--temperature", 0), "one path, no distribution"),
+    ):
+        result = forecast(*options)
+        assert words in result.stderr
+        assert "Median" in result.stdout
+        assert not [word for word in ("interval", "P(up)", "VaR", "%") if word in result.stdout.replace("%)", "")]
+    assert "no distribution" not in forecast().stderr
+
+
+def test_quantiles_of_too_few_paths_are_refused(forecast) -> None:
+    result = forecast("--samples", 10, "--quantiles", ".1,.9")
+    assert result.status == 1
+    assert "--samples 20" in result.stderr
+
+
+def test_every_chance_has_its_error(forecast) -> None:
+    shown = forecast().stdout
+    assert len(re.findall(r"\d+% ± \d+", shown)) == 6  # five bars and the headline
+    assert re.search(r"\d ± \d+\.\d\d \([+-]", shown)
+
+
+@pytest.mark.parametrize("columns", ["80", "40"])
+def test_wide_tables_keep_their_names_and_numbers(forecast, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = forecast("--quantiles", ".05,.1,.25,.5,.75,.9,.95").stdout
+    names = "Time Close 0.05 Close 0.1 Close 0.25 Close 0.5 Close 0.75 Close 0.9 Close 0.95 P(up)"
+    assert names in [" ".join(line.split()) for line in shown.splitlines()]
+    assert "…" not in shown
 
 
 def test_chosen_quantiles_are_shown(forecast) -> None:
@@ -55,6 +84,8 @@ def test_json_is_one_document_and_nothing_else(forecast) -> None:
     assert list(content["quantiles"]) == ["0.1", "0.5", "0.9"]
     assert len(content["timestamps"]) == len(content["prob_up"]) == 5
     assert content["last_close"] == pytest.approx(2506.85, abs=0.01)
+    assert len(content["prob_up_error"]) == len(content["close_median_error"]) == 5
+    assert content["value_at_risk"] <= content["expected_shortfall"]
     assert "paths" not in content
 
 
@@ -84,10 +115,27 @@ def test_writes_every_form_at_once(forecast, tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "a.csv")) == len(pd.read_parquet(tmp_path / "a.parquet")) == 5
 
 
+def test_a_replay_sees_nothing_after_its_date(forecast, bars: pd.DataFrame, tmp_path: Path) -> None:
+    early = tmp_path / "early.csv"
+    bars[bars["timestamp"] <= "2018-12-14"].to_csv(early, index=False)
+    replay, own = forecast("--until", "2018-12-14", "--json"), forecast("--json", bars=early)
+    assert json.loads(replay.stdout) == json.loads(own.stdout)
+    shown = forecast("--until", "2018-12-14")
+    assert "2018-09-06 … 2018-12-14" in shown.stderr
+    assert "10 bars after 2018-12-14 left out" in shown.stderr
+
+
+def test_bars_may_come_on_standard_input(forecast, bars_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bars_csv.read_bytes())))
+    assert json.loads(forecast("--json", bars="-").stdout) == json.loads(forecast("--json").stdout)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    refused(forecast(bars="-"), ["standard input", "empty"])
+
+
 def test_paths_are_valid_bars(forecast, tmp_path: Path) -> None:
     forecast("--paths", "-o", tmp_path / "paths.parquet")
     paths = pd.read_parquet(tmp_path / "paths.parquet")
-    assert len(paths) == 5 * 8
+    assert len(paths) == 5 * 24
     assert (paths["high"] >= paths[["open", "close"]].max(axis=1)).all()
     assert (paths["low"] <= paths[["open", "close"]].min(axis=1)).all()
     assert (paths[["low", "close"]] > 0).all().all()
@@ -286,7 +334,9 @@ BAD_SETTINGS: dict[str, tuple[list[object], list[str]]] = {
     "quantile above 1": (["--quantiles", ".1,1.5"], ["1.5"]),
     "unknown device": (["--device", "abacus"], ["abacus"]),
     "unknown ending": (["-o", "out.xlsx"], [".xlsx", ".parquet"]),
-    "no ending": (["-o", "out"], ["no ending", ".parquet"]),
+    "no ending": (["-o", "out"], ["holds one series", ".parquet"]),
+    "no time": (["--until", "yesterday, about noon"], ["yesterday, about noon", "2024-07-01T15:30"]),
+    "before the first bar": (["--until", "1999-01-01"], ["no bar up to 1999-01-01", "2018"]),
     "missing folder": (["-o", "nowhere/out.csv"], ["nowhere"]),
 }
 

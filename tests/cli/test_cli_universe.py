@@ -29,7 +29,7 @@ def folder(bars: pd.DataFrame, tmp_path: Path) -> Path:
 
 
 def quick(folder: Path, out: Path, tiny: Path) -> list[object]:
-    return ["forecast", folder, "-o", out, "--model", tiny, "--horizon", 3, "--samples", 5]
+    return ["forecast", folder, "-o", out, "--model", tiny, "--horizon", 3, "--samples", 20]
 
 
 def test_a_folder_is_forecast_into_a_folder(run: Run, folder: Path, tiny: Path, tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_folder_is_forecast_into_a_folder(run: Run, folder: Path, tiny: Path, 
     assert "3 forecasts carry notes (column 'notes'), for instance" in done.stderr
     table = pd.read_parquet(out / "forecasts")
     assert list(table.groupby("symbol").size()) == [3, 3, 3]
-    assert {"close_q0.1", "close_q0.9", "prob_up"} <= set(table.columns)
+    assert {"close_q0.1", "close_q0.9", "prob_up", "prob_up_error", "close_median_error"} <= set(table.columns)
     assert list(pd.read_parquet(out / "errors")["source"]) == ["notes.txt"]
 
 
@@ -57,8 +57,40 @@ def test_paths_of_a_store(run: Run, bars: pd.DataFrame, tiny: Path, tmp_path: Pa
         BarStore(tmp_path / "store").write(bars, symbol=name)
     assert run(*quick(tmp_path / "store", tmp_path / "out", tiny), "--paths").status == 0
     table = pd.read_parquet(tmp_path / "out" / "forecasts")
-    assert len(table) == 2 * 5 * 3
-    assert sorted(table["path"].unique()) == [0, 1, 2, 3, 4]
+    assert len(table) == 2 * 20 * 3
+    assert sorted(table["path"].unique()) == list(range(20))
+
+
+def test_a_file_of_many_symbols_goes_the_way_of_folders(
+    run: Run, bars: pd.DataFrame, tiny: Path, tmp_path: Path
+) -> None:
+    many = tmp_path / "many.parquet"
+    tables = [bars.iloc[number : number + 70].assign(symbol=name) for number, name in enumerate("XYZ")]
+    pd.concat(tables).to_parquet(many, index=False)
+    alone = run("forecast", many, "--model", tiny, "--horizon", 3)
+    assert alone.status == 1
+    assert "--symbol" in alone.stderr
+    assert "-o FOLDER" in alone.stderr
+    words = [*quick(many, tmp_path / "out", tiny), "--partition", 2]
+    done = run(*words)
+    assert done.status == 0, done.stderr
+    assert "Forecast 3 series" in done.stderr
+    table = pd.read_parquet(tmp_path / "out" / "forecasts")
+    assert list(table.groupby("symbol").size()) == [3, 3, 3]
+    assert set(table["source"]) == {"many.parquet"}
+    assert json.loads(run(*words, "--json").stdout)["kept"] == 2
+    one = json.loads(run(*quick(many, tmp_path / "y.json", tiny), "--symbol", "Y", "--json").stdout)
+    assert table[table["symbol"] == "Y"]["close_q0.5"].tolist() == pytest.approx(one["quantiles"]["0.5"]["close"])
+    until = pd.Timestamp(tables[0]["timestamp"].iloc[60])
+    assert run(*quick(many, tmp_path / "past", tiny), "--until", f"{until:%Y-%m-%d}").status == 0
+    assert set(pd.read_parquet(tmp_path / "past" / "forecasts")["cutoff"]) == {until}
+
+
+def test_a_folder_is_not_written_to_the_name_of_a_file(run: Run, folder: Path, tiny: Path, tmp_path: Path) -> None:
+    done = run(*quick(folder, tmp_path / "out.csv", tiny))
+    assert done.status == 1
+    assert "'out.csv' names a file" in done.stderr
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_if_all_fail_the_status_is_one(run: Run, tiny: Path, tmp_path: Path) -> None:

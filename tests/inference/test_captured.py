@@ -69,6 +69,7 @@ def test_same_tokens_as_the_oracle(pair: str, case: str, settings: DecodeSetting
         assert torch.equal(ours.s1, s1)
         assert torch.equal(ours.s2, s2)
         torch.testing.assert_close(ours.features, features, rtol=1e-5, atol=1e-5 if device == "cpu" else 1e-4)
+    assert captured.model.how == ("plain" if device == "cpu" else "graph")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -156,6 +157,20 @@ def test_progress_and_cancel() -> None:
         tiny.batch(1, 20, 20, 3), tiny.PLAIN, Monitor(lambda *now: heard.append(now), None, 60), max_context=64
     )
     assert heard[-1] == (60, 60)
+
+
+def test_sampling_goes_on_where_no_graph_can_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = Captured(tiny.consistent())
+    expected = captured.run(tiny.batch(1, 20, 6, 3), tiny.PLAIN, max_context=64)
+    captured.model.how = "graph"
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(captures.CapturedSteps, "_capture", fail)
+    with pytest.warns(UserWarning, match="goes on without"):
+        found = captured.run(tiny.batch(1, 20, 6, 3), tiny.PLAIN, max_context=64)
+    assert torch.equal(found.s1, expected.s1)
 
 
 def test_the_cpu_is_not_asked_for_graphs() -> None:

@@ -113,12 +113,12 @@ def test_rounded_weights_stay_close(dtype: str) -> None:
     assert engine.compiles(asked)
     rough = engine.run(asked, replace(tiny.PLAIN, max_context=64))[0]
     same = np.isclose(rough, exact, rtol=1e-4, atol=1e-4).all(axis=(1, 2))
-    assert same.mean() >= 0.8  # the others drew another token
+    assert same.mean() >= (0.8 if dtype == "int8" else 0.97)  # the others drew another token
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])
 @pytest.mark.parametrize(("inputs", "outputs"), [(48, 40), (33, 7), (6, 5), (1, 1), (1500, 1500)])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "int16", "int8"])
 def test_products(dtype: str, inputs: int, outputs: int, rows: int) -> None:
     draw = torch.Generator().manual_seed(inputs)
     weight, bias, x = (torch.randn(shape, generator=draw) for shape in ((outputs, inputs), outputs, (rows, inputs)))
@@ -127,10 +127,8 @@ def test_products(dtype: str, inputs: int, outputs: int, rows: int) -> None:
     out = np.full((rows + 1, outputs), 7, np.float32)
     products.linear(out, x.numpy(), kept, 1)
     rounded = 2 * weight
-    if dtype == "bfloat16":
-        rounded = rounded.bfloat16().float()
-    if dtype == "int8":
-        level = rounded.abs().amax(1, keepdim=True) / 127
+    if dtype != "float32":
+        level = rounded.abs().amax(1, keepdim=True) / (127 if dtype == "int8" else 32767)
         rounded = (rounded / level).round() * level
     expected = (x.double() @ rounded.double().T + bias).numpy()
     np.testing.assert_allclose(out[:rows], expected, rtol=1e-4, atol=2e-4)

@@ -201,7 +201,9 @@ def test_csv_holds_one_row_a_bar(make_forecast, tmp_path: Path) -> None:
     forecast = make_forecast()
     assert forecast.save(tmp_path / "out.csv", quantile_levels=[0.1, 0.5]) == tmp_path / "out.csv"
     table = pd.read_csv(tmp_path / "out.csv", parse_dates=["timestamp"])
-    assert list(table.columns[:5]) == ["timestamp", "prob_up", "open_mean", "open_q0.1", "open_q0.5"]
+    assert list(table.columns[:5]) == [
+        "timestamp", "prob_up", "prob_up_error", "close_median_error", "open_mean"
+    ]  # fmt: skip
     assert list(table["timestamp"]) == list(forecast.timestamps)
     npt.assert_allclose(table["close_q0.5"], forecast.median()["close"], rtol=1e-8)
     npt.assert_allclose(table["prob_up"], forecast.prob_up())

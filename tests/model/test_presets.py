@@ -41,6 +41,8 @@ def test_tokenizer_parameter_counts(name: str) -> None:
         ("time_features", 5),
         ("time_features", ["hour", ["day"]]),
         ("calibration", [1]),
+        ("judged", [256, 24]),
+        ("judged", {"context": 256}),
         ("calibration", {"temperature": "hot"}),
         ("calibration", {"width": {"horizon": [1, 2], "factor": [1.0]}}),
         ("calibration", {"width": [1]}),

@@ -15,11 +15,11 @@ from kronos.bars.samples import sample_path
 from kronos.errors import DataError
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
-from kronos.serve.batch import ForecastBatch, Order
 from kronos.serve.documents import read_table
 from kronos.serve.errors import ApiError
 from kronos.serve.schemas import ForecastRequest
 from kronos.serve.security import Bounded
+from kronos.serve.worker import ForecastBatch, Order
 from kronos.spec import ForecastSpec
 
 
@@ -34,7 +34,7 @@ class Run:
     def __init__(self, folder: Path, *asked: dict[str, Any]) -> None:
         self.events: list[dict[str, Any]] = []
         self.unwanted: set[str] = set()
-        self.stop_after: dict[int, str] = {}  # bars sampled → which forecast is then no longer wanted
+        self.stop_after: dict[int, str] = {}  # bars told of → which forecast is then no longer wanted
         parameters = [ForecastRequest(**{**QUICK, **one}).parameters() for one in asked]
         orders = [
             Order(str(number), str(sample_path("sp500")), "sp500", str(folder / f"{number}.json"), one)
@@ -44,8 +44,8 @@ class Run:
 
     def tell(self, event: dict[str, Any]) -> None:
         self.events.append(event)
-        if event["event"] == "progress" and event["done"] in self.stop_after:
-            self.unwanted.add(self.stop_after[event["done"]])
+        if event["event"] == "progress" and self.steps() in self.stop_after:
+            self.unwanted.add(self.stop_after[self.steps()])
 
     def ends(self) -> dict[str, str]:
         return {event["id"]: event["event"] for event in self.events if "id" in event}
@@ -56,7 +56,7 @@ class Run:
 
 def test_a_cancelled_forecast_stops_within_one_step(tmp_path: Path, predictor: KronosPredictor) -> None:
     run = Run(tmp_path, {"horizon": 50, "num_samples": 4})
-    run.stop_after = {3 * 4: "0"}
+    run.stop_after = {3: "0"}
     run.batch.run(predictor)
     assert run.ends() == {"0": "cancelled"}
     assert run.steps() == 3  # not one bar more
@@ -65,7 +65,7 @@ def test_a_cancelled_forecast_stops_within_one_step(tmp_path: Path, predictor: K
 
 def test_a_batch_goes_on_for_those_who_still_want_it(tmp_path: Path, predictor: KronosPredictor) -> None:
     run = Run(tmp_path, {}, {"cutoff": "2018-01-02"})
-    run.stop_after = {8: "0"}
+    run.stop_after = {2: "0"}
     run.batch.run(predictor)
     assert run.ends() == {"0": "cancelled", "1": "done"}
     assert {path.stem for path in tmp_path.iterdir()} == {"1"}
@@ -123,7 +123,7 @@ def test_an_unexpected_error_fails_one_series(
             raise ZeroDivisionError
         return read_table(path, symbol)
 
-    monkeypatch.setattr("kronos.serve.batch.read_table", once)
+    monkeypatch.setattr("kronos.serve.worker.read_table", once)
     run.batch.run(predictor)
     assert run.ends() == {"0": "failed", "1": "done"}
 

@@ -30,6 +30,8 @@ def test_a_result_is_the_librarys_own(live: Live, predictor: KronosPredictor) ->
     for level in (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95):
         np.testing.assert_allclose(found["quantiles"]["close"][f"{level:g}"], own.quantile(level)["close"])
     np.testing.assert_allclose(found["risk"]["prob_up"], own.prob_up())
+    np.testing.assert_allclose(found["risk"]["prob_up_error"], own.prob_up(error=True)["error"])
+    np.testing.assert_allclose(found["median_error"]["close"], own.median_error()["close"])
     assert found["risk"]["value_at_risk_95"] == pytest.approx(own.value_at_risk(0.95))
     assert found["metadata"]["settings"] == dict(own.metadata["settings"])
     assert found["metadata"]["calendar"] == own.metadata["calendar"] == "XNYS"
@@ -73,6 +75,12 @@ def test_a_replay_near_the_end_compares_what_is_known(live: Live) -> None:
     found = live.result(horizon=6, num_samples=4, cutoff=bars["timestamp"].iloc[-3].isoformat())
     assert found["comparison"]["bars_compared"] == len(found["truth"]["close"]) == 2
     assert found["comparison"]["coverage_90"] is None  # four paths carry no such interval
+    assert found["risk"]["prob_up"] == [None] * 6
+    assert found["risk"]["value_at_risk_95"] is found["risk"]["expected_range"] is None
+    assert found["quantiles"]["close"]["0.25"] == [None] * 6
+    assert None not in found["median"]["close"]
+    assert found["distinct_paths"] == 4
+    assert found["warnings"][0].startswith("4 distinct paths, no distribution")
     later = future_timestamps(bars, 4, calendar="XNYS")
     assert found["timestamps"][2:] == [time.isoformat() for time in later]
 
@@ -183,7 +191,7 @@ def test_downloads(live: Live) -> None:
 
 
 def test_history_pages_search_and_delete(live: Live) -> None:
-    marks = [live.submit(seed=seed, bars="sample-nasdaq") for seed in range(3)]
+    marks = [live.submit(seed=seed, bars="sample-nasdaq", num_samples=4 if seed == 1 else 24) for seed in range(3)]
     for job in marks:
         live.end(job["id"])
     page = live.get("/api/forecasts", size=2, q="nasdaq")
@@ -195,6 +203,8 @@ def test_history_pages_search_and_delete(live: Live) -> None:
     item = page["items"][0]
     assert item["mode"] == "forecast"
     assert 0 <= item["summary"]["prob_up"] <= 1
+    assert 0 < item["summary"]["prob_up_error"] < 0.11
+    assert page["items"][1]["summary"]["prob_up"] is None  # of four paths
     gone = marks[0]["id"]
     assert live.client.delete(f"/api/forecasts/{gone}").status_code == 204
     assert live.client.get(f"/api/forecasts/{gone}").status_code == 404

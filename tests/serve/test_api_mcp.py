@@ -44,7 +44,7 @@ def test_an_assistant_inspects_forecasts_and_evaluates(tmp_path: Path, tiny: Pat
     sample_bars("sp500").tail(200).to_csv(tmp_path / "secret.csv", index=False)
     calls: list[tuple[str, dict[str, Any]]] = [
         ("inspect", {"bars": "sample:eurusd"}),
-        ("forecast", {"bars": "mine.csv", "horizon": 4, "num_samples": 8}),
+        ("forecast", {"bars": "mine.csv", "horizon": 4, "num_samples": 24}),
         ("evaluate", {"bars": "mine.csv", "windows": 2, "context": 60, "horizon": 3, "num_samples": 20}),
         ("forecast", {"bars": "../secret.csv"}),
         ("forecast", {"bars": "mine.csv", "horizon": 10_000}),
@@ -57,6 +57,7 @@ def test_an_assistant_inspects_forecasts_and_evaluates(tmp_path: Path, tiny: Pat
     inspected, forecast, evaluated = (json.loads(text) for _, text in answers[:3])
     assert (inspected["frequency"], inspected["source"]) == ("1h", "sample:eurusd")
     assert len(forecast["close_quantiles"]["0.5"]) == len(forecast["prob_up"]) == 4
+    assert all(error > 0 for error in forecast["prob_up_error"] + forecast["close_median_error"])
     assert {"tiny", "rw-resampled"} <= evaluated["tasks"]["price"]["bars"].keys()
     assert evaluated["verdicts"]
     assert "outside the folder" in answers[3][1]

@@ -59,7 +59,7 @@ class Room:
         self.history = History(folder / "history.sqlite", folder / "results")
         self.models = Models(self.worker, folder / "models", 1000)
         self.models.devices = ["cpu", "other"]
-        self.queue = ForecastQueue(settings, self.worker, self.models, self.history)
+        self.queue = ForecastQueue(settings.max_queue, self.worker, self.models, self.history)
         self.queue.start()
 
     async def submit(self, id: str = "a") -> Job:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from kronos.cli import bars, evaluate, forecast, models, qlib, serve, train
 from kronos.cli.common import fail
-from kronos.errors import KronosError, MissingExtraError, in_words
+from kronos.errors import KronosError, MissingExtraError, settings_in_words
 
 DONE, FAILED, INTERRUPTED, CLOSED = 0, 1, 130, 141
 
@@ -37,7 +37,8 @@ class Root(TyperGroup):
             return super().invoke(ctx)
         except typer.BadParameter as error:
             if isinstance(error.__cause__, ValidationError):
-                error.message = f"{in_words(error.__cause__.errors()[0]).rstrip('.')}."
+                told = settings_in_words(error.__cause__.errors(), "it", 1)
+                error.message = f"{told.removeprefix('it: ').rstrip('.')}."
             raise
 
 
@@ -95,6 +96,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         status = _run(args)
         sys.stdout.flush()
+        if status == INTERRUPTED and args is None:
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)  # Python would first wait for threads that are in the middle of a forecast
     except BrokenPipeError:
         # As in `kronos … | head`. Python would flush once more at exit and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

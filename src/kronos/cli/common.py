@@ -13,10 +13,12 @@ import dataclasses
 import functools
 import inspect
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
@@ -28,6 +30,7 @@ from kronos.spec import ForecastSpec, Setting, settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
     from kronos.protocol import Progress, WorkEngine
 
@@ -44,6 +47,15 @@ def emit_json(value: Any) -> None:
 def note(text: str) -> None:
     """Tell the user something aside on stderr."""
     console.print(text, style="dim", markup=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as it is: names and numbers are never cut, also where the terminal is narrow or none."""
+    from rich.measure import Measurement
+
+    most = output.options.update(width=100_000)
+    needed = Measurement.get(output, most, table).maximum
+    (output if needed <= output.width else Console(highlight=False, width=needed)).print(table)
 
 
 def fail(text: str) -> None:
@@ -85,6 +97,16 @@ def progress(what: str) -> Iterator[Progress]:
             bar.stop()
 
 
+@contextmanager
+def stoppable(how: str) -> Iterator[None]:
+    """Long work that Ctrl-C may end: says then how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"Stopped. {how}")
+        raise
+
+
 def moment(time: pd.Timestamp) -> str:
     """A time as people write it: without the hour where it is a whole day's."""
     return f"{time:%Y-%m-%d}" if time == time.normalize() else f"{time:%Y-%m-%d %H:%M}"
@@ -102,6 +124,18 @@ def tell_report(table: pd.DataFrame) -> None:
         note(f"Read as: {'; '.join(report.notes)}.")
     if report.left_out:
         note(f"Left out columns that are not needed: {', '.join(report.left_out)}.")
+
+
+@contextmanager
+def standard_input(bars: str) -> Iterator[str]:
+    """The file that was named; for ``-`` what comes on standard input, as a file for as long as the block lasts."""
+    if bars != "-":
+        yield bars
+        return
+    with tempfile.TemporaryDirectory(prefix="kronos-") as folder:
+        path = Path(folder) / "standard input"
+        path.write_bytes(sys.stdin.buffer.read())
+        yield str(path)
 
 
 MANY = "Many series"  # of the help, a panel of its own

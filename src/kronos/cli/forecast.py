@@ -1,4 +1,4 @@
-"""``kronos forecast``: the next bars of one series, as a table, a file or a chart; or of all series of a folder."""
+"""``kronos forecast``: the next bars of one series, as a table, a file or a chart; or of many series."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from kronos.cli.common import (
     emit_json,
     note,
     output,
+    print_table,
     progress,
+    standard_input,
+    stoppable,
     tell_report,
     with_options,
 )
@@ -32,8 +35,6 @@ from kronos.spec import ForecastSpec
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
 
-PATHS_FOR_90 = 19  # fewer have no 5% and 95% quantile of their own: (S + 1) / 20 must reach one
-
 
 @with_options
 def forecast(
@@ -41,8 +42,8 @@ def forecast(
         str,
         typer.Argument(
             metavar="BARS",
-            help="CSV, Parquet or Feather file of bars, or a packaged sample such as sample:sp500; or a bar store or a "
-            "folder of files, for all of their series.",
+            help="CSV, Parquet or Feather file of bars, - for standard input, or a packaged sample such as "
+            "sample:sp500; or a bar store, a folder of files, or a file of many symbols, for all of their series.",
         ),
     ],
     spec: ForecastSpec,
@@ -63,6 +64,10 @@ def forecast(
         ),
     ] = None,
     on_defect: Defects = "strict",
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Replay: forecast from the bars up to and including this day or time."),
+    ] = None,
     partition: Annotated[
         int | None, typer.Option(min=1, help="Series in a file of results. Default: 16.", rich_help_panel=MANY)
     ] = None,
@@ -72,30 +77,46 @@ def forecast(
 
     Prints the median, the intervals and the chance of a rise for each bar ahead; -o writes charts and tables.
 
-    Of a bar store or a folder, every series is forecast and -o names a folder: Parquet files of quantiles (or of
-    --paths), and a table of the series that could not be forecast. Run again, it goes on where it was stopped. The
-    exit status is 0 if any series was forecast, 1 if none.
+    Of a bar store, a folder or a file of many symbols, every series is forecast and -o names a folder: Parquet files
+    of quantiles (or of --paths), and a table of the series that could not be forecast. Run again, it goes on where it
+    was stopped. The exit status is 0 if any series was forecast, 1 if none.
     """
     levels = None if quantiles is None else _levels(quantiles)
     chosen: dict[str, Any] = {} if levels is None else {"quantile_levels": levels}
     words: dict[str, Any] = {"model": model, "revision": revision, "device": compute.device, **chosen}
-    words |= {"paths": paths, "on_defect": on_defect, "reading": reading.keywords()}
-    if Path(bars).is_dir():
-        _forecast_folder(Path(bars), out or [], spec, compute, words | {"partition_size": partition}, as_json)
-        return
-    if compute.chosen or partition is not None:
+    words |= {"paths": paths, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
+    with standard_input(bars) as source:
+        if Path(source).is_dir() or (Path(source).is_file() and _is_folder(out or [])):
+            many = words | {"partition_size": partition}
+            _forecast_many(Path(source), out or [], spec, compute, many, as_json)
+        else:
+            _forecast_one(source, out or [], spec, compute, words | {"partition_size": partition}, as_json)
+
+
+def _is_folder(targets: list[Path]) -> bool:
+    """Whether -o names a folder: one that is there, or a name without an ending."""
+    return len(targets) == 1 and (targets[0].is_dir() or not targets[0].suffix)
+
+
+def _forecast_one(
+    source: str, targets: list[Path], spec: ForecastSpec, compute: Compute, words: dict[str, Any], as_json: bool
+) -> None:
+    """Forecast one series, and show it or print its document."""
+    if compute.chosen or words.pop("partition_size") is not None:
         raise ConfigError(
-            "--engine, --address, --workers, --gpus and --partition are for many series: name a bar store or a folder."
+            "--engine, --address, --workers, --gpus and --partition are for many series: name a bar store or a folder, "
+            "or with a file of many symbols a folder as -o."
         )
     told = None if as_json else tell_report
     with progress(f"Forecasting {spec.horizon} bars") as report:
-        result = kronos.forecast_file(bars, spec, targets=out or (), on_read=told, progress=report, **words)
+        result = kronos.forecast_file(source, spec, targets=targets, on_read=told, progress=report, **words)
+    levels = words.get("quantile_levels")
     if as_json:
-        from kronos.inference.forecast import document
+        from kronos.inference.forecast import DEFAULT_LEVELS, document
 
-        emit_json(document(result, paths=paths, **chosen))
+        emit_json(document(result, levels or DEFAULT_LEVELS, paths=words["paths"]))
     else:
-        _show(result, levels, out or [])
+        _show(result, levels, targets)
 
 
 def _levels(text: str) -> tuple[float, ...]:
@@ -108,17 +129,20 @@ def _levels(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def _forecast_folder(
-    folder: Path, targets: list[Path], spec: ForecastSpec, compute: Compute, words: dict[str, Any], as_json: bool
+def _forecast_many(
+    source: Path, targets: list[Path], spec: ForecastSpec, compute: Compute, words: dict[str, Any], as_json: bool
 ) -> None:
     """Forecast all series and say what became of them."""
     if len(targets) != 1:
-        raise ConfigError(f"{folder} is a folder, so -o must name one folder for the forecasts of all its series.")
-    if "symbol" in words["reading"]:
-        raise ConfigError(f"--symbol chooses a series within one file; {folder} is a folder. Name the file instead.")
+        raise ConfigError(f"{source} is a folder, so -o must name one folder for the forecasts of all its series.")
+    if source.is_dir() and "symbol" in words["reading"]:
+        raise ConfigError(f"--symbol chooses a series within one file; {source} is a folder. Name the file instead.")
     engine, out, began = compute.make(), targets[0], time.perf_counter()
-    with progress("Forecasting files") as report:
-        result = kronos.forecast_universe(folder, out, spec, engine=engine, progress=report, **words)
+    with (
+        stoppable(f"What is done lies in {out}; the same command goes on from there."),
+        progress("Forecasting files") as report,
+    ):
+        result = kronos.forecast_universe(source, out, spec, engine=engine, progress=report, **words)
     seconds = time.perf_counter() - began
     if as_json:
         emit_json({"output": out, **asdict(result), "seconds": round(seconds, 1)})
@@ -136,48 +160,29 @@ def _forecast_folder(
 
 def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path]) -> None:
     """The bars ahead and the headline as tables; what has to be said about them, and what was written, as notes."""
-    from kronos.inference.charts import facts
+    from kronos.inference.certainty import Shown
+    from kronos.inference.charts import facts, next_bars, series_title
 
-    output.print(_next_bars(result, levels))
+    (first, *names), rows = next_bars(result, levels)
+    table = Table(title=series_title(result), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.show_edge = table.pad_edge = False  # so that five-digit rates by the hour fit into 80 columns
+    table.add_column(first, no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)
     output.print()
     headline = Table(box=None, header_style="dim", padding=(0, 4, 0, 0))
-    names, values = zip(*facts(result), strict=True)
+    names, values = map(list, zip(*facts(result), strict=True))
     for name in names:
-        headline.add_column(name)
+        headline.add_column(name, no_wrap=True)
     headline.add_row(*values)
-    output.print(headline)
-    for warning in result.metadata.get("warnings", ()):
-        note(f"Note: {warning}.")
-    if 1 < result.num_samples < PATHS_FOR_90:
-        note(f"Note: {result.num_samples} paths are too few for a 90% interval; give --samples {PATHS_FOR_90} or more.")
+    print_table(headline)
+    for text in Shown(result).notes:
+        note(f"Note: {text}.")
     for path in written:
         size = path.stat().st_size / 1e6
         inside = ", the charting code inside, so that it opens without a network"
         told = f" ({size:.1f} MB{inside if path.suffix.lower() == '.html' else ''})" if size > 1 else ""
         note(f"Wrote {path}{told}")
-
-
-def _next_bars(result: Forecast, levels: tuple[float, ...] | None) -> Table:
-    """A table of the closes ahead: median and intervals, or the quantiles asked for, and the chance of a rise."""
-    from kronos.inference.charts import price_decimals, series_title
-
-    decimals = price_decimals(result.history["close"]) if result.history is not None else 2
-    shown = (0.5, 0.25, 0.75, 0.05, 0.95) if levels is None else levels
-    close = result.quantile_array(shown)[:, :, result.columns.index("close")]
-    texts = [[f"{value:,.{decimals}f}" for value in row] for row in close]
-    names = [f"Close {level:.4g}" for level in shown]
-    if levels is None:
-        middle, *edges = texts
-        names = ["Median", "50% interval", "90% interval"]
-        texts = [middle, *([f"{a}–{b}" for a, b in zip(*edges[i : i + 2], strict=True)] for i in (0, 2))]
-    table = Table(title=series_title(result), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.show_edge = table.pad_edge = False  # so that five-digit rates by the hour fit into 80 columns
-    table.add_column("Time", no_wrap=True)
-    for name in (*names, "P(up)"):
-        table.add_column(name, justify="right")
-    times = result.timestamps
-    whole_days = bool((times == times.normalize()).all())
-    for step, (moment, chance) in enumerate(zip(times, result.prob_up(), strict=True)):
-        time = f"{moment:%Y-%m-%d}" if whole_days else f"{moment:%Y-%m-%d %H:%M}"
-        table.add_row(time, *(row[step] for row in texts), f"{chance:.0%}")
-    return table

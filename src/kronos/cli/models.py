@@ -55,6 +55,8 @@ def info_(
     table.add_column(style="dim", no_wrap=True)
     for key, value in _in_words(facts, front.get("license", "not stated"), every_date=whole).items():
         table.add_row(key, escape(value))
+        if key == "name" and "verdict" in front:
+            table.add_row("verdict", escape(front["verdict"].strip('"')))
     output.print(table)
     output.print()
     if not whole:  # the first table of "How good it is", and "Known limits"; all of a card that has neither
@@ -110,6 +112,8 @@ def _in_words(facts: dict[str, Any], licence: str, *, every_date: bool) -> dict[
         ends = f"{begin[:10]} ({first}) to {end[:10]} ({last}), by source; {len(ends)} sources"
     elif isinstance(ends, dict):
         ends = ", ".join(f"{group}: {date[:10]}" for group, date in ends.items())
+    if judged := net.get("judged"):
+        lines["judged on"] = f"{judged['context']:,} bars of context, {judged['horizon']:,} ahead"
     lines["trained up to"], lines["licence"] = ends, licence
     lines["file"] = f"{facts['folder']} ({facts['size_bytes'] / 1e6:.1f} MB)"
     return lines

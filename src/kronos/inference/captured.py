@@ -16,6 +16,7 @@ Shapes: B series, S paths, P and T room for common positions and for those of a 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -182,14 +183,21 @@ class CapturedSteps:
         self.place.fill_(self.next_place)
 
     def _run(self, bar: int, room: int) -> None:
-        if self.model.how == "plain":
-            self.draw_next(room)
-        elif self.model.how == "compile":
+        if self.model.how == "compile":
             self._compiled(room)
-        else:
-            if room not in self._graphs:
+            return
+        if self.model.how == "graph" and room not in self._graphs:
+            try:
                 self._graphs[room] = self._capture(bar, room)
+            except RuntimeError as error:  # of torch or of the driver; the same code runs without a graph
+                self.model.how = "plain"
+                reason = " ".join(str(error).split())[:200]
+                warnings.warn(f"no CUDA graph could be captured, sampling goes on without ({reason})", stacklevel=2)
+                self._set_counters(bar)
+        if self.model.how == "graph":
             self._graphs[room].replay()
+        else:
+            self.draw_next(room)
 
     @cached_property
     def _compiled(self) -> Callable[[int], None]:

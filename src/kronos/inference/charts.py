@@ -6,6 +6,7 @@ no holes, for daily and intraday bars alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.inference.certainty import NO_DIRECTION, Shown
 from kronos.protocol import CLOSE, VOLUME
 
 if TYPE_CHECKING:
@@ -51,10 +53,12 @@ class Scene:
             past = forecast.history.iloc[-shown:].reset_index(drop=True)
         count, end = len(past), len(past) + forecast.horizon
         start = past["close"].to_numpy()[-1:]  # empty where no history is known
-        edges = [(1 - share) / 2 for share in BANDS]
-        table = forecast.quantile_array([*edges, 0.5, *(1 - edge for edge in edges)])
+        told = Shown(forecast)
+        shares = BANDS if told.enough else {}
+        edges = [(1 - share) / 2 for share in shares]
+        table = told.quantiles([*edges, 0.5, *(1 - edge for edge in edges)])
         closes = [np.concatenate([start, close]) for close in table[:, :, CLOSE]]
-        volumes, middle = table[len(BANDS), :, VOLUME], len(BANDS)
+        volumes, middle = table[len(shares), :, VOLUME], len(shares)
         self.title, self.facts, self.source = series_title(forecast), facts(forecast), _source(forecast)
         self.past = past
         self.colours = np.where(past["close"] >= past["open"], UP, DOWN)  # of the past bars
@@ -65,11 +69,13 @@ class Scene:
         self.median = closes[middle]
         self.bands = [
             Band(f"{share:.0%}", share, opacity, lower, upper)
-            for (share, opacity), lower, upper in zip(BANDS.items(), closes, closes[middle + 1 :])
+            for (share, opacity), lower, upper in zip(shares.items(), closes, closes[middle + 1 :])
         ]
-        self.prob_up = np.asarray(forecast.prob_up(), dtype=np.float64) if count else None  # along ``ahead``
+        chances = [share_text(*row) for row in told.prob_up().to_numpy()]
+        self.prob_up = chances if told.enough and count else None  # along ``ahead``, as texts
+        self.table, self.notes = next_bars(forecast), told.notes
         self.volume = volumes if volumes.any() or past["volume"].any() else None  # median along ``ahead``, if any
-        self.decimals = price_decimals(past["close"] if count else forecast.median()["close"])
+        self.decimals = _decimals(forecast)
 
     def price(self, value: float) -> str:
         """A price as the series is quoted."""
@@ -83,22 +89,60 @@ def series_title(forecast: Forecast) -> str:
 
 
 def facts(forecast: Forecast) -> list[tuple[str, str]]:
-    """The few numbers a reader asks for first, as (name, value) pairs, about the end of the horizon."""
-    low, middle, high = forecast.quantile_array([0.05, 0.5, 0.95])[:, -1, CLOSE]
-    past = None if forecast.history is None or forecast.history.empty else forecast.history["close"]
-    decimals = price_decimals([middle] if past is None else past)
-    name, median = f"Median in {forecast.horizon} bars", f"{middle:,.{decimals}f}"
-    interval = ("90% interval", f"{low:,.{decimals}f}–{high:,.{decimals}f}")
-    if past is None:
-        return [(name, median), interval]
-    last = forecast.last_close
-    return [
-        ("Last close", f"{last:,.{decimals}f}"),
-        (name, f"{median} ({middle / last - 1:+.2%})"),
-        interval,
-        ("P(up)", f"{forecast.prob_up().iloc[-1]:.0%}"),
-        ("VaR 95%", f"{forecast.value_at_risk(0.95):.2%}"),
-    ]
+    """The few numbers a reader asks for first, as (name, value) pairs, about the end of the horizon.
+
+    A number with a sampling error stands as ``58% ± 5``; of too few distinct paths, last close and median are all.
+    """
+    shown = Shown(forecast)
+    low, middle, high = shown.quantiles([0.05, 0.5, 0.95])[:, -1, CLOSE]
+    decimals = _decimals(forecast)
+    off = shown.median_error()["close"].iloc[-1]
+    median = f"{middle:,.{decimals}f}" + (f" ± {off:,.{decimals}f}" if shown.enough else "")
+    found = [(f"Median in {forecast.horizon} bars", median)]
+    if shown.known:
+        last = forecast.last_close
+        found = [("Last close", f"{last:,.{decimals}f}"), (found[0][0], f"{median} ({middle / last - 1:+.2%})")]
+    if shown.enough:
+        found.append(("90% interval", f"{low:,.{decimals}f}–{high:,.{decimals}f}"))
+    if shown.enough and shown.known:
+        found += [
+            ("P(up)", share_text(*shown.prob_up().iloc[-1])),
+            ("VaR 95%", f"{shown.value_at_risk():.2%}"),
+        ]
+    return found
+
+
+def share_text(share: float, error: float) -> str:
+    """A share with its sampling error in percentage points: ``58% ± 5``; a dash where it is unknown."""
+    return "–" if np.isnan(share) else f"{share:.0%} ± {100 * error:.{0 if error >= 0.01 else 1}f}"
+
+
+def next_bars(forecast: Forecast, levels: Sequence[float] | None = None) -> tuple[list[str], list[list[str]]]:
+    """The closes ahead as texts, a row a bar: (names of the columns, rows).
+
+    Median, 50 % and 90 % interval, or the quantiles of ``levels``, and the chance of a rise; of too few distinct paths
+    the median alone.
+    """
+    shown, decimals = Shown(forecast), _decimals(forecast)
+    asked = levels or ((0.5, 0.25, 0.75, 0.05, 0.95) if shown.enough else (0.5,))
+    close = shown.quantiles(asked)[:, :, CLOSE]
+    texts = [["–" if np.isnan(value) else f"{value:,.{decimals}f}" for value in row] for row in close]
+    names = [f"Close {level:.4g}" for level in asked]
+    if levels is None:
+        middle, *edges = texts
+        names = ["Median", "50% interval", "90% interval"][: 1 + len(edges) // 2]
+        texts = [middle, *([f"{a}–{b}" for a, b in zip(*edges[i : i + 2])] for i in range(0, len(edges), 2))]
+    if shown.enough and shown.known:
+        names.append("P(up)")
+        texts.append([share_text(*row) for row in shown.prob_up().to_numpy()])
+    times = forecast.timestamps
+    pattern = "%Y-%m-%d" if (times == times.normalize()).all() else "%Y-%m-%d %H:%M"
+    return ["Time", *names], [list(row) for row in zip(times.strftime(pattern), *texts, strict=True)]
+
+
+def _decimals(forecast: Forecast) -> int:
+    past = forecast.history
+    return price_decimals(forecast.median()["close"] if past is None or past.empty else past["close"])
 
 
 def price_decimals(prices: Any) -> int:
@@ -138,7 +182,7 @@ def _source(forecast: Forecast) -> str:
 
 
 def page(forecast: Forecast) -> str:
-    """A whole HTML document with the figure, the headline numbers and their source.
+    """A whole HTML document: the headline numbers, what has to be said of them, the figure, the bars ahead as a table.
 
     It carries plotly.js inside, so it opens offline, and follows the reader's light or dark setting.
     """
@@ -151,8 +195,21 @@ def page(forecast: Forecast) -> str:
         config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
     )
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in shown.facts)
+    names, rows = shown.table
+    parts = {
+        "facts": facts,
+        "notes": "".join(f"<li>{escape(note)}.</li>" for note in shown.notes),
+        "head": _row("th", names),
+        "rows": "".join(_row("td", row) for row in rows),
+        "direction": escape(NO_DIRECTION),
+        "source": escape(shown.source),
+    }
     template = Template(Path(__file__).with_name("chart.html").read_text(encoding="utf-8"))
-    return template.substitute(title=escape(shown.title), facts=facts, source=escape(shown.source), chart=chart)
+    return template.substitute(title=escape(shown.title), chart=chart, **parts)
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def figure(shown: Scene) -> go.Figure:
@@ -227,7 +284,7 @@ def _add_prices(chart: go.Figure, shown: Scene) -> None:
         edges = [(band.name, band.lower[point], band.upper[point]) for band in reversed(shown.bands)]
         lines += [f"{name}: {shown.price(lower)} – {shown.price(upper)}" for name, lower, upper in edges]
         if shown.prob_up is not None:
-            lines.append(f"P(up): {shown.prob_up[step]:.0%}")
+            lines.append(f"P(up): {shown.prob_up[step]}")
         texts.append("<br>".join(lines))
     look = {"mode": "lines", "line": {"color": AHEAD, "width": 2}, "hovertemplate": "%{text}<extra></extra>"}
     chart.add_scatter(x=along, y=shown.median, name="Median close", text=texts, **look, **top)

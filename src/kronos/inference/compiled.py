@@ -25,8 +25,8 @@ class CompiledModel:
     """A network's weights as the kernels take them: those of all layers in one array.
 
     Args:
-        weights: ``float32``; ``bfloat16``, or ``int8`` (255 levels an output), which cost a half and a quarter of the
-            memory's time. The arithmetic is float32 in each.
+        weights: ``float32``; ``int16`` (65,535 levels an output) or ``int8`` (255), which cost a half and a quarter of
+            the memory's time. The arithmetic is float32 in each.
     """
 
     def __init__(self, net: FusedModel, weights: str = "float32") -> None:
@@ -52,15 +52,17 @@ class CompiledModel:
 
 
 def make_matrix(layers: Sequence[Linear], kept: str) -> Matrix:
-    """One map of every layer, its weights kept in float32, bfloat16 or int8 as ``groups.Matrix`` says."""
+    """One map of every layer, its weights kept in float32, int16 or int8 as ``groups.Matrix`` says."""
     weight = torch.stack([layer.weight.T for layer in layers])  # (layers, inputs, outputs)
     bias = torch.stack([torch.zeros(layer.outputs) if layer.bias is None else layer.bias for layer in layers])
     scale = torch.ones_like(bias)
+    if kept != "float32":
+        scale = weight.abs().amax(1).clamp_min(1e-30) / torch.iinfo(getattr(torch, kept)).max
+        weight = (weight / scale[:, None]).round()
     if kept == "int8":
-        scale = weight.abs().amax(1).clamp_min(1e-30) / 127
-        weight = (weight / scale[:, None]).round().to(torch.int8).transpose(1, 2)
-    elif kept == "bfloat16":
-        halves = F.pad(weight, (0, 0, 0, weight.shape[1] % 2)).to(torch.bfloat16).view(torch.int16).to(torch.int32)
+        weight = weight.to(torch.int8).transpose(1, 2)
+    elif kept == "int16":
+        halves = F.pad(weight, (0, 0, 0, weight.shape[1] % 2)).to(torch.int32)
         weight = halves[:, ::2] & 0xFFFF | halves[:, 1::2] << 16
     return Matrix(_aligned(weight), _aligned(scale), _aligned(bias))
 

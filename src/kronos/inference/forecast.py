@@ -7,18 +7,27 @@ averages and order statistics keep the order of two columns of which one lies be
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.errors import ConfigError, MissingExtraError
+from kronos.errors import ConfigError, FewPathsWarning, MissingExtraError
 from kronos.files import json_text, replacing, to_json
+from kronos.inference.certainty import (
+    ENOUGH_PATHS,
+    Shown,
+    asks_spread,
+    count_distinct,
+    few_paths_note,
+    share_error,
+)
 from kronos.protocol import CLOSE, FEATURES
 
 if TYPE_CHECKING:
@@ -33,6 +42,12 @@ ENDINGS = (".html", ".png", ".csv", ".parquet", ".json")
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Forecast:
     """Sample paths of the next H bars of one series.
+
+    Quantiles other than the median, chances and risk measures warn (``FewPathsWarning``) where fewer than
+    ``ENOUGH_PATHS`` = 20 of the paths are distinct; files then hold nothing in their place.
+
+    Attributes:
+        distinct_paths: how many of the paths differ from all others; 1 where sampling was greedy.
 
     Args:
         samples: (S, H, 6) sample paths in the order of ``columns``, in the units of the context; kept as a
@@ -53,6 +68,7 @@ class Forecast:
     history: pd.DataFrame | None = None
     symbol: str | None = None
     columns: tuple[str, ...] = FEATURES
+    distinct_paths: int = field(init=False)
 
     def __post_init__(self) -> None:
         samples = np.array(self.samples, dtype=np.float32)
@@ -69,6 +85,7 @@ class Forecast:
         samples.setflags(write=False)
         object.__setattr__(self, "samples", samples)
         object.__setattr__(self, "timestamps", times)
+        object.__setattr__(self, "distinct_paths", count_distinct(samples))
 
     def __repr__(self) -> str:
         name, first, last = f"{self.symbol}, " if self.symbol else "", self.timestamps[0], self.timestamps[-1]
@@ -115,6 +132,16 @@ class Forecast:
         """The median of each column at each step: rows by timestamp. Each row is a valid bar."""
         return self.quantile(0.5)
 
+    def median_error(self) -> pd.DataFrame:
+        """Sampling error of ``median()``, of the same shape: half the distance of the values √S ranks apart about it.
+
+        Another seed moves the median by about so much; four times the paths halve it.
+        """
+        self._warn_if_few()
+        off = 0.5 / np.sqrt(self.num_samples)
+        low, high = self._quantiles([0.5 - off, 0.5 + off])
+        return pd.DataFrame((high - low) / 2, self.timestamps, list(self.columns))
+
     @overload
     def quantile(self, levels: float) -> pd.DataFrame: ...
     @overload
@@ -129,15 +156,22 @@ class Forecast:
         Raises:
             ConfigError: a level outside [0, 1], or none.
         """
-        if isinstance(levels, int | float):
-            return pd.DataFrame(self.quantile_array([levels])[0], self.timestamps, list(self.columns))
-        values = self.quantile_array(levels)  # (L, H, 6)
-        rows = pd.MultiIndex.from_product([self.timestamps, list(levels)], names=["timestamp", "quantile"])
+        one = isinstance(levels, int | float)
+        asked = [levels] if isinstance(levels, int | float) else levels
+        self._warn_if_few(asked)
+        values = self._quantiles(asked)  # (L, H, 6)
+        if one:
+            return pd.DataFrame(values[0], self.timestamps, list(self.columns))
+        rows = pd.MultiIndex.from_product([self.timestamps, list(asked)], names=["timestamp", "quantile"])
         flat = values.transpose(1, 0, 2).reshape(len(rows), len(self.columns))
         return pd.DataFrame(flat, index=rows, columns=list(self.columns))
 
     def quantile_array(self, levels: Sequence[float]) -> Floats:
         """The numbers of ``quantile`` as a plain (L, H, 6) array."""
+        self._warn_if_few(levels)
+        return self._quantiles(levels)
+
+    def _quantiles(self, levels: Sequence[float]) -> Floats:
         check_levels(levels)
         ordered = np.sort(self.samples, axis=0).astype(np.float64)
         position = np.asarray(levels, dtype=np.float64) * (self.num_samples - 1)
@@ -150,12 +184,25 @@ class Forecast:
 
     # -- chances and risk ---------------------------------------------------------------------------------
 
-    def prob_up(self, reference: float | None = None) -> pd.Series[float]:
-        """Share of the paths that close above a reference price, by timestamp. None: the last close of the context."""
+    @overload
+    def prob_up(self, reference: float | None = ..., *, error: Literal[False] = ...) -> pd.Series[float]: ...
+    @overload
+    def prob_up(self, reference: float | None = ..., *, error: Literal[True]) -> pd.DataFrame: ...
+    def prob_up(self, reference: float | None = None, *, error: bool = False) -> pd.Series[float] | pd.DataFrame:
+        """Share of the paths that close above a reference price, by timestamp. None: the last close of the context.
+
+        Args:
+            error: a table of two columns instead, ``prob_up`` and ``error``, the standard error of drawing no more
+                paths than these: .58 ± .05 of 100 paths. It says nothing about the model's own error.
+        """
         price = self.last_close if reference is None else float(reference)
         if not (np.isfinite(price) and price > 0):
             raise ConfigError(f"The reference price must be a positive number; it is {price}.")
-        return pd.Series((self.close() > price).mean(axis=0), index=self.timestamps, name="prob_up")
+        self._warn_if_few()
+        share = pd.Series((self.close() > price).mean(axis=0), index=self.timestamps, name="prob_up")
+        if not error:
+            return share
+        return pd.DataFrame({"prob_up": share, "error": share_error(share.to_numpy(), self.num_samples)})
 
     def value_at_risk(self, level: float = 0.95, step: int | None = None) -> float:
         """The loss that is not exceeded with probability ``level``, for a holder from the last close.
@@ -166,11 +213,14 @@ class Forecast:
         Returns:
             A fraction of the last close: 0.03 is a loss of three per cent. Negative where even that outcome gains.
         """
-        return float(np.quantile(self._losses(level, step), level))
+        losses = self._losses(level, step)
+        self._warn_if_few()
+        return float(np.quantile(losses, level))
 
     def expected_shortfall(self, level: float = 0.95, step: int | None = None) -> float:
         """The mean loss of the paths at or beyond ``value_at_risk``; arguments and units are the same."""
         losses = self._losses(level, step)
+        self._warn_if_few()
         return float(losses[losses >= np.quantile(losses, level)].mean())
 
     def realized_volatility(self) -> pd.DataFrame:
@@ -202,8 +252,9 @@ class Forecast:
     def save(self, path: str | Path, *, quantile_levels: Sequence[float] = DEFAULT_LEVELS, paths: bool = False) -> Path:
         """Write the forecast; the ending chooses the form.
 
-        ``.csv`` and ``.parquet`` hold one row a bar: ``timestamp, prob_up``, then for each feature its mean and
-        quantiles (``close_mean, close_q0.05 …``); with ``paths`` the long table of ``to_frame`` instead.
+        ``.csv`` and ``.parquet`` hold one row a bar, as :func:`summary` gives them: ``timestamp, prob_up`` with its
+        error, then for each feature its mean and quantiles (``close_mean, close_q0.05 …``), empty where too few
+        distinct paths cannot tell; with ``paths`` the long table of ``to_frame`` instead.
         ``.json`` holds one document (with ``paths`` also every path), ``.html`` and ``.png`` the chart.
         The file, whose path is returned, appears whole or not at all.
 
@@ -232,6 +283,11 @@ class Forecast:
                     table.attrs = {"symbol": self.symbol, "metadata": to_json(self.metadata)}
                     table.to_parquet(part, index=False)
         return target
+
+    def _warn_if_few(self, levels: Sequence[float] = ()) -> None:
+        """Warns where a view is no estimate: of anything but means and medians, from too few distinct paths."""
+        if self.distinct_paths < ENOUGH_PATHS and (not levels or asks_spread(levels)):
+            warnings.warn(few_paths_note(self.distinct_paths), FewPathsWarning, stacklevel=3)
 
     def _losses(self, level: float, step: int | None) -> Floats:
         """(S,) losses at a step as fractions of the last close."""
@@ -263,11 +319,15 @@ def check_target(path: str | Path) -> Path:
 
 
 def summary(forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVELS) -> pd.DataFrame:
-    """One row a bar: ``timestamp, prob_up``, then for each feature ``<name>_mean`` and ``<name>_q<level>``."""
-    mean, bands = forecast.mean(), forecast.quantile_array(quantile_levels)
+    """One row a bar: ``timestamp, prob_up, prob_up_error, close_median_error``, then for each feature
+    ``<name>_mean`` and ``<name>_q<level>``. What too few distinct paths cannot tell is NaN.
+    """
+    shown = Shown(forecast)
+    mean, bands = forecast.mean(), shown.quantiles(quantile_levels)
     table: dict[str, Any] = {"timestamp": forecast.timestamps}
     if forecast.history is not None:
-        table["prob_up"] = forecast.prob_up().to_numpy()
+        table["prob_up"], table["prob_up_error"] = shown.prob_up().to_numpy().T
+    table["close_median_error"] = shown.median_error()["close"].to_numpy()
     for index, column in enumerate(forecast.columns):
         table[f"{column}_mean"] = mean[column].to_numpy()
         for level, band in zip(quantile_levels, bands, strict=True):
@@ -278,25 +338,49 @@ def summary(forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVEL
 def document(
     forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVELS, *, paths: bool = False
 ) -> dict[str, Any]:
-    """The forecast as one JSON-ready document: ``symbol, metadata, last_close, timestamps, prob_up``, then ``mean``
-    {feature: [H]}, ``quantiles`` {level: {feature: [H]}} and, with ``paths``, ``columns`` and ``paths`` [S][H][6].
+    """The forecast as one JSON-ready document: ``symbol, metadata, last_close, timestamps``, by bar ``prob_up,
+    prob_up_error, close_median_error``, at the 95 % level over the whole horizon ``value_at_risk,
+    expected_shortfall``, then ``mean`` {feature: [H]}, ``quantiles`` {level: {feature: [H]}} and, with ``paths``,
+    ``columns`` and ``paths`` [S][H][6]. What too few distinct paths cannot tell is null.
     """
 
     def by_column(values: Any) -> dict[str, Any]:
         return {column: values[:, index] for index, column in enumerate(forecast.columns)}
 
-    bands, known = forecast.quantile_array(quantile_levels), forecast.history is not None
+    shown = Shown(forecast)
+    bands, chance = shown.quantiles(quantile_levels), shown.prob_up()
     content: dict[str, Any] = {
         "symbol": forecast.symbol,
         "metadata": forecast.metadata,
-        "last_close": forecast.last_close if known else None,
+        "last_close": forecast.last_close if shown.known else None,
         "timestamps": forecast.timestamps,
-        "prob_up": forecast.prob_up() if known else None,
+        "prob_up": chance["prob_up"] if shown.known else None,
+        "prob_up_error": chance["error"] if shown.known else None,
+        "close_median_error": shown.median_error()["close"],
+        "value_at_risk": shown.value_at_risk(),
+        "expected_shortfall": shown.expected_shortfall(),
         "mean": by_column(forecast.mean().to_numpy()),
         "quantiles": {f"{level:g}": by_column(band) for level, band in zip(quantile_levels, bands, strict=True)},
     }
     whole = {"columns": forecast.columns, "paths": forecast.samples} if paths else {}
     return {key: to_json(value) for key, value in (content | whole).items()}
+
+
+def asked_levels(levels: Sequence[float] | None, num_samples: int) -> Sequence[float]:
+    """The quantile levels asked for, checked before the work begins; None: ``DEFAULT_LEVELS``.
+
+    Raises:
+        ConfigError: as ``check_levels``, or quantiles other than the median of fewer than ``ENOUGH_PATHS`` paths.
+    """
+    if levels is None:
+        return DEFAULT_LEVELS
+    check_levels(levels)
+    if num_samples < ENOUGH_PATHS and asks_spread(levels):
+        raise ConfigError(
+            f"Quantiles need {ENOUGH_PATHS} paths or more; these are of {num_samples}. Raise num_samples "
+            f"(--samples {ENOUGH_PATHS}), or ask for the median .5 alone."
+        )
+    return levels
 
 
 def check_levels(levels: Sequence[float]) -> None:

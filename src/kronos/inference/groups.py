@@ -17,7 +17,7 @@ Number = Any  # numba infers which; float32 unless said otherwise
 class Matrix(NamedTuple):
     """A linear map of every layer, ``x @ weight * scale + bias``.
 
-    The weights' type says how they lie: float32 (layers, inputs, outputs); bfloat16 in pairs of inputs, the even one in
+    The weights' type says how they lie: float32 (layers, inputs, outputs); int16 in pairs of inputs, the even one in
     the low half of an int32, (layers, inputs/2, outputs); int8 (layers, outputs, inputs).
     """
 

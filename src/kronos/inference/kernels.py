@@ -22,7 +22,7 @@ _compiled, _in_order = machine_code(), machine_code({"contract"})
 _entry = machine_code(cache=True)  # called from outside; its machine code, with all that it calls, is kept on disk
 
 #: Digest of products.py: numba tells by this file alone whether what it has kept is stale. A test says what to write.
-PRODUCTS = "d5873f03677fa651"
+PRODUCTS = "19c5e380b4cb385f"
 ROWS_AT_ONCE = 30  # the activations of so many rows stay in the nearest caches while weights stream past them
 _ZERO: Number = np.float32(0)
 _ONE: Number = np.float32(1)

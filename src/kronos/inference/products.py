@@ -1,4 +1,4 @@
-"""Products of rows with weights, as machine code: in float32, with weights kept in float32, bfloat16 or int8.
+"""Products of rows with weights, as machine code: in float32, with weights kept in float32, int16 or int8.
 
 Few rows wait for weights from memory, so the fewer bytes a weight takes, the sooner they are done; it becomes float32
 in a register. Part of :mod:`kronos.inference.kernels`, whose ``PRODUCTS`` must follow every change of this file.
@@ -101,14 +101,14 @@ def add_product(out: Array, at: int, x: Array, start: int, first: int, last: int
 
 @_compiled
 def low(pair: Number) -> Number:
-    """The bfloat16 in the low half of an int32, as float32: its upper half, the lower being zero."""
-    return np.int32(pair << np.int32(16)).view(np.float32)
+    """The int16 in the low half of an int32, as float32."""
+    return np.float32(np.int32(np.int32(pair << np.int32(16)) >> np.int32(16)))
 
 
 @_compiled
 def high(pair: Number) -> Number:
-    """The bfloat16 in the high half of an int32, as float32."""
-    return np.int32(pair & np.int32(-65536)).view(np.float32)
+    """The int16 in the high half of an int32, as float32."""
+    return np.float32(np.int32(pair >> np.int32(16)))
 
 
 @_compiled

@@ -4,7 +4,7 @@ Notable:
 - A config is checked where it is built, so a damaged ``config.json`` fails before any memory is taken.
 - Published files hold only the published keys. Ours add keys that the published loader ignores
   (``consistent``, ``bar_transform``, ``quantizer``, ``max_context``, ``time_features``, ``calibration``,
-  ``training_cutoff``); their defaults mean "published".
+  ``training_cutoff``, ``judged``); their defaults mean "published".
 """
 
 from __future__ import annotations
@@ -42,6 +42,17 @@ class _Config:
     """Shared reading, writing and checking; a config is a flat mapping, as in ``config.json``."""
 
     @classmethod
+    def of(cls, *given: Any, **named: Any) -> Self:
+        """A config itself, or one of its fields by position and name, as the published constructors take them.
+
+        Raises:
+            TypeError: a field is missing, unknown or given twice.
+        """
+        if len(given) == 1 and isinstance(given[0], cls) and not named:
+            return given[0]
+        return cls(*given, **named)
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Builds the config from a mapping; unknown keys are left to whoever wrote them."""
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
@@ -54,6 +65,11 @@ class _Config:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         values = dataclasses.asdict(self)  # type: ignore[call-overload]
         return {name: value for name, value in values.items() if value != defaults[name]}
+
+    def shape(self) -> dict[str, Any]:
+        """The published fields by name; ours are those with a default."""
+        published = (f.name for f in dataclasses.fields(self) if f.default is dataclasses.MISSING)  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in published}
 
     def _require(self, holds: object, refusal: str) -> None:
         if not holds:
@@ -141,6 +157,7 @@ class KronosConfig(_Config):
     time_features: tuple[str, ...] = TIME_FEATURES  # those that count; day and month invite learning dates by heart
     calibration: Mapping[str, Any] | None = None  # sampling defaults and width by horizon, fitted on past forecasts
     training_cutoff: str | Mapping[str, str] | None = None  # the last bars trained on: an ISO date, or one a group
+    judged: Mapping[str, int] | None = None  # bars of "context" and of "horizon" that its card's figures are about
 
     def __post_init__(self) -> None:
         self._check_fields(DEPENDENCY_HEADS)
@@ -155,6 +172,10 @@ class KronosConfig(_Config):
                 self._check_number(f"calibration: {name}", fitted[name], kind, low, high)
         if fitted.get("width") is not None:
             check_width(fitted["width"])
+        judged = {} if self.judged is None else self.judged
+        self._require(isinstance(judged, Mapping), f"judged is {judged!r}; it must be an object of context and horizon")
+        for name in ("context", "horizon") if judged else ():
+            self._check_number(f"judged: {name}", judged.get(name), int, 1, 1_000_000)
         cutoff = self.training_cutoff
         for date in cutoff.values() if isinstance(cutoff, Mapping) else () if cutoff is None else (cutoff,):
             try:

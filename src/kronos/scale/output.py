@@ -19,9 +19,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kronos.errors import ConfigError
+from kronos.errors import ConfigError, DataError
 from kronos.files import clear_leftovers, json_text, replacing, write_json
-from kronos.inference.forecast import summary
+from kronos.inference.forecast import ENDINGS, summary
 from kronos.protocol import FEATURES
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def schema(settings: UniverseSettings) -> pa.Schema:
         columns += [("path", pa.int32()), *((name, pa.float32()) for name in FEATURES)]
     else:
         kinds = ["mean", *(f"q{level:g}" for level in settings.quantile_levels)]
-        columns += [("prob_up", pa.float64()), *((f"{name}_{k}", pa.float64()) for name in FEATURES for k in kinds)]
+        names = ["prob_up", "prob_up_error", "close_median_error", *(f"{name}_{k}" for name in FEATURES for k in kinds)]
+        columns += [(name, pa.float64()) for name in names]
     return pa.schema(columns)
 
 
@@ -156,19 +157,51 @@ def finished(out: Path, partition: Partition) -> UniverseReport | None:
     return report
 
 
-def begin(out: Path) -> None:
-    """Make the folder; it says that all is there only when it is.
+def check_folder(out: Path) -> None:
+    """Refuses, before the work begins, what forecasts of many series cannot be written to.
 
     Raises:
-        ConfigError: a file stands in its place.
+        ConfigError: a file stands in its place, or the name is that of a file.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; forecasts of many series are written to a folder.")
+    if out.suffix.lower() in ENDINGS and not out.exists():
+        raise ConfigError(
+            f"'{out.name}' names a file, and forecasts of many series are written to a folder of Parquet files; name a "
+            f"folder, such as -o {out.stem}."
+        )
+
+
+def begin(out: Path) -> None:
+    """Make the folder; it says that all is there only when it is. Raises as ``check_folder``."""
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / SUMMARY).unlink(missing_ok=True)
 
 
-def sweep(out: Path, partitions: int) -> None:
+def end(out: Path, settings: UniverseSettings, facts: Sequence[str], partitions: int, report: UniverseReport) -> None:
+    """Tidy the folder, and say that all is there.
+
+    Args:
+        facts: version, digest of the weights, kind of device.
+
+    Raises:
+        DataError: no series could be forecast.
+    """
+    _sweep(out, partitions)
+    if not report.series:
+        raise DataError(
+            f"None of the {report.failed} series could be forecast; for instance {report.trouble} "
+            f"All errors are in {out / ERRORS}."
+        )
+    # Nothing of how the results came about is said, so that equal results have equal files.
+    counts = {name: getattr(report, name) for name in ("series", "failed", "noted", "partitions")}
+    stated = dict(zip(("kronos", "checkpoint", "device"), facts, strict=True))
+    stated["times"] = "timestamp and cutoff: wall times by the clock of timezone, where one is named; instant: UTC"
+    write_json(out / SUMMARY, {**stated, "settings": settings.to_dict(), **counts})
+
+
+def _sweep(out: Path, partitions: int) -> None:
     """Remove partitions that an earlier, larger run left, and what killed workers left half-written."""
     for folder in (out / FORECASTS, out / ERRORS):
         clear_leftovers(folder)
@@ -176,18 +209,6 @@ def sweep(out: Path, partitions: int) -> None:
             digits = path.stem.removeprefix("part-")
             if digits.isdigit() and int(digits) >= partitions:
                 path.unlink(missing_ok=True)
-
-
-def write_summary(out: Path, settings: UniverseSettings, facts: Sequence[str], report: UniverseReport) -> None:
-    """What the results are; nothing of how they came about, so that equal results have equal files.
-
-    Args:
-        facts: version, digest of the weights, kind of device.
-    """
-    counts = {name: getattr(report, name) for name in ("series", "failed", "noted", "partitions")}
-    stated = dict(zip(("kronos", "checkpoint", "device"), facts, strict=True))
-    stated["times"] = "timestamp and cutoff: wall times by the clock of timezone, where one is named; instant: UTC"
-    write_json(out / SUMMARY, {**stated, "settings": settings.to_dict(), **counts})
 
 
 def _file(out: Path, kind: str, partition: Partition) -> Path:

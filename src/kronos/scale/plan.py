@@ -1,4 +1,4 @@
-"""What is to be forecast: the files of a bar store or a folder, in partitions that nothing but they themselves decide.
+"""What is to be forecast: the files of a bar store or a folder, or the series of one file, in partitions.
 
 A partition is computed together and written as one file. Which series share one follows from the sorted list alone, so
 an engine, its number of workers and the order in which they finish change no bit of any file.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kronos.bars import BarStore
+from kronos.bars import BarStore, read_bars
 from kronos.errors import ConfigError, DataError
 from kronos.files import bars_files, digest
 from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
@@ -32,6 +32,7 @@ class UniverseSettings:
     paths: bool = False  # write every sample path instead
     on_defect: str = "strict"  # refuse a series with defective rows; "drop" leaves the rows out
     reading: Mapping[str, Any] = field(default_factory=dict)  # options of ``read_bars`` for files that need them
+    until: str | None = None  # the last time whose bars are read, as it is written; None: all
 
     def __post_init__(self) -> None:
         check_levels(self.quantile_levels)
@@ -44,13 +45,14 @@ class UniverseSettings:
 
 @dataclass(frozen=True)
 class Source:
-    """One file of bars."""
+    """One file of bars, or one series of it."""
 
     path: str  # relative to the folder of the universe
     name: str  # what its series is called where the file does not say
     size: int  # bytes, and …
     modified: int  # … nanoseconds, which tell whether it has changed
     frequency: str | None = None  # its bar size, where a store says so
+    symbol: str | None = None  # the series that is meant, of a file that holds many
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,30 @@ def list_sources(folder: Path, frequency: str | None = None) -> list[Source]:
     return [Source(e.path, e.symbol, e.size, e.modified, e.frequency) for e in entries]
 
 
+def find_series(source: Path, settings: UniverseSettings) -> tuple[Path, list[Source]]:
+    """The folder that the series lie in, and the series: of a file of many, of a folder or of a store."""
+    if source.is_file():
+        return source.parent, list_symbols(source, settings)
+    return source, list_sources(source, settings.spec.frequency)
+
+
+def list_symbols(file: Path, settings: UniverseSettings) -> list[Source]:
+    """The series of a file that holds many, sorted by symbol.
+
+    Raises:
+        DataError: the file cannot be read as bars, or holds one series.
+    """
+    bars = read_bars(file, on_defect=settings.on_defect, **settings.reading)  # type: ignore[arg-type]
+    symbols = sorted(bars.attrs["report"].symbols)
+    if len(symbols) < 2:
+        raise DataError(
+            f"{file.name} holds one series, whose forecast is written to a file: -o forecast.html, .csv, .parquet … "
+            "(kronos.forecast_file). A folder is for the forecasts of many."
+        )
+    stat = file.stat()
+    return [Source(file.name, name, stat.st_size, stat.st_mtime_ns, symbol=name) for name in symbols]
+
+
 def divide(
     sources: Sequence[Source],
     settings: UniverseSettings,
@@ -111,6 +137,6 @@ def divide(
     common = digest([version, checkpoint, device, settings.to_dict()])
     parts = [tuple(sources[first : first + size]) for first in range(0, len(sources), size)]
     return [
-        Partition(number, part, digest(common, [[s.path, s.size, s.modified, s.frequency] for s in part]))
+        Partition(number, part, digest(common, [[s.path, s.size, s.modified, s.frequency, s.symbol] for s in part]))
         for number, part in enumerate(parts)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from platform import node
@@ -9,6 +10,7 @@ from platform import node
 import pandas as pd
 
 from kronos.bars import read_bars
+from kronos.bars.cut import cut_until
 from kronos.bars.store import read_last
 from kronos.errors import CheckpointError, KronosError
 from kronos.inference.assemble import CALENDAR_BARS
@@ -40,6 +42,7 @@ class ForecastWork:
             )
         self.settings, self.folder, self.out = settings, folder, out
         self.predictor = KronosPredictor.from_pretrained(settings.model, device, settings.revision)
+        self._held: tuple[str, dict[str, pd.DataFrame]] = ("", {})  # the series of the file of many that was read last
 
     def __call__(self, partition: Partition) -> tuple[int, UniverseReport]:
         """Read, forecast and write one partition; returns its number of files, and what became of their series."""
@@ -68,12 +71,23 @@ class ForecastWork:
         return len(partition.sources), write(self.out, partition, self.settings, frames, troubles)
 
     def _read(self, source: Source) -> Iterator[tuple[str, pd.DataFrame]]:
-        """The series of one file, each cut to the bars that a forecast looks at."""
+        """The series of one file, or the one that is meant, each cut to the bars that a forecast looks at."""
+        if source.symbol is None:
+            yield from self._series(source)
+            return
+        if self._held[0] != source.path:  # read once, though its series come one by one
+            self._held = source.path, dict(self._series(source))
+        yield source.symbol, self._held[1][source.symbol]
+
+    def _series(self, source: Source) -> Iterator[tuple[str, pd.DataFrame]]:
         looked_at = max(CALENDAR_BARS, self.predictor.max_context + self.predictor.transform.lost)
         table: Path | pd.DataFrame = self.folder / source.path
         if source.frequency is not None:
-            table = read_last(self.folder / source.path, looked_at)  # a store's bars were judged when they went in
+            last = looked_at if self.settings.until is None else sys.maxsize
+            table = read_last(self.folder / source.path, last)  # a store's bars were judged when they went in
         bars = read_bars(table, on_defect=self.settings.on_defect, **self.settings.reading)  # type: ignore[arg-type]
+        if self.settings.until is not None:
+            bars = cut_until(bars, self.settings.until)
         if "symbol" not in bars.columns:
             yield source.name, bars.tail(looked_at)
             return

@@ -25,15 +25,15 @@ from kronos.errors import ConfigError
 from kronos.files import to_json
 from kronos.serve import routes
 from kronos.serve.errors import ApiError, handle
+from kronos.serve.queue import DRAIN_SECONDS, ForecastQueue
 from kronos.serve.routes import Here, Services
 from kronos.serve.schemas import MOST_PATH_BARS, REFUSED, ErrorAnswer, Health, Limits, SessionRequest, offered
 from kronos.serve.security import COOKIE, Guard
-from kronos.serve.settings import COUNTS, ServerSettings
+from kronos.serve.settings import COUNTS, UPLOAD_BYTES, ServerSettings
 
 STATIC = Path(__file__).with_name("static")
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorAnswer, "description": "Refused; the message says why, and what to do."}
-}
+_REFUSED = {"model": ErrorAnswer, "description": "Refused; the message says why, and what to do."}
+_NOT_READY = {"model": Health, "description": "Not yet, or no longer."}
 
 system = APIRouter(tags=["system"])
 
@@ -44,9 +44,7 @@ async def healthz() -> Health:
     return Health(status="ok")
 
 
-@system.get(
-    "/readyz", response_model=Health, responses={503: {"model": Health, "description": "Not yet, or no longer."}}
-)
+@system.get("/readyz", response_model=Health, responses={503: _NOT_READY})
 async def readyz(here: Here) -> Response:
     """The forecaster runs, and new forecasts are accepted."""
     status = "stopping" if here.queue.draining else "ready" if here.models.ready.is_set() else "starting"
@@ -80,12 +78,12 @@ async def close_session() -> Response:
 
 
 @system.get("/api/settings", response_model=Limits)
-async def get_settings(here: Here) -> dict[str, Any]:
+async def get_settings() -> dict[str, Any]:
     """What a forecast can be asked with, and what the server takes."""
     return {
         "settings": [{**to_json(one), "kind": one.kind.__name__} for one in offered()],
         "most_path_bars": MOST_PATH_BARS,
-        "most_upload_bytes": here.settings.limits.upload_bytes,
+        "most_upload_bytes": UPLOAD_BYTES,
     }
 
 
@@ -108,12 +106,13 @@ async def plotly() -> FileResponse:
 # -- the server -------------------------------------------------------------------------------------------------------
 
 
-def create_app(parts: Services) -> ASGIApp:
-    """A server's application; it starts the parts and stops them."""
+def create_app(parts: Services, on_ready: Callable[[], None]) -> ASGIApp:
+    """A server's application; it starts the parts, tells that they are there, and stops them."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.start()
+        on_ready()
         yield
         await parts.stop()
 
@@ -125,7 +124,7 @@ def create_app(parts: Services) -> ASGIApp:
         openapi_url="/api/openapi.json",
         docs_url=None,  # their pages come from a CDN
         redoc_url=None,
-        responses=_ERRORS,
+        responses={"4XX": _REFUSED},
         exception_handlers=dict.fromkeys((HTTPException, RequestValidationError, Exception), handle),
     )
     app.state.services = parts
@@ -136,29 +135,23 @@ def create_app(parts: Services) -> ASGIApp:
 
 
 class Server(uvicorn.Server):
-    """Stops as ``serve`` says, and tells when it answers."""
+    """Stops as ``serve`` says."""
 
-    def __init__(self, config: uvicorn.Config, parts: Services, on_start: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, queue: ForecastQueue) -> None:
         super().__init__(config)
-        self.parts, self.on_start, self.interrupted = parts, on_start, False
+        self.queue, self.interrupted = queue, False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Act on a signal."""
         later = asyncio.get_running_loop().call_soon_threadsafe  # a signal comes in the middle of anything
         if not self.should_exit:
-            later(self.parts.queue.close)
+            later(self.queue.close)
             super().handle_exit(sig, frame)
         elif not self.interrupted:  # streams and waiting callers hear of it, so their connections end too
             self.interrupted = True
-            later(self.parts.queue.interrupt)
+            later(self.queue.interrupt)
         else:
             self.force_exit = True
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to answer requests."""
-        await super().startup(sockets)
-        if self.started:
-            self.on_start()
 
 
 def serve(settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
@@ -177,22 +170,21 @@ def serve(settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()
     except OSError as error:
         listener.close()
         raise ConfigError(
             f"{host}:{port} cannot be listened on ({error.strerror}). Another server may use it; choose another --port."
         ) from error
-    name = f"[{host}]" if ":" in host else host
-    address = f"http://{name}:{listener.getsockname()[1]}/"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
     parts = Services(settings)
     config = uvicorn.Config(
-        create_app(parts),
+        create_app(parts, lambda: on_ready(address)),
         log_level="warning",
         access_log=False,
         server_header=False,
         date_header=False,
         ws="none",
-        timeout_graceful_shutdown=int(settings.limits.drain) + 5,
+        timeout_graceful_shutdown=int(DRAIN_SECONDS) + 5,
     )
-    server = Server(config, parts, lambda: on_ready(address))
-    asyncio.run(server.serve(sockets=[listener]))
+    asyncio.run(Server(config, parts.queue).serve(sockets=[listener]))

@@ -16,10 +16,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars import read_bars
+from kronos.bars.cut import as_written
 from kronos.bars.reading import describe
 from kronos.errors import CapacityError, DataError
 from kronos.evaluation import metrics
 from kronos.files import json_text, replacing, to_json, write_text
+from kronos.inference.certainty import Shown
 from kronos.inference.forecast import DEFAULT_LEVELS, Forecast
 from kronos.protocol import CLOSE, VOLUME
 
@@ -57,13 +59,12 @@ def one_series(bars: pd.DataFrame) -> pd.DataFrame:
 
 def description(bars: pd.DataFrame) -> dict[str, Any]:
     """The report on a table, with its calendar, symbols, and first and last rows."""
-    symbols = bars.attrs["report"].symbols
+    symbols = list(bars.attrs["report"].symbols)
     if len(symbols) > _MOST_SYMBOLS:
         raise CapacityError(f"The table names {len(symbols):,} symbols; at most {_MOST_SYMBOLS:,} are shown here.")
     report = {key: value for key, value in describe(bars).to_dict().items() if key not in ("source", "symbols")}
     ends = pd.concat([bars.head(PREVIEW_ROWS), bars.iloc[PREVIEW_ROWS:].tail(PREVIEW_ROWS)])
-    preview = to_json(ends.to_dict("records"))
-    return {"rows": len(bars), "symbols": list(symbols), "report": report, "preview": preview}
+    return {"rows": len(bars), "symbols": symbols, "report": report, "preview": to_json(ends.to_dict("records"))}
 
 
 def candles(bars: pd.DataFrame, limit: int, before: str | None = None) -> dict[str, Any]:
@@ -83,26 +84,13 @@ def columns(bars: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def as_written(text: str, bars: pd.DataFrame) -> pd.Timestamp:
-    """A time in the clock of the bars: one without a zone is theirs, one with a zone is converted."""
-    try:
-        moment = pd.Timestamp(text)
-    except (ValueError, OverflowError, pd.errors.OutOfBoundsDatetime) as error:
-        raise DataError(f"'{text[:40]}' is no time; write it as 2024-07-01T15:30:00.") from error
-    zone = pd.DatetimeIndex(bars["timestamp"]).tz
-    if zone is None or moment.tz is None:
-        try:
-            return moment.tz_localize(zone)
-        except ValueError as error:  # an hour that a clock change skips or repeats
-            raise DataError(f"{text[:40]} is not one moment in {zone}; write its offset too.") from error
-    return moment.tz_convert(zone)
-
-
 # -- forecasts --------------------------------------------------------------------------------------------------------
 
 
 def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
     """What a forecast says: history, quantiles, a holder's risk and, where the truth is known, how they compare.
+
+    Quantiles other than the median, chances, risk and ranges are null where too few distinct paths cannot tell.
 
     ``expected_range`` is the median over the paths of the lowest low and of the highest high of the whole horizon;
     ``realized_volatility`` the median over the paths, not annualised.
@@ -113,9 +101,9 @@ def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
     assert forecast.history is not None
     history = forecast.history.tail(SHOWN_HISTORY)
     traded = bool(history["volume"].any())
-    median = forecast.median()
+    median, shown = forecast.median(), Shown(forecast)
     levels = [f"{level:g}" for level in LEVELS]
-    bands = forecast.quantile_array(LEVELS)  # (L, H, 6)
+    bands, chance = shown.quantiles(LEVELS), shown.prob_up()  # (L, H, 6)
     low, high = (forecast.samples[:, :, forecast.columns.index(name)] for name in ("low", "high"))
     content = {
         "history": columns(history),
@@ -126,17 +114,20 @@ def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
             "close": dict(zip(levels, bands[:, :, CLOSE])),
             "volume": dict(zip(levels, bands[:, :, VOLUME])) if traded else None,
         },
+        "median_error": {"close": shown.median_error()["close"]},
         "risk": {
-            "prob_up": forecast.prob_up(),
-            "value_at_risk_95": forecast.value_at_risk(0.95),
-            "expected_shortfall_95": forecast.expected_shortfall(0.95),
-            "expected_range": [np.median(low.min(axis=1)), np.median(high.max(axis=1))],
+            "prob_up": chance["prob_up"],
+            "prob_up_error": chance["error"],
+            "value_at_risk_95": shown.value_at_risk(),
+            "expected_shortfall_95": shown.expected_shortfall(),
+            "expected_range": [np.median(low.min(axis=1)), np.median(high.max(axis=1))] if shown.enough else None,
             "realized_volatility": forecast.realized_volatility().iloc[-1].median(),
         },
         "truth": None if truth is None else columns(truth),
         "comparison": None if truth is None or truth.empty else comparison(forecast, truth),
         "metadata": dict(forecast.metadata),
-        "warnings": list(forecast.metadata.get("warnings", ())),
+        "distinct_paths": forecast.distinct_paths,
+        "warnings": shown.notes,
     }
     return dict(to_json(content))
 
@@ -145,31 +136,33 @@ def comparison(forecast: Forecast, truth: pd.DataFrame) -> dict[str, Any]:
     """Scores of the close against what happened, in price units, means over the bars that are known.
 
     ``crps`` is the fair estimator; ``crps_last_close`` that of the forecast that nothing moves, whose score is its
-    absolute error. A coverage is null where there are too few paths for its interval. ``direction_hit`` judges the
+    absolute error. A coverage is null where too few distinct paths give no interval. ``direction_hit`` judges the
     last known bar: 1 right, 0 wrong, ½ where the forecast takes no side, null where the close did not move.
     """
-    known = len(truth)
-    closes = forecast.close()[:, :known].T  # (H, S)
     real, last = truth["close"].to_numpy(dtype=float), forecast.last_close
+    closes = forecast.close()[:, : len(real)].T  # (H, S)
+    enough = Shown(forecast).enough
+    covered = {
+        f"coverage_{level * 100:.0f}": metrics.covered(real, closes, level).mean() if enough else None
+        for level in metrics.LEVELS
+    }
     return {
-        "mae": float(metrics.absolute_error(real, closes).mean()),
-        "crps": float(metrics.crps(real, closes).mean()),
-        "crps_last_close": float(np.abs(real - last).mean()),
-        **{
-            f"coverage_{round(level * 100)}": float(metrics.covered(real, closes, level).mean())
-            for level in metrics.LEVELS
-        },
+        "mae": metrics.absolute_error(real, closes).mean(),
+        "crps": metrics.crps(real, closes).mean(),
+        "crps_last_close": np.abs(real - last).mean(),
+        **covered,
         "direction_hit": float(metrics.direction_hit(real[-1] - last, closes[-1] - last)),
-        "bars_compared": known,
+        "bars_compared": len(real),
     }
 
 
-def headline(content: Mapping[str, Any]) -> dict[str, float]:
+def headline(content: Mapping[str, Any]) -> dict[str, float | None]:
     """What a list of forecasts shows of one, from its document."""
     return {
         "last_close": content["history"]["close"][-1],
         "median_close": content["median"]["close"][-1],
         "prob_up": content["risk"]["prob_up"][-1],
+        "prob_up_error": content["risk"].get("prob_up_error", [None])[-1],  # results of 0.1.0 have none
     }
 
 

@@ -35,6 +35,7 @@ _LISTED = {
     ),
     "model": "There is no model with this id; GET /api/models lists them (kronos-nano is always there).",
 }
+_INTERNAL = "The server met an unexpected error; its log has the details."
 
 log = logging.getLogger("kronos.serve")
 
@@ -76,11 +77,6 @@ def not_found(what: str) -> ApiError:
     return ApiError(404, "not_found", told)
 
 
-def internal() -> ApiError:
-    """An error that only the log explains."""
-    return ApiError(500, "internal", "The server met an unexpected error; its log has the details.")
-
-
 def from_error(error: Exception, hide: Sequence[tuple[Path, str]] = ()) -> ApiError:
     """Any error as the API's; one that nobody expects is logged.
 
@@ -95,14 +91,11 @@ def from_error(error: Exception, hide: Sequence[tuple[Path, str]] = ()) -> ApiEr
     if isinstance(error, MemoryError):
         return ApiError(413, "too_large", "There is not enough memory. Ask for fewer paths, or unload a model.")
     log.error("unexpected", exc_info=error)
-    return internal()
+    return ApiError(500, "internal", _INTERNAL)
 
 
 def as_options(text: str) -> str:
-    """Advice for callers of the library as advice for callers of the API.
-
-    ``with on_defect='drop' (--on-defect drop)`` becomes ``with on_defect: drop``.
-    """
+    """``with on_defect='drop' (--on-defect drop)`` as callers of the API write it: ``with on_defect: drop``."""
     text = re.sub(r" \(--[^)]*\)", "", text)
     text = _OPTION.sub(lambda found: found[1] + ("" if found[2] in (".", ",", " ") else ": "), text)
     text = text.replace("on_defect: 'drop'", "on_defect: drop")
@@ -128,10 +121,10 @@ def answer(error: HTTPException) -> JSONResponse:
 async def handle(_: Request, error: Exception) -> JSONResponse:
     """Give every error of a request the same form; what was sent is not repeated."""
     if isinstance(error, RequestValidationError):
-        parts = []
-        for one in error.errors()[:5]:
-            place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
-            told = errors.in_words(one, repeat=False)
-            parts.append(f"{place}: {told}" if place else told)
-        return answer(ApiError(422, "invalid", "; ".join(parts)[:500]))
-    return answer(error if isinstance(error, HTTPException) else internal())  # the server's log has the trace
+        named = [
+            {**one, "loc": [part for part in one["loc"] if part not in ("body", "query", "path")]}
+            for one in error.errors()
+        ]
+        told = errors.settings_in_words(named, "the request", 5, repeat=False)
+        return answer(ApiError(422, "invalid", told[:500]))
+    return answer(error if isinstance(error, HTTPException) else ApiError(500, "internal", _INTERNAL))  # logged already

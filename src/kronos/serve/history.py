@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ _OPENING = (
     "CREATE INDEX IF NOT EXISTS by_status ON forecasts (status, number)",
 )
 _JSON = ("parameters", "summary", "error")
-_SEARCHED = ("bars_name", "symbol", "model", "id")
+_MATCHES = " OR ".join(f"{name} LIKE :text ESCAPE '\\'" for name in ("bars_name", "symbol", "model", "id"))
 
 
 def now(seconds: float | None = None) -> str:
@@ -49,8 +50,7 @@ def _in_thread(work: Callable[Concatenate[History, P], T]) -> Callable[Concatena
 
     @wraps(work)
     async def call(self: History, /, *args: P.args, **words: P.kwargs) -> T:
-        done = asyncio.get_running_loop().run_in_executor(self.thread, partial(work, self, *args, **words))
-        return await done
+        return await asyncio.get_running_loop().run_in_executor(self.thread, partial(work, self, *args, **words))
 
     return call
 
@@ -69,7 +69,20 @@ class History:
     def __init__(self, file: Path, results: Path) -> None:
         self._results = results
         self.thread = ThreadPoolExecutor(1, "kronos-history")
-        self._base = self.thread.submit(_open, file).result()
+        self._base = sqlite3.connect(file, isolation_level=None, timeout=2.0, check_same_thread=False)
+        self._base.row_factory = sqlite3.Row
+        try:
+            for statement in _OPENING:
+                self._base.execute(statement)
+        except sqlite3.OperationalError as error:
+            raise ConfigError(
+                f"The history in '{file.parent}' is in use: another kronos serve runs with this data folder. "
+                "Stop it, or give another --data-dir."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(
+                f"'{file}' is no history of forecasts ({error}). Move it away and start again."
+            ) from error
 
     def result(self, id: str) -> Path:
         """Where the document of a forecast lies."""
@@ -113,18 +126,11 @@ class History:
             page: from 1.
             text: what name, symbol, model or id must contain; empty for all.
         """
-        where, values = ["1"], list[Any]()
-        if text:
-            pattern = "%" + "".join(f"\\{mark}" if mark in "%_\\" else mark for mark in text) + "%"
-            where.append("(" + " OR ".join(f"{name} LIKE ? ESCAPE '\\'" for name in _SEARCHED) + ")")
-            values += [pattern] * len(_SEARCHED)
-        if status:
-            where.append("status = ?")
-            values.append(status)
-        found = f"FROM forecasts WHERE {' AND '.join(where)}"
+        found = f"FROM forecasts WHERE (:text = '%%' OR {_MATCHES}) AND (:status IS NULL OR status = :status)"
+        pattern = re.sub(r"([%_\\])", r"\\\1", text)
+        values = {"text": f"%{pattern}%", "status": status, "size": size, "skip": (page - 1) * size}
         total = self._base.execute(f"SELECT count(*) {found}", values).fetchone()[0]
-        shown = [*values, size, (page - 1) * size]
-        rows = self._base.execute(f"SELECT * {found} ORDER BY number DESC LIMIT ? OFFSET ?", shown)
+        rows = self._base.execute(f"SELECT * {found} ORDER BY number DESC LIMIT :size OFFSET :skip", values)
         return [_read(row) for row in rows], int(total)
 
     @_in_thread
@@ -151,22 +157,6 @@ class History:
     def _unlink(self, id: str) -> None:
         for ending in (".json", ".npy"):
             self._results.joinpath(id + ending).unlink(missing_ok=True)
-
-
-def _open(file: Path) -> sqlite3.Connection:
-    base = sqlite3.connect(file, isolation_level=None, timeout=2.0)
-    base.row_factory = sqlite3.Row
-    try:
-        for statement in _OPENING:
-            base.execute(statement)
-    except sqlite3.OperationalError as error:
-        raise ConfigError(
-            f"The history in '{file.parent}' is in use: another kronos serve runs with this data folder. "
-            "Stop it, or give another --data-dir."
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise ConfigError(f"'{file}' is no history of forecasts ({error}). Move it away and start again.") from error
-    return base
 
 
 def stored_headline(result: Path) -> Row | None:

@@ -22,7 +22,7 @@ from kronos.errors import DataError
 from kronos.files import bars_files, write_json
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, not_found
-from kronos.serve.settings import MB, ServerSettings, digest_of_name
+from kronos.serve.settings import MB, UPLOAD_BYTES, digest_of_name
 
 READING_OPTIONS = ("symbol", "timezone", "dayfirst", "decimal", "epoch", "encoding", "on_defect", "columns")
 _CHOICES: dict[str, dict[str, Any]] = {
@@ -32,10 +32,13 @@ _CHOICES: dict[str, dict[str, Any]] = {
     "on_defect": {"refuse": "strict", "drop": "drop"},
 }
 _COLUMNS = TypeAdapter(dict[str, StrictStr | StrictInt])
-_MOST_FILES = 2000
+_MOST_FILES = 2000  # of the user's folder
 _MOST_DESCRIPTIONS = 512
 _READ_SECONDS = 60.0
+_PARSE_SECONDS = 20.0  # for an upload
 _UPLOADS_AT_ONCE = 4  # being received or read
+_MOST_UPLOADS = 500  # kept
+_MOST_UPLOAD_BYTES = 2048 * MB  # of all that are kept
 _FIELD_BYTES = 1024
 
 
@@ -75,13 +78,14 @@ class Library:
     """Finds bars by id, has them looked into, and takes uploads.
 
     Args:
+        data: the data folder.
         reader: looks into what is already accepted.
         gate: the reader of uploads, whose memory is limited.
     """
 
-    def __init__(self, settings: ServerSettings, reader: Child, gate: Child) -> None:
-        self.limits, self.reader, self.gate = settings.limits, reader, gate
-        self._folder, self._uploads_folder = settings.data_dir / "bars", settings.data_dir / "uploads"
+    def __init__(self, data: Path, reader: Child, gate: Child) -> None:
+        self.reader, self.gate = reader, gate
+        self._folder, self._uploads_folder = data / "bars", data / "uploads"
         self._samples = {
             f"sample-{name}": Bars(f"sample-{name}", name, "sample", sample_path(name)) for name in SAMPLES
         }
@@ -134,13 +138,12 @@ class Library:
 
     async def upload(self, request: Request) -> tuple[Bars, dict[str, Any]]:
         """The bars of a multipart request, and the report on them. They are kept as a plain table."""
-        limits = self.limits
         if self._uploading >= _UPLOADS_AT_ONCE:
             raise ApiError(429, "busy", "Several files are being read already. Try again in a second.", 1)
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise ApiError(415, "no_file", "Send the bars as the field 'file' of a multipart form.")
         held = sum(bars.path.stat().st_size for bars in self._uploads.values() if bars.path.exists())
-        if len(self._uploads) >= limits.stored_uploads or held >= limits.stored_upload_bytes:
+        if len(self._uploads) >= _MOST_UPLOADS or held >= _MOST_UPLOAD_BYTES:
             raise ApiError(409, "store_full", "There is no room for more uploads. Delete some that are not needed.")
         self._uploading += 1
         id = f"upload-{secrets.token_hex(8)}"
@@ -153,15 +156,20 @@ class Library:
                     raise ApiError(422, "no_file", "Send the bars as the field 'file' of a multipart form.")
                 options = reading_options({key: value for key, value in form.items() if isinstance(value, str)})
                 name = shown(Path((file.filename or "upload").replace("\\", "/")).name or "upload", 100)
-                if (file.size or 0) > limits.upload_bytes:
-                    most = f"{limits.upload_bytes / MB:g} MB"
+                if (file.size or 0) > UPLOAD_BYTES:
+                    most = f"{UPLOAD_BYTES / MB:g} MB"
                     raise ApiError(413, "too_large", f"The request is too large; at most {most} are accepted.")
                 try:
                     with part.open("xb") as out:
                         await asyncio.to_thread(shutil.copyfileobj, file.file, out)
                 except OSError as error:
                     raise ApiError(409, "store_full", f"The file cannot be stored: {error.strerror}.") from error
-            found = await self._accept(part, target, name, options)
+            words = {"path": str(part), "target": str(target), "name": name, "options": options}
+            try:
+                found = dict(await self.gate.call("accept", timeout=_PARSE_SECONDS, **words))
+            except TimeoutError:
+                told = f"{name} was not read within {_PARSE_SECONDS:g} s; send fewer bars."
+                raise ApiError(413, "too_slow", told) from None
             facts = {"name": name, "symbols": found["symbols"], "rows": found["rows"], "created": time.time()}
             write_json(target.with_suffix(".json"), {**facts, "found": found}, indent=None, durable=True)
             self._uploads[id] = bars = Bars(id=id, source="upload", path=target, **facts)
@@ -181,14 +189,6 @@ class Library:
         self._uploads.pop(bars.id, None)
         for ending in (".json", ".parquet"):
             bars.path.with_suffix(ending).unlink(missing_ok=True)
-
-    async def _accept(self, part: Path, target: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        seconds = self.limits.parse_seconds
-        words = {"path": str(part), "target": str(target), "name": name, "options": options}
-        try:
-            return dict(await self.gate.call("accept", timeout=seconds, **words))
-        except TimeoutError:
-            raise ApiError(413, "too_slow", f"{name} was not read within {seconds:g} s; send fewer bars.") from None
 
     async def _ask(self, op: str, bars: Bars, symbol: str | None, **words: Any) -> dict[str, Any]:
         if symbol is not None:

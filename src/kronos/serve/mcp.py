@@ -24,22 +24,17 @@ from kronos.serve.documents import one_series
 from kronos.serve.schemas import annotated, check_work, offered, spec_of
 from kronos.workflows.evaluate import evaluate
 
-_LEVELS: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 _LONGEST_DEFAULT: Final = 96  # bars; the longest of the paper's horizons
 _INSTRUCTIONS: Final = (
     "Kronos forecasts candlesticks as sampled futures. Bars are named as files inside the folder the server was "
     "started for, or as packaged samples: sample:sp500, sample:nasdaq, sample:eurusd. Look at bars with inspect "
-    "before you forecast them. A forecast is a distribution: report its intervals, not only its median; and ask "
+    "before you forecast them. A forecast is a distribution: report its intervals, not only its median, and with every "
+    "chance its sampling error; pass on the notes in metadata.warnings; and ask "
     "evaluate whether the model is better than simple baselines on such bars. Nothing here is investment advice."
 )
+_NAMED = "A file inside the server's folder (CSV, Parquet, Feather), or sample:sp500, sample:nasdaq, sample:eurusd."
 
-Bars = Annotated[
-    str,
-    Field(
-        description="A file inside the server's folder (CSV, Parquet, Feather), or sample:sp500, sample:nasdaq, "
-        "sample:eurusd."
-    ),
-]
+Bars = Annotated[str, Field(description=_NAMED)]
 Symbol = Annotated[str | None, Field(description="Of a table of several symbols, this one.")]
 
 
@@ -60,18 +55,17 @@ class Tools:
         return {**inspect_bars(self._locate(bars), symbol=symbol).to_dict(), "source": bars}
 
     def forecast(self, bars: Bars, symbol: Symbol = None, **settings: Any) -> dict[str, Any]:
-        """Forecast the next bars of one series: quantiles of sampled paths, the chance of a rise, and the risk."""
+        """Forecast the next bars of one series: quantiles of sampled paths, the chance of a rise with its sampling
+        error, and the risk; null where too few distinct paths cannot tell (metadata.warnings says so)."""
         check_work(settings["horizon"], settings["num_samples"])
         found = self._predictor.answer(self._read(bars, symbol), spec_of(settings))
-        content = document(found, _LEVELS)
+        content = document(found)
         return {
-            "symbol": content["symbol"],
-            "last_close": content["last_close"],
-            "timestamps": content["timestamps"],
+            **{key: content[key] for key in ("symbol", "last_close", "timestamps")},
             "close_quantiles": {level: columns["close"] for level, columns in content["quantiles"].items()},
-            "prob_up": content["prob_up"],
-            "value_at_risk_95": found.value_at_risk(0.95),
-            "expected_shortfall_95": found.expected_shortfall(0.95),
+            **{name: content[name] for name in ("prob_up", "prob_up_error", "close_median_error")},
+            "value_at_risk_95": content["value_at_risk"],
+            "expected_shortfall_95": content["expected_shortfall"],
             "metadata": content["metadata"],
         }
 
@@ -80,7 +74,7 @@ class Tools:
         bars: Bars,
         windows: Annotated[int, Field(ge=1, le=100, description="Cutoffs, counted back from the end.")] = 20,
         context: Annotated[
-            int | None, Field(description="Bars seen before each cutoff. Default: the paper's for the bar size.")
+            int | None, Field(description="Bars seen before each cutoff. Default: as many as a forecast reads.")
         ] = None,
         horizon: Annotated[int | None, Field(description="Bars ahead. Default: the paper's for the bar size.")] = None,
         num_samples: Annotated[int, Field(description="Sample paths for each forecast.")] = 50,
@@ -100,7 +94,7 @@ class Tools:
             seed=seed,
             device=self.device,
         ).summary
-        kept = ("markets", "tasks", "yardstick", "verdicts", "notes")
+        kept = ("markets", "tasks", "yardstick", "headlines", "verdicts", "notes")
         return dict(to_json({key: summary[key] for key in kept}))
 
     @cached_property
@@ -111,11 +105,7 @@ class Tools:
         return one_series(read_bars(self._locate(bars), symbol=symbol))
 
     def _locate(self, bars: str) -> Path:
-        """The file that an assistant names.
-
-        Raises:
-            DataError: it lies outside the folder.
-        """
+        """The file that an assistant names, if it does not lie outside the folder."""
         if bars.startswith(PREFIX):
             return locate(bars)
         path = (self.folder / bars).resolve()
@@ -126,19 +116,15 @@ class Tools:
 
 def build(tools: Tools) -> MCPServer[Any]:
     """The tool server."""
-    server: MCPServer[Any] = MCPServer(
-        "kronos", instructions=_INSTRUCTIONS, version=version("kronos-kline"), log_level="WARNING"
-    )
+    number = version("kronos-kline")
+    server: MCPServer[Any] = MCPServer("kronos", instructions=_INSTRUCTIONS, version=number, log_level="WARNING")
     for tool in (tools.inspect, tools.forecast, tools.evaluate):
         server.tool()(_as_tool(tool))
     return server
 
 
 def _as_tool(operation: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """The operation with every setting of a forecast in place of ``**settings``.
-
-    The library's errors reach the assistant as they are worded.
-    """
+    """The operation with every setting of a forecast in place of ``**settings``; errors keep the library's words."""
 
     @wraps(operation)
     def tool(*args: Any, **words: Any) -> dict[str, Any]:
@@ -150,9 +136,8 @@ def _as_tool(operation: Callable[..., dict[str, Any]]) -> Callable[..., dict[str
     signature = inspect.signature(operation, eval_str=True)
     named = list(signature.parameters.values())
     if named[-1].kind is inspect.Parameter.VAR_KEYWORD:
-        named[-1:] = [
-            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=annotated(one))
-            for one in offered()
-        ]
+        only = inspect.Parameter.KEYWORD_ONLY
+        settings = (inspect.Parameter(s.name, only, default=s.default, annotation=annotated(s)) for s in offered())
+        named[-1:] = settings
     tool.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
     return tool

@@ -22,15 +22,10 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Model(ModelItem):
-    """A model as the API shows it, and what it does not show.
+    """A model as the API shows it, and what it does not show."""
 
-    Attributes:
-        source: what the library loads: a name or a folder.
-        used: when it was last used, by the loop's clock.
-    """
-
-    source: str = Field(exclude=True)
-    used: float = Field(0.0, exclude=True)
+    source: str = Field(exclude=True)  # what the library loads: a name or a folder
+    used: float = Field(0.0, exclude=True)  # when it was last used, by the loop's clock
 
     @classmethod
     def found(cls, entry: dict[str, Any]) -> Model:
@@ -135,8 +130,8 @@ class Models:
 
     def used(self, but: Model | None = None) -> int:
         """Bytes of loaded models, and of those that are being loaded; one may be left out."""
-        held = [m for m in self._models.values() if m.state in ("loaded", "loading") and m is not but]
-        return sum(model.bytes or 0 for model in held)
+        models = (m for m in self._models.values() if m.state in ("loaded", "loading") and m is not but)
+        return sum(model.bytes or 0 for model in models)
 
     async def _load(self, model: Model, device: str | None) -> None:
         try:

@@ -19,9 +19,11 @@ from kronos.serve.errors import ApiError, from_error, log
 from kronos.serve.history import History, Row, now, stored_headline
 from kronos.serve.models import Models
 from kronos.serve.schemas import OF_THE_TIMES, spec_of
-from kronos.serve.settings import COUNTS, SECONDS, ServerSettings
+from kronos.serve.settings import COUNTS, SECONDS
 
 FINAL = ("done", "failed", "cancelled", "interrupted")
+DRAIN_SECONDS = 30.0  # that running forecasts get when the server is told to stop
+_MOST_IN_BATCH = 16  # forecasts computed together
 _STUCK = 60.0  # seconds; a step of decoding takes less by far
 
 _FORECASTS = Counter("kronos_forecasts", "Forecasts by how they ended.", ("status",), registry=COUNTS)
@@ -60,6 +62,7 @@ class Job:
 
     @property
     def over(self) -> bool:
+        """Whether it has ended, however it did."""
         return self.status in FINAL
 
     @cached_property
@@ -71,15 +74,10 @@ class Job:
     def item(self) -> Row:
         """As a list shows it."""
         return {
-            "id": self.id,
-            "status": self.status,
-            "created": self.created,
-            "finished": self.finished,
-            "bars_name": self.name,
+            **{name: getattr(self, name) for name in ("id", "status", "created", "finished", "summary", "error")},
             **{name: self.parameters[name] for name in ("symbol", "model", "horizon", "num_samples")},
+            "bars_name": self.name,
             "mode": "forecast" if self.parameters["cutoff"] is None else "replay",
-            "summary": self.summary,
-            "error": self.error,
         }
 
     def progress(self) -> dict[str, Any] | None:
@@ -102,10 +100,14 @@ class Job:
 
 
 class ForecastQueue:
-    """Takes forecasts, hands them to the worker in batches, and remembers how they end."""
+    """Takes forecasts, hands them to the worker in batches, and remembers how they end.
 
-    def __init__(self, settings: ServerSettings, worker: Child, models: Models, history: History) -> None:
-        self.settings, self.worker, self.models, self.history = settings, worker, models, history
+    Args:
+        most: forecasts that may wait.
+    """
+
+    def __init__(self, most: int, worker: Child, models: Models, history: History) -> None:
+        self.most, self.worker, self.models, self.history = most, worker, models, history
         self.jobs: dict[str, Job] = {}
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
@@ -126,7 +128,7 @@ class ForecastQueue:
     def refusal(self) -> ApiError | None:
         """What a caller is told when the queue is full; counts that it was told. None: there is room."""
         waiting = len(self.waiting)
-        if waiting < self.settings.max_queue:
+        if waiting < self.most:
             return None
         _REFUSED.inc()
         after = min(60, max(1, math.ceil(self._pace * waiting / 2)))
@@ -134,12 +136,8 @@ class ForecastQueue:
 
     def detail(self, job: Job) -> dict[str, Any]:
         """As its page shows it."""
-        position = self.place(job)
-        return job.item() | {"parameters": job.parameters, "progress": job.progress(), "queue_position": position}
-
-    def place(self, job: Job) -> int | None:
-        """How many forecasts wait before it; None where it does not wait."""
-        return self.waiting.index(job) if job in self.waiting else None
+        place = self.waiting.index(job) if job in self.waiting else None
+        return job.item() | {"parameters": job.parameters, "progress": job.progress(), "queue_position": place}
 
     async def submit(self, job: Job) -> None:
         """Accept a forecast."""
@@ -177,7 +175,7 @@ class ForecastQueue:
         """Accept nothing more, and interrupt what is not done in time."""
         if not self.draining:
             self.draining = True
-            asyncio.get_running_loop().call_later(self.settings.limits.drain, self.interrupt)
+            asyncio.get_running_loop().call_later(DRAIN_SECONDS, self.interrupt)
 
     def interrupt(self) -> None:
         """Do not wait for what still runs; those who watch are told."""
@@ -232,7 +230,7 @@ class ForecastQueue:
                 self._later(self._load(model))
         else:
             return []
-        batch = [job for job in self.waiting if job.batch == first.batch][: self.settings.limits.batch]
+        batch = [job for job in self.waiting if job.batch == first.batch][:_MOST_IN_BATCH]
         for job in batch:
             self.waiting.remove(job)
         return batch

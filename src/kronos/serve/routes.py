@@ -14,32 +14,21 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from kronos.serve import schemas
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, not_found
 from kronos.serve.history import History
 from kronos.serve.library import READING_OPTIONS, Library
 from kronos.serve.models import Model, Models
 from kronos.serve.queue import ForecastQueue, Job
-from kronos.serve.schemas import (
-    REFUSED,
-    BarsDetail,
-    BarsList,
-    Candles,
-    ForecastDetail,
-    ForecastList,
-    ForecastRequest,
-    LoadRequest,
-    ModelCard,
-    ModelDetail,
-    ModelItem,
-    ModelList,
-    Status,
-)
 from kronos.serve.security import Tokens
-from kronos.serve.settings import COUNTS, ServerSettings
+from kronos.serve.settings import COUNTS, MB, ServerSettings
 
 _HEARTBEAT = 15.0  # seconds between two signs of life on a quiet stream
 _EXPORT_SECONDS = 60.0
+_DEADLINE = 600.0  # seconds from the acceptance of a forecast to its end, where the request names none
+_MOST_STREAMS = 256
+_PARSE_BYTES = 1024 * MB  # of memory, for reading an upload
 _STREAMS = Gauge("kronos_streams", "Open event streams.", registry=COUNTS)
 _STARTS = Gauge("kronos_forecaster_starts", "Times the forecaster was started.", registry=COUNTS)
 
@@ -62,10 +51,10 @@ class Services:
         self.history = History(data / "history.sqlite", data / "results")
         self.worker = Child("kronos.serve.worker")
         self.reader = Child("kronos.serve.reader", serial=True)
-        self.gate = Child("kronos.serve.reader", str(settings.limits.parse_bytes), serial=True)  # for uploads
-        self.library = Library(settings, self.reader, self.gate)
+        self.gate = Child("kronos.serve.reader", str(_PARSE_BYTES), serial=True)  # for uploads
+        self.library = Library(data, self.reader, self.gate)
         self.models = Models(self.worker, data / "models", settings.budget)
-        self.queue = ForecastQueue(settings, self.worker, self.models, self.history)
+        self.queue = ForecastQueue(settings.max_queue, self.worker, self.models, self.history)
         _STREAMS.set_function(lambda: self.streams)
         _STARTS.set_function(lambda: self.worker.starts)
 
@@ -92,8 +81,7 @@ class Services:
         """A forecast on its way or over."""
         if (job := self.queue.jobs.get(id)) is not None:
             return self.queue.detail(job)
-        row = await self.history.get(id)
-        if row is None:
+        if (row := await self.history.get(id)) is None:
             raise not_found("forecast")
         return row | {"progress": None, "queue_position": None}
 
@@ -109,7 +97,7 @@ Here = Annotated[Services, Depends(_services)]
 # -- models -----------------------------------------------------------------------------------------------------------
 
 
-@models.get("", response_model=ModelList)
+@models.get("", response_model=schemas.ModelList)
 async def list_models(here: Here) -> dict[str, Any]:
     """The models at hand."""
     return {
@@ -120,28 +108,28 @@ async def list_models(here: Here) -> dict[str, Any]:
     }
 
 
-@models.get("/{id}", response_model=ModelDetail)
+@models.get("/{id}", response_model=schemas.ModelDetail)
 async def get_model(id: str, here: Here) -> dict[str, Any]:
     """One model and its card."""
     model = await here.models.get(id)
     return model.model_dump() | {"card": (await here.models.card(model))["text"]}
 
 
-@models.get("/{id}/card", response_model=ModelCard)
+@models.get("/{id}/card", response_model=schemas.ModelCard)
 async def get_card(id: str, here: Here) -> dict[str, Any]:
     """A model's card, its Markdown taken apart: texts, and elements as tag, address of a link or null, children."""
     return await here.models.card(await here.models.get(id))
 
 
-@models.post("/{id}/load", status_code=202, response_model=ModelItem)
-async def load_model(id: str, here: Here, asked: LoadRequest | None = None) -> Model:
+@models.post("/{id}/load", status_code=202, response_model=schemas.ModelItem)
+async def load_model(id: str, here: Here, asked: schemas.LoadRequest | None = None) -> Model:
     """Begin to load a model, or to move it to another device; its state says how it goes."""
     model = await here.models.get(id)
     here.models.begin_load(model, asked.device if asked else None)
     return model
 
 
-@models.post("/{id}/unload", response_model=ModelItem)
+@models.post("/{id}/unload", response_model=schemas.ModelItem)
 async def unload_model(id: str, here: Here) -> Model:
     """Free a model's memory. A forecast that uses it ends first."""
     model = await here.models.get(id)
@@ -164,13 +152,13 @@ _FORM = {
 _UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 
 
-@bars.get("", response_model=BarsList)
+@bars.get("", response_model=schemas.BarsList)
 async def list_bars(here: Here) -> dict[str, Any]:
     """Packaged samples, files of the data folder, uploads."""
     return {"items": [one.item() for one in await here.library.list()]}
 
 
-@bars.post("", status_code=201, response_model=BarsDetail, openapi_extra=_UPLOAD)
+@bars.post("", status_code=201, response_model=schemas.BarsDetail, openapi_extra=_UPLOAD)
 async def upload_bars(request: Request, response: Response, here: Here) -> dict[str, Any]:
     """Upload a file of bars. It is read at once, and kept as a plain table."""
     one, found = await here.library.upload(request)
@@ -178,14 +166,14 @@ async def upload_bars(request: Request, response: Response, here: Here) -> dict[
     return one.item() | found
 
 
-@bars.get("/{id}", response_model=BarsDetail)
+@bars.get("/{id}", response_model=schemas.BarsDetail)
 async def get_bars(id: str, here: Here, symbol: Symbol = None) -> dict[str, Any]:
     """What was recognised in a file, and its first and last rows."""
     one = await here.library.get(id)
     return one.item() | await here.library.describe(one, symbol)
 
 
-@bars.get("/{id}/candles", response_model=Candles)
+@bars.get("/{id}/candles", response_model=schemas.Candles)
 async def get_candles(
     id: str,
     here: Here,
@@ -213,24 +201,20 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-_FORMS = {
+Format = Literal["csv", "json", "parquet", "html"]
+_FORMS: dict[Format, str] = {
     "csv": "text/csv",
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
     "html": "text/html",
 }
-_FILES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file.", "content": {kind: {} for kind in _FORMS.values()}},
-    **REFUSED,
-}
-Format = Literal["csv", "json", "parquet", "html"]
+_RESULT = {"description": "With wait: the result."}
+_FILE = {"description": "The file.", "content": {kind: {} for kind in _FORMS.values()}}
 
 
-@forecasts.post(
-    "", status_code=202, response_model=ForecastDetail, responses={200: {"description": "With wait: the result."}}
-)
+@forecasts.post("", status_code=202, response_model=schemas.ForecastDetail, responses={200: _RESULT})
 async def submit(
-    asked: ForecastRequest,
+    asked: schemas.ForecastRequest,
     request: Request,
     here: Here,
     wait: Annotated[bool, Query(description="Answer with the result, when it is there. Hanging up cancels.")] = False,
@@ -241,26 +225,21 @@ async def submit(
     symbol = await here.library.choose(chosen, asked.symbol)
     if model.context is not None and (asked.context_length or 0) > model.context:
         raise ApiError(422, "context", f"{model.id} reads {model.context:,} bars at most; ask for no more context.")
-    job = Job(
-        id=secrets.token_hex(8),
-        path=chosen.path,
-        name=chosen.name,
-        parameters=asked.parameters() | {"symbol": symbol},
-        deadline=asked.deadline or here.settings.limits.deadline,
-    )
+    parameters = asked.parameters() | {"symbol": symbol}
+    job = Job(secrets.token_hex(8), chosen.path, chosen.name, parameters, asked.deadline or _DEADLINE)
     await here.queue.submit(job)
     if wait:
         return await _wait(job, request, here)
     return JSONResponse(here.queue.detail(job), 202, {"Location": f"/api/forecasts/{job.id}"})
 
 
-@forecasts.get("", response_model=ForecastList)
+@forecasts.get("", response_model=schemas.ForecastList)
 async def history(
     here: Here,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     size: Annotated[int, Query(ge=1, le=100)] = 20,
     q: Annotated[str, Query(max_length=100, description="Part of a name, symbol, model or id.")] = "",
-    status: Status | None = None,
+    status: schemas.Status | None = None,
 ) -> dict[str, Any]:
     """Forecasts, the newest first."""
     rows, total = await here.history.page(page, size, q.strip(), status)
@@ -268,24 +247,23 @@ async def history(
     return {"items": items, "total": total, "page": page, "size": size}
 
 
-@forecasts.get("/{id}", response_model=ForecastDetail)
+@forecasts.get("/{id}", response_model=schemas.ForecastDetail)
 async def get(id: str, here: Here) -> dict[str, Any]:
     """One forecast: what was asked, and how far it is."""
     return await here.row(id)
 
 
-@forecasts.get("/{id}/events", response_class=EventStream, responses=REFUSED)
+@forecasts.get("/{id}/events", response_class=EventStream, responses=schemas.REFUSED)
 async def events(id: str, here: Here) -> Response:
     """Server-sent events: ``progress``, then one of ``done``, ``failed``, ``cancelled``, ``interrupted``."""
     job = here.queue.jobs.get(id)
     last = await here.row(id)
-    if here.streams >= here.settings.limits.streams:
+    if here.streams >= _MOST_STREAMS:
         raise ApiError(429, "busy", "Too many streams are open. Ask for the status instead.", 2)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventStream(_events(job, last, here), headers=headers)
+    return EventStream(_events(job, last, here), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-@forecasts.post("/{id}/cancel", response_model=ForecastDetail)
+@forecasts.post("/{id}/cancel", response_model=schemas.ForecastDetail)
 async def cancel(id: str, here: Here) -> dict[str, Any]:
     """Stop a forecast; one that is over stays as it is."""
     row = await here.row(id)
@@ -316,12 +294,11 @@ async def result(
     return await _document(id, here, paths)
 
 
-@forecasts.get("/{id}/download", response_class=FileResponse, responses=_FILES)
+@forecasts.get("/{id}/download", response_class=FileResponse, responses={200: _FILE, **schemas.REFUSED})
 async def download(id: str, here: Here, format: Format = "csv") -> Response:
     """The forecast as a file."""
     row = await _finished(id, here)
-    name = f"kronos-{id}.{format}"
-    document = here.history.result(id)
+    name, document = f"kronos-{id}.{format}", here.history.result(id)
     if format == "json":
         return FileResponse(document, filename=name, media_type=_FORMS[format])
     target = document.with_name(f".{id}.{secrets.token_hex(4)}.part.{format}")
@@ -368,14 +345,16 @@ async def _events(job: Job | None, last: dict[str, Any], here: Services) -> Asyn
     try:
         while job is not None and not job.over:
             changed = job.changed  # taken before the event is sent, so that no change is missed meanwhile
-            shown = job.progress() or {"done": 0, "total": 0, "eta_seconds": None}
-            yield _event("progress", shown | {"queue_position": here.queue.place(job)})
+            now = here.queue.detail(job)
+            shown = now["progress"] or {"done": 0, "total": 0, "eta_seconds": None}
+            yield _event("progress", shown | {"queue_position": now["queue_position"]})
             while not changed.is_set():
                 try:
                     await asyncio.wait_for(changed.wait(), _HEARTBEAT)
                 except TimeoutError:
                     yield b": still here\n\n"
-        last = here.queue.detail(job) if job is not None else last
+        if job is not None:
+            last = here.queue.detail(job)
         yield _event(last["status"], last)
     finally:
         here.streams -= 1
@@ -391,8 +370,7 @@ async def _document(id: str, here: Services, paths: int) -> Response:
         text = await asyncio.to_thread(document.read_bytes)
     except OSError:
         raise not_found("result") from None
-    shown: Any = None
-    if paths:
-        shown = await here.read("Reading the paths", "paths", path=str(document), count=paths)
+    words = {"path": str(document), "count": paths}
+    shown = await here.read("Reading the paths", "paths", **words) if paths else None
     # The document was made by this server: only the closing brace is opened again.
     return Response(text[:-1] + b', "paths": ' + json.dumps(shown).encode() + b"}", media_type="application/json")

@@ -1,7 +1,7 @@
 """What the API takes and gives: the OpenAPI document and the tools' input schemas are made from these.
 
-A forecast is asked for with the settings of :class:`~kronos.spec.ForecastSpec`; only the server's own defaults and
-limits stand here.
+A forecast is asked for with the settings of :class:`~kronos.spec.ForecastSpec`; only the server's own limits
+stand here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,7 @@ CAPS: Final[dict[str, float]] = {
     "context_length": 100_000,
     "window_stride": 100_000,
 }
-MOST_PATH_BARS: Final = 100_000
-"""What horizon × num_samples may be."""
-
-DEFAULTS: Final = {"num_samples": 100}
-
+MOST_PATH_BARS: Final = 100_000  # what horizon × num_samples may be
 OF_THE_TIMES: Final = ("calendar", "stamp", "frequency")
 """Settings that say when the bars of a series come; those that agree in all others are computed together."""
 
@@ -39,12 +35,11 @@ Status = Literal["queued", "running", "done", "failed", "cancelled", "interrupte
 
 
 def offered() -> tuple[Setting, ...]:
-    """The settings of a forecast, with the server's defaults and limits."""
+    """The settings of a forecast, with the server's limits."""
     found = []
     for one in settings(ForecastSpec):
-        bounds = [bound for bound in (one.high, CAPS.get(one.name)) if bound is not None]
-        default = DEFAULTS.get(one.name, one.default)
-        found.append(dataclasses.replace(one, default=default, high=min(bounds, default=None)))
+        high = min((bound for bound in (one.high, CAPS.get(one.name)) if bound is not None), default=None)
+        found.append(dataclasses.replace(one, high=high))
     return tuple(found)
 
 
@@ -242,7 +237,8 @@ class Summary(BaseModel):
 
     last_close: float
     median_close: float
-    prob_up: float
+    prob_up: float | None = Field(description="Null where too few distinct paths were drawn to tell.")
+    prob_up_error: float | None = Field(None, description="Its sampling error.")
 
 
 class ForecastItem(BaseModel):

@@ -21,12 +21,13 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kronos.serve.errors import ApiError, answer
-from kronos.serve.settings import COUNTS, MB, SECONDS, ServerSettings, is_loopback
+from kronos.serve.settings import COUNTS, MB, SECONDS, UPLOAD_BYTES, ServerSettings, is_loopback
 
 COOKIE = "kronos_session"
 UPLOAD_PATH = "/api/bars"
 SUBMIT_PATH = "/api/forecasts"
 BODY_SECONDS = 60.0  # in which a body must arrive
+BODY_BYTES = 64 * 1024  # of anything but an upload
 
 _REQUESTS = Counter("kronos_requests", "Answers by method and status.", ("method", "status"), registry=COUNTS)
 _LATENCY = Histogram("kronos_request_seconds", "Time to the first byte.", buckets=SECONDS, registry=COUNTS)
@@ -89,11 +90,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
         if scope["type"] != "http":
-            return  # no web sockets here
+            if scope["type"] == "lifespan":  # no web sockets here
+                await self.app(scope, receive, send)
+            return
         began = time.perf_counter()
         method, path = scope["method"], scope["path"]
 
@@ -130,7 +130,7 @@ class Guard:
         if method == "POST" and path == SUBMIT_PATH and (refusal := self.refusal()) is not None:
             raise refusal
         upload = method == "POST" and path == UPLOAD_PATH
-        limit = self.settings.limits.upload_bytes + MB if upload else self.settings.limits.body_bytes
+        limit = UPLOAD_BYTES + MB if upload else BODY_BYTES
         if int(headers.get("content-length") or "0") > limit:
             raise _too_large(limit)
         return limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -13,39 +13,13 @@ from prometheus_client import CollectorRegistry
 from kronos.errors import ConfigError
 
 MB = 2**20
+UPLOAD_BYTES = 20 * MB  # that a file of bars may have
 FEWEST_TOKEN_CHARACTERS = 16
 
 COUNTS = CollectorRegistry()
 """All that is told to Prometheus; each count stands in the file that counts."""
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What the server takes and holds.
-
-    Attributes:
-        upload_bytes: a file of bars.
-        body_bytes: any other body.
-        parse_seconds, parse_bytes: time and memory for reading an upload.
-        stored_uploads, stored_upload_bytes: uploads kept at once.
-        deadline: seconds from the acceptance of a forecast to its end, where the request names none.
-        batch: forecasts computed together.
-        streams: open event streams.
-        drain: seconds that running forecasts get when the server is told to stop.
-    """
-
-    upload_bytes: int = 20 * MB
-    body_bytes: int = 64 * 1024
-    parse_seconds: float = 20.0
-    parse_bytes: int = 1024 * MB
-    stored_uploads: int = 500
-    stored_upload_bytes: int = 2048 * MB
-    deadline: float = 600.0
-    batch: int = 16
-    streams: int = 256
-    drain: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +47,6 @@ class ServerSettings:
     max_queue: int = 32
     allowed_hosts: tuple[str, ...] = ()
     memory_budget: int | None = None
-    limits: Capacity = field(default_factory=Capacity)
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_queue <= 10_000:

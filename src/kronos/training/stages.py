@@ -214,11 +214,13 @@ def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int, 
     checkpoint whose weights are taken, and say what differs.
     """
     if isinstance(named, str):
-        return cls.from_pretrained(named).train()
+        module = cls.from_pretrained(named)
+        module.config = _unjudged(module.config)
+        return module.train()
     shape = dict(named)
     if start := shape.pop("start", None):
         trained = cls.from_pretrained(start)
-        config = config_class.from_dict({**trained.config.to_dict(), **shape})
+        config = config_class.from_dict({**_unjudged(trained.config).to_dict(), **shape})
         return with_weights(cls, config, trained.state_dict()).train()
     presets = MODEL_PRESETS if cls is Kronos else TOKENIZER_PRESETS
     if preset := shape.pop("preset", None):
@@ -226,6 +228,11 @@ def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int, 
             raise ConfigError(f"there is no preset '{preset}' of a {cls.kind}; choose of {', '.join(presets)}")
         shape = {**dataclasses.asdict(presets[preset]), **defaults, **shape}
     return cls.init(config_class.from_dict({**defaults, **shape}), seed).train()
+
+
+def _unjudged(config: Any) -> Any:
+    """The config without what was found of the weights that training is about to change."""
+    return dataclasses.replace(config, judged=None) if isinstance(config, KronosConfig) else config
 
 
 def with_weights(cls: type[ModuleT], config: Any, state: dict[str, Tensor]) -> ModuleT:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kronos.bars import read_bars
+from kronos.bars.cut import cut_until
 from kronos.errors import DataError
-from kronos.inference.forecast import DEFAULT_LEVELS, check_levels, check_target
+from kronos.inference.forecast import asked_levels, check_target
 from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ def forecast_file(
     revision: str | None = None,
     device: str | None = None,
     targets: Sequence[str | Path] = (),
-    quantile_levels: Sequence[float] = DEFAULT_LEVELS,
+    quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
     on_defect: Literal["strict", "drop"] = "strict",
     reading: Mapping[str, Any] | None = None,
+    until: str | None = None,
     on_read: Callable[[pd.DataFrame], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Forecast:
@@ -48,8 +50,10 @@ def forecast_file(
         model, revision: a checkpoint's name, folder or hub id, and a commit or tag of a hub checkpoint.
         device: as for ``KronosPredictor``.
         targets: files to write, as for ``Forecast.save``; checked before anything is read.
-        quantile_levels, paths: which quantiles go into them, or every sample path instead.
+        quantile_levels, paths: which quantiles go into them, or every sample path instead. None: the usual five,
+            which hold nothing where too few distinct paths were drawn.
         on_defect, reading: options of ``read_bars``.
+        until: forecast from the bars up to and including this time, as a replay; a date takes in its whole day.
         on_read: told the bars before they are forecast.
         progress: told (bars sampled, bars in all).
 
@@ -57,21 +61,26 @@ def forecast_file(
         DataError: the file cannot be read as bars, or holds several symbols.
         CheckpointError, ConfigError, MissingExtraError: what was asked cannot be done.
     """
-    check_levels(quantile_levels)
+    spec = spec or ForecastSpec()
+    levels = asked_levels(quantile_levels, spec.num_samples)
     files = [check_target(target) for target in targets]
     bars = read_bars(source, on_defect=on_defect, **reading or {})
     report = bars.attrs["report"]
     if len(report.symbols) > 1:
         some = ", ".join(report.symbols[:6]) + (" …" if len(report.symbols) > 6 else "")
-        raise DataError(f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with --symbol.")
+        raise DataError(
+            f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with "
+            "--symbol, or forecast all of them into a folder with -o FOLDER (kronos.forecast_universe)."
+        )
+    bars = bars if until is None else cut_until(bars, until)
     if on_read is not None:
         on_read(bars)
     from kronos.inference.predictor import KronosPredictor
 
     predictor = KronosPredictor.from_pretrained(model, device=device, revision=revision)
-    forecast = predictor.answer(bars, spec or ForecastSpec(), progress=progress)
+    forecast = predictor.answer(bars, spec, progress=progress)
     for file in files:
-        forecast.save(file, quantile_levels=quantile_levels, paths=paths)
+        forecast.save(file, quantile_levels=levels, paths=paths)
     return forecast
 
 
@@ -84,27 +93,29 @@ def forecast_universe(
     revision: str | None = None,
     device: str | None = None,
     engine: WorkEngine | None = None,
-    quantile_levels: Sequence[float] = DEFAULT_LEVELS,
+    quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
     on_defect: Literal["strict", "drop"] = "strict",
     reading: Mapping[str, Any] | None = None,
+    until: str | None = None,
     partition_size: int | None = None,
     progress: Progress | None = None,
 ) -> UniverseReport:
-    """Forecast every series of a bar store or a folder into a folder of results.
+    """Forecast every series of a bar store, of a folder or of a file that holds many, into a folder of results.
 
     The same settings give the same files, byte for byte, on every engine and with any number of workers, as long as
     they compute on the same kind of device. A partition that is already there, computed with the same settings and
     weights from the same bars on such a device, is kept; so a run that was interrupted goes on where it was.
 
     Args:
-        source: a bar store, or a folder of files that ``read_bars`` understands. Workers read it under this path.
+        source: a bar store, a folder of files that ``read_bars`` understands, or one such file of many symbols.
+            Workers read it under this path.
         out: folder for the results (see :mod:`kronos.scale.output`). Workers write there.
         engine: where to compute, such as ``make_engine("ray", workers=8)`` of :mod:`kronos.scale.engines`; None: here.
         device: as for ``KronosPredictor``, in each worker; None: a GPU where the engine has them, else the CPU.
         partition_size: series computed together and written to one file; None: 16, fewer where paths are many.
         progress: told (files done, files in all).
-        spec, model, revision, quantile_levels, paths, on_defect, reading: as for :func:`forecast_file`.
+        spec, model, revision, quantile_levels, paths, on_defect, reading, until: as for :func:`forecast_file`.
 
     Returns:
         What was done. Series that cannot be forecast are in the errors table and counted.
@@ -118,22 +129,18 @@ def forecast_universe(
     from kronos.scale import engines, output, plan, work
 
     spec, engine = spec or ForecastSpec(), engine or engines.LocalEngine()
-    settings = plan.UniverseSettings(spec, model, revision, quantile_levels, paths, on_defect, reading or {})
-    folder, out = Path(source).resolve(), Path(out).resolve()
-    sources = plan.list_sources(folder, spec.frequency)
+    levels = asked_levels(quantile_levels, spec.num_samples)
+    settings = plan.UniverseSettings(spec, model, revision, levels, paths, on_defect, reading or {}, until)
+    out = Path(out).resolve()
+    output.check_folder(out)
+    folder, sources = plan.find_series(Path(source).resolve(), settings)
     device = device or engine.device()
     facts = (version("kronos-kline"), pair_digest(model, revision), device.partition(":")[0])
     partitions = plan.divide(sources, settings, *facts, partition_size)
     output.begin(out)
     make = partial(work.ForecastWork, settings, folder, out, facts[1], device)
     report = _compute(partitions, out, engine, make, progress)
-    output.sweep(out, len(partitions))
-    if not report.series:
-        raise DataError(
-            f"None of the {report.failed} series in {folder} could be forecast; for instance {report.trouble} "
-            f"All errors are in {out / output.ERRORS}."
-        )
-    output.write_summary(out, settings, facts, report)
+    output.end(out, settings, facts, len(partitions), report)
     return report
 
 

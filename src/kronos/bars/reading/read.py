@@ -191,7 +191,7 @@ def _rows_of(frame: pd.DataFrame, reading: ReadContext) -> Any:
     names = frame["symbol"].astype(str)
     picked = np.flatnonzero((names == str(reading.symbol)).to_numpy())
     if len(picked) == 0:
-        raise DataError(f"{reading.where}: {no_symbol(reading.symbol, pd.unique(names))}")
+        raise DataError(f"{reading.where}: {no_symbol(reading.symbol, names.unique().tolist())}")
     return picked
 
 

@@ -12,6 +12,9 @@ export const FAN = [
   { share: 50, low: "0.25", high: "0.75" },
 ];
 
+/** Whether enough distinct paths were drawn for ranges, chances and risk; else the median is all there is. */
+export const hasSpread = (result) => result.quantiles.close["0.05"][0] !== null;
+
 const heightOf = (frame) => (frame.clientWidth < 560 ? 340 : frame.clientWidth < 1000 ? 460 : 540);
 
 function candlestick(x, bars, name, colours, faint = false) {
@@ -97,6 +100,9 @@ export function sceneOf(result) {
   const from = past.timestamp.length;
   const start = past.close.at(-1);
   const truth = result.truth;
+  const [lowest, highest] = hasSpread(result)
+    ? [close["0.05"], close["0.95"]]
+    : [result.median.low, result.median.high];
   const extreme = (pick, ahead, real) =>
     result.timestamps.map((_, step) => (real?.[step] === undefined ? ahead[step] : pick(ahead[step], real[step])));
   return {
@@ -107,8 +113,8 @@ export function sceneOf(result) {
     start,
     decimals: decimalsOf(past.close),
     envelope: {
-      low: [...past.low, ...extreme(Math.min, close["0.05"], truth?.low)],
-      high: [...past.high, ...extreme(Math.max, close["0.95"], truth?.high)],
+      low: [...past.low, ...extreme(Math.min, lowest, truth?.low)],
+      high: [...past.high, ...extreme(Math.max, highest, truth?.high)],
     },
     volumes: traded(past.volume) && result.median.volume ? [...past.volume, ...result.median.volume] : null,
   };
@@ -143,7 +149,7 @@ export async function drawForecast(frame, result, scene, layers, { label, range,
     },
   ];
   const traces = [candlestick(past, result.history, t("chart.bars"), colours)];
-  for (const { share, low, high } of FAN.filter((band) => layers[band.share])) {
+  for (const { share, low, high } of FAN.filter((band) => layers[band.share] && hasSpread(result))) {
     const close = result.quantiles.close;
     traces.push(
       area(joined, [scene.start, ...close[low]], [scene.start, ...close[high]], colours[`fan-${share}`], `${share}%`),
@@ -267,13 +273,13 @@ function inPrices(result) {
   const count = Math.min(result.history.close.length, Math.max(40, 2 * result.timestamps.length));
   const close = result.history.close.slice(-count);
   const start = close.at(-1);
-  const quantiles = result.quantiles.close;
+  const known = (level) => result.quantiles.close[level].map((value, at) => value ?? result.median.close[at]);
   return {
     x: [...result.history.timestamp.slice(-count), ...result.timestamps],
     close: [...close, ...result.median.close],
     median: [start, ...result.median.close],
-    low: [start, ...quantiles["0.1"]],
-    high: [start, ...quantiles["0.9"]],
+    low: [start, ...known("0.1")],
+    high: [start, ...known("0.9")],
   };
 }
 

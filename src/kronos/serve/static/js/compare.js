@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { drawCompare } from "./charts.js";
 import { fill, h, icon, notice } from "./dom.js";
-import { decimalsOf, digits, integer, isDaily, move, percent, price, wall } from "./format.js";
+import { between, chance, decimalsOf, digits, integer, isDaily, move, percent, price, priceAbout, wall } from "./format.js";
 import { t } from "./i18n.js";
 import { problem } from "./problems.js";
 import { seriesTitle } from "./titles.js";
@@ -130,9 +130,9 @@ function column(item, result) {
       t(`ask.${name}`),
       String(parameters[name] ?? own),
     ]),
-    [t("compare.median"), `${price(middle, decimals)} (${move(middle / start - 1)})`],
-    [t("tile.range"), `${price(close["0.05"][end], decimals)} – ${price(close["0.95"][end], decimals)}`],
-    [t("tile.up"), percent(risk.prob_up[end], 0)],
+    [t("compare.median"), `${priceAbout(middle, result.median_error?.close[end], decimals)} (${move(middle / start - 1)})`],
+    [t("tile.range"), between(close["0.05"][end], close["0.95"][end], decimals)],
+    [t("tile.up"), chance(risk.prob_up[end], risk.prob_up_error?.[end])],
     [t("risk.var"), percent(risk.value_at_risk_95, 2)],
     [t("risk.es"), percent(risk.expected_shortfall_95, 2)],
     [t("risk.vol"), percent(risk.realized_volatility, 2)],

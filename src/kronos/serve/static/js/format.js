@@ -30,6 +30,22 @@ export function percent(value, decimals = 1) {
   return `${(value * 100).toFixed(decimals)}%`.replace("-", "−");
 }
 
+/** A chance with its sampling error in percentage points; results of older servers know none. */
+export function chance(value, error) {
+  if (missing(value) || missing(error)) return percent(value, 0);
+  return `${percent(value, 0)} ± ${(error * 100).toFixed(error >= 0.01 ? 0 : 1)}`;
+}
+
+/** A price with its sampling error, where that is known. */
+export function priceAbout(value, error, decimals) {
+  return missing(error) ? price(value, decimals) : `${price(value, decimals)} ± ${price(error, decimals)}`;
+}
+
+/** Two ends of a range of prices, or a dash where there is none. */
+export function between(low, high, decimals) {
+  return missing(low) ? DASH : `${price(low, decimals)} – ${price(high, decimals)}`;
+}
+
 /** A move: always with its sign. */
 export function move(value, decimals = 2) {
   if (missing(value)) return DASH;

@@ -2,7 +2,7 @@
 
 import { api, FINAL } from "./api.js";
 import { confirmed, emptyState, fill, h, icon, toast } from "./dom.js";
-import { integer, move, moment, percent, seriesName } from "./format.js";
+import { chance, integer, move, moment, seriesName } from "./format.js";
 import { t } from "./i18n.js";
 import { problem } from "./problems.js";
 
@@ -250,6 +250,6 @@ function outlook(item) {
   const shift = summary.median_close / summary.last_close - 1;
   return [
     h("span", { class: shift >= 0 ? "up" : "down" }, move(shift)),
-    h("small", {}, t("history.up", { share: percent(summary.prob_up, 0) })),
+    summary.prob_up !== null && h("small", {}, t("history.up", { share: chance(summary.prob_up, summary.prob_up_error) })),
   ];
 }

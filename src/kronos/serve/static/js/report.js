@@ -85,6 +85,17 @@ function findings(report) {
 const NOTES = [
   [/^calendar (?<calendar>\S+) inferred .* the symbol (?<symbol>.+)$/, "note.calendar.symbol"],
   [/^calendar (?<calendar>\S+) inferred .* the time zone (?<zone>.+)$/, "note.calendar.zone"],
+  [/^one path, no distribution/, "note.one_path"],
+  [/^(?<n>[\d,]+) distinct paths, no distribution/, "note.few_paths"],
+  [
+    /^(?<model>\S+) was judged on (?<context>[\d,]+) bars.* and (?<horizon>[\d,]+) ahead.* reads (?<read>[\d,]+) and goes (?<ahead>[\d,]+)/,
+    "note.beyond_judged",
+  ],
+  [
+    /^(?<model>\S+) was judged on (?<context>[\d,]+) bars.* and (?<horizon>[\d,]+) ahead.* reads (?<read>[\d,]+);/,
+    "note.beyond_context",
+  ],
+  [/^(?<model>\S+) was trained on windows of (?<trained>[\d,]+) bars, and (?<ahead>[\d,]+)/, "note.beyond_trained"],
   [/^calendar (?<calendar>\S+) inferred/, "note.calendar"],
   [/^(?<several>.+) fit the times alike.*such as calendar='(?<one>[^']+)'/, "note.alike"],
   [/^(?<day>\d{4}-\d\d-\d\d) is no session of (?<calendars>.+)$/, "note.rest"],

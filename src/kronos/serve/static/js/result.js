@@ -1,9 +1,21 @@
 // A finished forecast: what it says in one sentence, the chart, the risk, the bars, and the ways out.
 
 import { api } from "./api.js";
-import { FAN, drawForecast, sceneOf } from "./charts.js";
+import { FAN, drawForecast, hasSpread, sceneOf } from "./charts.js";
 import { fact, fill, h, icon, notice, toast } from "./dom.js";
-import { compact, digits, frequency, integer, move, moment, percent, price, wall } from "./format.js";
+import {
+  between,
+  chance,
+  compact,
+  digits,
+  frequency,
+  integer,
+  move,
+  moment,
+  price,
+  priceAbout,
+  wall,
+} from "./format.js";
 import { known, t } from "./i18n.js";
 import { noteText } from "./report.js";
 import { comparisonCard, riskCard } from "./risk.js";
@@ -86,17 +98,23 @@ export function resultView(item, result, actions) {
 function sentence(result, scene) {
   const end = result.timestamps.length - 1;
   const close = result.quantiles.close;
+  if (!hasSpread(result)) {
+    return t("result.sentence.few", {
+      median: price(result.median.close[end], scene.decimals),
+      stamp: wall(result.timestamps[end], scene.daily),
+    });
+  }
   return t("result.sentence", {
     n: result.timestamps.length,
     low: price(close["0.25"][end], scene.decimals),
     high: price(close["0.75"][end], scene.decimals),
-    up: percent(result.risk.prob_up[end], 0),
+    up: chance(result.risk.prob_up[end], result.risk.prob_up_error?.[end]),
     stamp: wall(result.timestamps[end], scene.daily),
   });
 }
 
 function notes(result) {
-  const all = [];
+  const all = hasSpread(result) ? [] : [noteText(result.warnings[0])];
   if (result.estimated_timestamps) all.push(t("result.estimated"));
   if (result.truth && result.truth.close.length < result.timestamps.length) {
     all.push(t("result.partial", { n: result.truth.close.length, all: result.timestamps.length }));
@@ -113,16 +131,17 @@ function tiles(result, scene) {
     [t("tile.last"), price(scene.start, scene.decimals), wall(scene.stamps[scene.from - 1], scene.daily)],
     [
       t("tile.median", { n: end + 1 }),
-      price(middle, scene.decimals),
+      priceAbout(middle, result.median_error?.close[end], scene.decimals),
       h("span", { class: shift >= 0 ? "up" : "down" }, move(shift)),
     ],
-    [
-      t("tile.range"),
-      `${price(close["0.05"][end], scene.decimals)} – ${price(close["0.95"][end], scene.decimals)}`,
-      t("tile.range.hint"),
-    ],
-    [t("tile.up"), percent(result.risk.prob_up[end], 0), t("tile.up.hint")],
   ];
+  if (hasSpread(result)) {
+    const { prob_up: up, prob_up_error: error } = result.risk;
+    shown.push(
+      [t("tile.range"), between(close["0.05"][end], close["0.95"][end], scene.decimals), t("tile.range.hint")],
+      [t("tile.up"), chance(up[end], error?.[end]), t("tile.up.hint")],
+    );
+  }
   return h(
     "dl",
     { class: "tiles" },
@@ -144,12 +163,13 @@ function reading(result, scene, at) {
     stamp,
     h("span", { class: "ahead" }, h("b", {}, t("chart.median")), price(result.median.close[step], decimals)),
     ...FAN.toReversed()
-      .filter(({ share }) => share !== 80)
+      .filter(({ share }) => share !== 80 && hasSpread(result))
       .map(({ share, low, high }) =>
-        pair(`${share}%`, `${price(close[low][step], decimals)} – ${price(close[high][step], decimals)}`),
+        pair(`${share}%`, between(close[low][step], close[high][step], decimals)),
       ),
-    pair(t("tile.up"), percent(result.risk.prob_up[step], 0)),
   ];
+  if (hasSpread(result))
+    parts.push(pair(t("tile.up"), chance(result.risk.prob_up[step], result.risk.prob_up_error?.[step])));
   if (result.truth?.close[step] !== undefined)
     parts.push(pair(t("chart.truth"), price(result.truth.close[step], decimals)));
   if (scene.volumes) parts.push(pair(t("col.volume"), compact(result.median.volume[step])));
@@ -182,9 +202,7 @@ function layerChoice(layers, result, toggle) {
     "fieldset",
     { class: "layers" },
     h("legend", {}, t("chart.layers")),
-    box("50", t("chart.fan", { n: 50 }), "fan-50"),
-    box("80", t("chart.fan", { n: 80 }), "fan-80"),
-    box("90", t("chart.fan", { n: 90 }), "fan-90"),
+    hasSpread(result) && [50, 80, 90].map((n) => box(`${n}`, t("chart.fan", { n }), `fan-${n}`)),
     box("candles", t("chart.median_candles"), "ahead"),
     box("paths", t("chart.paths"), "path"),
     result.median.volume && box("volume", t("col.volume"), "volume"),
@@ -195,14 +213,15 @@ function barsTable(result, scene) {
   const { decimals, daily } = scene;
   const close = result.quantiles.close;
   const truth = result.truth;
-  const names = ["time", "open", "high", "low", "close", "range", "up"];
+  const names = ["time", "open", "high", "low", "close"];
+  if (hasSpread(result)) names.push("range", "up");
   if (result.median.volume) names.push("volume");
   if (truth) names.push("truth");
   const body = h("tbody");
   const cell = (name, step) => {
     if (name === "time") return wall(result.timestamps[step], daily);
-    if (name === "range") return `${price(close["0.05"][step], decimals)} – ${price(close["0.95"][step], decimals)}`;
-    if (name === "up") return percent(result.risk.prob_up[step], 0);
+    if (name === "range") return between(close["0.05"][step], close["0.95"][step], decimals);
+    if (name === "up") return chance(result.risk.prob_up[step], result.risk.prob_up_error?.[step]);
     if (name === "volume") return compact(result.median.volume[step]);
     if (name === "truth") return price(truth.close[step], decimals);
     return price(result.median[name][step], decimals);
@@ -231,7 +250,7 @@ function barsTable(result, scene) {
     "section",
     { class: "card" },
     h("h2", { id: "table-title" }, t("table.title")),
-    h("p", { class: "hint" }, t("table.hint")),
+    h("p", { class: "hint" }, t(hasSpread(result) ? "table.hint" : "table.hint.few")),
     h(
       "div",
       { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "table-title" },

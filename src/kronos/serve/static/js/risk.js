@@ -1,7 +1,8 @@
 // The risk of a holder, and, in a replay, how the forecast did: each number with a sentence that says what it means.
 
 import { drawn, h, icon } from "./dom.js";
-import { digits, move, percent, price, wall } from "./format.js";
+import { hasSpread } from "./charts.js";
+import { chance, digits, move, percent, price, wall } from "./format.js";
 import { t } from "./i18n.js";
 
 function measure(name, value, text) {
@@ -10,6 +11,9 @@ function measure(name, value, text) {
 
 export function riskCard(result, scene) {
   const { risk } = result;
+  if (!hasSpread(result)) {
+    return h("section", { class: "card risk" }, h("h2", {}, t("risk.title")), h("p", { class: "hint" }, t("risk.few")));
+  }
   const [low, high] = risk.expected_range;
   const [lowText, highText] = [low, high].map((value) => price(value, scene.decimals));
   const away = (value) => move(value / scene.start - 1, 1);
@@ -18,7 +22,7 @@ export function riskCard(result, scene) {
     { class: "card risk", "aria-labelledby": "risk-title" },
     h("h2", { id: "risk-title" }, t("risk.title")),
     h("p", { class: "hint" }, t("risk.hint")),
-    h("figure", {}, h("figcaption", {}, t("risk.up")), chances(risk.prob_up, scene, result.timestamps)),
+    h("figure", {}, h("figcaption", {}, t("risk.up")), chances(risk, scene, result.timestamps)),
     h(
       "dl",
       {},
@@ -35,7 +39,7 @@ export function riskCard(result, scene) {
 }
 
 /** The chance of standing above the last close, bar by bar, around the even chance. */
-function chances(shares, scene, stamps) {
+function chances({ prob_up: shares, prob_up_error: errors }, scene, stamps) {
   const width = 300;
   const height = 84;
   const step = width / shares.length;
@@ -52,7 +56,10 @@ function chances(shares, scene, stamps) {
     });
   });
   const end = shares.length - 1;
-  const label = t("risk.up.label", { first: percent(shares[0], 0), last: percent(shares[end], 0) });
+  const label = t("risk.up.label", {
+    first: chance(shares[0], errors?.[0]),
+    last: chance(shares[end], errors?.[end]),
+  });
   const line = drawn("line", { x1: 0, x2: width, y1: half, y2: half, class: "even" });
   const picture = drawn(
     "svg",

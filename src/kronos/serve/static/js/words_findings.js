@@ -10,6 +10,10 @@ export const FINDINGS = {
     "Half of the possible futures close between {low} and {high} on {stamp}; {up} of all end above the last close.",
     "到 {stamp}，半数可能的走势收于 {low} 至 {high} 之间；全部走势中有 {up} 高于最新收盘价。",
   ],
+  "result.sentence.few": [
+    "Too few distinct paths for a distribution: their median closes at {median} on {stamp}.",
+    "不同的路径太少，无法给出分布：其中位数于 {stamp} 收于 {median}。",
+  ],
   "result.unreadable": ["This forecast cannot be shown", "无法显示此预测"],
   "result.own_setting": ["model's own", "模型默认"],
   "result.estimated": [
@@ -26,12 +30,13 @@ export const FINDINGS = {
   "tile.range": ["90% range at the end", "期末 90% 区间"],
   "tile.range.hint": ["nine futures of ten", "十种走势中有九种落在其中"],
   "tile.up": ["P(rise)", "上涨概率"],
-  "tile.up.hint": ["above the last close at the end", "期末高于最新收盘价"],
+  "tile.up.hint": ["above the last close at the end; ± is the sampling error", "期末高于最新收盘价；± 为抽样误差"],
   "table.title": ["Bars ahead", "预测明细"],
   "table.hint": [
     "Medians over all paths; the range holds 90% of the closes.",
     "各列为全部路径的中位数；区间包含 90% 的收盘价。",
   ],
+  "table.hint.few": ["Medians over all paths.", "各列为全部路径的中位数。"],
   "table.time": ["Time", "时间"],
   "table.open": ["Open", "开盘"],
   "table.high": ["High", "最高"],
@@ -59,6 +64,10 @@ export const FINDINGS = {
 
   "risk.title": ["Risk", "风险"],
   "risk.hint": ["For someone who holds from the last close to the end.", "假设从最新收盘价持有至期末。"],
+  "risk.few": [
+    "Chances and risk need 20 distinct paths; fewer were drawn.",
+    "概率与风险指标至少需要 20 条不同的路径，本次不足。",
+  ],
   "risk.up": ["Chance to stand above the last close", "高于最新收盘价的概率"],
   "risk.up.label": ["From {first} after the first bar to {last} at the end.", "首根后 {first}，期末 {last}。"],
   "risk.var": ["Value at risk, 95%", "在险价值（VaR 95%）"],
@@ -236,6 +245,26 @@ export const FINDINGS = {
   "note.volume is in lots: amount is about 100 × volume × price": [
     "Volume is counted in lots of 100.",
     "成交量以手（100 股）为单位。",
+  ],
+  "note.one_path": [
+    "One path is no distribution: ranges, chances and risk are left out. Draw 20 paths or more, with a temperature above 0 and a top-k other than 1.",
+    "只有一条路径，构不成分布，因此不显示区间、概率和风险。请至少模拟 20 条路径，温度大于 0，且 Top-k 不为 1。",
+  ],
+  "note.few_paths": [
+    "{n} distinct paths are no distribution: ranges, chances and risk are left out. Draw 20 paths or more, with a temperature above 0 and a top-k other than 1.",
+    "只有 {n} 条不同的路径，构不成分布，因此不显示区间、概率和风险。请至少模拟 20 条路径，温度大于 0，且 Top-k 不为 1。",
+  ],
+  "note.beyond_judged": [
+    "{model} was judged on {context} bars of context and {horizon} ahead; this forecast reads {read} and goes {ahead} ahead, where volatility and volume may drift. kronos evaluate judges it there.",
+    "{model} 的评估基于 {context} 根参考K线、向前 {horizon} 根；本次读取 {read} 根、向前 {ahead} 根，波动率和成交量可能偏移，可用 kronos evaluate 检验。",
+  ],
+  "note.beyond_context": [
+    "{model} was judged on {context} bars of context and {horizon} ahead; this forecast reads {read}. kronos evaluate judges it there.",
+    "{model} 的评估基于 {context} 根参考K线、向前 {horizon} 根；本次读取 {read} 根，可用 kronos evaluate 检验。",
+  ],
+  "note.beyond_trained": [
+    "{model} was trained on windows of {trained} bars; {ahead} bars ahead lie beyond them, so it extrapolates. Choose a shorter horizon or larger bars.",
+    "{model} 的训练窗口为 {trained} 根K线，向前 {ahead} 根已超出训练范围，属于外推。请缩短预测长度或使用更大的K线周期。",
   ],
   "note.calendar": [
     "Calendar {calendar}, recognised from the times of the bars.",

@@ -1,0 +1,131 @@
+"""How much a forecast can tell: from how many distinct paths its numbers come, and with which sampling error.
+
+A share of paths, a quantile or a risk of a handful of paths is no estimate of anything, and of one path it reads as
+certainty. Below ``ENOUGH_PATHS`` distinct paths every surface shows mean and median alone, and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+if TYPE_CHECKING:
+    from kronos.inference.forecast import Forecast
+
+Floats = npt.NDArray[np.float64]
+
+ENOUGH_PATHS = 20
+"""Distinct paths that quantiles, chances and risk need: with fewer, the 5 % and 95 % quantiles are single paths."""
+
+_ROUNDING = 1e-5  # relative; single precision over a long path
+
+NO_DIRECTION = (
+    "The sign of the next bars is close to a coin flip for this model as for others: read how far prices may go, not "
+    "which way. This is no advice to trade."
+)
+
+
+def count_distinct(samples: npt.NDArray[np.float32]) -> int:
+    """How many of the sample paths (S, H, F) differ by more than rounding, which depends on what is computed together.
+
+    In the order of their means equal paths lie side by side.
+    """
+    ordered = samples[samples.mean(axis=(1, 2), dtype=np.float64).argsort()]
+    same = np.isclose(ordered[1:], ordered[:-1], rtol=_ROUNDING, atol=0).all(axis=(1, 2))
+    return len(samples) - int(same.sum())
+
+
+def few_paths_note(distinct: int) -> str:
+    """What has to be said of a forecast of too few distinct paths."""
+    paths = "one path" if distinct == 1 else f"{distinct} distinct paths"
+    return (
+        f"{paths}, no distribution: intervals, chances and risk need {ENOUGH_PATHS} distinct paths and are left out; "
+        f"draw {ENOUGH_PATHS} samples or more (num_samples, --samples) with a temperature above 0 and no top-k of 1"
+    )
+
+
+def beyond_notes(name: str, context: int, horizon: int, trained: int, judged: Mapping[str, int] | None) -> list[str]:
+    """What has to be said of a forecast that goes beyond what its checkpoint was trained or judged on.
+
+    Args:
+        name: of the checkpoint.
+        context, horizon: bars that are read, and bars ahead.
+        trained: bars of the windows that it was trained on, context and horizon together.
+        judged: context and horizon that its card's figures are about; None: not stated.
+    """
+    notes = []
+    if horizon >= trained:
+        notes.append(
+            f"{name} was trained on windows of {trained:,} bars, and {horizon:,} bars ahead lie beyond them, so it "
+            "extrapolates; give a shorter horizon or larger bars"
+        )
+    if judged is not None and (context > judged["context"] or horizon > judged["horizon"]):
+        far = horizon > judged["horizon"]
+        drift = f" and goes {horizon:,} ahead, where volatility and volume of its paths may drift" if far else ""
+        options = f"--context {context}" + (f" --horizon {horizon}" if far else "")
+        notes.append(
+            f"{name} was judged on {judged['context']:,} bars of context and {judged['horizon']:,} ahead; this "
+            f"forecast reads {context:,}{drift}; kronos evaluate with {options} judges it there"
+        )
+    return notes
+
+
+def asks_spread(levels: Sequence[float]) -> bool:
+    """Whether any of these quantile levels is other than the median, which one path has too."""
+    return any(level != 0.5 for level in levels)
+
+
+def share_error(share: npt.ArrayLike, paths: int) -> Floats:
+    """Standard error of a share p of S independent paths: sqrt(q (1 - q) / S) with q = (p S + 1) / (S + 2).
+
+    Laplace's q keeps a share of 0 or 1 from looking certain.
+    """
+    drawn_towards_half = (np.asarray(share, dtype=np.float64) * paths + 1) / (paths + 2)
+    return np.asarray(np.sqrt(drawn_towards_half * (1 - drawn_towards_half) / paths))
+
+
+class Shown:
+    """The numbers of a forecast as every surface shows them: NaN where too few distinct paths cannot tell."""
+
+    def __init__(self, forecast: Forecast) -> None:
+        self.forecast = forecast
+        self.enough = forecast.distinct_paths >= ENOUGH_PATHS
+        self.known = forecast.history is not None and not forecast.history.empty  # whether the last close is
+
+    @property
+    def notes(self) -> list[str]:
+        """What has to be said about the forecast, as sentences without a full stop."""
+        notes = [str(note) for note in self.forecast.metadata.get("warnings", ())]
+        few = [] if self.enough else [few_paths_note(self.forecast.distinct_paths)]
+        return [*(note for note in few if note not in notes), *notes]
+
+    def quantiles(self, levels: Sequence[float]) -> Floats:
+        """(L, H, 6) quantiles; of too few paths only the median's are numbers."""
+        if self.enough:
+            return self.forecast.quantile_array(levels)
+        middle = self.forecast.median().to_numpy()
+        return np.stack([middle if level == 0.5 else np.full_like(middle, np.nan) for level in levels])
+
+    def prob_up(self) -> pd.DataFrame:
+        """Columns ``prob_up, error`` by timestamp; NaN also where the last close is unknown."""
+        if self.enough and self.known:
+            return self.forecast.prob_up(error=True)
+        return pd.DataFrame(np.nan, self.forecast.timestamps, ["prob_up", "error"])
+
+    def median_error(self) -> pd.DataFrame:
+        """Sampling error of ``median()``, one column a feature."""
+        if self.enough:
+            return self.forecast.median_error()
+        return pd.DataFrame(np.nan, self.forecast.timestamps, list(self.forecast.columns))
+
+    def value_at_risk(self, level: float = 0.95) -> float:
+        """Over the whole horizon, as ``Forecast.value_at_risk``."""
+        return self.forecast.value_at_risk(level) if self.enough and self.known else float("nan")
+
+    def expected_shortfall(self, level: float = 0.95) -> float:
+        """Over the whole horizon, as ``Forecast.expected_shortfall``."""
+        return self.forecast.expected_shortfall(level) if self.enough and self.known else float("nan")
