@@ -78,19 +78,21 @@ def _requirements(extra: str) -> str:
     )
 
 
-def settings_in_words(faults: Sequence[Mapping[str, Any]], whole: str, most: int = 3) -> str:
+def settings_in_words(faults: Sequence[Mapping[str, Any]], whole: str, most: int = 3, *, repeat: bool = True) -> str:
     """What is wrong with settings, in our words: each one's name, what it is and what it must be.
 
     Args:
         faults: as pydantic lists them (``error.errors()``).
         whole: what to call a fault of no single setting.
         most: of them that are told.
+        repeat: whether to say what was given.
     """
-    return "; ".join(_fault_in_words(fault, whole) for fault in faults[:most])
+    return "; ".join(_fault_in_words(fault, whole, repeat) for fault in faults[:most])
 
 
-def _fault_in_words(fault: Mapping[str, Any], whole: str) -> str:
-    name, kind, given = ".".join(map(str, fault["loc"])) or whole, fault["type"], fault.get("input")
+def _fault_in_words(fault: Mapping[str, Any], whole: str, repeat: bool) -> str:
+    name, kind = ".".join(map(str, fault["loc"])) or whole, fault["type"]
+    must = f"{name} is {fault.get('input')!r}; it must be" if repeat else f"{name} must be"
     limits = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
     signs = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
     kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
@@ -103,8 +105,9 @@ def _fault_in_words(fault: Mapping[str, Any], whole: str) -> str:
         return f"{name}: {str(fault['msg']).removeprefix('Value error, ')}"
     if kind in limits:
         key = limits[kind]
-        return f"{name} is {given!r}; it must be {signs[key]} {fault['ctx'][key]}"
+        return f"{must} {signs[key]} {fault['ctx'][key]}"
     if kind == "literal_error":
-        return f"{name} is {given!r}; it must be {fault['ctx']['expected']}"
-    wanted = kinds.get(kind.partition("_")[0])
-    return f"{name} is {given!r}; it must be {wanted}" if wanted else f"{name} is {given!r}: {fault['msg']}"
+        return f"{must} {fault['ctx']['expected']}"
+    of_type = kind.endswith(("_type", "_parsing", "_from_float"))  # not text too long, or a list too short
+    wanted = kinds.get(kind.partition("_")[0]) if of_type else None
+    return f"{must} {wanted}" if wanted else f"{name}: {fault['msg']}"

@@ -162,7 +162,7 @@ def test_settings_under_published_names(provider: Provider, out: Path) -> None:
     assert config.training == {"tokenizer_learning_rate": 2e-4}
     with pytest.raises(ConfigError, match=r"both inference_T and signals.temperature"):
         ResearchConfig.from_dict({**base, "inference_T": 0.6, "signals": {"temperature": 1.0}})
-    with pytest.raises(ConfigError, match="backtest: Value error, n_drop 9 exceeds topk 5"):
+    with pytest.raises(ConfigError, match="backtest: n_drop 9 exceeds topk 5"):
         ResearchConfig.from_dict({**base, "provider": "p", "out": "o", "backtest": {"topk": 5, "n_drop": 9}})
     with pytest.raises(ConfigError, match="lookback"):
         ResearchConfig.from_dict({**base, "provider": "p", "out": "o", "lookback": 3})

@@ -91,9 +91,9 @@ def test_what_libraries_print_during_work_is_no_result(capsys: pytest.CaptureFix
     ("words", "told"),
     [
         ("--stamp middle", "'middle' is not one of 'start', 'end'."),
-        ("--horizon abc", "'abc' is not a whole number."),
-        ("--temperature warm", "'warm' is not a number."),
-        ("--partition 0", "0 is below 1, the least that is allowed."),
+        ("--horizon abc", "it is 'abc'; it must be a whole number."),
+        ("--temperature warm", "it is 'warm'; it must be a number."),
+        ("--partition 0", "it is '0'; it must be at least 1."),
     ],
 )
 def test_a_refused_value_is_told_in_plain_words(run, words: str, told: str) -> None:

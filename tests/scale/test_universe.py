@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from universes import CHECKPOINT, QUICK, SPEC, contents, make_folder, make_store, series
 
@@ -91,6 +92,18 @@ def test_the_numbers_are_those_of_the_predictor(folder: Path, results: Path) -> 
         assert mine["timezone"].isna().all() if zone is None else set(mine["timezone"]) == {str(zone)}
         assert set(mine["last_close"]) == {alone.last_close}
         assert set(mine["source"]) == {path.name}
+
+
+def test_types_do_not_depend_on_neighbours(results: Path, folder: Path, tmp_path: Path) -> None:
+    """Wall times beside zoned ones, and wall times alone, one series a file."""
+    assert forecasts(results)["timestamp"].dt.tz is None
+    assert forecasts(results)["instant"].isna().any()
+    assert str(forecasts(results)["instant"].dtype) == "datetime64[ns, UTC]"
+    types = {str(pq.read_schema(path).remove_metadata()) for path in (results / "forecasts").iterdir()}
+    forecast(make_store(tmp_path / "store", 2), tmp_path / "out", ONE, partition_size=1)  # of days without a zone
+    types |= {str(pq.read_schema(path).remove_metadata()) for path in (tmp_path / "out" / "forecasts").iterdir()}
+    assert len(types) == 1
+    assert "timestamp and cutoff: wall times" in json.loads((results / "summary.json").read_text())["times"]
 
 
 def test_all_paths_can_be_had(folder: Path, results: Path, tmp_path: Path) -> None:

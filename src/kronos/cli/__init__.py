@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from kronos.cli import bars, evaluate, forecast, models, qlib, serve, train
 from kronos.cli.common import fail
-from kronos.errors import KronosError, MissingExtraError
+from kronos.errors import KronosError, MissingExtraError, settings_in_words
 
 DONE, FAILED, INTERRUPTED, CLOSED = 0, 1, 130, 141
 
@@ -37,21 +37,9 @@ class Root(TyperGroup):
             return super().invoke(ctx)
         except typer.BadParameter as error:
             if isinstance(error.__cause__, ValidationError):
-                error.message = _refused(error.__cause__)
+                told = settings_in_words(error.__cause__.errors(), "it", 1)
+                error.message = f"{told.removeprefix('it: ').rstrip('.')}."
             raise
-
-
-def _refused(error: ValidationError) -> str:
-    """What is wrong with the value of an option, and what it should be."""
-    first = error.errors()[0]
-    kind, found, limits = first["type"], first["input"], first.get("ctx", {})
-    if kind.startswith(("int_", "float_")):
-        return f"'{found}' is not a {'whole number' if kind.startswith('int_') else 'number'}."
-    if kind == "greater_than_equal":
-        return f"{found} is below {limits['ge']}, the least that is allowed."
-    if kind == "less_than_equal":
-        return f"{found} is above {limits['le']}, the most that is allowed."
-    return first["msg"].removeprefix("Value error, ")
 
 
 app = typer.Typer(

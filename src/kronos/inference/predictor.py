@@ -264,8 +264,7 @@ class KronosPredictor:
         """Forecasts of many series, each equal to what ``forecast`` gives for it alone.
 
         Args:
-            series: ``{symbol: bars}``, or one table of many symbols, named by a column (``symbol``, ``Ticker`` …) or a
-                level of its index, as ``read_bars`` takes it; lengths may differ.
+            series: ``{symbol: bars}``, or one table of many symbols as ``read_bars`` takes it; lengths may differ.
             future: ``{symbol: timestamps}`` for all of them, instead of a calendar.
             on_error: told of a series whose bars or times cannot be used, which is then left out. None: it is raised.
 

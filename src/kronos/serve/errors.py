@@ -121,9 +121,10 @@ def answer(error: HTTPException) -> JSONResponse:
 async def handle(_: Request, error: Exception) -> JSONResponse:
     """Give every error of a request the same form; what was sent is not repeated."""
     if isinstance(error, RequestValidationError):
-        parts = []
-        for one in error.errors()[:5]:
-            place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
-            parts.append(f"{place}: {one['msg']}" if place else str(one["msg"]))
-        return answer(ApiError(422, "invalid", "; ".join(parts)[:500]))
+        named = [
+            {**one, "loc": [part for part in one["loc"] if part not in ("body", "query", "path")]}
+            for one in error.errors()
+        ]
+        told = errors.settings_in_words(named, "the request", 5, repeat=False)
+        return answer(ApiError(422, "invalid", told[:500]))
     return answer(error if isinstance(error, HTTPException) else ApiError(500, "internal", _INTERNAL))  # logged already

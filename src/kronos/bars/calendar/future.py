@@ -12,7 +12,7 @@ import pandas as pd
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.grid import Stamp, future_days, intraday_stamps, observed_hours, read_dates, regular_step
 from kronos.bars.calendar.guess import FITS, Fit, Guess, extends_hours, fit_intraday, guess_calendar
-from kronos.bars.calendar.markets import ALWAYS, OBSERVED, RULES, STEP, Market, Nanos, market, resolve_calendar
+from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, RULES, STEP, Market, Nanos, market, resolve_calendar
 from kronos.errors import CalendarError, ConfigError
 from kronos.spec import ForecastSpec
 
@@ -90,32 +90,33 @@ def future_times(
             f"The bar size cannot be told from {len(times)} timestamp{'s' if len(times) > 1 else ''}. "
             "Pass frequency (--frequency), such as '5m', '1h' or '1d'."
         )
-    symbol = symbol or _only_symbol(history)
-    guess = Guess(resolve_calendar(calendar)) if calendar is not None else guess_calendar(times, size, symbol)
-    name, notes = (guess.name, ()) if calendar is not None and guess.name else _without_a_name(times, size, guess)
+    notes: tuple[str, ...] = ()
+    if calendar is not None:
+        name, guess = resolve_calendar(calendar), Guess()
+    else:
+        guess = guess_calendar(times, size, symbol or _only_symbol(history))
+        name, notes = _without_a_name(times, size, guess)
     fit, within = guess.fit, None if guess.sessions is None else market(guess.sessions)
     if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
         notes += session_notes(times, market(name))
-    if calendar is not None and size.intraday and name not in (ALWAYS, STEP, OBSERVED) and len(times) > 1:
-        best = fit_intraday(times, size, market(name), stamp)[0]
-        if best.share < FITS and extends_hours(times, size, market(name)):
-            within = market(name)
-            notes += (_LONGER.format(name=name),)
-    if within is not None or name in (ALWAYS, STEP, OBSERVED):
-        if within is None and name != OBSERVED:
-            found, certain = regular_step(times, horizon, size), np.zeros(horizon, dtype=bool)
-        else:
-            found, certain = observed_hours(times, horizon, size, within)
-        if guess.alike:
-            notes += _parting(guess.alike, found, size)
-        return FutureTimes(found, OBSERVED if within else name, str(size), stamp, certain, notes)
-    where = market(name)
-    if not size.intraday:
-        found, estimated, seen = future_days(times, horizon, size, where)
-        return FutureTimes(found, name, str(size), stamp or seen, estimated, notes)
-    if fit is None or (stamp is not None and fit.grid.stamp != stamp):
-        fit = _best_fit(times, size, where, stamp)
-    return _intraday(times, horizon, size, fit, notes)
+    if size.intraday and name not in (ALWAYS, STEP, OBSERVED):
+        if fit is None or (stamp is not None and fit.grid.stamp != stamp):
+            where = market(name)
+            fits = fit_intraday(times, size, where, stamp)
+            if fits[0].share < FITS and name != FX and len(times) > 1 and extends_hours(times, fits):
+                within, notes = where, (*notes, _LONGER.format(name=name))
+            else:
+                fit = _best_fit(times, size, fits, stamp)
+        if within is None and fit is not None:
+            return _intraday(times, horizon, size, fit, notes)
+    if within is not None or name == OBSERVED:
+        found, estimated = observed_hours(times, horizon, size, within)
+        return FutureTimes(found, OBSERVED, str(size), stamp, estimated, notes + _parting(guess.alike, found, size))
+    if name in (ALWAYS, STEP):
+        found, estimated = regular_step(times, horizon, size), np.zeros(horizon, dtype=bool)
+        return FutureTimes(found, name, str(size), stamp, estimated, notes)
+    found, estimated, seen = future_days(times, horizon, size, market(name))
+    return FutureTimes(found, name, str(size), stamp or seen, estimated, notes)
 
 
 def _without_a_name(times: pd.DatetimeIndex, size: BarSize, guess: Guess) -> tuple[str, tuple[str, ...]]:
@@ -152,12 +153,15 @@ def _rests(times: pd.DatetimeIndex, size: BarSize) -> bool:
 
 def _parting(alike: tuple[str, ...], found: pd.DatetimeIndex, size: BarSize) -> tuple[str, ...]:
     """In words, the first of the times to come whose day is a holiday of some of the calendars that fit."""
+    if size.intraday or not (names := [name for name in alike if name != ALWAYS]):
+        return ()
     days = found.tz_localize(None).normalize().unique().as_unit("ns")
-    for day in days if not size.intraday else ():
-        rest = [name for name in alike if name != ALWAYS and len(market(name).days(day, day)) == 0]
-        if rest:
-            return (f"{day:%Y-%m-%d} is no session of {', '.join(rest)}",)
-    return ()
+    rests = np.array([~np.isin(days.asi8, market(name).days(days[0], days[-1]).dates) for name in names])
+    if not rests.any():
+        return ()
+    first = int(rests.any(axis=0).argmax())
+    resting = [name for name, rest in zip(names, rests[:, first], strict=True) if rest]
+    return (f"{days[first]:%Y-%m-%d} is no session of {', '.join(resting)}",)
 
 
 def infer_calendar(bars: Any, frequency: str | None = None, symbol: str | None = None) -> str | None:
@@ -195,10 +199,10 @@ def _only_symbol(history: Any) -> str | None:
     return None
 
 
-def _best_fit(times: pd.DatetimeIndex, size: BarSize, where: Market, stamp: Stamp | None) -> Fit:
+def _best_fit(times: pd.DatetimeIndex, size: BarSize, fits: list[Fit], stamp: Stamp | None) -> Fit:
     """How the history names the bars of a market, or a refusal that names the option which decides."""
-    fits, one = fit_intraday(times, size, where, stamp), len(times) == 1
-    best = fits[0]
+    best, one = fits[0], len(times) == 1
+    where = best.market
     if best.share < FITS and not (one and stamp):  # one time outside the sessions: the next ones follow
         raise CalendarError(
             f"{times[0]} is not the time of a {size} bar of {where.name}. Pass stamp='start' or 'end' "

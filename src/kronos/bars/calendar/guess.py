@@ -146,7 +146,7 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) 
     named, likely = symbol_hint(symbol), likely_calendar(symbol)
     long_enough = times[-1] - times[0] >= pd.Timedelta(days=2)
     if _round_the_clock(times, size):
-        rested = (np.diff(times.asi8) >= _WEEKEND).any()
+        rested = (np.diff(times.as_unit("ns").asi8) >= _WEEKEND).any()
         currency = next(iter(fit_intraday(times, size, market(FX), least=FITS)), None) if long_enough else None
         if currency is not None and currency.share >= FITS and currency.coverage >= 0.75:
             if rested or likely == FX:
@@ -154,7 +154,7 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) 
             return Guess(ALWAYS, why=f"the symbol {symbol}") if likely == ALWAYS else Guess(alike=(ALWAYS, FX))
     told = named or (likely if likely in HOURS else None)
     zoned = of_zone(times, {name: zone for name, (zone, *_) in HOURS.items()})
-    tried = [name for name in ([told] if told else []) + zoned if name]
+    tried = [*([told] if told else []), *zoned]
     fits: list[Fit] = []
     for name in dict.fromkeys([*tried, *(HOURS if long_enough else [])]):
         if fits and fits[0].share > 0.99 and fits[0].coverage > 0.95 and not _same_hours(name, fits[0].market.name):
@@ -166,6 +166,8 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) 
             continue
         if name == told:
             return Guess(name, fit, why=f"the symbol {symbol}")
+        if zoned == [name]:
+            return Guess(name, fit, why=f"the time zone {times.tz}")
         fits.append(fit)
         fits.sort(key=lambda fit: -(fit.share + fit.coverage))  # stable: the earlier wins a tie
     if fits:
@@ -183,12 +185,17 @@ def _longer_hours(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) ->
     guess = _guess_daily(times.normalize().unique(), symbol)
     if guess.name is None or guess.name in RULES:
         return None
-    return guess.name if extends_hours(times, size, market(guess.name)) else None
+    return guess.name if extends_hours(times, fit_intraday(times, size, market(guess.name))) else None
 
 
-def extends_hours(times: pd.DatetimeIndex, size: BarSize, where: Market) -> bool:
-    """True when times hold nearly all bars of an exchange's sessions, others around them, and no day of rest."""
-    best = max(fit_intraday(times, size, where), key=lambda fit: fit.coverage)
+def extends_hours(times: pd.DatetimeIndex, fits: list[Fit]) -> bool:
+    """True when times hold nearly all bars of an exchange's sessions, others around them, and no day of rest.
+
+    Args:
+        fits: every reading of the times as bars of the exchange.
+    """
+    best = max(fits, key=lambda fit: fit.coverage)
+    where = best.market
     local = times.tz_convert(where.zone).tz_localize(None) if times.tz is not None else times
     days = local.normalize().unique().as_unit("ns")
     sessions = where.days(days[0], days[-1]).dates
@@ -196,9 +203,10 @@ def extends_hours(times: pd.DatetimeIndex, size: BarSize, where: Market) -> bool
 
 
 def _round_the_clock(times: pd.DatetimeIndex, size: BarSize) -> bool:
-    """True when bars fall at (nearly) every time of day."""
-    slots = (times.tz_localize(None).asi8 % _DAY) // size.delta.value
-    return len(np.unique(slots)) >= 0.9 * _DAY / size.delta.value
+    """True when bars fall into (nearly) every hour of the day."""
+    slot = max(size.delta.value, _DAY // 24)
+    slots = (times.tz_localize(None).as_unit("ns").asi8 % _DAY) // slot
+    return len(np.unique(slots)) >= 0.9 * _DAY / slot
 
 
 def _same_hours(one: str, other: str) -> bool:

@@ -83,6 +83,8 @@ function findings(report) {
 
 /** Notes that hold names and numbers, and the sentence that says each of them in the reader's language. */
 const NOTES = [
+  [/^calendar (?<calendar>\S+) inferred .* the symbol (?<symbol>.+)$/, "note.calendar.symbol"],
+  [/^calendar (?<calendar>\S+) inferred .* the time zone (?<zone>.+)$/, "note.calendar.zone"],
   [/^one path, no distribution/, "note.one_path"],
   [/^(?<n>[\d,]+) distinct paths, no distribution/, "note.few_paths"],
   [
@@ -95,6 +97,11 @@ const NOTES = [
   ],
   [/^(?<model>\S+) was trained on windows of (?<trained>[\d,]+) bars, and (?<ahead>[\d,]+)/, "note.beyond_trained"],
   [/^calendar (?<calendar>\S+) inferred/, "note.calendar"],
+  [/^(?<several>.+) fit the times alike.*such as calendar='(?<one>[^']+)'/, "note.alike"],
+  [/^(?<day>\d{4}-\d\d-\d\d) is no session of (?<calendars>.+)$/, "note.rest"],
+  [/^hours beyond those of (?<calendar>\S+) are seen/, "note.longer"],
+  [/regular step.* holidays were not checked/, "note.unchecked.step"],
+  [/holidays were not checked/, "note.unchecked"],
   [/^(?<n>[\d,]+) sessions? of (?<calendar>\S+) ha\S+ no bar.*?(?<day>\d{4}-\d\d-\d\d)/, "note.missing"],
   [/^(?<n>[\d,]+) bars? lies? on .* session of (?<calendar>[^\s,]+).*?(?<day>\d{4}-\d\d-\d\d)/, "note.spare"],
 ];

@@ -270,6 +270,31 @@ export const FINDINGS = {
     "Calendar {calendar}, recognised from the times of the bars.",
     "根据K线时间识别出交易日历 {calendar}。",
   ],
+  "note.calendar.symbol": [
+    "Calendar {calendar}, recognised from the times of the bars and the symbol {symbol}.",
+    "根据K线时间和代码 {symbol} 识别出交易日历 {calendar}。",
+  ],
+  "note.calendar.zone": [
+    "Calendar {calendar}, recognised from the times of the bars and the time zone {zone}.",
+    "根据K线时间和时区 {zone} 识别出交易日历 {calendar}。",
+  ],
+  "note.alike": [
+    "{several} fit the times alike: choose yours as the calendar, such as {one}.",
+    "{several} 与K线时间同样吻合，请选择交易日历，例如 {one}。",
+  ],
+  "note.rest": ["{day} is no session of {calendars}.", "{day} 不是 {calendars} 的交易日。"],
+  "note.longer": [
+    "Hours beyond those of {calendar} go on, on its sessions; days that close early were not checked.",
+    "按 {calendar} 的交易日延续盘前盘后时段，未核对提前收盘日。",
+  ],
+  "note.unchecked": [
+    "The weekdays and hours seen go on; holidays were not checked. Choose a calendar for an exchange's sessions.",
+    "沿用数据中的星期与时段，未核对节假日；如需按交易所的交易日，请选择交易日历。",
+  ],
+  "note.unchecked.step": [
+    "A regular step: nights, weekends and holidays were not checked. Choose a calendar for an exchange's sessions.",
+    "按固定间隔延续，未核对夜间、周末和节假日；如需按交易所的交易日，请选择交易日历。",
+  ],
   "note.missing": [
     "Sessions of {calendar} without a bar: {n}, the last on {day}.",
     "{calendar} 有 {n} 个交易日缺少K线，最近一个为 {day}。",
