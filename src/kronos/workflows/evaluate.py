@@ -75,8 +75,7 @@ def evaluate(
         num_samples: paths of each forecast; None: 50, or the paper's 10.
         max_symbols: at most so many symbols per market, drawn by the seed; None: all.
         settings, sampling: as each checkpoint was calibrated, but for temperature, top_k, top_p; or the paper's.
-        after, market: forecast only bars later than this date, or than the training of every model (``training``); what
-            all bars are of, such as ``us_equity``, where ``training`` cannot tell from them.
+        after, market: judge only bars later, or unseen in ``training``; of which market, where they cannot tell.
         device, workers, engine: where checkpoints compute; processes of one thread each; or an engine instead.
         out: folder of the report, where an interrupted evaluation goes on. None: nothing is written.
         note, progress, command: told from where it goes on; called with (done, total); what was typed.
@@ -84,19 +83,21 @@ def evaluate(
     Raises:
         DataError, ConfigError, MissingExtraError: bars, a name or setting that cannot be used; a missing package.
     """
-    chosen, sources = check_tasks(_names(tasks)), find_markets(bars)
-    if "investment" in chosen and find_spec("qlib") is None:
-        raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
+    chosen, sources = _tasks(tasks), find_markets(bars)
     of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine)
     plan = Plan(tuple(chosen), context, n_windows=windows, step=step, max_symbols=max_symbols, seed=seed, market=market)
-    samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
     reads = bars_read(of_task(chosen[0])) if settings == "own" else None
+    samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
     plan = replace(plan, **_ahead(horizon), num_samples=samples, reads=reads, workers=workers, after=_date(after))
     markets, digests = load_markets(sources, on_defect)
-    if market is not None or str(after) == UNSEEN:
-        plan = replace(plan, after=_unseen(of_task(chosen[0]), markets, plan))
+    plan = replace(plan, after=_unseen(of_task(chosen[0]), markets, plan))
     how: dict[str, Any] = {"data_hashes": digests, "engine": engine, "progress": progress, "trade": trade, "note": note}
     found = run(markets, of_task, plan, folder=None if out is None else Path(out) / ".parts", **how)
+    return _saved(found, out, command)
+
+
+def _saved(found: Evaluation, out: str | Path | None, command: str | None) -> Evaluation:
+    """What was found, with what was typed, written where a folder is given."""
     found.summary |= {} if command is None else {"command": command}
     if out is not None:
         found.save(out)
@@ -134,6 +135,14 @@ def forecasters_of(
         return [*(one.with_settings(**paper) if isinstance(one, Configured) else one for one in loaded), *common]
 
     return of_task
+
+
+def _tasks(tasks: str | Sequence[str]) -> list[str]:
+    """The tasks; MissingExtraError: one of them needs Qlib."""
+    chosen = check_tasks(_names(tasks))
+    if "investment" in chosen and find_spec("qlib") is None:
+        raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
+    return chosen
 
 
 def _ahead(horizon: int | str | Sequence[int] | None) -> dict[str, Any]:
