@@ -32,9 +32,19 @@ def walk(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_copy_uses_what_was_fitted(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.fixture
+def narrow(tiny: Path, tmp_path: Path) -> Path:
+    """A checkpoint whose own calibration makes its paths five times too narrow."""
+    shutil.copytree(tiny, tmp_path / "narrow")
+    path = tmp_path / "narrow" / "model" / "config.json"
+    width = {"horizon": [1], "factor": [0.2]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": {"width": width}}))
+    return tmp_path / "narrow"
+
+
+def test_the_copy_uses_what_was_fitted(run, narrow: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "calibrated"
-    done = run("calibrate", walk, "--model", tiny, "-o", out, *SMALL, "--json")
+    done = run("calibrate", walk, "--model", narrow, "-o", out, *SMALL, "--json")
     assert done.status == 0, done.stderr
     document = json.loads(done.stdout)
     assert document == json.loads((out / "calibration.json").read_text())
@@ -46,12 +56,14 @@ def test_the_copy_uses_what_was_fitted(run, tiny: Path, walk: Path, tmp_path: Pa
     assert document["fitted_on"]["last_cutoff"] < document["judged_on"]["first_cutoff"]
     assert set(document["coverage"]["after"]) == {"50%", "80%", "90%"}
     assert document["data"]["walk_1h"].startswith("sha256:")
-    assert document["crps_ratio"]["value"] < 1  # random weights leave much to mend, on later windows too
-    assert run("calibrate", walk, "--model", tiny, "-o", out, *SMALL).status == 1  # not written over
+    assert document["crps_ratio"]["value"] < 1  # much was there to mend, on later windows too
+    assert document["better"] is True
+    assert "Better calibrated" in run("models", "info", out).stdout
+    assert run("calibrate", walk, "--model", narrow, "-o", out, *SMALL).status == 1  # not written over
 
 
-def test_a_second_calibration_does_not_stack_up(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    for start, out in ((tiny, "first"), (tmp_path / "first", "second")):
+def test_a_second_calibration_does_not_stack_up(run, narrow: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for start, out in ((narrow, "first"), (tmp_path / "first", "second")):
         done = run("calibrate", walk, "--model", start, "-o", tmp_path / out, *SMALL, "--keep-rejected")
         assert done.status == 0, done.stderr
         assert "Coverage of" in done.stdout
@@ -61,8 +73,8 @@ def test_a_second_calibration_does_not_stack_up(run, tiny: Path, walk: Path, tmp
     assert "No gain shown on later windows" in run("models", "info", tmp_path / "second" / "unproven").stdout
 
 
-def test_what_is_not_better_is_not_there_to_be_used(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    assert run("calibrate", walk, "--model", tiny, "-o", tmp_path / "first", *SMALL).status == 0
+def test_what_is_not_better_is_not_there_to_be_used(run, narrow: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert run("calibrate", walk, "--model", narrow, "-o", tmp_path / "first", *SMALL).status == 0
     done = run("calibrate", walk, "--model", tmp_path / "first", "-o", tmp_path / "second", *SMALL)
     assert done.status == 0, done.stderr
     assert "No checkpoint was written" in done.stderr
@@ -70,13 +82,8 @@ def test_what_is_not_better_is_not_there_to_be_used(run, tiny: Path, walk: Path,
     assert json.loads((tmp_path / "second" / "calibration.json").read_text())["written"] is None
 
 
-def test_a_wrong_width_is_mended(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """A checkpoint whose own calibration makes its paths five times too narrow covers more afterwards."""
-    shutil.copytree(tiny, tmp_path / "narrow")
-    path = tmp_path / "narrow" / "model" / "config.json"
-    width = {"horizon": [1], "factor": [0.2]}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": {"width": width}}))
-    done = run("calibrate", walk, "--model", tmp_path / "narrow", "-o", tmp_path / "out", *SMALL, "--json")
+def test_a_wrong_width_is_mended(run, narrow: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = run("calibrate", walk, "--model", narrow, "-o", tmp_path / "out", *SMALL, "--json")
     coverage = json.loads(done.stdout)["coverage"]
     for level, nominal in (("50%", 0.5), ("80%", 0.8), ("90%", 0.9)):
         before, after = (coverage[side][level]["value"] for side in ("before", "after"))
@@ -84,8 +91,8 @@ def test_a_wrong_width_is_mended(run, tiny: Path, walk: Path, tmp_path: Path) ->
         assert abs(after - nominal) < abs(before - nominal)
 
 
-def test_bars_of_the_training_are_warned_of(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    shutil.copytree(tiny, tmp_path / "late")
+def test_bars_of_the_training_are_warned_of(run, narrow: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    narrow.rename(tmp_path / "late")
     path = tmp_path / "late" / "model" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": "2024-06-30"}))
     done = run("calibrate", walk, "--model", tmp_path / "late", "-o", tmp_path / "out", *SMALL)

@@ -172,8 +172,7 @@ def evaluate(
         folder: where finished batches are kept, so that an interrupted run goes on.
         data_hashes: digest per input, for the record.
         engine: computes scores instead of ``plan.workers`` processes.
-        progress: called with (done, total).
-        note: told from where an interrupted run goes on.
+        progress, note: called with (done, total); told from where an interrupted run goes on.
         trade: who trades the signals of the investment task; needed for that task alone.
     """
     tasks, began, store = check_tasks(list(plan.tasks)), time.perf_counter(), ResultStore(folder)

@@ -95,15 +95,20 @@ def calibrate(
     summary = {"model": model, "calibration": found, **judge(before, later, truth, _clusters(judging))}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
     place = out if summary["better"] else out / ASIDE if keep_rejected else None
-    if place is not None:
-        take_over(model, place)
-        change_config(place / "model", calibration=found)
-        write_text(place / CARD_FILE, _CARD.format(name=place.name, model=model, words=summary["words"]))
     summary |= {"written": None if place is None else str(place), "notes": _leaks(start, fitting)}
+    _write(summary, out, place)
+    return Calibration(summary)
+
+
+def _write(summary: dict[str, Any], out: Path, place: Path | None) -> None:
+    """The report, and the calibrated copy where it has a place."""
+    if place is not None:
+        take_over(summary["model"], place)
+        change_config(place / "model", calibration=summary["calibration"])
+        write_text(place / CARD_FILE, _CARD.format(name=place.name, **summary))
     with writing(out / REPORT):
         out.mkdir(parents=True, exist_ok=True)
     write_json(out / REPORT, summary, indent=1)
-    return Calibration(summary)
 
 
 _CARD = """---

@@ -69,43 +69,35 @@ def evaluate(
         models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already.
         baselines: names, as a list or between commas, ``all`` or ``none``; ``rw-resampled`` is always among them.
         tasks: of price, return, volatility, generation, investment; a list, or between commas.
-        context: bars seen; None: what the models read in a forecast, as far as the bars reach; without models, and with
-            the paper's settings, the paper's for each market's bar size.
-        horizon: bars ahead; several, as a list or between commas, judge the close at each of them besides, all on
-            forecasts of the longest. None: the paper's.
+        context: bars seen; None: as many as the models read in a forecast, as far as the bars reach, or the paper's.
+        horizon: bars ahead; several judge the close at each of them, on forecasts of the longest. None: the paper's.
         windows, step: cutoffs per market, counted back from the end; bars between them, None: the horizon.
         num_samples: paths of each forecast; None: 50, or the paper's 10.
         max_symbols: at most so many symbols per market, drawn by the seed; None: all.
         settings, sampling: as each checkpoint was calibrated, but for temperature, top_k, top_p; or the paper's.
-        after: forecast only bars later than this date, or than the training of every model (``training``), by what the
-            bars are; ``market`` says it where they do not tell, such as ``us_equity``.
+        after, market: judge only bars later, or unseen in ``training``; of which market, where they cannot tell.
         device, workers, engine: where checkpoints compute; processes of one thread each; or an engine instead.
         out: folder of the report, where an interrupted evaluation goes on. None: nothing is written.
-        note, progress: told from where an interrupted evaluation goes on; called with (done, total) forecasts.
-        command: what was typed, for the record.
+        note, progress, command: told from where it goes on; called with (done, total); what was typed.
 
     Raises:
         DataError, ConfigError, MissingExtraError: bars, a name or setting that cannot be used; a missing package.
     """
-    chosen, sources, unseen = check_tasks(_names(tasks)), find_markets(bars), str(after) == UNSEEN
-    if "investment" in chosen and find_spec("qlib") is None:
-        raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
-    dates: Any = None if unseen else read_date(after)
-    horizons = read_horizons(horizon)
+    chosen, sources = _tasks(tasks), find_markets(bars)
     of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine)
-    if market is not None:
-        check_market(of_task(chosen[0]), market)
-    markets, digests = load_markets(sources, on_defect)
-    if unseen:
-        dates = ends_of_training(of_task(chosen[0]), markets, market)
+    plan = Plan(tuple(chosen), context, n_windows=windows, step=step, max_symbols=max_symbols, seed=seed, market=market)
+    reads = bars_read(of_task(chosen[0])) if settings == "own" else None
     samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
-    plan = Plan(tuple(chosen), context, max(horizons, default=None), n_windows=windows, step=step, workers=workers)
-    plan = replace(plan, max_symbols=max_symbols, num_samples=samples, seed=seed, after=dates, market=market)
-    plan = replace(plan, horizons=horizons if len(horizons) > 1 else ())
-    if settings == "own":
-        plan = replace(plan, reads=bars_read(of_task(chosen[0])))
+    plan = replace(plan, **_ahead(horizon), num_samples=samples, reads=reads, workers=workers, after=_date(after))
+    markets, digests = load_markets(sources, on_defect)
+    plan = replace(plan, after=_unseen(of_task(chosen[0]), markets, plan))
     how: dict[str, Any] = {"data_hashes": digests, "engine": engine, "progress": progress, "trade": trade, "note": note}
     found = run(markets, of_task, plan, folder=None if out is None else Path(out) / ".parts", **how)
+    return _saved(found, out, command)
+
+
+def _saved(found: Evaluation, out: str | Path | None, command: str | None) -> Evaluation:
+    """What was found, with what was typed, written where a folder is given."""
     found.summary |= {} if command is None else {"command": command}
     if out is not None:
         found.save(out)
@@ -143,6 +135,32 @@ def forecasters_of(
         return [*(one.with_settings(**paper) if isinstance(one, Configured) else one for one in loaded), *common]
 
     return of_task
+
+
+def _tasks(tasks: str | Sequence[str]) -> list[str]:
+    """The tasks; MissingExtraError: one of them needs Qlib."""
+    chosen = check_tasks(_names(tasks))
+    if "investment" in chosen and find_spec("qlib") is None:
+        raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
+    return chosen
+
+
+def _ahead(horizon: int | str | Sequence[int] | None) -> dict[str, Any]:
+    """The horizons of a plan."""
+    found = read_horizons(horizon)
+    return {"horizon": max(found, default=None), "horizons": found if len(found) > 1 else ()}
+
+
+def _date(after: Any) -> Any:
+    """The date of ``after``; the word for the end of training as it is."""
+    return after if str(after) == UNSEEN else read_date(after)
+
+
+def _unseen(forecasters: Sequence[Forecaster], markets: Mapping[str, Mapping[str, Series]], plan: Plan) -> Any:
+    """The dates of a plan by market where it asks for the ends of training; ConfigError: an unknown market."""
+    if plan.market is not None:
+        check_market(forecasters, plan.market)
+    return ends_of_training(forecasters, markets, plan.market) if str(plan.after) == UNSEEN else plan.after
 
 
 def bars_read(forecasters: Sequence[Forecaster]) -> int | None:
