@@ -83,7 +83,7 @@ def generate(
         DataError: shapes that do not fit, or times that are none.
     """
     spec = spec_of_call(pred_len, T, top_k, top_p, sample_count, None)
-    bars, past, future = (np.asarray(torch.as_tensor(part).cpu()) for part in (x, x_stamp, y_stamp))
+    bars, past, future = (np.asarray(torch.as_tensor(part).detach().cpu()) for part in (x, x_stamp, y_stamp))
     series, context = bars.shape[:2] if bars.ndim == 3 else (0, 0)
     wanted = {"x": (series, context, 6), "x_stamp": (series, context, 5), "y_stamp": (series, spec.horizon, 5)}
     for (name, shape), array in zip(wanted.items(), (bars, past, future), strict=True):
@@ -237,7 +237,5 @@ def _sample(
 def _mean_bars(transform: BarTransform, features: npt.NDArray[np.float32], state: Any) -> npt.NDArray[np.float32]:
     """(S, H, 6) features of the paths -> (H, 6) bars."""
     if transform.takes_moves:  # whose mean is no mean of prices
-        mean = transform.decode(features, state).mean(axis=0)
-    else:
-        mean = transform.decode(features.mean(axis=0, keepdims=True), state)[0]
-    return mean.astype(np.float32)
+        return np.asarray(transform.decode(features, state).mean(axis=0), dtype=np.float32)
+    return np.asarray(transform.decode(features.mean(axis=0, keepdims=True), state)[0], dtype=np.float32)
