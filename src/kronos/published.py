@@ -17,7 +17,6 @@ from torch import Tensor
 
 from kronos.inference.predictor import KronosPredictor
 from kronos.model import Kronos, KronosTokenizer
-from kronos.model.config import TIME_FEATURES
 
 __all__ = [
     "Kronos",
@@ -52,7 +51,10 @@ def get_model_class(model_name: str) -> type:
 def calc_time_stamps(x_timestamp: Any) -> pd.DataFrame:
     """(T, 5) minute, hour, weekday, day and month of times: a Series, whose index is kept, or a ``DatetimeIndex``."""
     times = x_timestamp if isinstance(x_timestamp, pd.Series) else pd.Series(x_timestamp)
-    return pd.DataFrame({name: getattr(times.dt, name) for name in TIME_FEATURES})
+    at = times.dt
+    return pd.DataFrame(
+        {"minute": at.minute, "hour": at.hour, "weekday": at.day_of_week, "day": at.day, "month": at.month}
+    )
 
 
 def top_k_top_p_filtering(
@@ -140,8 +142,9 @@ def auto_regressive_inference(
         fine = sample_from_logits(model.decode_s2(hidden, coarse)[:, -1], T, top_k, top_p)
         s1, s2 = torch.cat((s1, coarse), dim=1), torch.cat((s2, fine), dim=1)
     bars = tokenizer.decode((s1[:, -max_context:], s2[:, -max_context:]), half=True)
-    paths: npt.NDArray[np.float32] = bars.unflatten(0, (-1, sample_count)).cpu().numpy()
-    return paths.mean(axis=1)
+    paths = bars.view(-1, sample_count, *bars.shape[1:]).cpu().numpy()
+    mean: npt.NDArray[np.float32] = paths.mean(axis=1)
+    return mean
 
 
 def _steps(first: int, end: int, verbose: bool) -> Any:
