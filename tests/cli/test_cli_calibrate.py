@@ -12,6 +12,7 @@ import pytest
 
 from kronos.evaluation.rolling import as_series
 from kronos.model import Kronos
+from kronos.model.checkpoint import change_config
 from kronos.workflows.calibrate import draw, read_temperatures
 from kronos.workflows.forecasters import load_forecaster
 
@@ -62,9 +63,9 @@ def test_a_second_calibration_does_not_stack_up(run, tiny: Path, walk: Path, tmp
 def test_a_wrong_width_is_mended(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A checkpoint whose own calibration makes its paths five times too narrow covers more afterwards."""
     shutil.copytree(tiny, tmp_path / "narrow")
-    path = tmp_path / "narrow" / "model" / "config.json"
+    folder = tmp_path / "narrow" / "model"
     width = {"horizon": [1], "factor": [0.2]}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": {"width": width}}))
+    change_config(folder, calibration={"width": width})
     done = run("calibrate", walk, "--model", tmp_path / "narrow", "-o", tmp_path / "out", *SMALL, "--json")
     coverage = json.loads(done.stdout)["coverage"]
     for level, nominal in (("50%", 0.5), ("80%", 0.8), ("90%", 0.9)):
@@ -75,8 +76,8 @@ def test_a_wrong_width_is_mended(run, tiny: Path, walk: Path, tmp_path: Path) ->
 
 def test_bars_of_the_training_are_warned_of(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copytree(tiny, tmp_path / "late")
-    path = tmp_path / "late" / "model" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": "2024-06-30"}))
+    folder = tmp_path / "late" / "model"
+    change_config(folder, training_cutoff="2024-06-30")
     done = run("calibrate", walk, "--model", tmp_path / "late", "-o", tmp_path / "out", *SMALL)
     assert "was trained on bars up to 2024-06-30" in done.stderr
     assert "come out too narrow" in done.stderr

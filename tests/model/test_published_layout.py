@@ -41,7 +41,6 @@ def test_published_pairs_keep_the_published_layout(
     assert set(json.loads(saved.read_text())) == set(TOKENIZER)
 
 
-@pytest.mark.xfail(strict=True, reason="the published code loads it and misforecasts")
 def test_consistent_models_are_not_taken(tmp_path: Path, tiny_model: Kronos) -> None:
     ours = Kronos(dataclasses.replace(tiny_model.config, consistent=True))
     folder = ours.save_pretrained(tmp_path)
@@ -49,7 +48,6 @@ def test_consistent_models_are_not_taken(tmp_path: Path, tiny_model: Kronos) -> 
     assert not taken(folder, MODEL)
 
 
-@pytest.mark.xfail(strict=True, reason="the published code loads it and misforecasts")
 @pytest.mark.parametrize(
     "change",
     [{"bar_transform": "returns"}, {"bar_transform": "running"}, {"quantizer": "fsq"}, {"s1_bits": 4, "s2_bits": 8}],
@@ -63,7 +61,6 @@ def test_tokenizers_that_it_cannot_compute_are_not_taken(
     assert not taken(folder, TOKENIZER)
 
 
-@pytest.mark.xfail(strict=True, reason="the published code loads it and misforecasts")
 @pytest.mark.parametrize(("kind", "required"), [("model", MODEL), ("tokenizer", TOKENIZER)])
 def test_the_packaged_checkpoint_is_not_taken(kind: str, required: tuple[str, ...]) -> None:
     assert not taken(EMBEDDED / "kronos-nano" / kind, required)
@@ -145,18 +142,16 @@ def test_decode_s2(tiny_model: Any) -> None:
 # -- the hub's words --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="unknown arguments")
 def test_hub_arguments(tmp_path: Path, tiny_model: Any) -> None:
     tiny_model.save_pretrained(save_directory=tmp_path)
     words = {"force_download": False, "token": None, "local_files_only": True, "cache_dir": tmp_path / "cache"}
-    Kronos.from_pretrained(pretrained_model_name_or_path=tmp_path, **words)  # type: ignore[call-arg]
+    Kronos.from_pretrained(pretrained_model_name_or_path=tmp_path, **words)
 
 
 def copied(module: Kronos | KronosTokenizer, folder: Path) -> Path:
     return module.save_pretrained(folder)
 
 
-@pytest.mark.xfail(strict=True, reason="no tokenizer is looked for beside a model")
 @pytest.mark.parametrize(
     ("model", "tokenizer", "named"),
     [
@@ -176,7 +171,6 @@ def test_folders_as_people_have_them(
     assert KronosPredictor.from_pretrained(tmp_path / named, "cpu").model.config == tiny_model.config
 
 
-@pytest.mark.xfail(strict=True, reason="the message lists missing keys")
 def test_a_wrong_half_is_called_by_its_name(tmp_path: Path, tiny_tokenizer: KronosTokenizer) -> None:
     with pytest.raises(OSError, match="holds a tokenizer"):
         Kronos.from_pretrained(copied(tiny_tokenizer, tmp_path))

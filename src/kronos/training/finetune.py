@@ -23,10 +23,10 @@ from kronos.model.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     change_config,
-    family_member,
     find_checkpoint,
     read_config,
     stated_cutoffs,
+    tokenizer_of,
 )
 from kronos.training.config import STAGE_NAMES, RunConfig, merge, translate
 from kronos.training.data import cutoffs, find_files, held_apart, read_tables, split_of
@@ -155,12 +155,6 @@ def state_cutoffs(plan: FinetunePlan) -> None:
     change_config(plan.config.out / "model", training_cutoff=stated)
 
 
-def tokenizer_of(start: str) -> str:
-    """The tokenizer that belongs to a checkpoint: a folder's own, or the family's."""
-    member = None if Path(start).is_dir() else family_member(start)
-    return member.tokenizer if member else start
-
-
 def _copy(source: Path, target: Path) -> None:
     """A checkpoint's two files, each replaced in one step."""
     with writing(target):
@@ -216,7 +210,7 @@ def _defaults(start: str, out: Path, arrays: BarArrays, longest: int, unseen_sym
         },
         "optim": {"batch_size": 8, "weight_decay": 0.1, "warmup": 0.1, "clip_norm": 2.0},
         "stages": {"tokenizer": {"lr": 1e-4}, "model": {"lr": 4e-5, "clip_norm": 3.0}},
-        "tokenizer": tokenizer_of(start),
+        "tokenizer": str(tokenizer_of(start)),
         "model": start,
         **{"validate_first": True, "patience": 5, "validation_batches": 8},
         **{"forecasts": {"windows": 96, "samples": 20}, "choose_by": "crps"},
