@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import typer.main
+from kronos.cli.app import app
 
 import kronos
-from kronos.cli.app import app
 
 SOURCES = sorted(Path(kronos.__file__).parent.rglob("*.py"))
 

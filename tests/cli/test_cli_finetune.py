@@ -11,6 +11,7 @@ import pytest
 
 from kronos.bars import sample_bars
 from kronos.files import LEFTOVERS
+from kronos.model.checkpoint import read_config
 from kronos.workflows.verdict import in_words, ratio
 
 QUICK = [
@@ -154,7 +155,7 @@ def test_settings_of_both_stages_reach_both(tiny: Path, csv: Path, tmp_path: Pat
 
 def test_what_the_bars_of_a_published_start_may_have_been_is_not_forgotten(run, csv: Path, tmp_path: Path) -> None:
     """Its own dates are stated nowhere, and the marker of our training would hide that it is published."""
-    from kronos.model.checkpoint import PUBLISHED_CUTOFF, read_config
+    from kronos.model.checkpoint import PUBLISHED_CUTOFF
 
     reference = Path(__file__).parents[1] / "data" / "reference_tiny"
     asked = ["finetune", csv, "--model", reference, "--skip-model", "--out", tmp_path / "o", *QUICK, "--json"]

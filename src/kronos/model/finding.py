@@ -76,7 +76,7 @@ class HubOptions:
     """How the hub is asked; the words of ``from_pretrained``.
 
     ``revision``: a commit (seven digits do), branch or tag. ``cache_dir``: where files are kept. ``token``: for private
-    repositories. ``local_files_only``: no network is used. ``force_download``: files are fetched even if they are there.
+    repositories. ``local_files_only``: no network is used. ``force_download``: files are fetched even where they are.
     """
 
     revision: str | None = None
