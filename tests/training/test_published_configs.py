@@ -51,13 +51,11 @@ def test_all_of_them_are_here() -> None:
     assert len(set(FORTY_NINE)) == 49
 
 
-@pytest.mark.xfail(strict=True, reason="it counts batches here")
 def test_validation_is_counted_in_samples() -> None:
     assert config(batch_size=50, n_val_iter=400 * 50).validation_batches == 400
     assert config(batch_size=50, n_val_iter=401).validation_batches == 9  # the last, short one too
 
 
-@pytest.mark.xfail(strict=True, reason="it multiplies the batch here")
 def test_accumulation_splits_the_tokenizers_batch() -> None:
     run = config(batch_size=50, accumulation_steps=5)
     tokenizer, model = run.optim_of("tokenizer"), run.optim_of("model")
@@ -67,26 +65,22 @@ def test_accumulation_splits_the_tokenizers_batch() -> None:
         config(batch_size=50, accumulation_steps=7)  # which leaves a window out of each batch there
 
 
-@pytest.mark.xfail(strict=True, reason="it is taken for a folder of arrays")
 def test_a_folder_of_pickles_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"dataset_path.*pickle"):
         RunConfig.from_dict({"save_path": "here", "dataset_path": "./data/processed_datasets"})
 
 
-@pytest.mark.xfail(strict=True, reason="the betas are set for both stages")
 def test_betas_are_the_predictors() -> None:
     run = config(adam_beta1=0.8, adam_beta2=0.9)
     assert (run.optim_of("model").betas, run.optim_of("tokenizer").betas) == ((0.8, 0.9), (0.9, 0.999))
 
 
-@pytest.mark.xfail(strict=True, reason="most names are unknown")
 def test_every_name_is_known() -> None:
-    from kronos.training.published import KNOWN  # type: ignore[import-not-found]
+    from kronos.training.published import KNOWN
 
     assert not set(FORTY_NINE) - set(KNOWN)
 
 
-@pytest.mark.xfail(strict=True, reason="the sections are unknown")
 def test_the_csv_file_whole() -> None:
     run = RunConfig.from_dict(CSV)
     assert (run.data.bars, run.data.window, run.data.boundary, run.seed) == (("bars.csv",), 73, (64, 64), 42)

@@ -12,7 +12,19 @@ import typer
 from rich.table import Table
 
 import kronos
-from kronos.cli.common import AsJson, Compute, Defects, Device, console, emit_json, note, output, progress, with_options
+from kronos.cli.common import (
+    AsJson,
+    Compute,
+    Defects,
+    Device,
+    Tokenizer,
+    console,
+    emit_json,
+    note,
+    output,
+    progress,
+    with_options,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,7 @@ class EvaluationOptions:
         "price,return,volatility"
     )
     on_defect: Defects = "strict"
+    tokenizer: Tokenizer = None
 
 
 @with_options
@@ -134,6 +147,7 @@ def calibrate(
     model: Annotated[str, typer.Option(help="The checkpoint: a name, a folder or a hub id.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the calibrated copy of the checkpoint.")],
     options: CalibrationOptions,
+    tokenizer: Tokenizer = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
@@ -142,7 +156,7 @@ def calibrate(
     replaced, not added to.
     """
     with progress("Calibrating") as report:
-        found = kronos.calibrate(bars, model, out, progress=report, **asdict(options))
+        found = kronos.calibrate(bars, model, out, tokenizer=tokenizer, progress=report, **asdict(options))
     summary = found.summary
     if as_json:
         emit_json(summary)

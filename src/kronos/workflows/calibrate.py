@@ -46,6 +46,7 @@ def calibrate(
     model: str,
     out: str | Path,
     *,
+    tokenizer: str | None = None,
     horizon: int = 24,
     context: int = 256,
     windows: int = 400,
@@ -65,6 +66,7 @@ def calibrate(
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
         model: the checkpoint, a name, a folder or a hub id.
+        tokenizer: another one than belongs to it.
         out: folder for the calibrated copy; it must not hold a checkpoint yet.
         horizon, context: bars ahead, the longest that shall be right, and bars seen.
         windows: how many; the earlier half fits, the later half judges.
@@ -84,10 +86,10 @@ def calibrate(
     markets, digests = load_markets(bars, on_defect)
     fitting, judging = draw(markets, context, horizon, windows, read_date(after), seed)
     sample = _sampler(num_samples, seed, len(fitting) * len(grid) + 2 * len(judging), progress)
-    start = load_forecaster(model, device)
-    found = _fit(load_forecaster(model, device, calibrated=False), fitting, grid, sample)
+    start = load_forecaster(model, device, tokenizer=tokenizer)
+    found = _fit(load_forecaster(model, device, tokenizer=tokenizer, calibrated=False), fitting, grid, sample)
     before, truth = sample(start, judging)
-    take_over(model, out)
+    take_over(model, out, tokenizer=tokenizer)
     change_config(out / "model", calibration=found)
     later, _ = sample(load_forecaster(str(out), device), judging)
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}

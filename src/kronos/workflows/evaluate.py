@@ -38,6 +38,7 @@ def evaluate(
     bars: Any,
     models: str | Forecaster | Sequence[str | Forecaster] = (),
     *,
+    tokenizer: str | None = None,
     baselines: str | Sequence[str] = "all",
     tasks: str | Sequence[str] = ("price", "return", "volatility"),
     context: int | None = None,
@@ -63,6 +64,7 @@ def evaluate(
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
         models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already.
+        tokenizer: another one than belongs to the checkpoints.
         baselines: names, as a list or between commas, ``all`` or ``none``; ``rw-resampled`` is always among them.
         tasks: of price, return, volatility, generation, investment; a list, or between commas.
         context, horizon: bars seen and bars ahead; None: the paper's for each market's bar size.
@@ -82,7 +84,7 @@ def evaluate(
     if "investment" in chosen and find_spec("qlib") is None:
         raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
     dates: Any = None if unseen else read_date(after)
-    of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine)
+    of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine, tokenizer)
     if unseen:
         dates = ends_of_training(of_task(chosen[0]), list(sources))
     markets, digests = load_markets(sources, on_defect)
@@ -107,6 +109,7 @@ def forecasters_of(
     sampling: Mapping[str, Any],
     device: str | None,
     engine: WorkEngine | None,
+    tokenizer: str | None = None,
 ) -> Callable[[str], Sequence[Forecaster]]:
     """The forecasters of each task; with the paper's settings, models sample differently from task to task."""
     wanted = "all" if "all" in baselines else list(dict.fromkeys([*(n for n in baselines if n != "none"), YARDSTICK]))
@@ -118,7 +121,9 @@ def forecasters_of(
     away = None if engine is None else device or engine.device()
     several = [models] if isinstance(models, str | Forecaster) else list(models)
     once = [model for place, model in enumerate(several) if model not in several[:place]]
-    loaded = [load_any(model, device, away, **sampling) if isinstance(model, str) else model for model in once]
+    loaded = [
+        load_any(model, device, away, tokenizer, **sampling) if isinstance(model, str) else model for model in once
+    ]
 
     def of_task(task: str) -> Sequence[Forecaster]:
         if settings == "own":
