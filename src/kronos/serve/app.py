@@ -25,6 +25,7 @@ from kronos.errors import ConfigError
 from kronos.files import to_json
 from kronos.serve import routes
 from kronos.serve.errors import ApiError, handle
+from kronos.serve.moved import moved
 from kronos.serve.routes import Here, Services
 from kronos.serve.schemas import MOST_PATH_BARS, REFUSED, ErrorAnswer, Health, Limits, SessionRequest, offered
 from kronos.serve.security import COOKIE, Guard
@@ -129,7 +130,7 @@ def create_app(parts: Services) -> ASGIApp:
         exception_handlers=dict.fromkeys((HTTPException, RequestValidationError, Exception), handle),
     )
     app.state.services = parts
-    for router in (system, routes.models, routes.bars, routes.forecasts):
+    for router in (system, routes.models, routes.bars, routes.forecasts, moved):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return Guard(app, parts.settings, parts.tokens, parts.queue.refusal)

@@ -184,9 +184,7 @@ class Models:
             places = [path / part / "config.json" for part in ("", "model", "basemodel/best_model")]
             if "-Tokenizer-" in path.name:  # published, for the models beside it
                 continue
-            if inside and any(
-                (path / part / "config.json").is_file() for part in ("", "model", "basemodel/best_model")
-            ):
+            if inside and any(place.is_file() for place in places):
                 name = path.name if _PLAIN_NAME.fullmatch(path.name) else digest_of_name(path.name)
                 found[f"local-{name}"] = path
         return found

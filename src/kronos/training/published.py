@@ -54,6 +54,7 @@ SAID = {
     "basemodel_save_name": _FOLDERS,
     "name": "a run is called after its folder",
     "description": "the model card is written from the run",
+    "skip_existing": "a run that is there is never trained over; --resume goes on with it",
     "use_ddp": "several processes are started by torchrun or accelerate",
     "ddp_backend": "several processes are started by torchrun or accelerate",
     "backend": "several processes are started by torchrun or accelerate",
@@ -69,7 +70,7 @@ TRANSLATED = (
     "adam_beta1", "adam_beta2", "epochs", "seed", "feature_list", "time_feature_list", "use_comet", "data_path",
     "train_ratio", "val_ratio", "test_ratio", "tokenizer_epochs", "basemodel_epochs", "base_save_path",
     "finetuned_tokenizer", "pretrained_tokenizer", "pretrained_predictor", "train_tokenizer", "train_basemodel",
-    "skip_existing", "pre_trained", "pre_trained_tokenizer", "pre_trained_predictor", "use_cuda", "device_id",
+    "pre_trained", "pre_trained_tokenizer", "pre_trained_predictor", "use_cuda", "device_id",
 )  # fmt: skip
 KNOWN = frozenset((*SAME, *SAID, *REFUSED, *TRANSLATED))
 """Every name of both files."""
