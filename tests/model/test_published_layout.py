@@ -174,3 +174,37 @@ def test_folders_as_people_have_them(
 def test_a_wrong_half_is_called_by_its_name(tmp_path: Path, tiny_tokenizer: KronosTokenizer) -> None:
     with pytest.raises(OSError, match="holds a tokenizer"):
         Kronos.from_pretrained(copied(tiny_tokenizer, tmp_path))
+
+
+def test_what_a_wrong_folder_holds_is_said(tmp_path: Path, tiny_model: Kronos) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(OSError, match=r"It holds notes\.txt; name a folder with"):
+        Kronos.from_pretrained(tmp_path)
+    with pytest.raises(OSError, match=r"holds a model, and no tokenizer.*--tokenizer"):
+        KronosTokenizer.from_pretrained(copied(tiny_model, tmp_path / "alone"))
+
+
+def test_newer_and_mixed_layouts_are_refused(tmp_path: Path) -> None:
+    for values, words in (
+        ({"format": "kronos-kline/9", "model": {}}, "update kronos-kline"),
+        ({"format": "kronos-kline/2", "model": {}, "d_model": 8}, "needs one section"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(values))
+        with pytest.raises(OSError, match=words):
+            Kronos.from_pretrained(tmp_path)
+
+
+def test_a_pair_in_one_repository(
+    tmp_path: Path, tiny_model: Kronos, tiny_tokenizer: KronosTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the hub's cache, without a network, by the first digits of a commit."""
+    from kronos import KronosPredictor
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    commit, words = "901c26c1" * 5, {"cache_dir": tmp_path, "local_files_only": True}
+    repository = tmp_path / "models--someone--mine"
+    KronosPredictor(tiny_model, tiny_tokenizer, "cpu").save_pretrained(repository / "snapshots" / commit)
+    for revision in (commit, commit[:7]):
+        assert Kronos.from_pretrained("someone/mine", revision=revision, **words).config == tiny_model.config
+        found = KronosTokenizer.from_pretrained("someone/mine", revision=revision, **words)
+        assert found.config == tiny_tokenizer.config

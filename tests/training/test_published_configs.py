@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +89,42 @@ def test_the_csv_file_whole() -> None:
     assert (run.optim_of("tokenizer").batch_size, run.optim_of("tokenizer").accumulation) == (8, 4)
     assert (run.optim_of("model").lr, run.optim_of("model").batch_size) == (1e-6, 32)
     assert run.optim_of("model").schedule == "one_cycle"
+
+
+def test_python_is_read_and_not_run(tmp_path: Path) -> None:
+    from kronos.training.config import read_settings
+
+    file = tmp_path / "config.py"
+    file.write_text(
+        "import os\nclass Config:\n    def __init__(self):\n        self.batch_size = 4\n"
+        "        self.n_train_iter = 20 * self.batch_size\n        self.save_path = 'runs'\n"
+        "        self.finetuned_tokenizer_path = f'{self.save_path}/t'\n"
+        "        self.backtest_benchmark = self._look_up('x')\n        self._look_up = os.remove('gone')\n"
+    )
+    found = {"batch_size": 4, "n_train_iter": 80, "save_path": "runs", "finetuned_tokenizer_path": "runs/t"}
+    assert read_settings(file) == found
+    file.write_text("seed = [os.getpid()]\n")
+    with pytest.raises(ConfigError, match=r"line 1: seed = \[os.getpid\(\)\] is not read"):
+        read_settings(file)
+
+
+def test_epochs_of_so_many_samples() -> None:
+    run = config(batch_size=4, n_train_iter=42, epochs=3)
+    assert (run.optim_of("tokenizer").steps, run.optim_of("model").steps, run.validate_every) == (30, 30, 10)
+
+
+def test_shares_with_nothing_to_judge_on() -> None:
+    run = RunConfig.from_dict(CSV)
+    assert (run.data.later_share, run.data.judged_share, run.passes) == (0.1, 0.0, {"tokenizer": 2, "model": 1})
+    with pytest.raises(ConfigError, match="add up to 1"):
+        RunConfig.from_dict({**CSV, "data": {**CSV["data"], "test_ratio": 0.2}})
+
+
+def test_names_without_influence_are_told() -> None:
+    from kronos.training.published import notes
+
+    told = " ".join(notes(CSV))
+    for name in ("max_context", "exp_name", "tokenizer_save_name", "num_workers"):
+        assert name in told
+    with pytest.raises(ConfigError, match="training has speed"):
+        RunConfig.from_dict({**CSV, "training": {**CSV["training"], "speed": 9}})
