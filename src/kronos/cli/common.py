@@ -120,6 +120,15 @@ Frequency = Annotated[str | None, typer.Option(help="Bar size: 1m, 5m, 1h, 1d, 1
 
 
 @dataclass(frozen=True)
+class CheckpointOptions:
+    """Which checkpoint forecasts."""
+
+    model: Model = "kronos-nano"
+    tokenizer: Tokenizer = None
+    revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None
+
+
+@dataclass(frozen=True)
 class ReadingOptions:
     """How a file of bars is to be read; what is None is found out from the file."""
 

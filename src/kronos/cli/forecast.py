@@ -15,11 +15,10 @@ import kronos
 from kronos.cli.common import (
     MANY,
     AsJson,
+    CheckpointOptions,
     Compute,
     Defects,
-    Model,
     ReadingOptions,
-    Tokenizer,
     emit_json,
     note,
     output,
@@ -49,9 +48,7 @@ def forecast(
     spec: ForecastSpec,
     reading: ReadingOptions,
     compute: Compute,
-    model: Model = "kronos-nano",
-    tokenizer: Tokenizer = None,
-    revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None,
+    checkpoint: CheckpointOptions,
     quantiles: Annotated[
         str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")
     ] = None,
@@ -80,13 +77,7 @@ def forecast(
     """
     levels = None if quantiles is None else _levels(quantiles)
     chosen: dict[str, Any] = {} if levels is None else {"quantile_levels": levels}
-    words: dict[str, Any] = {
-        "model": model,
-        "tokenizer": tokenizer,
-        "revision": revision,
-        "device": compute.device,
-        **chosen,
-    }
+    words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, **chosen}
     words |= {"paths": paths, "on_defect": on_defect, "reading": reading.keywords()}
     if Path(bars).is_dir():
         _forecast_folder(Path(bars), out or [], spec, compute, words | {"partition_size": partition}, as_json)

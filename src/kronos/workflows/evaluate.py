@@ -63,8 +63,8 @@ def evaluate(
 
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
-        models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already.
-        tokenizer: another one than belongs to the checkpoints.
+        models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already;
+            ``tokenizer``: another one than belongs to them.
         baselines: names, as a list or between commas, ``all`` or ``none``; ``rw-resampled`` is always among them.
         tasks: of price, return, volatility, generation, investment; a list, or between commas.
         context, horizon: bars seen and bars ahead; None: the paper's for each market's bar size.
@@ -85,16 +85,18 @@ def evaluate(
         raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
     dates: Any = None if unseen else read_date(after)
     of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine, tokenizer)
-    if unseen:
-        dates = ends_of_training(of_task(chosen[0]), list(sources))
+    dates = ends_of_training(of_task(chosen[0]), list(sources)) if unseen else dates
     markets, digests = load_markets(sources, on_defect)
     samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
     plan = Plan(tuple(chosen), context, horizon, windows, step, max_symbols, samples, seed, dates, workers=workers)
     how: dict[str, Any] = {"data_hashes": digests, "engine": engine, "progress": progress, "trade": trade}
     found = run(markets, of_task, plan, folder=None if out is None else Path(out) / ".parts", **how)
     found.summary |= {} if command is None else {"command": command}
-    if out is not None:
-        found.save(out)
+    return found if out is None else _saved(found, Path(out))
+
+
+def _saved(found: Evaluation, out: Path) -> Evaluation:
+    found.save(out)
     return found
 
 

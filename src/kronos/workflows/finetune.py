@@ -168,28 +168,34 @@ def finetune(
         ConfigError, DataError, CheckpointError: a setting, the bars or the start will not do, or ``out`` is taken.
         CapacityError, MissingExtraError: the disk is full; accelerate or scipy is not installed.
     """
-    resume = resume or restarted()
-    settings = _settings(config, overrides)
+    resume, settings = resume or restarted(), _settings(config, overrides)
     skips = zip(STAGE_NAMES, (skip_tokenizer, skip_model), strict=True)
     skipped = [stage for stage, skip in skips if skip or stage in skipped_stages(settings)]
     flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect}}
     flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
+    given, named = _settle(settings, flags, {"bars": bars, "out": out, "model": model, "tokenizer": tokenizer}, note)
+    sources = [str(place) for place in ([bars] if isinstance(bars := named.pop("bars"), str | Path) else bars)]
+    _check(named["out"], skipped, resume)
+    with main_first(cpu=given.get("device") == "cpu"):
+        how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given, **named}
+        plan = plan_finetune(sources, write=is_main(), **how)
+    return _carry_out(plan, sources, skipped, resume, note, progress)
+
+
+def _settle(
+    settings: dict[str, Any], flags: dict[str, Any], named: dict[str, Any], note: Note
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings with our names; and bars, out, start and tokenizer, as named or else as a published file has them."""
     given = merge(flags, translate(settings))
-    named = {"bars": bars, "out": out, "model": model, "tokenizer": tokenizer}
     if is_published_file(settings):
-        named |= _take_places(given, named)
-        given |= {"device": device} if device else {}
+        named = named | _take_places(given, named)
+        given |= {"device": flags["device"]} if "device" in flags else {}
         for line in notes(settings) if is_main() else ():
             note(f"Of the published file: {line}.")
-    bars, start, out = named["bars"], named["model"] or "kronos-nano", Path(named["out"] or "")
-    if not bars or named["out"] is None:
+    if not named["bars"] or named["out"] is None:
         raise ConfigError("name the bars and --out, the folder for the new pair; or a published file that names both")
-    _check(out, skipped, resume)
-    sources = [str(place) for place in ([bars] if isinstance(bars, str | Path) else bars)]
-    with main_first(cpu=given.get("device") == "cpu"):
-        how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given}
-        plan = plan_finetune(sources, start, out, tokenizer=named["tokenizer"], write=is_main(), **how)
-    return _carry_out(plan, sources, skipped, resume, note, progress)
+    start = named.pop("model") or "kronos-nano"
+    return given, {**named, "start": start, "out": Path(named["out"])}
 
 
 def _take_places(given: dict[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,8 +128,9 @@ def forecast_universe(
     facts = (version("kronos-kline"), pair_digest(model, revision, tokenizer), device.partition(":")[0])
     partitions = plan.divide(sources, settings, *facts, partition_size)
     output.begin(out)
-    make = partial(work.ForecastWork, settings, folder, out, facts[1], device)
-    report = _compute(partitions, out, engine, make, progress)
+    report = _compute(
+        partitions, out, engine, partial(work.ForecastWork, settings, folder, out, facts[1], device), progress
+    )
     output.sweep(out, len(partitions))
     if not report.series:
         raise DataError(
