@@ -12,6 +12,7 @@ import pytest
 
 from kronos.evaluation.rolling import as_series
 from kronos.model import Kronos
+from kronos.model.checkpoint import change_config
 from kronos.workflows.calibrate import draw, read_temperatures
 from kronos.workflows.forecasters import load_forecaster
 
@@ -36,9 +37,8 @@ def walk(tmp_path: Path) -> Path:
 def narrow(tiny: Path, tmp_path: Path) -> Path:
     """A checkpoint whose own calibration makes its paths five times too narrow."""
     shutil.copytree(tiny, tmp_path / "narrow")
-    path = tmp_path / "narrow" / "model" / "config.json"
     width = {"horizon": [1], "factor": [0.2]}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": {"width": width}}))
+    change_config(tmp_path / "narrow" / "model", calibration={"width": width})
     return tmp_path / "narrow"
 
 
@@ -93,8 +93,7 @@ def test_a_wrong_width_is_mended(run, narrow: Path, walk: Path, tmp_path: Path) 
 
 def test_bars_of_the_training_are_warned_of(run, narrow: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     narrow.rename(tmp_path / "late")
-    path = tmp_path / "late" / "model" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": "2024-06-30"}))
+    change_config(tmp_path / "late" / "model", training_cutoff="2024-06-30")
     done = run("calibrate", walk, "--model", tmp_path / "late", "-o", tmp_path / "out", *SMALL)
     assert "was trained on bars up to 2024-06-30" in done.stderr
     assert "come out too narrow" in done.stderr

@@ -14,6 +14,7 @@ from tests.evaluation.forecasters import asking
 from kronos.bars.store import BarStore
 from kronos.errors import DataError, KronosError
 from kronos.evaluation.windows import Series
+from kronos.model.checkpoint import change_config
 from kronos.workflows.evaluate import find_markets, load_markets
 from kronos.workflows.forecasters import Configured, load_any, load_forecaster
 
@@ -129,18 +130,17 @@ def test_the_cutoff_is_the_checkpoints_own(
     tiny: Path, tmp_path: Path, consistent: bool, stated: object, cutoff: str | None
 ) -> None:
     shutil.copytree(tiny, tmp_path / "pair")
-    path = tmp_path / "pair" / "model" / "config.json"
-    values = json.loads(path.read_text()) | {"consistent": consistent, "training_cutoff": stated}
-    path.write_text(json.dumps(values))
+    folder = tmp_path / "pair" / "model"
+    change_config(folder, consistent=consistent, training_cutoff=stated)
     found = load_forecaster(str(tmp_path / "pair")).training_cutoff
     assert found == (None if cutoff is None else np.datetime64(cutoff))
 
 
 def test_only_what_the_training_did_not_see(run, tiny: Path, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copytree(tiny, tmp_path / "pair")
-    path = tmp_path / "pair" / "model" / "config.json"
+    folder = tmp_path / "pair" / "model"
     ends = {"crypto_1h": "2024-01-04T12:00:00", "fx_5m": "2024-01-04T16:00:00"}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": ends}))
+    change_config(folder, training_cutoff=ends)
     words = ("evaluate", two_markets, "--baselines", "none", "--tasks", "price", *FEW, "--windows", 99)
     unseen = ("--model", tmp_path / "pair", "--after", "training", "--market")
     done = run(*words, *unseen, "crypto", "-o", tmp_path / "r", "--json")
@@ -162,9 +162,9 @@ def test_only_what_the_training_did_not_see(run, tiny: Path, two_markets: Path, 
 
 def test_an_alias_states_its_cutoff(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny, tmp_path / "kronos-nano")
-    path = tmp_path / "kronos-nano" / "model" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": "2025-06-30"}))
-    monkeypatch.setattr("kronos.model.checkpoint.EMBEDDED", tmp_path)
+    folder = tmp_path / "kronos-nano" / "model"
+    change_config(folder, training_cutoff="2025-06-30")
+    monkeypatch.setattr("kronos.model.finding.EMBEDDED", tmp_path)
     assert load_forecaster("nano").training_cutoff == np.datetime64("2025-06-30")
 
 
@@ -183,8 +183,8 @@ def test_processes_give_the_same_report(run, tiny: Path, two_markets: Path, tmp_
 def test_a_calibration_is_no_longer_the_same_forecaster(tiny: Path, tmp_path: Path) -> None:
     """Stored scores of the checkpoint as it was must not stand for the calibrated one."""
     shutil.copytree(tiny, tmp_path / tiny.name)
-    path = tmp_path / tiny.name / "model" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": {"temperature": 0.9}}))
+    folder = tmp_path / tiny.name / "model"
+    change_config(folder, calibration={"temperature": 0.9})
     one, two = load_forecaster(str(tiny)), load_forecaster(str(tmp_path / tiny.name))
     assert one.fingerprint != two.fingerprint
     assert load_forecaster(str(tmp_path / tiny.name), calibrated=False).fingerprint == one.fingerprint

@@ -11,6 +11,7 @@ import pytest
 
 from kronos.bars import sample_bars
 from kronos.files import LEFTOVERS
+from kronos.model.checkpoint import read_config
 from kronos.workflows.verdict import in_words, ratio
 
 QUICK = [
@@ -79,7 +80,7 @@ def test_the_weights_that_forecast_better_are_kept(run, csv: Path, tiny: Path, t
         same = all((before[key] == after[key]).all() for key in before)
         assert same is (chosen["kept"] == "start") is (chosen["crps_to_start"]["high"] >= 1)
         kept.add(chosen["kept"])
-        stated = json.loads((out / "model" / "config.json").read_text()).get("training_cutoff")
+        stated = read_config(out / "model" / "config.json").get("training_cutoff")
         first = np.datetime64(json.loads(result.stdout)["verdict"]["first"])
         assert stated is None if same else np.datetime64(stated["1d"]) < first
     assert kept == {"start", "fine-tuned"}
@@ -162,7 +163,7 @@ def test_what_the_bars_of_a_published_start_may_have_been_is_not_forgotten(run, 
     result = run(*asked)
     assert result.status == 0, result.stderr
     new = tmp_path / "o" if json.loads(result.stdout)["chosen"]["kept"] == "fine-tuned" else tmp_path / "o" / "unproven"
-    stated = json.loads((new / "model" / "config.json").read_text())["training_cutoff"]
+    stated = read_config(new / "model" / "config.json")["training_cutoff"]
     assert stated["start"] == PUBLISHED_CUTOFF
     assert set(stated) == {"1d", "start"}
 
@@ -189,8 +190,8 @@ def test_adapters_of_a_published_checkpoint_on_bars_with_defects(run, csv: Path,
     assert {k: v.shape for k, v in load_file(new / "model" / "model.safetensors").items()} == {
         key: value.shape for key, value in published.items()
     }
-    known = json.loads((reference / "model" / "config.json").read_text())
-    config = json.loads((new / "model" / "config.json").read_text())
+    known = read_config(reference / "model" / "config.json")
+    config = read_config(new / "model" / "config.json")
     assert {key: config[key] for key in known} == known
     assert set(config) - set(known) <= {"consistent", "training_cutoff"}
     card = run("models", "info", out, "--card").stdout

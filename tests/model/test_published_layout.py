@@ -41,7 +41,6 @@ def test_published_pairs_keep_the_published_layout(
     assert set(json.loads(saved.read_text())) == set(TOKENIZER)
 
 
-@pytest.mark.xfail(strict=True, reason="the published code loads it and misforecasts")
 def test_consistent_models_are_not_taken(tmp_path: Path, tiny_model: Kronos) -> None:
     ours = Kronos(dataclasses.replace(tiny_model.config, consistent=True))
     folder = ours.save_pretrained(tmp_path)
@@ -49,7 +48,6 @@ def test_consistent_models_are_not_taken(tmp_path: Path, tiny_model: Kronos) -> 
     assert not taken(folder, MODEL)
 
 
-@pytest.mark.xfail(strict=True, reason="the published code loads it and misforecasts")
 @pytest.mark.parametrize(
     "change",
     [{"bar_transform": "returns"}, {"bar_transform": "running"}, {"quantizer": "fsq"}, {"s1_bits": 4, "s2_bits": 8}],
@@ -63,7 +61,6 @@ def test_tokenizers_that_it_cannot_compute_are_not_taken(
     assert not taken(folder, TOKENIZER)
 
 
-@pytest.mark.xfail(strict=True, reason="the published code loads it and misforecasts")
 @pytest.mark.parametrize(("kind", "required"), [("model", MODEL), ("tokenizer", TOKENIZER)])
 def test_the_packaged_checkpoint_is_not_taken(kind: str, required: tuple[str, ...]) -> None:
     assert not taken(EMBEDDED / "kronos-nano" / kind, required)
@@ -160,18 +157,16 @@ def test_decode_s2(tiny_model: Any) -> None:
 # -- the hub's words --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="unknown arguments")
 def test_hub_arguments(tmp_path: Path, tiny_model: Any) -> None:
     tiny_model.save_pretrained(save_directory=tmp_path)
     words = {"force_download": False, "token": None, "local_files_only": True, "cache_dir": tmp_path / "cache"}
-    Kronos.from_pretrained(pretrained_model_name_or_path=tmp_path, **words)  # type: ignore[call-arg]
+    Kronos.from_pretrained(pretrained_model_name_or_path=tmp_path, **words)
 
 
 def copied(module: Kronos | KronosTokenizer, folder: Path) -> Path:
     return module.save_pretrained(folder)
 
 
-@pytest.mark.xfail(strict=True, reason="no tokenizer is looked for beside a model")
 @pytest.mark.parametrize(
     ("model", "tokenizer", "named"),
     [
@@ -191,7 +186,40 @@ def test_folders_as_people_have_them(
     assert KronosPredictor.from_pretrained(tmp_path / named, "cpu").model.config == tiny_model.config
 
 
-@pytest.mark.xfail(strict=True, reason="the message lists missing keys")
 def test_a_wrong_half_is_called_by_its_name(tmp_path: Path, tiny_tokenizer: KronosTokenizer) -> None:
     with pytest.raises(OSError, match="holds a tokenizer"):
         Kronos.from_pretrained(copied(tiny_tokenizer, tmp_path))
+
+
+def test_what_a_wrong_folder_holds_is_said(tmp_path: Path, tiny_model: Kronos) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(OSError, match=r"It holds notes\.txt; name a folder with"):
+        Kronos.from_pretrained(tmp_path)
+    with pytest.raises(OSError, match=r"holds a model, and no tokenizer.*--tokenizer"):
+        KronosTokenizer.from_pretrained(copied(tiny_model, tmp_path / "alone"))
+
+
+def test_newer_and_mixed_layouts_are_refused(tmp_path: Path) -> None:
+    for values, words in (
+        ({"format": "kronos-kline/9", "model": {}}, "update kronos-kline"),
+        ({"format": "kronos-kline/2", "model": {}, "d_model": 8}, "needs one section"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(values))
+        with pytest.raises(OSError, match=words):
+            Kronos.from_pretrained(tmp_path)
+
+
+def test_a_pair_in_one_repository(
+    tmp_path: Path, tiny_model: Kronos, tiny_tokenizer: KronosTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the hub's cache, without a network, by the first digits of a commit."""
+    from kronos import KronosPredictor
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    commit, words = "901c26c1" * 5, {"cache_dir": tmp_path, "local_files_only": True}
+    repository = tmp_path / "models--someone--mine"
+    KronosPredictor(tiny_model, tiny_tokenizer, "cpu").save_pretrained(repository / "snapshots" / commit)
+    for revision in (commit, commit[:7]):
+        assert Kronos.from_pretrained("someone/mine", revision=revision, **words).config == tiny_model.config
+        found = KronosTokenizer.from_pretrained("someone/mine", revision=revision, **words)
+        assert found.config == tiny_tokenizer.config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from tiny_runs import TOKENIZER, train_model
 
 from kronos.errors import ConfigError
 from kronos.model import Kronos, KronosTokenizer, TokenizerConfig
+from kronos.model.checkpoint import read_config
 from kronos.training.stages import ModelStage, TokenizerStage
 from kronos.training.state import whole_state
 
@@ -87,7 +87,7 @@ def test_a_published_checkpoint_is_adapted_and_stays_published(make_config, tmp_
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in published.items()}
     changed = {key.split(".")[-2] for key in ours if not torch.equal(ours[key], published[key])}
     assert changed == {"q_proj", "k_proj", "v_proj", "out_proj", "w1", "w2", "w3"}
-    config, known = (json.loads((f / "config.json").read_text()) for f in (whole.out / "model", REFERENCE / "model"))
+    config, known = (read_config(f / "config.json") for f in (whole.out / "model", REFERENCE / "model"))
     assert config == {**known, "consistent": True}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from tiny_runs import TOKENIZER, train_tokenizer
 
 from kronos.bars.transform.running import DECAY, moves_variance
 from kronos.model import KronosTokenizer, TokenizerConfig
+from kronos.model.checkpoint import read_config
 from kronos.training.stages import TrainingBatch, measured_gain
 
 RUNNING = {**TOKENIZER, "bar_transform": "running"}
@@ -90,11 +89,11 @@ def test_on_few_bars_a_tokenizer_keeps_the_gain_it_had(make_config) -> None:
 def test_a_trained_tokenizer_states_its_gain(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kronos.training.run._GAIN_BARS", 100)
     result = train_tokenizer(make_config(tokenizer=RUNNING))
-    config = json.loads((result.folder / "config.json").read_text())
+    config = read_config(result.folder / "config.json")
     assert config["move_gain"] != 1.0
     assert KronosTokenizer.from_pretrained(result.folder).config.move_gain == config["move_gain"]
 
 
 def test_one_that_reads_bars_otherwise_has_none(make_config) -> None:
     result = train_tokenizer(make_config())
-    assert "move_gain" not in json.loads((result.folder / "config.json").read_text())
+    assert "move_gain" not in read_config(result.folder / "config.json")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kronos.errors import ConfigError
-from kronos.training.config import ALIASES, RunConfig, merge
+from kronos.training.config import RunConfig, merge
+from kronos.training.published import KNOWN
 
 
 def config(**values: Any) -> RunConfig:
@@ -16,17 +17,17 @@ def config(**values: Any) -> RunConfig:
 
 def test_published_names_mean_ours() -> None:
     run = config(
-        **{"lookback_window": 90, "predict_window": 10, "batch_size": 50, "accumulation_steps": 2, "seed": 100},
+        **{"lookback_window": 90, "predict_window": 10, "batch_size": 50, "accumulation_steps": 1, "seed": 100},
         **{"tokenizer_learning_rate": 2e-4, "predictor_learning_rate": 4e-5},
-        **{"adam_beta1": 0.8, "adam_beta2": 0.9, "adam_weight_decay": 0.2, "n_val_iter": 7},
+        **{"adam_beta1": 0.8, "adam_beta2": 0.9, "adam_weight_decay": 0.2, "n_val_iter": 350},
     )
     assert (run.data.window, run.data.boundary, run.validation_batches, run.seed) == (101, (90, 90), 7, 100)
     for stage, rate in (("tokenizer", 2e-4), ("model", 4e-5)):
         optim = run.optim_of(stage)
-        assert (optim.lr, optim.batch_size, optim.accumulation) == (rate, 50, 2)
-        assert (optim.betas, optim.weight_decay) == ((0.8, 0.9), 0.2)
-    paths = RunConfig.from_dict({"save_path": "here", "dataset_path": "there", "pretrained_predictor_path": "m"})
-    assert (str(paths.out), str(paths.data.arrays), paths.model) == ("here", "there", "m")
+        assert (optim.lr, optim.batch_size, optim.accumulation) == (rate, 50, 1)
+        assert optim.weight_decay == 0.2
+    paths = RunConfig.from_dict({"save_path": "here", "data_path": "there", "pretrained_predictor_path": "m"})
+    assert (str(paths.out), paths.data.bars, paths.model) == ("here", ("there",), "m")
 
 
 def test_ours_beside_them_stay() -> None:
@@ -60,8 +61,8 @@ def test_the_mapping_is_not_changed() -> None:
 def test_every_name_is_documented() -> None:
     from pathlib import Path
 
-    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-    assert not [name for name in ALIASES if f"`{name}`" not in text]
+    text = (Path(__file__).parents[2] / "docs" / "parity.md").read_text()
+    assert not [name for name in KNOWN if f"`{name}`" not in text]
 
 
 def test_merge() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,13 +52,11 @@ def test_all_of_them_are_here() -> None:
     assert len(set(FORTY_NINE)) == 49
 
 
-@pytest.mark.xfail(strict=True, reason="it counts batches here")
 def test_validation_is_counted_in_samples() -> None:
     assert config(batch_size=50, n_val_iter=400 * 50).validation_batches == 400
     assert config(batch_size=50, n_val_iter=401).validation_batches == 9  # the last, short one too
 
 
-@pytest.mark.xfail(strict=True, reason="it multiplies the batch here")
 def test_accumulation_splits_the_tokenizers_batch() -> None:
     run = config(batch_size=50, accumulation_steps=5)
     tokenizer, model = run.optim_of("tokenizer"), run.optim_of("model")
@@ -67,26 +66,22 @@ def test_accumulation_splits_the_tokenizers_batch() -> None:
         config(batch_size=50, accumulation_steps=7)  # which leaves a window out of each batch there
 
 
-@pytest.mark.xfail(strict=True, reason="it is taken for a folder of arrays")
 def test_a_folder_of_pickles_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"dataset_path.*pickle"):
         RunConfig.from_dict({"save_path": "here", "dataset_path": "./data/processed_datasets"})
 
 
-@pytest.mark.xfail(strict=True, reason="the betas are set for both stages")
 def test_betas_are_the_predictors() -> None:
     run = config(adam_beta1=0.8, adam_beta2=0.9)
     assert (run.optim_of("model").betas, run.optim_of("tokenizer").betas) == ((0.8, 0.9), (0.9, 0.999))
 
 
-@pytest.mark.xfail(strict=True, reason="most names are unknown")
 def test_every_name_is_known() -> None:
-    from kronos.training.published import KNOWN  # type: ignore[import-not-found]
+    from kronos.training.published import KNOWN
 
     assert not set(FORTY_NINE) - set(KNOWN)
 
 
-@pytest.mark.xfail(strict=True, reason="the sections are unknown")
 def test_the_csv_file_whole() -> None:
     run = RunConfig.from_dict(CSV)
     assert (run.data.bars, run.data.window, run.data.boundary, run.seed) == (("bars.csv",), 73, (64, 64), 42)
@@ -94,3 +89,42 @@ def test_the_csv_file_whole() -> None:
     assert (run.optim_of("tokenizer").batch_size, run.optim_of("tokenizer").accumulation) == (8, 4)
     assert (run.optim_of("model").lr, run.optim_of("model").batch_size) == (1e-6, 32)
     assert run.optim_of("model").schedule == "one_cycle"
+
+
+def test_python_is_read_and_not_run(tmp_path: Path) -> None:
+    from kronos.training.config import read_settings
+
+    file = tmp_path / "config.py"
+    file.write_text(
+        "import os\nclass Config:\n    def __init__(self):\n        self.batch_size = 4\n"
+        "        self.n_train_iter = 20 * self.batch_size\n        self.save_path = 'runs'\n"
+        "        self.finetuned_tokenizer_path = f'{self.save_path}/t'\n"
+        "        self.backtest_benchmark = self._look_up('x')\n        self._look_up = os.remove('gone')\n"
+    )
+    found = {"batch_size": 4, "n_train_iter": 80, "save_path": "runs", "finetuned_tokenizer_path": "runs/t"}
+    assert read_settings(file) == found
+    file.write_text("seed = [os.getpid()]\n")
+    with pytest.raises(ConfigError, match=r"line 1: seed = \[os.getpid\(\)\] is not read"):
+        read_settings(file)
+
+
+def test_epochs_of_so_many_samples() -> None:
+    run = config(batch_size=4, n_train_iter=42, epochs=3)
+    assert (run.optim_of("tokenizer").steps, run.optim_of("model").steps, run.validate_every) == (30, 30, 10)
+
+
+def test_shares_with_nothing_to_judge_on() -> None:
+    run = RunConfig.from_dict(CSV)
+    assert (run.data.later_share, run.data.judged_share, run.passes) == (0.1, 0.0, {"tokenizer": 2, "model": 1})
+    with pytest.raises(ConfigError, match="add up to 1"):
+        RunConfig.from_dict({**CSV, "data": {**CSV["data"], "test_ratio": 0.2}})
+
+
+def test_names_without_influence_are_told() -> None:
+    from kronos.training.published import notes
+
+    told = " ".join(notes(CSV))
+    for name in ("max_context", "exp_name", "tokenizer_save_name", "num_workers"):
+        assert name in told
+    with pytest.raises(ConfigError, match="training has speed"):
+        RunConfig.from_dict({**CSV, "training": {**CSV["training"], "speed": 9}})

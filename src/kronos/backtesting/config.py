@@ -73,6 +73,7 @@ class SignalSettings(create_model("Sampling", __base__=_Section, **SAMPLING)):  
     """How the paths of the signals are sampled: the model, the dates, and settings of ``ForecastSpec``."""
 
     model: str = "kronos-nano"  # a name, a folder or a hub id
+    tokenizer: str | None = None  # None: the one that belongs to it
     every: int = Field(1, ge=1)  # sessions from one signal date to the next
 
 

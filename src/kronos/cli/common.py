@@ -144,10 +144,22 @@ _many = functools.partial(typer.Option, rich_help_panel=MANY)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Defects = Annotated[Literal["strict", "drop"], typer.Option("--on-defect", help="Refuse defective rows, or drop them.")]
 Model = Annotated[str, typer.Option(help="A name (see 'kronos models list'), a folder or a hub id.")]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="The tokenizer, where it is not the one that belongs to the model or lies by it.")
+]
 Device = Annotated[
     str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. Default: a CUDA GPU if there is one.")
 ]
 Frequency = Annotated[str | None, typer.Option(help="Bar size: 1m, 5m, 1h, 1d, 1w …")]
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """Which checkpoint forecasts."""
+
+    model: Model = "kronos-nano"
+    tokenizer: Tokenizer = None
+    revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None
 
 
 @dataclass(frozen=True)

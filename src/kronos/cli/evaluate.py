@@ -17,6 +17,7 @@ from kronos.cli.common import (
     Compute,
     Defects,
     Device,
+    Tokenizer,
     console,
     emit_json,
     note,
@@ -67,6 +68,7 @@ class EvaluationOptions:
         "price,return,volatility"
     )
     on_defect: Defects = "strict"
+    tokenizer: Tokenizer = None
 
 
 @with_options
@@ -185,6 +187,7 @@ def calibrate(
     model: Annotated[str, typer.Option(help="The checkpoint: a name, a folder or a hub id.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the calibrated copy of the checkpoint.")],
     options: CalibrationOptions,
+    tokenizer: Tokenizer = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
@@ -194,7 +197,7 @@ def calibrate(
     """
     how = "Nothing was written; the same command starts anew, and fewer --windows take less time."
     with stoppable(how), progress("Calibrating") as report:
-        found = kronos.calibrate(bars, model, out, progress=report, **asdict(options))
+        found = kronos.calibrate(bars, model, out, tokenizer=tokenizer, progress=report, **asdict(options))
     summary = found.summary
     if as_json:
         emit_json(summary)

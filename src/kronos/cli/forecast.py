@@ -15,9 +15,9 @@ import kronos
 from kronos.cli.common import (
     MANY,
     AsJson,
+    CheckpointOptions,
     Compute,
     Defects,
-    Model,
     ReadingOptions,
     emit_json,
     note,
@@ -49,8 +49,7 @@ def forecast(
     spec: ForecastSpec,
     reading: ReadingOptions,
     compute: Compute,
-    model: Model = "kronos-nano",
-    revision: Annotated[str | None, typer.Option(help="Pin a hub checkpoint to a commit or tag.")] = None,
+    checkpoint: CheckpointOptions,
     quantiles: Annotated[
         str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")
     ] = None,
@@ -83,7 +82,7 @@ def forecast(
     """
     levels = None if quantiles is None else _levels(quantiles)
     chosen: dict[str, Any] = {} if levels is None else {"quantile_levels": levels}
-    words: dict[str, Any] = {"model": model, "revision": revision, "device": compute.device, **chosen}
+    words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, **chosen}
     words |= {"paths": paths, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
     with standard_input(bars) as source:
         if Path(source).is_dir() or (Path(source).is_file() and _is_folder(out or [])):

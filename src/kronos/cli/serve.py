@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kronos.cli.common import Device, note, output
+from kronos.cli.common import Device, Tokenizer, note, output
 from kronos.errors import MissingExtraError
 
 
@@ -63,6 +63,7 @@ def mcp(
         Path, typer.Option(exists=True, file_okay=False, help="Folder of the bars that the tools may read.")
     ] = Path("."),
     model: Annotated[str, typer.Option(help="A name, a folder or a hub id.")] = "kronos-nano",
+    tokenizer: Tokenizer = None,
     device: Device = None,
 ) -> None:
     """Offer forecast, inspect and evaluate as tools for assistants (Model Context Protocol, stdio)."""
@@ -70,4 +71,4 @@ def mcp(
         raise MissingExtraError("mcp", "mcp", "The tool server")
     from kronos.serve.mcp import Tools, build
 
-    build(Tools(data_dir.resolve(), model, device)).run("stdio")
+    build(Tools(data_dir.resolve(), model, device, tokenizer)).run("stdio")

@@ -9,7 +9,18 @@ from typing import Annotated, Any
 import typer
 
 import kronos
-from kronos.cli.common import AsJson, Defects, Device, emit_json, note, output, progress, stoppable, with_options
+from kronos.cli.common import (
+    AsJson,
+    Defects,
+    Device,
+    Tokenizer,
+    emit_json,
+    note,
+    output,
+    progress,
+    stoppable,
+    with_options,
+)
 
 app = typer.Typer(help="Train a tokenizer or a model from a run file.", no_args_is_help=True)
 
@@ -75,8 +86,14 @@ def _end(words: str) -> None:
 class FinetuneOptions:
     """What is trained, from where, and how."""
 
-    model: Annotated[str, typer.Option(help="Where to start: a name, a folder or a hub id.")] = "kronos-nano"
-    config: Annotated[Path | None, typer.Option("--config", help="Settings that differ (YAML).")] = None
+    model: Annotated[
+        str | None, typer.Option(help="Where to start: a name, a folder or a hub id. Default: kronos-nano.")
+    ] = None
+    tokenizer: Tokenizer = None
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Settings that differ (YAML), or a file of the published fine-tuning code."),
+    ] = None
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as epochs=10. May repeat."),
@@ -85,7 +102,9 @@ class FinetuneOptions:
     skip_tokenizer: Annotated[
         bool, typer.Option("--skip-tokenizer", "--freeze-tokenizer", help="Keep the tokenizer as it is.")
     ] = False
-    skip_model: Annotated[bool, typer.Option("--skip-model", help="Train the tokenizer only.")] = False
+    skip_model: Annotated[bool, typer.Option("--skip-model", "--skip-basemodel", help="Train the tokenizer only.")] = (
+        False
+    )
     lora: Annotated[
         int | None, typer.Option(metavar="RANK", help="Train low-rank adapters of the model, such as 8, not all of it.")
     ] = None
@@ -100,9 +119,11 @@ class FinetuneOptions:
 
 @with_options
 def finetune(
-    bars: Annotated[list[str], typer.Argument(metavar="BARS", help="Files of bars, folders of them, or sample:NAME.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new checkpoint pair.")],
     options: FinetuneOptions,
+    bars: Annotated[
+        list[str] | None, typer.Argument(metavar="BARS", help="Files of bars, folders of them, or sample:NAME.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the new checkpoint pair.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a checkpoint on your own bars, and say whether it became better.
@@ -111,11 +132,12 @@ def finetune(
     """
     words = asdict(options) | {"overrides": options.overrides or []}
     with stoppable(f"The run is in {out}; go on with the same command and --resume."):
-        report = kronos.finetune(bars, out, note=note, progress=progress, **words)
+        report = kronos.finetune(bars or (), out, note=note, progress=progress, **words)
     if as_json and report:
         emit_json(report)
     if as_json or not report:
         return
+    out = Path(report["settings"]["out"])
     for line in report["verdict"]["notes"]:
         note(f"Note: {line}.")
     for part in ("verdict", "chosen"):

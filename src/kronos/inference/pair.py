@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,15 @@ from torch import nn
 from kronos.errors import CheckpointError, ConfigError
 from kronos.files import digest_of_file
 from kronos.model import MODEL_PRESETS, Kronos, KronosConfig, KronosTokenizer
-from kronos.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, FamilyMember, family_member, find_checkpoint
+from kronos.model.checkpoint import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    FamilyMember,
+    family_member,
+    find_checkpoint,
+    tokenizer_of,
+    upload_to_hub,
+)
 from kronos.protocol import FEATURES
 
 
@@ -29,23 +38,37 @@ def load_pair(
         short = member.model.rsplit("/", 1)[-1].lower()
     tokenizer = tokenizer_of(name, tokenizer)
     model = Kronos.from_pretrained(name, revision=revision)
-    return model, KronosTokenizer.from_pretrained(tokenizer), bars_read(model.config, member), short
+    same = revision if str(tokenizer) == str(name) else None  # one repository holds both
+    belonging = KronosTokenizer.from_pretrained(tokenizer, revision=same)
+    return model, belonging, bars_read(model.config, member), short
 
 
-def tokenizer_of(name: str | Path, tokenizer: str | Path | None) -> str | Path:
-    """The named tokenizer; None: the one that belongs to the model. Refuses a hub id whose tokenizer is unknown."""
-    if tokenizer is not None or Path(name).is_dir():  # a folder holds both
-        return tokenizer or name
-    member = family_member(str(name))
-    if member is None and str(name).count("/") == 1:
-        raise ConfigError(f"the tokenizer of '{name}' is not known; name it with tokenizer=")
-    return member.tokenizer if member else name
+class SavedPair:
+    """Saving a model and its tokenizer as one checkpoint, which its name loads again."""
+
+    model: Kronos
+    tokenizer: KronosTokenizer
+
+    def save_pretrained(self, save_directory: str | Path) -> Path:
+        """Writes the pair into ``model/`` and ``tokenizer/`` of a folder; CapacityError: it cannot be written."""
+        for module in (self.model, self.tokenizer):
+            module.save_pretrained(Path(save_directory) / module.kind)
+        return Path(save_directory)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None, **upload: Any) -> str:
+        """Uploads the pair into one hub repository, and returns its address.
+
+        ``upload``: ``commit_message``, ``revision`` and whatever else the hub's ``upload_folder`` takes.
+        """
+        return upload_to_hub(self.save_pretrained, repo_id, private=private, token=token, **upload)
 
 
 def pair_digest(name: str | Path, revision: str | None = None, tokenizer: str | Path | None = None) -> str:
     """A digest of the files of a model and its tokenizer, fetched from the hub if need be; nothing is loaded."""
     digest = hashlib.blake2b(digest_size=16)
-    for kind, source, at in (("model", name, revision), ("tokenizer", tokenizer_of(name, tokenizer), None)):
+    belonging = tokenizer_of(name, tokenizer)
+    same = revision if str(belonging) == str(name) else None
+    for kind, source, at in (("model", name, revision), ("tokenizer", belonging, same)):
         folder = find_checkpoint(source, kind, revision=at)
         for file in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):
             if not file.is_file():

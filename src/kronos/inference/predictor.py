@@ -24,7 +24,7 @@ from kronos.errors import ConfigError, KronosError
 from kronos.inference import assemble, inside, published
 from kronos.inference.engine import DecodeEngine, series_at_once
 from kronos.inference.forecast import Forecast
-from kronos.inference.pair import check_pair, load_pair, pair_fingerprint, usable_device
+from kronos.inference.pair import SavedPair, check_pair, load_pair, pair_fingerprint, usable_device
 from kronos.inference.settings import DecodeSettings, check_setting, spec_of
 from kronos.inference.threads import Cancel, Monitor, OnProgress
 from kronos.model import Kronos, KronosTokenizer
@@ -33,7 +33,7 @@ from kronos.model.config import TIME_FEATURES
 from kronos.protocol import FEATURES, Context, ForecastSpec
 
 
-class KronosPredictor:
+class KronosPredictor(SavedPair):
     """Forecasts with one model and its tokenizer.
 
     Args:

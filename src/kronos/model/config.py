@@ -2,9 +2,10 @@
 
 Notable:
 - A config is checked where it is built, so a damaged ``config.json`` fails before any memory is taken.
-- Published files hold only the published keys. Ours add keys that the published loader ignores
-  (``consistent``, ``bar_transform``, ``quantizer``, ``max_context``, ``time_features``, ``calibration``,
-  ``training_cutoff``, ``judged``); their defaults mean "published".
+- Published files hold only the published keys. Ours add some (``consistent``, ``bar_transform``, ``quantizer``,
+  ``max_context``, ``time_features``, ``calibration``, ``training_cutoff``, ``judged``), whose defaults mean
+  "published"; where they change what is computed, the file has a layout that the published code refuses
+  (:mod:`kronos.model.layout`).
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ class UniverseSettings:
     spec: ForecastSpec = field(default_factory=ForecastSpec)  # horizon, sampling, calendar, bar size
     model: str = "kronos-nano"  # a checkpoint's name, folder or hub id
     revision: str | None = None
+    tokenizer: str | None = None  # None: the one that belongs to the model
     quantile_levels: Sequence[float] = DEFAULT_LEVELS  # those that are written
     paths: bool = False  # write every sample path instead
     on_defect: str = "strict"  # refuse a series with defective rows; "drop" leaves the rows out

@@ -35,13 +35,15 @@ class ForecastWork:
     def __init__(
         self, settings: UniverseSettings, folder: Path, out: Path, checkpoint: str, device: str | None = None
     ) -> None:
-        if pair_digest(settings.model, settings.revision) != checkpoint:
+        if pair_digest(settings.model, settings.revision, settings.tokenizer) != checkpoint:
             raise CheckpointError(
                 f"The checkpoint '{settings.model}' on a worker ({node()}) is not the one in the process that asked. "
                 "Give every node the same files, or pin a hub checkpoint with --revision."
             )
         self.settings, self.folder, self.out = settings, folder, out
-        self.predictor = KronosPredictor.from_pretrained(settings.model, device, settings.revision)
+        self.predictor = KronosPredictor.from_pretrained(
+            settings.model, device, settings.revision, tokenizer=settings.tokenizer
+        )
         self._held: tuple[str, dict[str, pd.DataFrame]] = ("", {})  # the series of the file of many that was read last
 
     def __call__(self, partition: Partition) -> tuple[int, UniverseReport]:

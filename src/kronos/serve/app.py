@@ -25,6 +25,7 @@ from kronos.errors import ConfigError
 from kronos.files import to_json
 from kronos.serve import routes
 from kronos.serve.errors import ApiError, handle
+from kronos.serve.moved import moved
 from kronos.serve.queue import DRAIN_SECONDS, ForecastQueue
 from kronos.serve.routes import Here, Services
 from kronos.serve.schemas import MOST_PATH_BARS, REFUSED, ErrorAnswer, Health, Limits, SessionRequest, offered
@@ -128,7 +129,7 @@ def create_app(parts: Services, on_ready: Callable[[], None]) -> ASGIApp:
         exception_handlers=dict.fromkeys((HTTPException, RequestValidationError, Exception), handle),
     )
     app.state.services = parts
-    for router in (system, routes.models, routes.bars, routes.forecasts):
+    for router in (system, routes.models, routes.bars, routes.forecasts, moved):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return Guard(app, parts.settings, parts.tokens, parts.queue.refusal)

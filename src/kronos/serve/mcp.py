@@ -45,10 +45,11 @@ class Tools:
         folder: bars are read from inside this folder only.
         model: the checkpoint.
         device: where to compute.
+        tokenizer: another one than belongs to the model.
     """
 
-    def __init__(self, folder: Path, model: str, device: str | None) -> None:
-        self.folder, self.model, self.device = folder, model, device
+    def __init__(self, folder: Path, model: str, device: str | None, tokenizer: str | None = None) -> None:
+        self.folder, self.model, self.device, self.tokenizer = folder, model, device, tokenizer
 
     def inspect(self, bars: Bars, symbol: Symbol = None) -> dict[str, Any]:
         """Look over a file of bars: layout, symbols, bar size, time zone, calendar, rows, defects and warnings."""
@@ -93,13 +94,14 @@ class Tools:
             num_samples=num_samples,
             seed=seed,
             device=self.device,
+            tokenizer=self.tokenizer,
         ).summary
         kept = ("markets", "tasks", "yardstick", "headlines", "verdicts", "notes")
         return dict(to_json({key: summary[key] for key in kept}))
 
     @cached_property
     def _predictor(self) -> KronosPredictor:
-        return KronosPredictor.from_pretrained(self.model, device=self.device)
+        return KronosPredictor.from_pretrained(self.model, self.device, tokenizer=self.tokenizer)
 
     def _read(self, bars: str, symbol: str | None) -> pd.DataFrame:
         return one_series(read_bars(self._locate(bars), symbol=symbol))

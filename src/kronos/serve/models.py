@@ -176,7 +176,10 @@ class Models:
         found = {}
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             inside = path.is_dir() and path.resolve().is_relative_to(root)
-            if inside and any((path / part / "config.json").is_file() for part in ("", "model")):
+            places = [path / part / "config.json" for part in ("", "model", "basemodel/best_model")]
+            if "-Tokenizer-" in path.name:  # published, for the models beside it
+                continue
+            if inside and any(place.is_file() for place in places):
                 name = path.name if _PLAIN_NAME.fullmatch(path.name) else digest_of_name(path.name)
                 found[f"local-{name}"] = path
         return found

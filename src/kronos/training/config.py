@@ -1,12 +1,11 @@
 """A run's settings: read from YAML, overridden from the command line, checked where they are built; and recipes.
 
-The names of the published fine-tuning code are understood too (:data:`ALIASES`).
+The names of the published fine-tuning code are understood too (:mod:`kronos.training.published`).
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,24 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from kronos.errors import ConfigError, MissingExtraError, settings_in_words
+from kronos.training.published import section_of, translate
+from kronos.training.pyconfig import read_python
 
 STAGE_NAMES = ("tokenizer", "model")
-
-ALIASES = {
-    "batch_size": "optim.batch_size",
-    "accumulation_steps": "optim.accumulation",
-    "adam_weight_decay": "optim.weight_decay",
-    "tokenizer_learning_rate": "stages.tokenizer.lr",
-    "predictor_learning_rate": "stages.model.lr",
-    "n_val_iter": "validation_batches",
-    "save_path": "out",
-    "dataset_path": "data.arrays",
-    "pretrained_tokenizer_path": "tokenizer",
-    "pretrained_predictor_path": "model",
-}
-"""Published name → ours, for values that mean the same."""
-
-_PAIRS = (("lookback_window", "predict_window"), ("adam_beta1", "adam_beta2"))
 
 Tracker = Literal["tensorboard", "mlflow", "wandb", "comet"]
 _ONE_OR_MANY = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -55,6 +40,8 @@ class DataSettings(_Section):
     group_power: float = Field(0.5, ge=0, le=1)  # 0: every group alike, 1: every bar alike
     hold_out: Literal["symbols", "dates"] = "symbols"  # validate on later dates of symbols held apart, or of all
     later_share: float = Field(0.15, gt=0, lt=1)  # share of each group's bars, the last ones, for validation
+    judged_share: float = Field(0.15, ge=0, le=0.5)  # `kronos finetune`: share kept for the verdict; 0: none is given
+    clip: float = Field(5.0, gt=0)  # bound of the features
     embargo: int | None = Field(None, ge=0)  # bars unused between training and validation; None: one window
 
     @model_validator(mode="after")
@@ -151,6 +138,8 @@ class RunConfig(_Section):
     validate_every: int = Field(500, ge=1)
     validation_batches: int = Field(16, ge=1)
     validate_first: bool = False  # also before the first step: a start that is never beaten is what is kept
+    log_every: int | None = Field(None, ge=1)  # steps from record to record; None: 50, fewer in a short run
+    passes: dict[Literal["tokenizer", "model"], int] = {}  # by stage: over all windows, in place of optim.steps
     patience: int | None = Field(None, ge=1)  # validations without a better one before the run ends early
 
     @model_validator(mode="after")
@@ -203,7 +192,9 @@ def read_settings(path: str | Path | None, overrides: list[str] | None = None) -
         raise MissingExtraError("pyyaml", "train", "Reading a run file") from error
 
     values: Any = {}
-    if path is not None:
+    if path is not None and Path(path).suffix == ".py":
+        values = read_python(Path(path))
+    elif path is not None:
         try:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -229,54 +220,13 @@ def override(values: dict[str, Any], overrides: list[str] | None) -> dict[str, A
         if not equals:
             raise ConfigError(f"--set {text}: write section.name=value")
         try:
-            section, last = _section(values, name.strip())
+            section, last = section_of(values, name.strip())
             section[last] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: '{value}' is no YAML value") from error
         except ConfigError as error:
             raise ConfigError(f"--set {text}: {error}") from error
     return values
-
-
-def translate(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings with published names, at the top level, as settings with ours; others are left alone.
-
-    ``lookback_window`` and ``predict_window`` go together (a context of fixed length), and so do the two betas.
-
-    Raises:
-        ConfigError: a published name beside ours for the same thing, or one of a pair alone.
-    """
-    given = {path: (name, values[name]) for name, path in ALIASES.items() if name in values}
-    for one, other in _PAIRS:
-        if (one in values) != (other in values):
-            raise ConfigError(f"{one} and {other} go together; give both")
-        if one not in values:
-            continue
-        pair = [values[one], values[other]]
-        if one == "adam_beta1":
-            given["optim.betas"] = (one, pair)
-        elif all(isinstance(n, int) for n in pair):
-            given["data.window"], given["data.boundary"] = (one, sum(pair) + 1), (one, [pair[0], pair[0]])
-        else:
-            raise ConfigError(f"{one} and {other} are {tuple(pair)}; they must be whole numbers of bars")
-    published = {*ALIASES, *itertools.chain(*_PAIRS)}
-    out = copy.deepcopy({name: value for name, value in values.items() if name not in published})
-    for path, (name, value) in given.items():
-        section, last = _section(out, path)
-        if last in section:
-            raise ConfigError(f"both {name} and {path} are given, which is the same setting; keep one")
-        section[last] = value
-    return out
-
-
-def _section(values: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
-    """The mapping, made where there is none, that a setting such as ``optim.lr`` stands in, and its name there."""
-    *sections, last = path.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"'{section}' is {values!r}, a value; it must be a section of settings")
-    return values, last
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

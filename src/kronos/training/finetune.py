@@ -23,15 +23,15 @@ from kronos.model.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     change_config,
-    family_member,
     find_checkpoint,
     read_config,
     stated_cutoffs,
+    tokenizer_of,
 )
-from kronos.training.config import STAGE_NAMES, RunConfig, merge, translate
+from kronos.training.config import STAGE_NAMES, RunConfig, merge
 from kronos.training.data import cutoffs, find_files, held_apart, read_tables, split_of
+from kronos.training.published import translate
 
-JUDGED_SHARE = 0.15
 ASIDE = "unproven"  # folder of new weights that were not shown to be better than the start
 PRESETS = {"daily": (128, 12), "intraday": (256, 24)}  # longest context, horizon
 _DAY = 20 * 3600  # seconds between bars from which bars are called daily
@@ -47,7 +47,8 @@ class FinetunePlan:
     """What :func:`plan_finetune` decided."""
 
     config: RunConfig
-    start: str  # the checkpoint to go on from
+    start: str  # the checkpoint to go on from …
+    tokenizer: str | None  # … and its tokenizer; None: the one that belongs to it
     tables: Tables  # all bars, the judged ones included
     judged_after: dict[str, np.datetime64]  # by group: the last time that the run knows
     context: int  # bars that the judged forecasts see …
@@ -76,6 +77,7 @@ def plan_finetune(
     start: str,
     out: Path,
     *,
+    tokenizer: str | None = None,
     preset: str | None = None,
     unseen_symbols: bool = False,
     given: dict[str, Any] | None = None,
@@ -85,7 +87,7 @@ def plan_finetune(
 
     Args:
         sources: files of bars, folders of them, ``sample:NAME``.
-        start: the checkpoint to go on from.
+        start, tokenizer: the checkpoint to go on from, and another tokenizer than the one that belongs to it.
         preset: "daily" or "intraday"; None: by the bars' size.
         unseen_symbols: keep some symbols out of training, and judge on those.
         given: settings that count before what is planned here, as in a run file; also ``epochs``.
@@ -101,7 +103,8 @@ def plan_finetune(
     _check_given(given)
     epochs = float(given.pop("epochs", 30))
     tables = _read(sources, (given.get("data") or {}).get("on_defect", "strict"), unseen_symbols)
-    judged_after = {group: _judged_after(series) for group, series in tables.items()}
+    share = float((given.get("data") or {}).get("judged_share", 0.15))
+    judged_after = {group: _judged_after(series, share) for group, series in tables.items()}
     every = [(group, name, table) for group, series in tables.items() for name, table in series.items()]
     if write:
         known = ((group, name, table[_times(table) <= judged_after[group]]) for group, name, table in every)
@@ -112,19 +115,23 @@ def plan_finetune(
         steps = [np.median(np.diff(_times(table)).astype(np.int64)) for *_, table in every if len(table) > 1]
         preset = "daily" if not steps or np.median(steps) / 1e9 >= _DAY else "intraday"
     longest, horizon = PRESETS[preset]
-    values = merge(_leave_to(given, _defaults(start, out, arrays, longest, unseen_symbols)), given)
+    values = merge(_leave_to(given, _defaults(start, tokenizer, out, arrays, longest, unseen_symbols)), given)
     first = RunConfig.from_dict(values)  # whatever is wrong with the settings is told here
-    bars, context = sum(map(len, split_of(first, arrays)[0])), first.data.boundary[1]
+    lengths, context = [len(s) for s in split_of(first, arrays)[0]], first.data.boundary[1]
+    bars, windows = sum(lengths), sum(max(0, length - first.data.window + 1) for length in lengths)
     horizon = min(horizon, max(4, context // 4))
     planned = merge(_leave_to(given, _lengths(bars, epochs, first)), {"forecasts": {"horizon": horizon}})
+    planned = merge(planned, {"stages": _passes(first, windows)})
     config = RunConfig.from_dict(merge(merge(values, planned), given))
-    return FinetunePlan(config, start, tables, judged_after, context, horizon, preset, bars, arrays.data_hash)
+    return FinetunePlan(
+        config, start, tokenizer, tables, judged_after, context, horizon, preset, bars, arrays.data_hash
+    )
 
 
-def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES) -> None:
+def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES, tokenizer: str | None = None) -> None:
     """Copies the pair of a checkpoint, or half of it, into a run's folder as it is."""
     for kind in kinds:
-        _copy(find_checkpoint(tokenizer_of(start) if kind == "tokenizer" else start, kind), out / kind)
+        _copy(find_checkpoint(tokenizer_of(start, tokenizer) if kind == "tokenizer" else start, kind), out / kind)
 
 
 def set_aside(out: Path) -> None:
@@ -153,12 +160,6 @@ def state_cutoffs(plan: FinetunePlan) -> None:
         ours = str(np.datetime_as_string(time, unit="s"))
         stated[group] = max(ours, stated.get(group, ours))
     change_config(plan.config.out / "model", training_cutoff=stated)
-
-
-def tokenizer_of(start: str) -> str:
-    """The tokenizer that belongs to a checkpoint: a folder's own, or the family's."""
-    member = None if Path(start).is_dir() else family_member(start)
-    return member.tokenizer if member else start
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -192,12 +193,14 @@ def _times(table: pd.DataFrame) -> np.ndarray:
     return np.asarray(times.tz_convert(None) if times.tz is not None else times, "datetime64[ns]")
 
 
-def _judged_after(series: dict[str, pd.DataFrame]) -> np.datetime64:
+def _judged_after(series: dict[str, pd.DataFrame], share: float) -> np.datetime64:
     times = np.sort(np.concatenate([_times(table) for table in series.values()]))
-    return np.datetime64(times[max(0, int(len(times) * (1 - JUDGED_SHARE)) - 1)])
+    return np.datetime64(times[max(0, int(len(times) * (1 - share)) - 1)])
 
 
-def _defaults(start: str, out: Path, arrays: BarArrays, longest: int, unseen_symbols: bool) -> dict[str, Any]:
+def _defaults(
+    start: str, tokenizer: str | None, out: Path, arrays: BarArrays, longest: int, unseen_symbols: bool
+) -> dict[str, Any]:
     """A context of which eight fit into a typical series, so that embargo and validation leave most for training."""
     typical = float(np.quantile([len(s) for s in arrays.segments], 0.75)) if arrays.segments else 0.0
     if typical < 8 * _SHORTEST:
@@ -216,7 +219,7 @@ def _defaults(start: str, out: Path, arrays: BarArrays, longest: int, unseen_sym
         },
         "optim": {"batch_size": 8, "weight_decay": 0.1, "warmup": 0.1, "clip_norm": 2.0},
         "stages": {"tokenizer": {"lr": 1e-4}, "model": {"lr": 4e-5, "clip_norm": 3.0}},
-        "tokenizer": tokenizer_of(start),
+        "tokenizer": str(tokenizer_of(start, tokenizer)),
         "model": start,
         **{"validate_first": True, "patience": 5, "validation_batches": 8},
         **{"forecasts": {"windows": 96, "samples": 20}, "choose_by": "crps"},
@@ -232,6 +235,15 @@ def _lengths(bars: int, epochs: float, config: RunConfig) -> dict[str, Any]:
     return {"stages": stages} | dict.fromkeys(("validate_every", "save_every"), max(10, steps // 10))
 
 
+def _passes(config: RunConfig, windows: int) -> dict[str, dict[str, int]]:
+    """By stage the steps of so many passes over all windows, where the settings say so."""
+    sizes = {stage: config.optim_of(stage) for stage in config.passes}
+    return {
+        stage: {"steps": config.passes[stage] * max(1, windows // (optim.batch_size * optim.accumulation))}
+        for stage, optim in sizes.items()
+    }
+
+
 def _leave_to(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """Our settings of the stages, less those that are given for both of them: a stage's own would outrank them."""
     both = set(given.get("optim") or {})
@@ -245,7 +257,7 @@ def _check_given(given: dict[str, Any]) -> None:
         raise ConfigError(
             "the bars of a fine-tuning run are named on the command line, not in data.arrays or data.bars"
         )
-    for name, option in (("out", "--out"), ("model", "--model"), ("tokenizer", "--model, whose tokenizer it is")):
+    for name, option in (("out", "--out"), ("model", "--model"), ("tokenizer", "--model or --tokenizer")):
         if name in given:
             raise ConfigError(f"{name} is given as a setting; a fine-tuning run takes it from {option}")
     epochs = given.get("epochs", 30)

@@ -184,7 +184,7 @@ class _Run:
         """One step, and what is due after it: a record, a validation, a saved state."""
         sums, norm = self._step(step, batches)
         done, last = step + 1, step + 1 == self.optim.steps
-        if done % min(50, max(1, self.optim.steps // 20)) == 0 or last:
+        if done % (self.config.log_every or min(50, max(1, self.optim.steps // 20))) == 0 or last:
             figures = self.processes.mean({name: float(value) for name, value in sums.items()})
             if not math.isfinite(figures["loss"]):
                 raise ConfigError(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kronos.bars.transform import get_transform
+from kronos.bars.transform import DEFAULT_CLIP, get_transform
 from kronos.bars.transform.running import DECAY, moves_variance
 from kronos.bars.windows import Windows
 from kronos.errors import ConfigError, MissingExtraError
@@ -58,7 +58,9 @@ class TrainingBatch:
         return TrainingBatch(*((t.pin_memory() if cuda else t).to(device, non_blocking=cuda) for t in tensors))
 
 
-def make_batch(windows: Windows, bar_transform: str, shortest: int | None = None) -> TrainingBatch:
+def make_batch(
+    windows: Windows, bar_transform: str, shortest: int | None = None, clip: float = DEFAULT_CLIP
+) -> TrainingBatch:
     """Features of windows, by statistics that know no bar which is asked about.
 
     Bars behind each window's boundary are; or all behind ``shortest`` bars, if it is given and no feature knows a
@@ -66,7 +68,7 @@ def make_batch(windows: Windows, bar_transform: str, shortest: int | None = None
     """
     transform = get_transform(bar_transform)
     first = windows.boundary[:, None] if shortest is None or not transform.causal else shortest
-    features = transform.encode(windows.values, transform.fit(windows.values, windows.boundary))
+    features = transform.encode(windows.values, transform.fit(windows.values, windows.boundary, clip=clip))
     position = np.arange(transform.lost, windows.values.shape[1])
     real = position < windows.valid[:, None]
     asked = real & (position >= first)
@@ -113,7 +115,7 @@ class TokenizerStage:
 
     def batch(self, windows: Windows, *, later: bool = False) -> TrainingBatch:
         """Windows as the tokenizer reads them; ``later``: bars before the boundary do not count."""
-        batch = make_batch(windows, self.tokenizer.config.bar_transform)
+        batch = make_batch(windows, self.tokenizer.config.bar_transform, clip=self.config.data.clip)
         return dataclasses.replace(batch, real=batch.asked) if later else batch
 
     def counted(self, batch: TrainingBatch) -> Tensor:
@@ -171,7 +173,7 @@ class ModelStage:
     def batch(self, windows: Windows, *, later: bool = False) -> TrainingBatch:
         """Windows as the network reads them; ``later``: bars before the boundary are never asked about."""
         shortest = None if later else self.config.data.boundary[0]
-        return make_batch(windows, self.tokenizer.config.bar_transform, shortest)
+        return make_batch(windows, self.tokenizer.config.bar_transform, shortest, self.config.data.clip)
 
     def counted(self, batch: TrainingBatch) -> Tensor:
         """(B, T - 1): how much each next bar counts in the loss."""

@@ -184,7 +184,7 @@ def _load_model(config: ResearchConfig, device: str | None) -> KronosPredictor:
         )
     from kronos.inference.predictor import KronosPredictor  # torch, which export and data set do without
 
-    return KronosPredictor.from_pretrained(config.signals.model, device=device)
+    return KronosPredictor.from_pretrained(config.signals.model, device, tokenizer=config.signals.tokenizer)
 
 
 def _market(config: ResearchConfig) -> tuple[pd.DataFrame, Spans, pd.DatetimeIndex]:

@@ -47,6 +47,7 @@ def calibrate(
     model: str,
     out: str | Path,
     *,
+    tokenizer: str | None = None,
     horizon: int = 24,
     context: int = 256,
     windows: int = 400,
@@ -67,6 +68,7 @@ def calibrate(
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
         model: the checkpoint, a name, a folder or a hub id.
+        tokenizer: another one than belongs to it.
         out: folder for the calibrated copy; it must not hold a checkpoint yet.
         horizon, context: bars ahead, the longest that shall be right, and bars seen.
         windows: how many; the earlier half fits, the later half judges.
@@ -87,23 +89,23 @@ def calibrate(
     markets, digests = load_markets(bars, on_defect)
     fitting, judging = draw(markets, context, horizon, windows, read_date(after), seed)
     sample = _sampler(num_samples, seed, len(fitting) * len(grid) + 2 * len(judging), progress)
-    start = load_forecaster(model, device)
-    found = _fit(load_forecaster(model, device, calibrated=False), fitting, grid, sample)
+    start = load_forecaster(model, device, tokenizer=tokenizer)
+    found = _fit(load_forecaster(model, device, tokenizer=tokenizer, calibrated=False), fitting, grid, sample)
     before, truth = sample(start, judging)
-    later, _ = sample(load_forecaster(model, device, calibrated=found), judging)
+    later, _ = sample(load_forecaster(model, device, tokenizer=tokenizer, calibrated=found), judging)
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
     summary = {"model": model, "calibration": found, **judge(before, later, truth, _clusters(judging))}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
     place = out if summary["better"] else out / ASIDE if keep_rejected else None
     summary |= {"written": None if place is None else str(place), "notes": _leaks(start, fitting)}
-    _write(summary, out, place)
+    _write(summary, out, place, tokenizer)
     return Calibration(summary)
 
 
-def _write(summary: dict[str, Any], out: Path, place: Path | None) -> None:
+def _write(summary: dict[str, Any], out: Path, place: Path | None, tokenizer: str | None) -> None:
     """The report, and the calibrated copy where it has a place."""
     if place is not None:
-        take_over(summary["model"], place)
+        take_over(summary["model"], place, tokenizer=tokenizer)
         change_config(place / "model", calibration=summary["calibration"])
         write_text(place / CARD_FILE, _CARD.format(name=place.name, **summary))
     with writing(out / REPORT):

@@ -40,6 +40,7 @@ def evaluate(
     bars: Any,
     models: str | Forecaster | Sequence[str | Forecaster] = (),
     *,
+    tokenizer: str | None = None,
     baselines: str | Sequence[str] = "all",
     tasks: str | Sequence[str] = ("price", "return", "volatility"),
     context: int | None = None,
@@ -66,7 +67,8 @@ def evaluate(
 
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
-        models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already.
+        models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already;
+            ``tokenizer``: another one than belongs to them.
         baselines: names, as a list or between commas, ``all`` or ``none``; ``rw-resampled`` is always among them.
         tasks: of price, return, volatility, generation, investment; a list, or between commas.
         context: bars seen; None: as many as the models read in a forecast, as far as the bars reach, or the paper's.
@@ -84,7 +86,7 @@ def evaluate(
         DataError, ConfigError, MissingExtraError: bars, a name or setting that cannot be used; a missing package.
     """
     chosen, sources = _tasks(tasks), find_markets(bars)
-    of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine)
+    of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine, tokenizer)
     plan = Plan(tuple(chosen), context, n_windows=windows, step=step, max_symbols=max_symbols, seed=seed, market=market)
     reads = bars_read(of_task(chosen[0])) if settings == "own" else None
     samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
@@ -115,6 +117,7 @@ def forecasters_of(
     sampling: Mapping[str, Any],
     device: str | None,
     engine: WorkEngine | None,
+    tokenizer: str | None = None,
 ) -> Callable[[str], Sequence[Forecaster]]:
     """The forecasters of each task; with the paper's settings, models sample differently from task to task."""
     wanted = "all" if "all" in baselines else list(dict.fromkeys([*(n for n in baselines if n != "none"), YARDSTICK]))
@@ -126,7 +129,9 @@ def forecasters_of(
     away = None if engine is None else device or engine.device()
     several = [models] if isinstance(models, str | Forecaster) else list(models)
     once = [model for place, model in enumerate(several) if model not in several[:place]]
-    loaded = [load_any(model, device, away, **sampling) if isinstance(model, str) else model for model in once]
+    loaded = [
+        load_any(model, device, away, tokenizer, **sampling) if isinstance(model, str) else model for model in once
+    ]
 
     def of_task(task: str) -> Sequence[Forecaster]:
         if settings == "own":

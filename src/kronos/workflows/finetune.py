@@ -29,6 +29,7 @@ from kronos.training.finetune import (
 )
 from kronos.training.log import save_loss_chart
 from kronos.training.parallel import effective_batch, is_main, leave, main_first, restarted, windows_a_step
+from kronos.training.published import is_published_file, notes, skipped_stages, translate
 from kronos.training.run import Judge, RunResult
 from kronos.training.run import train as run_stage
 from kronos.training.state import PREVIOUS_FILE
@@ -73,6 +74,8 @@ def train(
     if stage not in STAGE_NAMES:
         raise ConfigError(f"there is no stage '{stage}'; choose of {', '.join(STAGE_NAMES)}")
     run = config if isinstance(config, RunConfig) else RunConfig.from_dict(_settings(config, overrides))
+    if stage in run.passes:
+        raise ConfigError("epochs over all windows are counted by kronos finetune; for kronos train set optim.steps")
     if is_main():
         note(effective_batch(run, stage))
     return _train(stage, run, resume, verdict.ForecastJudge(run) if run.forecasts.windows else None, note, progress)
@@ -119,10 +122,11 @@ def train_recipe(
 
 
 def finetune(
-    bars: str | Path | Sequence[str | Path],
-    out: str | Path,
+    bars: str | Path | Sequence[str | Path] = (),
+    out: str | Path | None = None,
     *,
-    model: str = "kronos-nano",
+    model: str | None = None,
+    tokenizer: str | None = None,
     config: Mapping[str, Any] | str | Path | None = None,
     overrides: Sequence[str] = (),
     preset: str | None = None,
@@ -143,9 +147,12 @@ def finetune(
     with the pair ``tokenizer/`` and ``model/``, new or, where the new weights are not shown to be better, the start's.
 
     Args:
-        bars: files of bars, folders of them, ``sample:NAME``.
-        model: where to start: a name, a folder or a hub id.
-        config, overrides: settings that differ (docs/training.md), as for :func:`train`; also ``epochs``.
+        bars: files of bars, folders of them, ``sample:NAME``. A file of the published code names them, ``out``, model
+            and tokenizer itself; what is named here goes before.
+        model: where to start: a name, a folder or a hub id; None: kronos-nano.
+        tokenizer: another tokenizer than the one that belongs to the model.
+        config, overrides: settings that differ (docs/training.md), as for :func:`train`; also ``epochs``. A file of the
+            published code, the YAML of ``finetune_csv`` or ``finetune/config.py``, is read as it is.
         preset: "daily" or "intraday"; None: as the bars are.
         skip_tokenizer, skip_model: leave that stage as it is.
         lora: rank of low-rank adapters to train in place of all the model's weights.
@@ -162,17 +169,42 @@ def finetune(
         ConfigError, DataError, CheckpointError: a setting, the bars or the start will not do, or ``out`` is taken.
         CapacityError, MissingExtraError: the disk is full; accelerate or scipy is not installed.
     """
-    out, resume = Path(out), resume or restarted()
-    skipped = [stage for stage, skip in zip(STAGE_NAMES, (skip_tokenizer, skip_model), strict=True) if skip]
-    _check(out, skipped, resume)
-    sources = [str(place) for place in ([bars] if isinstance(bars, str | Path) else bars)]
+    resume, settings = resume or restarted(), _settings(config, overrides)
+    skips = zip(STAGE_NAMES, (skip_tokenizer, skip_model), strict=True)
+    skipped = [stage for stage, skip in skips if skip or stage in skipped_stages(settings)]
     flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect}}
     flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
-    given = merge(flags, _settings(config, overrides))
+    given, named = _settle(settings, flags, {"bars": bars, "out": out, "model": model, "tokenizer": tokenizer}, note)
+    places = named.pop("bars")
+    sources = [str(place) for place in ([places] if isinstance(places, str | Path) else places)]
+    _check(named["out"], skipped, resume)
     with main_first(cpu=given.get("device") == "cpu"):
-        how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given}
-        plan = plan_finetune(sources, model, out, write=is_main(), **how)
+        how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given, **named}
+        plan = plan_finetune(sources, write=is_main(), **how)
     return _carry_out(plan, sources, skipped, resume, note, progress)
+
+
+def _settle(
+    settings: dict[str, Any], flags: dict[str, Any], named: dict[str, Any], note: Note
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings with our names; and bars, out, start and tokenizer, as named or else as a published file has them."""
+    given = merge(flags, translate(settings))
+    if is_published_file(settings):
+        named = named | _take_places(given, named)
+        given |= {"device": flags["device"]} if "device" in flags else {}
+        for line in notes(settings) if is_main() else ():
+            note(f"Of the published file: {line}.")
+    if not named["bars"] or named["out"] is None:
+        raise ConfigError("name the bars and --out, the folder for the new pair; or a published file that names both")
+    start = named.pop("model") or "kronos-nano"
+    return given, {**named, "start": start, "out": Path(named["out"])}
+
+
+def _take_places(given: dict[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes what a published file names out of its settings: all that the call does not name itself."""
+    data = given.get("data", {})
+    found = {"bars": data.pop("bars", ()), **{name: given.pop(name, None) for name in ("out", "model", "tokenizer")}}
+    return {name: value for name, value in found.items() if value and not named[name]}
 
 
 def _check(out: Path, skipped: Sequence[str], resume: bool) -> None:
@@ -210,7 +242,15 @@ def _carry_out(
         )
         by = "its token loss" if plan.config.choose_by == "loss" else f"{len(choice)} forecasts"
         note(f"Validation picks the best weights by {by} of the period after training.")
-        note(f"Judged on {len(windows)} forecasts of {plan.horizon} bars, later than everything the run reads.")
+        counted = ", ".join(
+            f"{stage} {plan.config.optim_of(stage).steps:,}" for stage in STAGE_NAMES if stage not in skipped
+        )
+        validated = plan.config.validation_batches * plan.config.optim_of("model").batch_size
+        note(f"Steps in all: {counted}; each validation of the model reads {validated:,} windows.")
+        if windows:
+            note(f"Judged on {len(windows)} forecasts of {plan.horizon} bars, later than everything the run reads.")
+        else:
+            note("NOT judged: no share of the bars is kept for a verdict (test_ratio 0, data.judged_share 0).")
     judge = verdict.ForecastJudge(plan.config, choice) if choice else None
     results = _stages(plan, skipped, resume, judge, note, progress)
     leave()
@@ -232,7 +272,7 @@ def _stages(
         _by_main(put_back, config.out)
     for stage in STAGE_NAMES:
         if stage in skipped:
-            _by_main(take_over, plan.start, config.out, [stage])
+            _by_main(take_over, plan.start, config.out, [stage], plan.tokenizer)
             continue
         if stage == "model":
             config = config.model_copy(update={"tokenizer": str(config.out / "tokenizer")})
@@ -277,12 +317,13 @@ def _finish(
     charts = save_loss_chart(out)
     if chosen["kept"] == verdict.START:
         set_aside(out)
-        take_over(plan.start, out)
+        take_over(plan.start, out, tokenizer=plan.tokenizer)
     report = {
         "sources": sources,
         **{name: getattr(plan, name) for name in ("start", "preset", "context", "horizon", "training_bars")},
         "judged_after": {group: str(time) for group, time in plan.judged_after.items()},
         "data_hash": plan.data_hash,
+        "start_tokenizer": plan.tokenizer,
         "windows_a_step": windows_a_step(plan.config, "model"),
         "stages": {
             stage: {"steps": r.steps, "best_validation": r.best_validation, "chosen_by": r.chosen_by}

@@ -31,6 +31,7 @@ def forecast_file(
     spec: ForecastSpec | None = None,
     *,
     model: str = "kronos-nano",
+    tokenizer: str | None = None,
     revision: str | None = None,
     device: str | None = None,
     targets: Sequence[str | Path] = (),
@@ -48,6 +49,7 @@ def forecast_file(
         source: a file that ``read_bars`` understands, or a packaged sample such as ``sample:sp500``.
         spec: what is asked; None: the defaults.
         model, revision: a checkpoint's name, folder or hub id, and a commit or tag of a hub checkpoint.
+        tokenizer: another one than belongs to the model.
         device: as for ``KronosPredictor``.
         targets: files to write, as for ``Forecast.save``; checked before anything is read.
         quantile_levels, paths: which quantiles go into them, or every sample path instead. None: the usual five,
@@ -77,7 +79,7 @@ def forecast_file(
         on_read(bars)
     from kronos.inference.predictor import KronosPredictor
 
-    predictor = KronosPredictor.from_pretrained(model, device=device, revision=revision)
+    predictor = KronosPredictor.from_pretrained(model, device, revision, tokenizer=tokenizer)
     forecast = predictor.answer(bars, spec, progress=progress)
     for file in files:
         forecast.save(file, quantile_levels=levels, paths=paths)
@@ -90,6 +92,7 @@ def forecast_universe(
     spec: ForecastSpec | None = None,
     *,
     model: str = "kronos-nano",
+    tokenizer: str | None = None,
     revision: str | None = None,
     device: str | None = None,
     engine: WorkEngine | None = None,
@@ -115,7 +118,8 @@ def forecast_universe(
         device: as for ``KronosPredictor``, in each worker; None: a GPU where the engine has them, else the CPU.
         partition_size: series computed together and written to one file; None: 16, fewer where paths are many.
         progress: told (files done, files in all).
-        spec, model, revision, quantile_levels, paths, on_defect, reading, until: as for :func:`forecast_file`.
+        spec, model, tokenizer, revision, quantile_levels, paths, on_defect, reading, until: as for
+            :func:`forecast_file`.
 
     Returns:
         What was done. Series that cannot be forecast are in the errors table and counted.
@@ -130,12 +134,12 @@ def forecast_universe(
 
     spec, engine = spec or ForecastSpec(), engine or engines.LocalEngine()
     levels = asked_levels(quantile_levels, spec.num_samples)
-    settings = plan.UniverseSettings(spec, model, revision, levels, paths, on_defect, reading or {}, until)
+    settings = plan.UniverseSettings(spec, model, revision, tokenizer, levels, paths, on_defect, reading or {}, until)
     out = Path(out).resolve()
     output.check_folder(out)
     folder, sources = plan.find_series(Path(source).resolve(), settings)
     device = device or engine.device()
-    facts = (version("kronos-kline"), pair_digest(model, revision), device.partition(":")[0])
+    facts = (version("kronos-kline"), pair_digest(model, revision, tokenizer), device.partition(":")[0])
     partitions = plan.divide(sources, settings, *facts, partition_size)
     output.begin(out)
     make = partial(work.ForecastWork, settings, folder, out, facts[1], device)

@@ -113,6 +113,8 @@ def draw_windows(plan: FinetunePlan, *, validation: bool = False) -> list[Window
     They are spread over the period, at dates that the symbols share. DataError: not one fits into the judged period.
     """
     windows: list[Window] = []
+    if not validation and not plan.config.data.judged_share:
+        return windows
     periods = plan.periods(validation=validation)
     wanted = plan.config.forecasts.windows if validation else WINDOWS
     for group, (after, before) in periods.items():
@@ -158,6 +160,14 @@ def choose(plan: FinetunePlan, windows: list[Window], report: Progress) -> dict[
 
 def judge(plan: FinetunePlan, windows: list[Window], report: Progress) -> dict[str, Any]:
     """CRPS of the close of the new checkpoint against the one it started from and a resampled random walk."""
+    if not windows:
+        unknown = dict.fromkeys(("ratio", "low", "high"), float("nan"))
+        figures = dict.fromkeys(("crps_to_start", "crps_to_random_walk", "start_to_random_walk"), unknown)
+        words = "Not judged: no share of the bars was kept for a verdict."
+        return {"better": False, "words": words, **figures, "coverage_90": None, "forecasts": 0, "notes": []} | {
+            "first": None,
+            "last": None,
+        }
     rows, notes = _score(plan, windows, report, YARDSTICK)
     seed = plan.config.seed
     against_start = ratio(rows, START, seed)
@@ -179,7 +189,8 @@ def _score(
     plan: FinetunePlan, windows: list[Window], report: Progress, *baselines: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Scores of the new weights, of the start and of baselines, one row a forecast; and notes on leaks."""
-    tuned, start = (load_forecaster(name, _device(plan.config)) for name in (str(plan.config.out), plan.start))
+    pairs = ((str(plan.config.out), None), (plan.start, plan.tokenizer))
+    tuned, start = (load_forecaster(name, _device(plan.config), tokenizer=belonging) for name, belonging in pairs)
     start.name = START
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakWarning)

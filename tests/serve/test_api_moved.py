@@ -1,0 +1,19 @@
+"""Addresses of the published web app."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from kronos.serve.errors import ApiError
+from kronos.serve.moved import MOVED, moved
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_they_name_ours(name: str) -> None:
+    app = FastAPI()
+    app.include_router(moved)
+    with pytest.raises(ApiError, match=r"here (GET|POST) /api/") as found:
+        TestClient(app).post(f"/api/{name}")
+    assert found.value.status == 410
