@@ -160,3 +160,12 @@ def test_both_readmes_say_the_same() -> None:
 
 def test_no_figure_is_left_to_be_filled_in() -> None:
     assert not [page.name for page in [*PAGES, *READMES] if "@@" in page.read_text(encoding="utf-8")]
+
+
+def test_the_tests_that_the_parity_page_names_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")))
+    there = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert len(named) > 30
+    assert not named - there

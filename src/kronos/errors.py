@@ -7,6 +7,8 @@ clauses of other people's scripts.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class KronosError(Exception):
@@ -74,3 +76,35 @@ def _requirements(extra: str) -> str:
     return " ".join(
         f"'{name.strip()}'" for name, _, marker in parts if re.search(rf"extra == ['\"]{extra}['\"]", marker)
     )
+
+
+def settings_in_words(faults: Sequence[Mapping[str, Any]], whole: str, most: int = 3) -> str:
+    """What is wrong with settings, in our words: each one's name, what it is and what it must be.
+
+    Args:
+        faults: as pydantic lists them (``error.errors()``).
+        whole: what to call a fault of no single setting.
+        most: of them that are told.
+    """
+    return "; ".join(_fault_in_words(fault, whole) for fault in faults[:most])
+
+
+def _fault_in_words(fault: Mapping[str, Any], whole: str) -> str:
+    name, kind, given = ".".join(map(str, fault["loc"])) or whole, fault["type"], fault.get("input")
+    limits = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+    signs = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+    kinds |= {"list": "a list", "tuple": "a list", "dict": "a section of settings", "model": "a section of settings"}
+    if kind == "extra_forbidden":
+        return f"there is no setting {name}"
+    if kind == "missing":
+        return f"{name} is missing"
+    if kind == "value_error":
+        return f"{name}: {str(fault['msg']).removeprefix('Value error, ')}"
+    if kind in limits:
+        key = limits[kind]
+        return f"{name} is {given!r}; it must be {signs[key]} {fault['ctx'][key]}"
+    if kind == "literal_error":
+        return f"{name} is {given!r}; it must be {fault['ctx']['expected']}"
+    wanted = kinds.get(kind.partition("_")[0])
+    return f"{name} is {given!r}; it must be {wanted}" if wanted else f"{name} is {given!r}: {fault['msg']}"

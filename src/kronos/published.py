@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kronos.inference.predictor import KronosPredictor
+from kronos.inference.sampling import sample_from_logits, top_k_top_p_filtering
 from kronos.model import Kronos, KronosTokenizer
 
 __all__ = [
@@ -55,53 +56,6 @@ def calc_time_stamps(x_timestamp: Any) -> pd.DataFrame:
     return pd.DataFrame(
         {"minute": at.minute, "hour": at.hour, "weekday": at.day_of_week, "day": at.day, "month": at.month}
     )
-
-
-def top_k_top_p_filtering(
-    logits: Tensor,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    filter_value: float = -float("inf"),
-    min_tokens_to_keep: int = 1,
-) -> Tensor:
-    """Logits (B, V) with those of unlikely tokens set to ``filter_value``, in place.
-
-    A ``top_k`` above 0 alone counts, as published; else the likeliest tokens are kept until they hold ``top_p``.
-    With neither, the logits are returned as they are (the published function returns None).
-    """
-    if top_k > 0:
-        k = min(max(top_k, min_tokens_to_keep), logits.shape[-1])
-        return logits.masked_fill_(logits < logits.topk(k)[0][..., -1:], filter_value)
-    if top_p < 1:
-        ordered, order = logits.sort(descending=True)
-        beyond = ordered.softmax(-1).cumsum(-1) > top_p
-        if min_tokens_to_keep > 1:
-            beyond[..., :min_tokens_to_keep] = False
-        beyond = beyond.roll(1, -1)  # the token that crosses the limit is kept
-        beyond[..., 0] = False
-        logits.masked_fill_(beyond.scatter(-1, order, beyond), filter_value)
-    return logits
-
-
-def sample_from_logits(
-    logits: Tensor,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    sample_logits: bool = True,
-) -> Tensor:
-    """(B, V) logits -> (B, 1) tokens, drawn from torch's global state, or the likeliest if not ``sample_logits``.
-
-    None switches a limit off, and so does 0 for ``top_k``. A temperature of 0, which fails in the published function,
-    takes the likeliest token.
-    """
-    if temperature == 0:
-        return logits.argmax(-1, keepdim=True)
-    logits = top_k_top_p_filtering(logits / temperature, top_k or 0, 1.0 if top_p is None else top_p)
-    probabilities = logits.softmax(-1)
-    if not sample_logits:
-        return probabilities.argmax(-1, keepdim=True)
-    return torch.multinomial(probabilities, 1, generator=None)  # None: torch's own, which a published call follows
 
 
 @torch.no_grad()

@@ -179,7 +179,7 @@ def test_a_backtest_is_a_function(folder: Path, provider: Provider, tmp_path: Pa
         ("backtest_time_range=[2019-06-01, 2019-12-31]", "backtest_time_range 2019-06-01 … 2019-12-31 lie outside"),
         ("backtest.benchmark=SH000300", "has no benchmark 'SH000300'; name one of its 38 instruments"),
         ("out=elsewhere/run", "has no trained model yet; run kronos qlib prepare and kronos train first"),
-        ("backtest.topk=0", "backtest.topk: Input should be greater than or equal to 1"),
+        ("backtest.topk=0", "backtest.topk is 0; it must be at least 1"),
     ],
 )
 def test_errors_come_before_the_work_and_say_what_to_do(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -150,6 +151,36 @@ def test_two_backtests_in_one_process_leave_nothing_behind(
     assert not list((tmp_path / "home").iterdir())
     assert sys.excepthook is hook
     assert "mlflow" not in sys.modules
+
+
+SEEDED = """
+import sys
+import pandas as pd
+from pathlib import Path
+from tests.backtesting.market import panel_of, random_table, research
+from kronos.backtesting.provider import Provider
+from kronos.backtesting.report import write_report
+from kronos.backtesting.run import run_backtest
+
+provider = Provider(Path(sys.argv[1]))
+sessions = provider.sessions(pd.Timestamp("2018-08-10"), pd.Timestamp("2018-12-31"))
+names = sorted(provider.members("all"))
+panel = panel_of(random_table(sessions[::5], names, 0), "mean").to_frame()
+config = research(provider, Path("/nowhere"), topk=5, n_drop=2, random_runs=1)
+write_report(run_backtest(config, provider, panel), Path(sys.argv[2]))
+"""
+
+
+def test_hashes_of_names_change_no_digit(provider: Provider, tmp_path: Path) -> None:
+    """Two processes order the names in a set in two ways; what they write is the same to the byte."""
+    root = Path(__file__).parents[2]
+    for seed in ("1", "2"):
+        place = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
+        words = [sys.executable, "-c", SEEDED, str(provider.folder), str(tmp_path / seed)]
+        done = subprocess.run(words, env=place, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    for name in ("daily.parquet", "summary.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
 
 
 def test_benchmarks(provider: Provider, sessions: pd.DatetimeIndex) -> None:

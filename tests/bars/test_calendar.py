@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import calendar_names, future_times, future_timestamps, infer_calendar, infer_frequency, sample_bars
-from kronos.bars.calendar.guess import symbol_hint
+from kronos.bars.calendar.clues import symbol_hint
 from kronos.errors import CalendarError, ConfigError
 
 
@@ -283,7 +283,7 @@ class TestInference:
                 "observed",
                 "^no calendar stands out: the weekdays seen",
             ),
-            (["2024-01-02"], "1h", "step", "^regular step; name a calendar"),
+            (["2024-01-02"], "1h", "step", "^regular step; nights"),
             (["2024-01-02", "2024-01-09", "2024-01-16"], "1w", "step", "^a regular step$"),
         ],
     )
@@ -311,7 +311,7 @@ class TestInference:
         found = future_times(days_seen, 3, symbol="005930")
         assert found.calendar == "observed"
         assert days(found.timestamps) == ["2024-02-08", "2024-02-09", "2024-02-12"]
-        assert "holidays are unknown" in found.notes[0]
+        assert "holidays were not checked" in found.notes[0]
 
     def test_bar_size_shows_through_gaps(self) -> None:
         """One bar in four is there, so that one step in four or so is a minute long; or there are but three bars."""

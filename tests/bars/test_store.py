@@ -132,7 +132,7 @@ def test_refusals(tmp_path: Path) -> None:
         store.write(bars.drop(columns="symbol"))
     with pytest.raises(DataError, match="bar size"):
         store.write(bars.head(1))
-    with pytest.raises(DataError, match="has no X"):
+    with pytest.raises(DataError, match="there is no symbol 'X'; there "):
         store.read("X")
     store.write(bars)
     store.write(read_bars(bars, timezone="UTC").assign(symbol="UTC"))
@@ -184,3 +184,13 @@ def test_the_last_bars_are_read_alone(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match="cannot be read"):
         read_last(path, 5)
+
+
+def test_a_table_need_not_be_a_bars_table_yet(tmp_path: Path) -> None:
+    """A ``Ticker`` column, or an index of symbol and time, as ``read_bars`` takes them."""
+    bars = sample_bars("sp500").tail(30)
+    ticker = bars.rename(columns={"symbol": "Ticker"})
+    for number, table in enumerate((ticker, bars.set_index(["symbol", "timestamp"]))):
+        store = BarStore(tmp_path / str(number))
+        assert [done.symbol for done in store.write(table)] == ["SP500"]
+        np.testing.assert_array_equal(store.read("SP500")["close"], bars["close"])

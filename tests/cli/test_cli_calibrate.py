@@ -52,11 +52,22 @@ def test_the_copy_uses_what_was_fitted(run, tiny: Path, walk: Path, tmp_path: Pa
 
 def test_a_second_calibration_does_not_stack_up(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     for start, out in ((tiny, "first"), (tmp_path / "first", "second")):
-        done = run("calibrate", walk, "--model", start, "-o", tmp_path / out, *SMALL)
+        done = run("calibrate", walk, "--model", start, "-o", tmp_path / out, *SMALL, "--keep-rejected")
         assert done.status == 0, done.stderr
         assert "Coverage of" in done.stdout
-    first, second = (Kronos.from_pretrained(tmp_path / name).config.calibration for name in ("first", "second"))
+    names = ("first", "second/unproven")
+    first, second = (Kronos.from_pretrained(tmp_path / name).config.calibration for name in names)
     assert first == second
+    assert "No gain shown on later windows" in run("models", "info", tmp_path / "second" / "unproven").stdout
+
+
+def test_what_is_not_better_is_not_there_to_be_used(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert run("calibrate", walk, "--model", tiny, "-o", tmp_path / "first", *SMALL).status == 0
+    done = run("calibrate", walk, "--model", tmp_path / "first", "-o", tmp_path / "second", *SMALL)
+    assert done.status == 0, done.stderr
+    assert "No checkpoint was written" in done.stderr
+    assert [path.name for path in (tmp_path / "second").iterdir()] == ["calibration.json"]
+    assert json.loads((tmp_path / "second" / "calibration.json").read_text())["written"] is None
 
 
 def test_a_wrong_width_is_mended(run, tiny: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -55,8 +55,27 @@ def test_report_of_a_model_and_two_baselines(run, tiny: Path, two_markets: Path,
     stored = sorted((out / ".parts").iterdir())
     again = run(*words)
     assert again.status == 0
+    assert "Goes on: 64 of 64 forecasts were scored by an earlier run" in again.stderr
+    assert again.stdout.startswith(f"{tiny.name}, prices: ")
+    assert "rw-resampled: a random walk that draws its moves" in again.stdout
     assert sorted((out / ".parts").iterdir()) == stored  # nothing was computed twice
     assert "no edge shown" in again.stdout or "worse than" in again.stdout
+
+
+def test_several_horizons_at_once(run, tiny: Path, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """``--horizon 1,4``: the close at each of them, on the same forecasts; the context is what a forecast reads."""
+    words = ("--windows", 4, "--samples", 20, "--workers", 1, "--tasks", "price", "--baselines", "none")
+    one = two_markets / "one_1h.csv"
+    done = run("evaluate", one, "--model", tiny, "--horizon", "1,4", "-o", tmp_path / "r", *words, "--json")
+    assert done.status == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert set(summary["by_horizon"]["one_1h"][tiny.name]) == {"1", "4"}
+    assert summary["markets"]["one_1h"]["horizon"] == 4
+    assert summary["markets"]["one_1h"]["context"] == 64  # what the model reads at most
+    assert "By horizon" in (tmp_path / "r" / "report.html").read_text()
+    wrong = run("evaluate", one, "--horizon", "1,many", "-o", tmp_path / "w", *words)
+    assert wrong.status == 1
+    assert "write it as 24 or 1,6,24" in wrong.stderr
 
 
 def test_adapter_gives_the_predictors_own_paths(tiny: Path, bars: pd.DataFrame) -> None:
@@ -120,18 +139,22 @@ def test_the_cutoff_is_the_checkpoints_own(
 def test_only_what_the_training_did_not_see(run, tiny: Path, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copytree(tiny, tmp_path / "pair")
     path = tmp_path / "pair" / "model" / "config.json"
-    ends = {"many_1h": "2024-01-04T12:00:00", "one_5m": "2024-01-03T23:00:00"}
+    ends = {"crypto_1h": "2024-01-04T12:00:00", "fx_5m": "2024-01-04T16:00:00"}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"training_cutoff": ends}))
     words = ("evaluate", two_markets, "--baselines", "none", "--tasks", "price", *FEW, "--windows", 99)
-    done = run(*words, "--model", tmp_path / "pair", "--after", "training", "-o", tmp_path / "r", "--json")
+    unseen = ("--model", tmp_path / "pair", "--after", "training", "--market")
+    done = run(*words, *unseen, "crypto", "-o", tmp_path / "r", "--json")
     assert done.status == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["notes"] == []
+    assert summary["markets"]["one_1h"]["refused"]["not later than the date asked for"] > 10
     table = pd.read_parquet(tmp_path / "r" / "metrics.parquet")
     first = table.groupby("group")["timestamp"].min()
-    assert pd.Timestamp("2024-01-04T12:00") < first["many_1h"] <= pd.Timestamp("2024-01-04T16:00")
-    assert pd.Timestamp("2024-01-03T23:00") < first["one_1h"] <= pd.Timestamp("2024-01-04T03:00")
-    assert summary["settings"]["after"]["one_1h"].startswith("2024-01-03T23:00")
+    assert (first > pd.Timestamp("2024-01-04T12:00")).all()
+    assert (first <= pd.Timestamp("2024-01-04T16:00")).all()
+    told = run(*words, *unseen, "moon", "-o", tmp_path / "m")
+    assert told.status == 1
+    assert "known are crypto, fx" in told.stderr
     silent = run(*words, "--model", tiny, "--after", "training", "-o", tmp_path / "s")
     assert silent.status == 1
     assert "give a date instead" in silent.stderr

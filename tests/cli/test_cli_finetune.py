@@ -99,6 +99,7 @@ def test_a_run_that_was_stopped_goes_on(run, csv: Path, tiny: Path, tmp_path: Pa
     assert "--resume" in again.stderr
     resumed = run(*asked, "--resume")
     assert resumed.status == 0, resumed.stderr
+    assert "model: goes on from step 4 of 4, the last that was saved" in resumed.stderr
     whole = run(*asked[:4], "--out", tmp_path / "whole", *QUICK, "--json")
     ours, theirs = json.loads(resumed.stdout), json.loads(whole.stdout)
     assert ours["verdict"]["crps_to_start"] == theirs["verdict"]["crps_to_start"]
@@ -211,6 +212,12 @@ def test_a_stage_may_be_skipped(run, csv: Path, tiny: Path, tmp_path: Path, skip
 def test_training_that_only_hurts_keeps_the_start_and_says_so(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
     """At an absurd rate no validation beats the one before the first step: the same weights, so a ratio of one."""
     hurt = ["--set", "predictor_learning_rate=5.0", "--skip-tokenizer", "--set", "choose_by=loss"]
+    plain = run("finetune", csv, "--model", tiny, "--out", tmp_path / "p", *QUICK, *hurt)
+    assert f"is {tiny}, unchanged; go on with: kronos forecast BARS --model {tiny}" in plain.stdout
+    for name, words in (("p", f"The weights are those of {tiny}"), ("p/unproven", "new ones that were not shown")):
+        told = run("models", "info", tmp_path / name).stdout
+        assert words.split()[3] in told, told
+        assert "verdict" in told
     result = run("finetune", csv, "--model", tiny, "--out", tmp_path / "o", *QUICK, *hurt, "--json")
     assert result.status == 0, result.stderr
     verdict = json.loads(result.stdout)["verdict"]

@@ -85,3 +85,20 @@ def test_what_libraries_print_during_work_is_no_result(capsys: pytest.CaptureFix
         sys.stdout.write("a word of Ray's\n")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "a word of Ray's\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--stamp middle", "'middle' is not one of 'start', 'end'."),
+        ("--horizon abc", "'abc' is not a whole number."),
+        ("--temperature warm", "'warm' is not a number."),
+        ("--partition 0", "0 is below 1, the least that is allowed."),
+    ],
+)
+def test_a_refused_value_is_told_in_plain_words(run, words: str, told: str) -> None:
+    done = run("forecast", "sample:sp500", *words.split())
+    assert done.status == 2
+    assert told in re.sub(r"[\s│]+", " ", done.stderr)
+    assert "Value error" not in done.stderr
+    assert "Input should" not in done.stderr

@@ -12,10 +12,18 @@ import pandas as pd
 import pytest
 from tests.evaluation.forecasters import asking
 
+from kronos.bars import sample_bars
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
 from kronos.evaluation.rolling import LeakWarning, ResultStore, cross_validate, rolling_windows, score_windows
-from kronos.evaluation.windows import Refusals, Window, training_end, warn_of_leaks
+from kronos.evaluation.training_dates import (
+    check_market,
+    ends_of_training,
+    market_of,
+    training_end,
+    warn_of_leaks,
+)
+from kronos.evaluation.windows import Refusals, Series, Window, as_series
 from kronos.files import LEFTOVERS
 from kronos.protocol import CLOSE, Context, FloatArray
 from kronos.spec import ForecastSpec
@@ -196,19 +204,54 @@ def test_training_that_reaches_into_the_test_is_said(make_bars: Maker) -> None:
 
 def test_the_end_of_training_is_that_of_the_market() -> None:
     one = Counting()
-    assert training_end(one, "crypto_1h") is None
+    assert training_end(one, "crypto") is None
     one.training_cutoff = np.datetime64("2024-07-01")  # type: ignore[attr-defined]
-    assert training_end(one, "crypto_1h") == np.datetime64("2024-07-01")
+    assert training_end(one, "crypto") == np.datetime64("2024-07-01")
     dates = {"fx_1h": "2018-10-30", "fx_4h": "2019-10-15", "crypto_5m": "2024-07-01", "start": "2017-01-01"}
     one.training_cutoffs = {group: np.datetime64(date) for group, date in dates.items()}  # type: ignore[attr-defined]
-    assert training_end(one, "fx_1d") == np.datetime64("2019-10-15")  # fx_4h shares its moves
-    assert training_end(one, "metal_1d") == np.datetime64("2024-07-01")  # unknown: the latest of all
+    assert training_end(one, "fx") == np.datetime64("2019-10-15")  # of any bar size
+    assert training_end(one, "us") == np.datetime64("2024-07-01")  # not among the groups: the latest of all
+    assert training_end(one, None) == np.datetime64("2024-07-01")  # not known: the same
     one.training_cutoffs["start"] = np.datetime64("2022-01-01")  # type: ignore[attr-defined]
-    assert training_end(one, "fx_1d") == np.datetime64("2022-01-01")
+    assert training_end(one, "fx") == np.datetime64("2022-01-01")
     one.training_cutoffs["1d"] = np.datetime64("2023-01-01")  # type: ignore[attr-defined]
-    assert training_end(one, "fx_1d") == np.datetime64("2023-01-01")  # bars of no named market may be of any
-    assert training_end(one, "1d") == np.datetime64("2024-07-01")  # and so may those that are asked about
-    assert training_end(one, "metal_1d") == np.datetime64("2024-07-01")
+    assert training_end(one, "fx") == np.datetime64("2023-01-01")  # bars of no named market may be of any
+
+
+def test_what_bars_are_of_is_told_by_the_bars() -> None:
+    """Their times and symbols; the name of a file is never asked."""
+    bars = sample_bars("sp500").tail(700)
+    assert market_of(as_series(bars).values()) == "us"
+    hours = pd.date_range("2024-01-01", periods=600, freq="1h").to_numpy()
+    assert market_of([Series("BTCUSDT", hours, np.empty((0, 6)))]) == "crypto"
+    days = pd.bdate_range("2020-01-01", periods=700).to_numpy()
+    assert market_of([Series("EURUSD", days, np.empty((0, 6)))]) == "fx"
+    assert market_of([Series("XAUUSD", days, np.empty((0, 6)))]) == "metal"
+    assert market_of([Series("?", hours[:5], np.empty((0, 6)))]) is None
+
+
+def test_bars_older_than_the_training_are_said_to_be(make_bars: Maker) -> None:
+    one, bars = Counting("late"), as_series(sample_bars("sp500").tail(700))
+    one.training_cutoff = np.datetime64("2024-07-01")  # type: ignore[attr-defined]
+    one.training_cutoffs = {"us_equity_1d": np.datetime64("2014-09-05"), "crypto_1h": one.training_cutoff}  # type: ignore[attr-defined]
+    for name in ("sp500", "crypto_1h"):
+        assert ends_of_training([one], {name: bars}) == {name: np.datetime64("2014-09-05")}
+    odd = as_series(make_bars(9, step="7h"))
+    with pytest.raises(DataError, match=r"the bars end on .*, before the training of late ended.*--market, one of"):
+        ends_of_training([one], {"m": odd})
+    with pytest.raises(DataError, match=r"for bars of the market 'crypto_1h'\), so all of them"):
+        ends_of_training([one], {"m": bars}, "crypto_1h")
+    with pytest.raises(ConfigError, match=r"--market moon: .* known are crypto, us_equity"):
+        check_market([one], "moon")
+
+
+def test_what_is_left_out_is_counted_in_windows(make_bars: Maker) -> None:
+    bars = make_bars(400)
+    bars.loc[300:, ["open", "high", "low", "close"]] *= 9.0  # a split
+    refused = Refusals()
+    found = rolling_windows(bars, 60, 6, n_windows=40, refused=refused)
+    assert len(found) + sum(refused.counts.values()) == 40
+    assert refused.counts["jump"] > 5
 
 
 def test_a_silent_training_is_said_only_of_those_who_were_trained(make_bars: Maker) -> None:

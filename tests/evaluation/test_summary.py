@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.rolling import as_series, rolling_windows, score_windows
 from kronos.evaluation.run import Plan, check_tasks, evaluate, paper_window
 from kronos.evaluation.statistics import (
+    Estimate,
     block_bootstrap,
     diebold_mariano,
     ic_by_date,
@@ -21,7 +23,16 @@ from kronos.evaluation.statistics import (
     rank_correlation,
     verdict,
 )
-from kronos.evaluation.summary import compare, per_window, return_row
+from kronos.evaluation.summary import (
+    Comparison,
+    compare,
+    corrected,
+    headlines,
+    horizon_tables,
+    in_words,
+    per_window,
+    return_row,
+)
 from kronos.protocol import CLOSE
 
 Maker = Callable[..., pd.DataFrame]
@@ -59,6 +70,42 @@ def test_verdicts_of_one_who_knows_and_one_who_guesses(scores: pd.DataFrame) -> 
     assert ("knowing", "return", "ewma") not in words  # ranks by chance: nothing to beat
     assert ("knowing", "volatility", "drift") not in words
     assert all(c.adjusted_p >= c.p for c in found if np.isfinite(c.p))
+
+
+def test_straw_men_do_not_weigh_on_what_was_asked(scores: pd.DataFrame) -> None:
+    """Holm's correction counts the questions of a model and market, not all that was compared beside them."""
+    rows, tasks, few = per_window(scores), ["price", "volatility"], ["rw-resampled", "ewma"]
+    many = [*few, "last-close", "drift"]
+    one, other = (
+        {(c.task, c.baseline): c.adjusted_p for c in compare(rows, tasks, ["stranger"], names) if c.asked}
+        for names in (few, many)
+    )
+    assert one == other
+    assert set(one) == {("price", "rw-resampled"), ("volatility", "ewma"), ("coverage", "90 %")}
+    clear = Comparison("volatility", "m", "nano", "ewma", Estimate(-0.2, -0.3, -0.1), -0.22, 0.012, 0.012, 40, "t", "")
+    straw = [replace(clear, task="price", baseline="drift", p=0.5) for _ in range(50)]
+    found = corrected([clear, *straw])
+    assert found[0].words == "better than ewma"
+    assert headlines(found) == ["nano, volatility: better than ewma (QLIKE 22.0% lower, p 0.012)."]
+
+
+def test_the_verdict_is_three_plain_sentences(scores: pd.DataFrame) -> None:
+    found = compare(per_window(scores), ["price", "volatility"], ["stranger"], ["rw-resampled", "ewma", "drift"])
+    prices, volatility, intervals = headlines(found)
+    assert prices.startswith("stranger, prices: no difference shown to rw-resampled (CRPS ")
+    assert volatility.startswith("stranger, volatility: ")
+    assert "drift" not in volatility
+    assert "90 % intervals cover" in intervals
+    assert {line["task"] for line in in_words(found)} == {"price", "volatility", "coverage"}
+
+
+def test_the_close_is_judged_at_several_horizons(scores: pd.DataFrame) -> None:
+    found = horizon_tables(scores, (1, 12), "rw-resampled")["walks_1h"]
+    assert set(found["stranger"]) == {"1", "12"}
+    assert found["rw-resampled"]["12"]["crps_ratio"]["value"] == 1.0
+    last = scores[scores["step"] == 12].groupby("forecaster")["crps"].mean()
+    expected = last["stranger"] / last["rw-resampled"]
+    assert found["stranger"]["12"]["crps_ratio"]["value"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_knowing_the_future_scores_near_zero(scores: pd.DataFrame) -> None:

@@ -203,19 +203,19 @@ def test_progress_and_cancel() -> None:
 def test_the_pace_counts_windows_and_the_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 10.0
     monkeypatch.setattr(threads.time, "perf_counter", lambda: now)
-    pace = Pace(openings=2, bars=4, decoding=8.0, spent=2.0)
+    pace = Pace(positions=2, bars=4, decoding=8.0, spent=2.0)
     shares = []
     for opened, seconds in ((True, 6.0), (False, 1.0), (False, 1.0), (True, 6.0), (False, 1.0), (False, 1.0)):
         now += seconds
-        shares.append(pace.share(opened=opened))
+        shares.append(pace.share(read=int(opened)))
     # of 2 + 6 + 1 + 1 + 6 + 1 + 1 + 8 = 26 seconds; nothing is said before both kinds were seen
     assert shares == [0.0, *(pytest.approx(done / 26) for done in (9, 10, 16, 17, 18))]
     now += 100.0
-    pace = Pace(openings=1, bars=3, decoding=0.0, spent=0.0)
+    pace = Pace(positions=1, bars=3, decoding=0.0, spent=0.0)
     shares = []
     for seconds in (1.0, 1.0, 9.0, 1.0):  # one bar stumbles: what was told is not taken back
         now += seconds
-        shares.append(pace.share(opened=not shares))
+        shares.append(pace.share(read=int(not shares)))
     assert shares == sorted(shares)
     assert shares[-1] == 1
 

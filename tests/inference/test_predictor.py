@@ -14,7 +14,7 @@ from kronos.bars import sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.errors import CalendarError, Cancelled, CapacityError, CheckpointError, ConfigError, DataError
 from kronos.inference import engine as engines
-from kronos.inference.assemble import repair_bars, widen, width_factors
+from kronos.inference.assemble import entries_of, past_bars, repair_bars, widen, width_factors
 from kronos.inference.forecast import Forecast
 from kronos.inference.pair import bars_read
 from kronos.inference.predictor import KronosPredictor
@@ -182,7 +182,7 @@ def test_bars_that_cannot_be_used(predictor: KronosPredictor, bars: pd.DataFrame
     two = pd.concat([bars.assign(symbol="A"), bars.assign(symbol="B")])
     with pytest.raises(DataError, match="2 symbols"):
         predictor.forecast(two)
-    with pytest.raises(DataError, match="'symbol' column"):
+    with pytest.raises(DataError, match="a symbol in a column or in its index"):
         predictor.forecast_many(bars.drop(columns="symbol"))
     with pytest.raises(DataError, match="empty"):
         predictor.forecast_many({})
@@ -236,7 +236,7 @@ def test_the_calibrated_width(ours: KronosPredictor, bars: pd.DataFrame) -> None
     for bar, factor in ((0, 1.5), (1, 1.75), (3, 2.0), (7, 2.0)):
         np.testing.assert_allclose(moves[1][:, bar], factor * moves[0][:, bar], atol=2e-6)
     np.testing.assert_array_equal(plain.samples[..., 4:], widened.samples[..., 4:])
-    raw = [p.predict(bars, bars["timestamp"], plain.timestamps, 8) for p in (ours, wide)]
+    raw = [p.predict(bars, bars["timestamp"], plain.timestamps, 8, seed=0) for p in (ours, wide)]
     pd.testing.assert_frame_equal(*raw)
 
 
@@ -420,3 +420,15 @@ def test_many_series_come_one_part_after_the_other(
 def test_a_longer_horizon_keeps_the_earlier_bars(ours: KronosPredictor, bars: pd.DataFrame) -> None:
     short, long = (ours.forecast(bars, horizon, 3, calendar="XNYS").samples for horizon in (6, 12))
     np.testing.assert_allclose(long[:, :6], short, rtol=1e-4)
+
+
+def test_many_symbols_however_a_table_names_them(bars: pd.DataFrame) -> None:
+    """A column of another name, and an index of symbol and time: as ``read_bars`` takes them."""
+    two = pd.concat([bars.assign(symbol="A"), bars.head(50).assign(symbol="B")], ignore_index=True)
+    two.attrs = {}
+    indexed = two.set_index(["symbol", "timestamp"])
+    unnamed = indexed.rename_axis([None, None])
+    for table in (two, two.rename(columns={"symbol": "Ticker"}), indexed, unnamed, indexed.swaplevel()):
+        entries = entries_of(table, None)
+        assert [name for name, _, _ in entries] == ["A", "B"]
+        assert [len(past_bars(rows, 2, None, name).bars) for name, rows, _ in entries] == [90, 50]

@@ -12,6 +12,7 @@ import tiny
 import torch
 
 from kronos import published
+from kronos.errors import ConfigError, DataError
 from kronos.inference.predictor import KronosPredictor
 from kronos.model import Kronos, KronosTokenizer
 
@@ -117,7 +118,6 @@ def test_the_loop_shows_progress() -> None:
 # -- what classes are asked for by scripts ----------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="predictor.generate takes our arguments only")
 def test_generate_takes_arrays() -> None:
     predictor = tiny.predictor(tiny.published(), 128)
     x, past, future = (part.numpy() for part in windows(40, 6))
@@ -129,15 +129,13 @@ def test_generate_takes_arrays() -> None:
     np.testing.assert_allclose(found, wanted[:, -6:], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="the predictor has no published column names")
 def test_column_names() -> None:
     predictor = tiny.predictor(tiny.published(), 128)
-    assert predictor.price_cols == ["open", "high", "low", "close"]  # type: ignore[attr-defined]
-    assert (predictor.vol_col, predictor.amt_vol) == ("volume", "amount")  # type: ignore[attr-defined]
-    assert predictor.time_cols == ["minute", "hour", "weekday", "day", "month"]  # type: ignore[attr-defined]
+    assert predictor.price_cols == ["open", "high", "low", "close"]
+    assert (predictor.vol_col, predictor.amt_vol) == ("volume", "amount")
+    assert predictor.time_cols == ["minute", "hour", "weekday", "day", "month"]
 
 
-@pytest.mark.xfail(strict=True, reason="the engine keeps the pair that it was made with")
 @pytest.mark.parametrize("half", ["model", "tokenizer"])
 def test_a_replaced_half_counts(half: str) -> None:
     predictor = tiny.predictor(tiny.published(), 128)
@@ -148,3 +146,44 @@ def test_a_replaced_half_counts(half: str) -> None:
         (other.head.proj_s1 if half == "model" else other.head).weight.mul_(-1)
     setattr(predictor, half, other)
     assert not predictor.predict(frame, times[:40], times[40:46], 6, top_k=1).equals(before)
+
+
+def test_a_replaced_half_must_fit() -> None:
+    predictor = tiny.predictor(tiny.published(), 128)
+    with pytest.raises(ConfigError, match="trained together"):
+        predictor.tokenizer = tiny.odd_pair()[1]
+    assert predictor.tokenizer is tiny.published()[1]
+    predictor.model = Kronos.from_pretrained(tiny.REFERENCE)
+    assert predictor.name == "custom"
+
+
+@pytest.mark.parametrize("wrong", ["x", "x_stamp", "y_stamp"])
+def test_arrays_that_do_not_fit_are_refused(wrong: str) -> None:
+    predictor = tiny.predictor(tiny.published(), 128)
+    given = dict(zip(("x", "x_stamp", "y_stamp"), windows(40, 6), strict=True))
+    settings = {"pred_len": 6, "T": 1.0, "top_k": 1, "top_p": None, "sample_count": 1, "verbose": False}
+    assert predictor.generate(**given, **settings).shape == (2, 6, 6)  # type: ignore[call-arg, arg-type, attr-defined]
+    given[wrong] = given[wrong][:, 1:]
+    with pytest.raises(DataError, match=r"generate takes x \(B, T, 6\)"):
+        predictor.generate(**given, **settings)  # type: ignore[call-arg, arg-type]
+
+
+def test_times_that_are_none_are_refused() -> None:
+    x, past, future = windows(40, 6)
+    with pytest.raises(DataError, match="a value is none"):
+        tiny.predictor(tiny.published(), 128).generate(x, past, future + 60, 6, 1.0, 1, 0.9, 1, False)  # type: ignore[arg-type, call-arg]
+
+
+def test_batches_are_lists() -> None:
+    frame, times = BARS[["open", "high", "low", "close"]][:40], BARS["timestamps"]
+    with pytest.raises(DataError, match="a map of tables; give a list"):
+        tiny.predictor(tiny.published(), 128).predict_batch(map(id, [frame]), [times[:40]], [times[40:46]], 6)  # type: ignore[arg-type]
+
+
+def test_apples_gpu_is_chosen_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kronos.inference.pair import usable_device
+
+    for cuda, mps, chosen in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda found=cuda: found)
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda found=mps: found)
+        assert usable_device(None) == torch.device(chosen)

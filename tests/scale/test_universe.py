@@ -86,7 +86,8 @@ def test_the_numbers_are_those_of_the_predictor(folder: Path, results: Path) -> 
         numbers = [name for name in theirs.columns if name != "timestamp"]
         np.testing.assert_allclose(mine[numbers].to_numpy(float), theirs[numbers].to_numpy(float), rtol=1e-5)
         zone = alone.timestamps.tz
-        assert list(pd.to_datetime(mine["timestamp"], utc=True)) == list(pd.to_datetime(alone.timestamps, utc=True))
+        assert list(mine["timestamp"]) == list(alone.timestamps.tz_localize(None))
+        assert list(mine["instant"].dropna()) == ([] if zone is None else list(alone.timestamps.tz_convert("UTC")))
         assert mine["timezone"].isna().all() if zone is None else set(mine["timezone"]) == {str(zone)}
         assert set(mine["last_close"]) == {alone.last_close}
         assert set(mine["source"]) == {path.name}

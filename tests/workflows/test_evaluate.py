@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +33,17 @@ def test_a_table_and_a_forecaster(table: pd.DataFrame, tmp_path: Path) -> None:
     assert len(found.table) == 3 * 2 * 3 * 4
     assert [path.name for path in found.save(tmp_path / "r")] == ["metrics.parquet", "summary.json", "report.html"]
     assert json.loads((tmp_path / "r" / "summary.json").read_text())["verdicts"] == found.verdicts
+
+
+@pytest.mark.parametrize("few", [{"windows": 1}, {"num_samples": 1}, {"baselines": "last-close,drift"}])
+def test_few_bars_or_paths_raise_no_warning(table: pd.DataFrame, few: dict[str, object]) -> None:
+    """A symbol of a single bar among the others, one cutoff, one path, points alone."""
+    alone = table.head(1).assign(symbol="ALONE")
+    words = SMALL | {"baselines": "ewma"} | few
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = kronos.evaluate(pd.concat([table, alone]), Stranger(), **words)
+    assert found.summary["markets"]["bars"]["refused"]["no bar at the cutoff"] == words["windows"]
 
 
 def test_markets_by_name_go_on_where_they_stopped(table: pd.DataFrame, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from kronos.errors import ConfigError
+from kronos.errors import ConfigError, settings_in_words
 from kronos.spec import ForecastSpec, settings
 
 SIGNALS = ("last", "mean", "max", "min", "median", "prob_up", "mean_over_deviation")
@@ -160,7 +160,7 @@ class ResearchConfig(_Section):
         try:
             return cls.model_validate(_translate(values))
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()[:3])
+            faults = settings_in_words(error.errors(), "settings")
             raise ConfigError(f"the settings do not hold: {faults}") from error
 
 

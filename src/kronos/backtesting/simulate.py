@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -76,6 +77,7 @@ def simulate(provider: Provider, signal: pd.Series, benchmark: pd.Series, settin
             SimulatorExecutor("day", generate_portfolio_metrics=True),
             benchmark=benchmark,
             account=settings.account,
+            pos_type=_ordered_position(),
             exchange_kwargs={"freq": "day", "codes": names, **settings.model_dump(include=EXCHANGE)},
         )
         market.reset(start_time=sessions[0], end_time=sessions[-1])
@@ -92,6 +94,25 @@ def simulate(provider: Provider, signal: pd.Series, benchmark: pd.Series, settin
     }
     held = pd.DataFrame.from_dict(weights, orient="index", dtype=float).reindex(daily.index)
     return Simulation(daily, (held > 0).sum(axis=1), held)
+
+
+@cache
+def _ordered_position() -> type:
+    """Qlib's book of what is held, with the names in order.
+
+    Its own lists them as a set does, by hashes that differ from process to process, and trades and adds up in that
+    order: the last digits of every figure would differ with them, and so would the choice among names without a signal.
+    """
+    from qlib.backtest.position import Position
+
+    class OrderedPosition(Position):  # type: ignore[misc]  # Qlib has no types
+        """A position whose names are listed in their order."""
+
+        def get_stock_list(self) -> list[str]:
+            """Names held, ascending."""
+            return sorted(super().get_stock_list())
+
+    return OrderedPosition
 
 
 def tradable_sessions(provider: Provider, sessions: pd.DatetimeIndex) -> pd.DatetimeIndex:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
@@ -31,6 +32,14 @@ def name_columns(**spots: object) -> str:
     python = ", ".join(f"'{role}': {spot}" for role, spot in spots.items())
     shell = " ".join(f"--column {role}={spot}" for role, spot in spots.items())
     return f"columns={{{python}}} ({shell})"
+
+
+_ADVISED: Final = re.compile(r"\b(\w+)=(\{[^}]*\}|'[^']*'|\w+) \(--[^)]*\)")
+
+
+def for_table(text: str) -> str:
+    """The advice of ``read_bars`` for callers whose call has no such options: ``read_bars(..., epoch='s')``."""
+    return _ADVISED.sub(r"read_bars(..., \1=\2)", text)
 
 
 DEFECTS: Final[dict[str, tuple[str, str]]] = {

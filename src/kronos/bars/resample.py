@@ -10,7 +10,7 @@ import pandas as pd
 
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.grid import STAMPS, Clock, Grid, Stamp, intraday_stamps
-from kronos.bars.calendar.guess import Fit, fit_intraday, guess_calendar, symbol_hint
+from kronos.bars.calendar.guess import Fit, fit_intraday, guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, STEP, Nanos, localize, market, resolve_calendar
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import FEATURES
@@ -96,7 +96,8 @@ class _Cutting:
         fit: Fit | None = None
         name: str | None
         if calendar is None:
-            name, fit = guess_calendar(times, size, symbol_hint(symbol))
+            guess = guess_calendar(times, size, symbol)
+            name, fit = guess.name, guess.fit
         else:
             name = resolve_calendar(calendar)
             if name not in (ALWAYS, OBSERVED, STEP) and size.intraday:

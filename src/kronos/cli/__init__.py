@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
 
 from kronos.cli import bars, evaluate, forecast, models, qlib, serve, train
 from kronos.cli.common import fail
@@ -27,8 +29,34 @@ EXTRAS = {
 }
 
 
+class Root(TyperGroup):
+    """The command ``kronos``; a value that an option refuses is told in our words, not in those of pydantic."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):
+                error.message = _refused(error.__cause__)
+            raise
+
+
+def _refused(error: ValidationError) -> str:
+    """What is wrong with the value of an option, and what it should be."""
+    first = error.errors()[0]
+    kind, found, limits = first["type"], first["input"], first.get("ctx", {})
+    if kind.startswith(("int_", "float_")):
+        return f"'{found}' is not a {'whole number' if kind.startswith('int_') else 'number'}."
+    if kind == "greater_than_equal":
+        return f"{found} is below {limits['ge']}, the least that is allowed."
+    if kind == "less_than_equal":
+        return f"{found} is above {limits['le']}, the most that is allowed."
+    return first["msg"].removeprefix("Value error, ")
+
+
 app = typer.Typer(
     name="kronos",
+    cls=Root,
     epilog="First try:  kronos forecast sample:sp500 --calendar XNYS -o forecast.html",
     no_args_is_help=True,
     add_completion=False,
@@ -80,6 +108,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         status = _run(args)
         sys.stdout.flush()
+        if status == INTERRUPTED and args is None:
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)  # Python would first wait for threads that are in the middle of a forecast
     except BrokenPipeError:
         # As in `kronos … | head`. Python would flush once more at exit and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -125,10 +125,11 @@ def resample(
     calendar: Calendar = None,
     stamp: Stamp = None,
     keep_forming: Annotated[bool, typer.Option(help="Keep a last bar that is not over in the data.")] = False,
+    on_defect: Defects = "strict",
     as_json: AsJson = False,
 ) -> None:
     """Make larger bars, within sessions: none spans a lunch break, a night or a weekend."""
-    bars = kb.read_bars(file, **reading.keywords())
+    bars = kb.read_bars(file, on_defect=on_defect, **reading.keywords())
     larger = kb.resample_bars(bars, to, calendar=calendar, stamp=stamp, keep_forming=keep_forming)
     kb.write_bars(larger, target)
     _tell(larger, target, as_json)

@@ -97,6 +97,16 @@ def progress(what: str) -> Iterator[Progress]:
             bar.stop()
 
 
+@contextmanager
+def stoppable(how: str) -> Iterator[None]:
+    """Long work that Ctrl-C may end: says then how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"Stopped. {how}")
+        raise
+
+
 def moment(time: pd.Timestamp) -> str:
     """A time as people write it: without the hour where it is a whole day's."""
     return f"{time:%Y-%m-%d}" if time == time.normalize() else f"{time:%Y-%m-%d %H:%M}"

@@ -12,7 +12,20 @@ import typer
 from rich.table import Table
 
 import kronos
-from kronos.cli.common import AsJson, Compute, Defects, Device, console, emit_json, note, output, progress, with_options
+from kronos.cli.common import (
+    AsJson,
+    Compute,
+    Defects,
+    Device,
+    console,
+    emit_json,
+    note,
+    output,
+    print_table,
+    progress,
+    stoppable,
+    with_options,
+)
 
 
 @dataclass(frozen=True)
@@ -21,8 +34,11 @@ class EvaluationOptions:
 
     windows: Annotated[int, typer.Option(min=1, help="Cutoffs per market, counted back from the end.")] = 20
     step: Annotated[int | None, typer.Option(min=1, help="Bars between cutoffs. Default: the horizon.")] = None
-    context: Annotated[int | None, typer.Option(min=3, help="Bars seen. Default: the paper's for the bar size.")] = None
-    horizon: Annotated[int | None, typer.Option(min=1, help="Bars ahead. Default: the paper's.")] = None
+    context: Annotated[int | None, typer.Option(min=3, help="Bars seen. Default: as many as a forecast reads.")] = None
+    horizon: Annotated[
+        str | None,
+        typer.Option(metavar="BARS", help="Bars ahead, or several to judge, such as 1,6,24. Default: the paper's."),
+    ] = None
     num_samples: Annotated[
         int | None, typer.Option("--samples", min=1, help="Sample paths. Default: 50, the paper's 10.")
     ] = None
@@ -37,6 +53,10 @@ class EvaluationOptions:
         typer.Option(
             metavar="DATE|training", help="Forecast only bars later than this, or than the training of every model."
         ),
+    ] = None
+    market: Annotated[
+        str | None,
+        typer.Option(help="What all bars are of, such as us_equity, where --after training cannot tell from them."),
     ] = None
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0
     temperature: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None
@@ -79,10 +99,15 @@ def evaluate(
     words: dict[str, Any] = {**asdict(options), "out": out, "command": "kronos " + " ".join(sys.argv[1:])}
     words["device"], words["engine"] = compute.device, compute.away()  # here, there are processes of one thread
     words["workers"] = compute.workers or os.cpu_count() or 1
-    with progress("Evaluating") as report:
-        found = kronos.evaluate(bars, model or (), progress=report, **words)
+    how = f"What is scored lies in {out / '.parts'}; the same command goes on from there."
+    with stoppable(how), progress("Evaluating") as report:
+        found = kronos.evaluate(bars, model or (), progress=report, note=note, **words)
     for line in found.summary["notes"]:
         note(f"Warning: {line}")
+    for market, facts in found.summary["markets"].items():
+        if left := sum(facts["refused"].values()):
+            reasons = ", ".join(f"{reason} ({n:,})" for reason, n in facts["refused"].items() if n)
+            note(f"{market}: {left:,} of {left + facts['windows']:,} windows left out: {reasons}.")
     if as_json:
         emit_json(found.summary)
         return
@@ -92,7 +117,11 @@ def evaluate(
 
 
 def _show_scores(summary: dict[str, Any]) -> None:
-    """The verdicts and the price figures, as a table on stdout."""
+    """The answers in plain sentences, then the price figures as tables and every verdict, on stdout."""
+    from kronos.evaluation.baselines import MEANINGS
+
+    for line in summary["headlines"]:
+        output.print(line, markup=False, soft_wrap=True)
     for market, rows in summary["tasks"].get("price", {}).items():
         table = Table(title=f"{market}: CRPS over that of {summary['yardstick']}", title_justify="left")
         for title in ("forecaster", "ratio", "95 %", "covers 50 %", "80 %", "90 %"):
@@ -104,9 +133,28 @@ def _show_scores(summary: dict[str, Any]) -> None:
             interval = f"{ratio['low']:.3f} – {ratio['high']:.3f}" if known else "too few dates"
             cells = [f"{value:.3f}" if value == value else "–" for value in covered]
             table.add_row(name, f"{ratio['value']:.4f}", interval, *cells)
-        output.print(table)
+        print_table(table)
+    for market, rows in summary["by_horizon"].items():
+        _show_horizons(market, rows, summary["yardstick"])
+    output.print(f"{summary['yardstick']}: {MEANINGS[summary['yardstick']]}", markup=False, soft_wrap=True)
     for line in summary["verdicts"]:
         output.print(f"{line['model']}, {line['task']}, {line['market']}: {line['verdict']}", markup=False)
+
+
+def _show_horizons(market: str, rows: dict[str, Any], yardstick: str) -> None:
+    """The close at single bars ahead: CRPS over the yardstick's, and what the 90 % interval covers."""
+    table = Table(title=f"{market}: the close so many bars ahead", title_justify="left")
+    for title in ("forecaster", "bars ahead", f"CRPS / {yardstick}", "95 %", "covers 90 %"):
+        table.add_column(title, justify="left" if title == "forecaster" else "right")
+    for name, by_step in rows.items():
+        for step, row in by_step.items() if name != yardstick else ():
+            ratio, covered = row["crps_ratio"], row["coverage_90"]["value"]
+            known = ratio["low"] == ratio["low"]
+            interval = f"{ratio['low']:.3f} – {ratio['high']:.3f}" if known else "too few dates"
+            table.add_row(
+                name, step, f"{ratio['value']:.4f}", interval, f"{covered:.3f}" if covered == covered else "–"
+            )
+    print_table(table)
 
 
 @dataclass(frozen=True)
@@ -124,6 +172,9 @@ class CalibrationOptions:
     seed: Annotated[int, typer.Option(min=0, help="Of the windows and of the paths.")] = 0
     device: Device = None
     on_defect: Defects = "strict"
+    keep_rejected: Annotated[
+        bool, typer.Option("--keep-rejected", help="Write a copy without a gain too, into OUT/unproven.")
+    ] = False
 
 
 @with_options
@@ -138,10 +189,11 @@ def calibrate(
 ) -> None:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
 
-    Writes a copy of the checkpoint whose forecasts use them from then on. What the checkpoint had of this kind is
-    replaced, not added to.
+    Where the later windows show a gain, writes a copy of the checkpoint whose forecasts use them from then on. What the
+    checkpoint had of this kind is replaced, not added to.
     """
-    with progress("Calibrating") as report:
+    how = "Nothing was written; the same command starts anew, and fewer --windows take less time."
+    with stoppable(how), progress("Calibrating") as report:
         found = kronos.calibrate(bars, model, out, progress=report, **asdict(options))
     summary = found.summary
     if as_json:
@@ -160,5 +212,11 @@ def calibrate(
         sides = [summary["coverage"][when][level] for when in ("before", "after")]
         cells = [text for one in sides for text in (f"{one['value']:.3f}", f"{one['low']:.3f} – {one['high']:.3f}")]
         table.add_row(level, *cells)
-    output.print(table)
+    print_table(table)
     output.print(summary["words"], markup=False, soft_wrap=True)
+    if summary["written"] is None:
+        note(
+            f"No checkpoint was written (--keep-rejected does): go on with {model}. Figures: {out / 'calibration.json'}"
+        )
+    else:
+        note(f"Wrote {summary['written']}; use it with: kronos forecast BARS --model {summary['written']}")

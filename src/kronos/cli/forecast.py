@@ -25,6 +25,7 @@ from kronos.cli.common import (
     print_table,
     progress,
     standard_input,
+    stoppable,
     tell_report,
     with_options,
 )
@@ -137,7 +138,10 @@ def _forecast_many(
     if source.is_dir() and "symbol" in words["reading"]:
         raise ConfigError(f"--symbol chooses a series within one file; {source} is a folder. Name the file instead.")
     engine, out, began = compute.make(), targets[0], time.perf_counter()
-    with progress("Forecasting files") as report:
+    with (
+        stoppable(f"What is done lies in {out}; the same command goes on from there."),
+        progress("Forecasting files") as report,
+    ):
         result = kronos.forecast_universe(source, out, spec, engine=engine, progress=report, **words)
     seconds = time.perf_counter() - began
     if as_json:

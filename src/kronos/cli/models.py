@@ -55,6 +55,8 @@ def info_(
     table.add_column(style="dim", no_wrap=True)
     for key, value in _in_words(facts, front.get("license", "not stated"), every_date=whole).items():
         table.add_row(key, escape(value))
+        if key == "name" and "verdict" in front:
+            table.add_row("verdict", escape(front["verdict"].strip('"')))
     output.print(table)
     output.print()
     if not whole:  # the first table of "How good it is", and "Known limits"; all of a card that has neither

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import kronos
-from kronos.cli.common import AsJson, Defects, Device, emit_json, note, output, progress, with_options
+from kronos.cli.common import AsJson, Defects, Device, emit_json, note, output, progress, stoppable, with_options
 
 app = typer.Typer(help="Train a tokenizer or a model from a run file.", no_args_is_help=True)
 
@@ -18,6 +18,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, for instance optim.lr=1e-3. May repeat."),
 ]
+AGAIN = "Go on with the same command and --resume."
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last saved state.")]
 
 
@@ -41,12 +42,21 @@ def recipe(
     resume: Resume = False,
 ) -> None:
     """Train all parts of a recipe, in order, such as configs/kronos-nano.yaml."""
-    out = kronos.train_recipe(config, part=part, overrides=overrides or [], resume=resume, note=note, progress=progress)
+    how: dict[str, Any] = {
+        "part": part,
+        "overrides": overrides or [],
+        "resume": resume,
+        "note": note,
+        "progress": progress,
+    }
+    with stoppable(AGAIN):
+        out = kronos.train_recipe(config, **how)
     _end(f"Trained all; the pair is in {out}" if part is None else f"Trained; in {out}")
 
 
 def _stage(stage: str, config: Path, overrides: list[str] | None, resume: bool) -> None:
-    result = kronos.train(stage, config, overrides=overrides or [], resume=resume, note=note, progress=progress)
+    with stoppable(AGAIN):
+        result = kronos.train(stage, config, overrides=overrides or [], resume=resume, note=note, progress=progress)
     plural = "s" if result.steps != 1 else ""
     best = f"best validation {'CRPS' if result.chosen_by == 'crps' else 'loss'} {result.best_validation:.4f}"
     _end(f"Trained {result.steps:,} step{plural}; {best}; in {result.folder}")
@@ -100,7 +110,8 @@ def finetune(
     The last 15 % of the bars are kept for the verdict: the run never reads them, not even to stop early.
     """
     words = asdict(options) | {"overrides": options.overrides or []}
-    report = kronos.finetune(bars, out, note=note, progress=progress, **words)
+    with stoppable(f"The run is in {out}; go on with the same command and --resume."):
+        report = kronos.finetune(bars, out, note=note, progress=progress, **words)
     if as_json and report:
         emit_json(report)
     if as_json or not report:
@@ -111,6 +122,8 @@ def finetune(
         output.print(report[part]["words"], markup=False, soft_wrap=True)
     for path in report["charts"]:
         note(f"Wrote {path}")
+    told, name = f"The pair is in {out}; use it with", str(out)
     if report["chosen"]["kept"] == "start":
         note(f"The new weights are in {out / 'unproven'}, should you want them all the same.")
-    output.print(f"The pair is in {out}; use it with: kronos forecast BARS --model {out}", markup=False, soft_wrap=True)
+        told, name = f"The pair in {out} is {options.model}, unchanged; go on with", options.model
+    output.print(f"{told}: kronos forecast BARS --model {name}", markup=False, soft_wrap=True)

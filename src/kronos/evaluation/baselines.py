@@ -327,6 +327,19 @@ BASELINES: dict[str, Callable[[], Forecaster]] = {
     "garch": Garch,
     "garch-best": lambda: Garch(ALL_ORDERS, "garch-best"),
 }
+#: What each of them does, in a line for reports.
+MEANINGS: dict[str, str] = {
+    "last-close": "every price is the last close (a point)",
+    "drift": "the line through the context's first and last close goes on (a point)",
+    "seasonal-naive": "the moves of the last day, or week, again (a point)",
+    "rw-gaussian": "a random walk of normal moves as wild as the context's",
+    "rw-resampled": "a random walk that draws its moves from the context's own bars, mean move taken out; the "
+    "strongest walk, and the yardstick",
+    "rw-resampled-drift": "the same with the context's mean move left in",
+    "ewma": "a volatility that weighs recent moves most (RiskMetrics), and moves of the context drawn anew",
+    "garch": "a volatility by GARCH(1,1), fitted on every context, and its residuals drawn anew",
+    "garch-best": "the best of the ARCH and GARCH models up to (3,3) on every context, by BIC",
+}
 RANKING = tuple(name for name, make in BASELINES.items() if getattr(make, "ranks", False))
 SILENT = tuple(name for name, make in BASELINES.items() if not getattr(make, "speaks_of_volatility", True))
 

@@ -110,8 +110,8 @@ def judge(before: FloatArray, after: FloatArray, truth: FloatArray, clusters: np
         clusters: (N,) labels of windows that move together, see ``summary.cluster_labels``.
 
     Returns:
-        ``words``, the verdict in a sentence; ``coverage`` of each interval before and after; and ``crps_ratio``, mean
-        CRPS after over before, below 1 is better. Figures have intervals of 95 % by clusters.
+        ``better``, and ``words``, the verdict in a sentence; ``coverage`` of each interval before and after; and
+        ``crps_ratio``, mean CRPS after over before, below 1 is better. Figures have intervals of 95 % by clusters.
     """
     ratio = cluster_bootstrap(clusters, np.column_stack([_crps(after, truth), _crps(before, truth)]), ratio_of_means)
     coverage: dict[str, Any] = {"before": {}, "after": {}}
@@ -123,17 +123,18 @@ def judge(before: FloatArray, after: FloatArray, truth: FloatArray, clusters: np
         found = zip(metrics.LEVELS, side.values(), strict=True)
         errors.append(float(np.mean([abs(one["value"] - level) for level, one in found])))
     further, sharper = errors[1] > errors[0], ratio.high < 1
-    if sharper and further:
+    better = not further and not ratio.low > 1 and (sharper or errors[1] < 0.8 * errors[0])
+    if better:
+        words = "Better calibrated on later windows"
+    elif sharper:
         words = "A better score, but intervals that say less what they cover"
     elif further or ratio.low > 1:
         words = "Not better, keep the checkpoint as it was"
-    elif sharper or errors[1] < 0.8 * errors[0]:
-        words = "Better calibrated on later windows"
     else:
         words = "No gain shown on later windows"
     words += f": coverage was off by {errors[0]:.3f} on average and is now by {errors[1]:.3f}; "
     words += f"CRPS is {ratio.value:.4f} of what it was [{ratio.low:.4f}, {ratio.high:.4f}]."
-    return {"words": words, "coverage": coverage, "crps_ratio": ratio.as_dict()}
+    return {"better": better, "words": words, "coverage": coverage, "crps_ratio": ratio.as_dict()}
 
 
 def split_by_time(

@@ -12,88 +12,13 @@ import numpy as np
 import pandas as pd
 
 from kronos.evaluation import report_charts as charts
+from kronos.evaluation.baselines import MEANINGS
+from kronos.evaluation.glossary import COLUMNS, GLOSSARY, LEGEND
 from kronos.evaluation.summary import ALL
 from kronos.files import replacing, write_json, write_text
 
-#: Column title → (key in the figures, digits); a key that holds an interval shows it.
-COLUMNS: dict[str, list[tuple[str, str, int]]] = {
-    "price": [
-        ("CRPS / yardstick", "crps_ratio", 3),
-        ("CRPS [σ]", "crps", 3),
-        ("MAE [σ]", "mae", 3),
-        ("MASE", "mase", 2),
-        ("energy [σ]", "energy", 3),
-        ("covers 50 %", "coverage_50", 3),
-        ("80 %", "coverage_80", 3),
-        ("90 %", "coverage_90", 3),
-        ("width 90 % [σ]", "width_90", 2),
-        ("PIT KS", "pit_ks", 3),
-        ("price IC", "price_ic", 3),
-        ("price RankIC", "price_rank_ic", 3),
-        ("first gap [σ]", "first_open_gap", 3),
-        ("invalid", "invalid_bars", 4),
-        ("nats / bar", "nats_per_bar", 3),
-        ("fallbacks", "fallbacks", 3),
-    ],
-    "return": [
-        ("IC per date", "ic", 3),
-        ("t (Newey–West)", "ic_t", 2),
-        ("RankIC per date", "rank_ic", 3),
-        ("t", "rank_ic_t", 2),
-        ("dates", "dates", 0),
-        ("pooled IC", "pooled_ic", 3),
-        ("pooled RankIC", "pooled_rank_ic", 3),
-        ("hit rate", "hit_rate", 3),
-        ("slope on past", "slope_on_past", 3),
-        ("true slope", "true_slope_on_past", 3),
-    ],
-    "volatility": [
-        ("QLIKE", "qlike", 3),
-        ("R²", "r2", 3),
-        ("MAE", "mae", 5),
-        ("log correlation", "log_correlation", 3),
-        ("raw", "log_correlation_raw", 3),
-        ("log bias", "bias", 3),
-    ],
-    "investment": [
-        ("excess a year", "excess", 3),
-        ("t (Newey–West)", "excess_t", 2),
-        ("information ratio", "information_ratio", 2),
-        ("return a year", "annual_return", 3),
-        ("largest drawdown", "max_drawdown", 3),
-        ("turnover a day", "turnover", 3),
-        ("sessions", "sessions", 0),
-    ],
-    "generation": [
-        ("discriminative score", "score", 3),
-        ("accuracy", "accuracy", 3),
-        ("± (binomial)", "accuracy_error", 3),
-        ("TSTR / TRTR", "ratio", 3),
-        ("kurtosis", "kurtosis", 2),
-        ("tail index", "tail_index", 2),
-        ("acf of returns", "acf_returns", 3),
-        ("acf of squares", "acf_squares", 3),
-        ("leverage", "leverage", 3),
-        ("volume–volatility", "volume_volatility", 3),
-    ],
-}
-
 #: More columns than this do not fit beside each other on a page.
 WIDEST = 12
-LEGEND = {
-    "price": "σ is the context's one-bar volatility of log closes. CRPS and energy score: fair estimators. Intervals: "
-    "type-6 sample quantiles. Small print: 95 % interval, bootstrap of clusters (market × block of time).",
-    "return": "IC across the symbols of a date needs five symbols and eight dates; otherwise only the pooled figures "
-    "are shown. The pooled ones mix time and cross-section: read them with care.",
-    "volatility": "Realised over the horizon from closes. The log correlation is of realised over usual volatility, so "
-    "that knowing which symbol is wild earns nothing; “raw” includes that.",
-    "investment": "TopkDropout on the mean predicted close of ten sessions ahead, a new signal every five, held for "
-    "five at least, .15 % a trade, traded on the session after; excess over all names in equal shares, after cost.",
-    "generation": "One sampled path per window against what came. Score: 1 − accuracy of an LSTM told to tell them "
-    "apart, ½ is the best. TSTR / TRTR: error after training on synthetic over error after training on real; 1 is as "
-    "good as real. Compare the facts with the row “real”. An accuracy well below ½ says that the network learnt its "
-    "training dates by heart, not that the bars are better than real.",
-}
 
 
 @dataclass(eq=False)
@@ -130,15 +55,24 @@ def page(evaluation: Evaluation) -> str:
     markets = summary["markets"].values()
     first = min(str(market["first_cutoff"])[:10] for market in markets)
     last = max(str(market["last_cutoff"])[:10] for market in markets)
+    lines = "<br>".join(map(escape, summary["headlines"]))
     parts = [
+        f"<p class=answer>{lines}</p>" if lines else "",
         f"<p>{sum(market['windows'] for market in markets):,} forecasts by each of {len(summary['forecasters'])} "
         f"forecasters in {len(markets)} market{'s' if len(markets) > 1 else ''}, with cutoffs from {first} to {last}. "
         f"No forecaster saw a bar after its cutoff. {escape(summary['yardstick'])} is the yardstick. Everything shown "
-        "here is in summary.json, every single score in metrics.parquet.</p>"
+        "here is in summary.json, every single score in metrics.parquet.</p>",
     ]
     parts += [f"<p class=warn>⚠ {escape(note)}</p>" for note in summary["notes"]]
-    parts += ["<h2>Verdict</h2>", EXPLAINED.format(sum(np.isfinite(c["p"]) for c in summary["comparisons"]))]
-    parts += [_verdicts(summary["verdicts"]), "<h2>What was asked</h2>", _markets(summary["markets"])]
+    parts += [
+        "<h2>Verdict</h2>",
+        EXPLAINED,
+        _verdicts(summary["verdicts"]),
+        _horizons(summary),
+        "<h2>What was asked</h2>",
+        _markets(summary["markets"]),
+        _names(summary),
+    ]
     for task, tables in summary["tasks"].items():
         question = escape(summary["questions"][task]["question"])
         parts.append(f"<h2>{escape(task.capitalize())}</h2><p>{question} <small>{LEGEND[task]}</small></p>")
@@ -198,7 +132,7 @@ def _record(summary: dict[str, Any]) -> str:
         "Settings": summary["settings"],
         "Forecasters": {one["name"]: origin(one) for one in summary["forecasters"]},
         "Bars": summary["data"],
-        "Windows refused": {n: market["refused"] for n, market in summary["markets"].items() if market["refused"]},
+        "Windows left out": {n: market["refused"] for n, market in summary["markets"].items() if market["refused"]},
         "Versions": summary["versions"],
     }
     out = []
@@ -284,8 +218,30 @@ def _markets(markets: Mapping[str, dict[str, Any]]) -> str:
         dates = [str(market[key])[:16].replace("T", " ") for key in ("first_cutoff", "last_cutoff")]
         refused = f"{sum(market['refused'].values()):,}"
         rows.append(f"<tr><th>{escape(name)}</th>{_numbers(*sizes, *dates, refused)}</tr>")
-    names = ["market", "bars seen", "bars ahead", "symbols", "windows", "first cutoff", "last cutoff", "refused"]
+    names = ["market", "bars seen", "bars ahead", "symbols", "windows", "first cutoff", "last cutoff", "left out"]
     return _table(names, rows)
+
+
+def _horizons(summary: dict[str, Any]) -> str:
+    """The close at single bars ahead, where several horizons were asked for."""
+    rows = []
+    for market, found in summary["by_horizon"].items():
+        for name, by_step in found.items():
+            for step, figures in by_step.items() if name != summary["yardstick"] else ():
+                numbers = (number(figures[key], 3) for key in ("crps_ratio", "coverage_90"))
+                rows.append(f"<tr>{_text(market, name)}{_numbers(step, *numbers)}</tr>")
+    if not rows:
+        return ""
+    return "<h2>By horizon</h2>" + _table(["market", "", "bars ahead", "CRPS / yardstick", "covers 90 %"], rows)
+
+
+def _names(summary: dict[str, Any]) -> str:
+    """A line for each baseline and each title of a column that the page shows."""
+    lines = {one["name"]: MEANINGS[one["name"]] for one in summary["forecasters"] if one["name"] in MEANINGS}
+    titles = [title for task in summary["tasks"] for title, *_ in COLUMNS[task]]
+    lines |= {title: GLOSSARY[title] for title in titles if title in GLOSSARY}
+    rows = (f"<tr><th>{escape(name)}</th>{_text(words)}</tr>" for name, words in lines.items())
+    return f"<details><summary>What the names mean</summary><table class=facts>{''.join(rows)}</table></details>"
 
 
 def _text(*cells: str) -> str:
@@ -301,12 +257,15 @@ def _table(names: Sequence[str], rows: Sequence[str]) -> str:
     return f"<div class=scroll><table><tr>{head}</tr>{''.join(rows)}</table></div>"
 
 
-#: How sides are taken; ``{}``: the number of comparisons.
+#: How sides are taken.
 EXPLAINED = (
-    "<p>A side is taken only where the 95 % interval of the difference leaves zero out <em>and</em> the p-value, "
-    "after Holm's correction for all {} comparisons of this report, is below .05. Within a market the losses "
-    "are averaged over the symbols of a date and the dates tested by Diebold–Mariano (Newey–West errors, "
-    "fixed-b critical values); over all markets the test is cluster-robust.</p>"
+    "<p>A few questions were named beforehand: prices against the resampled walk, volatility against GARCH and EWMA, "
+    "whether 90 % intervals cover 90 %; and, where they are among the tasks, whether returns are ranked at all, and "
+    "what a portfolio earns beyond luck. A side is taken where the 95 % interval of the difference leaves zero out "
+    "<em>and</em> the p-value, after Holm's correction within the questions of one model and market, is below .05. "
+    "Within a market the losses are averaged over the symbols of a date and the dates tested by Diebold–Mariano "
+    "(Newey–West errors, fixed-b critical values); over all markets the test is cluster-robust. Whatever else was "
+    "compared stands at the end, corrected apart.</p>"
 )
 #: The document around ``title``, ``plotly`` and ``body``.
 PAGE = """<!doctype html>
@@ -333,6 +292,7 @@ tr.model {{ background: var(--band); font-weight: 600; }}
 .grid {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(360px, 1fr)); gap: 1rem; }}
 .grid > div {{ min-width: 0; }}
 .warn {{ background: #fff3cd; color: #5c4400; padding: .5rem .8rem; border-radius: 4px; }}
+.answer {{ font-size: 1.1rem; background: var(--band); padding: .8rem; border-radius: 4px; }}
 pre {{ overflow-x: auto; font-size: 12px; background: var(--band); padding: .8rem; }}
 </style>
 <script>{plotly}</script>

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -22,16 +23,8 @@ import pandas as pd
 from kronos.errors import ConfigError
 from kronos.evaluation import metrics
 from kronos.evaluation.baselines import context_rng
-from kronos.evaluation.windows import (
-    BarsInput,
-    LeakWarning,
-    Window,
-    as_series,
-    common_cutoffs,
-    required_windows,
-    rolling_windows,
-    warn_of_leaks,
-)
+from kronos.evaluation.training_dates import LeakWarning, warn_of_leaks
+from kronos.evaluation.windows import BarsInput, Window, as_series, common_cutoffs, required_windows, rolling_windows
 from kronos.files import digest, replacing, write_text
 from kronos.protocol import CLOSE, OPEN, FloatArray, Forecaster, Progress, WorkEngine, check_paths
 from kronos.spec import ForecastSpec
@@ -152,12 +145,16 @@ def run_jobs(jobs: Sequence[ScoringJob], workers: int, engine: WorkEngine | None
     if packed and engine is not None:
         yield from engine.map(_worker, packed)
     elif packed:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _use_one_thread)
+        pool, whole = ProcessPoolExecutor(workers, get_context("spawn"), _alone), False
         try:
             for future in as_completed([pool.submit(score_job, job) for job in packed]):
                 yield future.result()
+            whole = True
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # interrupted: what runs is finished, what waits is dropped
+            if not whole:  # interrupted: a batch may take minutes, and is done again
+                for process in list((getattr(pool, "_processes", None) or {}).values()):
+                    process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
     yield from (score_job(job) for job in jobs if job not in away)
 
 
@@ -166,8 +163,10 @@ def _worker() -> Callable[[ScoringJob], pd.DataFrame]:
     return score_job
 
 
-def _use_one_thread() -> None:
-    """Before torch is imported in a worker: as many processes as cores leave no core for a second thread."""
+def _alone() -> None:
+    """Before torch is imported in a worker: one thread, as there are as many processes as cores; and no Ctrl-C, which
+    a terminal sends to all of a command's processes: the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 

@@ -23,9 +23,19 @@ from kronos.evaluation.baselines import BASELINES
 from kronos.evaluation.report import Evaluation
 from kronos.evaluation.report_charts import Example
 from kronos.evaluation.rolling import ResultStore, identity, score_windows, window_id
-from kronos.evaluation.summary import Comparison, compare, corrected, in_words, per_window, task_tables
+from kronos.evaluation.summary import (
+    Comparison,
+    compare,
+    corrected,
+    headlines,
+    horizon_tables,
+    in_words,
+    per_window,
+    task_tables,
+)
 from kronos.evaluation.tasks import STEPS, Trade, generate_and_judge, invest
-from kronos.evaluation.windows import LeakWarning, Series, Window, required_windows, some_symbols, warn_of_leaks
+from kronos.evaluation.training_dates import LeakWarning, warn_of_leaks
+from kronos.evaluation.windows import Series, Window, required_windows, some_symbols
 from kronos.protocol import Forecaster, Progress, WorkEngine
 from kronos.spec import ForecastSpec
 
@@ -87,6 +97,8 @@ class Plan:
     tasks: tuple[str, ...] = ("price", "return", "volatility")
     context: int | None = None  # bars; by default the paper's for each market's bar size
     horizon: int | None = None  # the same
+    horizons: tuple[int, ...] = ()  # bars ahead at which the close is judged one by one, up to ``horizon``
+    reads: int | None = None  # bars that the models read; the context where none is given and the bars suffice
     n_windows: int = 20  # cutoffs per market
     step: int | None = None  # bars between them, by default the horizon
     max_symbols: int | None = 30  # per market, drawn by the seed
@@ -95,6 +107,7 @@ class Plan:
     after: np.datetime64[Any] | Mapping[str, np.datetime64[Any]] | None = None  # forecast later bars; may be by market
     max_generated: int = 400  # windows used by the generation task
     generation_steps: int = STEPS  # of the training of its networks
+    market: str | None = None  # of all bars, for the ends of training; by default what the bars tell
     workers: int = 1  # processes of one thread each
 
     def after_in(self, market: str) -> np.datetime64[Any] | None:
@@ -116,7 +129,11 @@ def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, 
         if not steps:
             raise DataError(f"market {market!r} has no series of two bars or more")
         context, horizon = paper_window(np.median(np.array(steps).astype(np.int64)).astype("timedelta64[ns]"))
-        context, horizon = plan.context or context, plan.horizon or horizon
+        horizon = plan.horizon or horizon
+        if plan.reads is not None:  # as a forecast does: so many bars, or as many as nearly all symbols have
+            room = int(np.quantile([len(one.timestamps) for one in kept.values()], 0.1)) - horizon
+            context = min(plan.reads, max(context, room - (plan.step or horizon) * (plan.n_windows - 1)))
+        context = plan.context or context
         how: dict[str, Any] = {"n_windows": plan.n_windows, "step": plan.step, "after": plan.after_in(market)}
         found, refused = required_windows(kept, context, horizon, group=market, **how)
         windows += found
@@ -142,6 +159,7 @@ def evaluate(
     data_hashes: Mapping[str, str] | None = None,
     engine: WorkEngine | None = None,
     progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
     trade: Trade | None = None,
 ) -> Evaluation:
     """Run the plan.
@@ -155,6 +173,7 @@ def evaluate(
         data_hashes: digest per input, for the record.
         engine: computes scores instead of ``plan.workers`` processes.
         progress: called with (done, total).
+        note: told from where an interrupted run goes on.
         trade: who trades the signals of the investment task; needed for that task alone.
     """
     tasks, began, store = check_tasks(list(plan.tasks)), time.perf_counter(), ResultStore(folder)
@@ -163,7 +182,9 @@ def evaluate(
     of_task: ForecastersOf = forecasters if callable(forecasters) else lambda _: forecasters
     chosen = {market: some_symbols(series, plan.max_symbols, plan.seed) for market, series in markets.items()}
     windows, facts = draw_markets(chosen, plan)
-    table, tables, comparisons, notes, counts = _score(windows, of_task, plan, store, engine, progress)
+    table, tables, comparisons, notes, counts = _score(
+        windows, of_task, plan, store, engine=engine, progress=progress, note=note
+    )
     if "generation" in tasks:
         how: dict[str, Any] = {"most": plan.max_generated, "steps": plan.generation_steps, "seed": plan.seed}
         tables["generation"] = generate_and_judge(windows, of_task("generation"), store=store, progress=progress, **how)
@@ -180,7 +201,9 @@ def evaluate(
         "yardstick": YARDSTICK,
         "tasks": tables,
         "questions": {task: asdict(TASKS[task]) for task in tasks},
-        "comparisons": [asdict(comparison) for comparison in comparisons],
+        "by_horizon": horizon_tables(table, plan.horizons, YARDSTICK),
+        "headlines": headlines(comparisons),
+        "comparisons": [{**asdict(comparison), "asked": comparison.asked} for comparison in comparisons],
         "verdicts": in_words(comparisons),
         "notes": notes,
         "data": dict(data_hashes or {}),
@@ -195,8 +218,10 @@ def _score(
     of_task: ForecastersOf,
     plan: Plan,
     store: ResultStore,
+    *,
     engine: WorkEngine | None,
     progress: Progress | None,
+    note: Callable[[str], None] | None,
 ) -> tuple[pd.DataFrame, dict[str, Any], list[Comparison], list[str], dict[str, int]]:
     """Of the tasks that are scored window by window: the long table, figures, comparisons, notes and counts.
 
@@ -213,10 +238,13 @@ def _score(
         models, baselines = _sides(forecasters)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LeakWarning)  # the notes go into the report instead
-            notes |= dict.fromkeys(warn_of_leaks(forecasters, windows))
+            notes |= dict.fromkeys(warn_of_leaks(forecasters, windows, plan.market))
         wanted = {(identity(one), window_id(w, plan.num_samples, plan.seed)) for one in forecasters for w in windows}
         counts["scores"] += len(wanted)
-        counts["stored"] += len(wanted & store.done())
+        stored = len(wanted & store.done())
+        counts["stored"] += stored
+        if note is not None and stored:
+            note(f"Goes on: {stored:,} of {len(wanted):,} forecasts were scored by an earlier run.")
         how: dict[str, Any] = {"store": store, "workers": plan.workers, "engine": engine, "progress": progress}
         table = score_windows(windows, forecasters, plan.num_samples, plan.seed, **how)
         rows = per_window(table)

@@ -137,7 +137,8 @@ def cluster_bootstrap(
     x, (names, member) = x[keep], np.unique(np.asarray(clusters)[keep].astype(str), return_inverse=True)
     if len(x) == 0:
         return Estimate(NAN)
-    value, count = float(statistic(x.mean(axis=0))), len(names)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a side without variation: the figure is not defined
+        value, count = float(statistic(x.mean(axis=0))), len(names)
     if count < FEWEST:
         return Estimate(value)
     sums = np.zeros((count, x.shape[1]))
@@ -145,7 +146,9 @@ def cluster_bootstrap(
     sizes = np.bincount(member, minlength=count).astype(float)
     rng = np.random.default_rng([seed, count])
     weights = rng.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(float)
-    return _percentiles(value, statistic((weights @ sums) / (weights @ sizes)[:, None]), level, count)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = statistic((weights @ sums) / (weights @ sizes)[:, None])
+    return _percentiles(value, drawn, level, count)
 
 
 def block_bootstrap(

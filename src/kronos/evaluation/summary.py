@@ -21,6 +21,18 @@ ALL = "all markets"
 MIN_DATES = 8
 #: Figures of the price task → columns of the scores.
 ERRORS = {"crps": "crps", "mae": "absolute_error", "mase": "absolute_scaled_error", "energy": "energy"}
+#: What a verdict answers, named before anything is known: task → whom it is asked against, where they are there.
+#: Everything else that is compared is a by-product, corrected apart.
+QUESTIONS = {
+    "price": ("rw-resampled",),
+    "volatility": ("garch", "ewma", "har"),
+    "coverage": ("90 %",),
+    "return": ("last-close",),
+    "investment": ("rw-resampled",),
+}
+#: One family, as they come up in every evaluation; the other tasks are families of their own.
+TOGETHER = ("price", "volatility", "coverage")
+JUDGED_LEVEL = 0.9  # of the interval whose coverage is asked about
 #: What a window takes from its last step.
 CARRIED = (
     *("group", "symbol", "date", "cutoff", "hit", "first_gap", "true_first_gap", "invalid", "past_move", "volatility"),
@@ -197,6 +209,25 @@ def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str]
     return out
 
 
+def horizon_tables(table: pd.DataFrame, horizons: Sequence[int], yardstick: str) -> dict[str, Any]:
+    """``{market: {forecaster: {bars ahead: figures}}}`` of the close at single bars ahead.
+
+    Figures are ``crps_ratio`` to the yardstick's and ``coverage_90``. Every horizon comes from the same forecasts, so
+    that they differ by nothing but how far ahead the close lies.
+    """
+    out: dict[str, Any] = {}
+    for step in horizons if len(table) else ():
+        rows = per_window(table[table["step"] == step])
+        for market, part in _by_market(rows):
+            base = part[part["forecaster"] == yardstick].set_index("window_id")
+            for name, mine in part.groupby("forecaster", sort=False):
+                means, theirs = Means(mine, market == ALL), base["crps"].loc[mine["window_id"]]
+                ratio = means.function(np.column_stack([mine["crps"], theirs]), stats.ratio_of_means)
+                figures = {"crps_ratio": ratio, "coverage_90": means.of(mine["covered_90"], null=0.9)}
+                out.setdefault(market, {}).setdefault(str(name), {})[str(step)] = figures
+    return out
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One model against one baseline in one task and market."""
@@ -213,6 +244,11 @@ class Comparison:
     test: str
     words: str
 
+    @property
+    def asked(self) -> bool:
+        """Whether it is one of the questions of the verdict."""
+        return self.baseline in QUESTIONS[self.task]
+
     @classmethod
     def by_date(
         cls, task: str, market: str, model: str, baseline: str, gap: pd.Series, span: Any, relative: float = np.nan
@@ -226,16 +262,35 @@ class Comparison:
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with Holm's correction over all of them, and the words that follow."""
-    adjusted = stats.holm([one.p for one in comparisons]).tolist()
-    return [
-        replace(one, adjusted_p=p, words=stats.verdict(one.baseline, one.difference, p))
-        for one, p in zip(comparisons, adjusted, strict=True)
-    ]
+    """The comparisons with Holm's correction and the words that follow.
+
+    The questions of a model in a market (or in all of them) are a family, see :data:`TOGETHER`; all that was compared
+    beside them is another one, so that straw men do not weigh on what was asked.
+    """
+    families: dict[tuple[str, ...], list[int]] = {}
+    for place, one in enumerate(comparisons):
+        key = (one.model, one.market, "" if one.task in TOGETHER else one.task) if one.asked else ()
+        families.setdefault(key, []).append(place)
+    out = list(comparisons)
+    for places in families.values():
+        for place, p in zip(places, stats.holm([comparisons[i].p for i in places]).tolist(), strict=True):
+            out[place] = replace(out[place], adjusted_p=p, words=_words(comparisons[place], p))
+    return out
+
+
+def _words(one: Comparison, adjusted_p: float) -> str:
+    """Which side is taken, if one is."""
+    words = stats.verdict(one.baseline, one.difference, adjusted_p)
+    if one.task != "coverage":
+        return words
+    covered = f"{one.baseline} intervals cover {JUDGED_LEVEL + one.difference.value:.1%}"
+    if words.startswith("no edge"):
+        return f"{covered}, not shown to be off"
+    return f"{covered}: too {'narrow' if one.difference.value < 0 else 'wide'}"
 
 
 def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], baselines: list[str]) -> list[Comparison]:
-    """Every model against every baseline, per task and market and over all markets; Holm over the whole list.
+    """Every model against every baseline, per task and market and over all markets; with prices, its coverage too.
 
     ``windows`` is the table of :func:`per_window`. Within one market, losses are averaged over the symbols of a date
     and the dates tested by Diebold–Mariano; over all markets a cluster-robust test is used. The return task compares
@@ -249,6 +304,8 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
             ours, theirs = sides[model], sides[baseline].reindex(sides[model].index)
             if len(ours):
                 found.append(_compared(ours, theirs, (task, market, model, baseline)))
+        if task == "price":
+            found += [_coverage(sides[model], market, model) for model in models if len(sides[model])]
     return corrected([one for one in found if one is not None])
 
 
@@ -267,23 +324,62 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, str, s
     if not both.any():
         return None
     gap, relative = (mine - base)[both], float((mine - base)[both].mean() / base[both].mean())
-    if market != ALL:
-        by_date = gap.groupby(ours.loc[both, "date"]).mean().sort_index()
-        return Comparison.by_date(*sides, by_date, ours["span"].median(), relative)
-    labels = cluster_labels(ours[both].reset_index())
+    return _of_windows(gap, ours[both], sides, relative)
+
+
+def _coverage(rows: pd.DataFrame, market: str, model: str) -> Comparison | None:
+    """Share of closes inside the interval, less what it should be; None where there are too few paths for one."""
+    gap = (rows[f"covered_{JUDGED_LEVEL * 100:.0f}"] - JUDGED_LEVEL).dropna()
+    sides = ("coverage", market, model, QUESTIONS["coverage"][0])
+    return _of_windows(gap, rows.loc[gap.index], sides, np.nan) if len(gap) else None
+
+
+def _of_windows(gap: pd.Series, rows: pd.DataFrame, sides: tuple[str, str, str, str], relative: float) -> Comparison:
+    """By a difference per window: by date within a market, by cluster over all of them."""
+    if sides[1] != ALL:
+        by_date = gap.groupby(rows["date"]).mean().sort_index()
+        return Comparison.by_date(*sides, by_date, rows["span"].median(), relative)
+    labels = cluster_labels(rows.reset_index())
     test, difference = stats.cluster_test(labels, gap), stats.cluster_bootstrap(labels, gap)
     return Comparison(*sides, difference, relative, test.p, test.p, test.n, "cluster-robust t", words="")
 
 
 def in_words(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
-    """One sentence per model, task and market."""
+    """One sentence per model, task and market: the answers to what was asked."""
     grouped: dict[tuple[str, str, str], dict[str, list[str]]] = {}
-    for item in comparisons:
+    for item in (one for one in comparisons if one.asked):
         words = item.words.removesuffix(f" {item.baseline}")  # better than, worse than or no edge shown over
         grouped.setdefault((item.model, item.task, item.market), {}).setdefault(words, []).append(item.baseline)
     lines = []
     for (model, task, market), sides in grouped.items():
         known = [words for words in ("better than", "no edge shown over", "worse than") if words in sides]
-        said = "; ".join(f"{words} {', '.join(sides[words])}" for words in known)
+        said = "; ".join(f"{words} {', '.join(sides[words])}" for words in known) or "; ".join(sides)
         lines.append({"model": model, "task": task, "market": market, "verdict": said})
     return lines
+
+
+def headlines(comparisons: Sequence[Comparison]) -> list[str]:
+    """Three sentences a model, over all markets together: prices, volatility, intervals."""
+    asked = [one for one in comparisons if one.asked and one.task in TOGETHER]
+    several = any(one.market == ALL for one in asked)
+    lines = []
+    for model, (task, said) in product(dict.fromkeys(one.model for one in asked), _SAID.items()):
+        found = [one for one in asked if (one.model, one.task) == (model, task) and (one.market == ALL or not several)]
+        if found:
+            lines.append(f"{model}, {said}: {'; '.join(map(_headline, found))}.")
+    return lines
+
+
+_SAID = {"price": "prices", "volatility": "volatility", "coverage": "intervals"}
+
+
+def _headline(one: Comparison) -> str:
+    """An answer with its size and how sure it is."""
+    if not np.isfinite(one.p):
+        return f"too few dates to compare with {one.baseline}" if one.task != "coverage" else "too few dates to tell"
+    sure = f"p {one.adjusted_p:.3f}" if one.adjusted_p >= 0.001 else "p below 0.001"
+    if one.task == "coverage":
+        return f"{one.words} ({sure})"
+    loss = "CRPS" if one.task == "price" else "QLIKE"
+    words = one.words.replace("no edge shown over", "no difference shown to")
+    return f"{words} ({loss} {abs(one.relative):.1%} {'lower' if one.relative < 0 else 'higher'}, {sure})"

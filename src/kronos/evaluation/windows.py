@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pandas as pd
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.metrics import invalid_bars
-from kronos.protocol import AMOUNT, CLOSE, FEATURES, VOLUME, Context, FloatArray, Forecaster, TimeArray
+from kronos.protocol import AMOUNT, CLOSE, FEATURES, VOLUME, Context, FloatArray, TimeArray
 
 #: A longer pause than this ends a series, whatever its bar size: weekends and holidays stay inside.
 LONGEST_PAUSE = np.timedelta64(108, "h")
@@ -52,10 +51,12 @@ class Refusals:
 
     counts: Counter[str] = field(default_factory=Counter)
 
+    def __str__(self) -> str:
+        return ", ".join(f"{reason} ({count})" for reason, count in self.counts.items() if count)
+
     def message(self, context: int, horizon: int) -> str:
         """Why there is nothing to evaluate, and what to do."""
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in self.counts.items() if count)
-        refused = f"; candidates refused: {reasons}" if reasons else ""
+        refused = f"; left out: {self}" if any(self.counts.values()) else ""
         return (
             f"no test window of {context} + {horizon} bars fits{refused}. Give longer series, or a smaller context or "
             "horizon"
@@ -89,8 +90,15 @@ class Series:
             raise DataError(f"bars of {symbol!r} are not in ascending time order without repeats; sort them first")
         return cls(symbol, stamps, values, times.tz)
 
+    def local(self) -> pd.DatetimeIndex:
+        """The times on the exchange's clock."""
+        index = pd.DatetimeIndex(self.timestamps)
+        return index if self.zone is None else index.tz_localize("UTC").tz_convert(self.zone)
+
     def step(self) -> np.timedelta64:
-        """The usual time from bar to bar (median)."""
+        """The usual time from bar to bar (median); of a single bar none."""
+        if len(self.timestamps) < 2:
+            return NO_TIME
         return np.timedelta64(int(np.median(np.diff(self.timestamps).astype(np.int64))), "ns")
 
     def window(
@@ -137,19 +145,26 @@ def candidate_ends(
     embargo: np.timedelta64,
     refused: Refusals,
     before: np.datetime64[Any] | None = None,
+    among: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Bar numbers that can be a cutoff: (N,) ascending.
+    """Bar numbers that can be a cutoff: (N,) ascending, of all or ``among`` those given; the others are counted.
 
     The context and the truth lie in one stretch without a pause, jump or broken bar, the first bar to forecast comes
     later than ``after + embargo``, and the last one not later than ``before``.
     """
     times, total = series.timestamps, len(series.timestamps)
     if total < context + horizon:
-        refused.counts["series too short"] += 1
+        refused.counts["series too short"] += 1 if among is None else len(among)
         return np.empty(0, np.int64)
     ends = np.arange(context - 1, total - horizon)
+    if among is not None:
+        inside = among[(among >= context - 1) & (among < total - horizon)]
+        refused.counts["too few bars around the cutoff"] += len(among) - len(inside)
+        ends = inside
     if after is not None:
+        known = len(ends)
         ends = ends[times[ends + 1] > np.datetime64(after).astype("datetime64[ns]") + embargo]
+        refused.counts["not later than the date asked for"] += known - len(ends)
     if before is not None:
         ends = ends[times[ends + horizon] <= np.datetime64(before).astype("datetime64[ns]")]
     moves = np.abs(np.diff(np.log(series.values[:, CLOSE])))
@@ -269,12 +284,12 @@ def rolling_windows(
         dates = np.sort(pd.DatetimeIndex([pd.Timestamp(c) for c in cutoffs]).to_numpy("datetime64[ns]"))
     found = []
     for symbol, one in series.items():
-        allowed = set(candidate_ends(one, context, horizon, after, embargo, refused).tolist())
         places = np.searchsorted(one.timestamps, dates, side="right") - 1
-        for date, place in zip(dates, places.tolist(), strict=True):
-            if place < 0 or date - one.timestamps[place] > one.step():
-                refused.counts["no bar at the cutoff"] += 1
-            elif place in allowed:
+        there = (places >= 0) & (dates - one.timestamps[places] <= one.step())
+        refused.counts["no bar at the cutoff"] += int((~there).sum())
+        allowed = set(candidate_ends(one, context, horizon, after, embargo, refused, among=places[there]).tolist())
+        for date, place in zip(dates[there], places[there].tolist(), strict=True):
+            if place in allowed:
                 found.append((date, symbol, one.window(place, context, horizon, group, date)))
     found.sort(key=lambda item: item[:2])
     return [window for _, _, window in found]
@@ -290,54 +305,3 @@ def required_windows(
         market = f"market {group!r}: " if group else ""
         raise DataError(market + refused.message(context, horizon))
     return found, dict(refused.counts)
-
-
-class LeakWarning(UserWarning):
-    """A test date lies before the end of a forecaster's training: its scores may be remembered, not forecast."""
-
-
-def training_end(forecaster: Forecaster, market: str) -> np.datetime64[Any] | None:
-    """The last date of what a forecaster was trained on, as far as a market is concerned; None: it states none.
-
-    Where ``training_cutoffs`` gives dates by group, those of the same market count (the name up to its last
-    underscore: ``crypto_1h`` and ``crypto_15m`` share their moves), and those of groups that name no market: what the
-    weights started from, and bars known by their size alone (``1d``), which may be of any. A market that is not among
-    the groups, or none that is named, gets ``training_cutoff``, the latest of all.
-    """
-    by_group = getattr(forecaster, "training_cutoffs", None) or {}
-    name, named, _ = market.rpartition("_")
-    same = [date for group, date in by_group.items() if named and group.rpartition("_")[0] == name]
-    if same:
-        return np.datetime64(max([*same, *(date for group, date in by_group.items() if "_" not in group)]))
-    end = getattr(forecaster, "training_cutoff", None)
-    return None if end is None else np.datetime64(end)
-
-
-def warn_of_leaks(forecasters: Sequence[Forecaster], windows: Sequence[Window]) -> list[str]:
-    """One sentence, and a :class:`LeakWarning`, for each forecaster whose training reaches into the test dates.
-
-    A forecaster states the end of its training in an attribute ``training_cutoff`` (datetime64), and by market in
-    ``training_cutoffs``. One whose attribute is None was trained, but says not until when: that is noted too. One
-    without the attribute makes no claim and gets no warning.
-    """
-    notes = []
-    for forecaster in (one for one in forecasters if windows and hasattr(one, "training_cutoff")):
-        ends = {market: training_end(forecaster, market) for market in {w.group for w in windows}}
-        first_dates = [(ends[w.group], w.context.future_timestamps[0], w.group) for w in windows]
-        early = [(end, group) for end, first, group in first_dates if end is not None and first <= end]
-        if early:
-            last = np.datetime_as_string(max(end for end, _ in early), unit="D")
-            where = ", ".join(sorted({group for _, group in early} - {""}))
-            notes.append(
-                f"{forecaster.name} was trained on bars up to {last}: {len(early)} of {len(windows)} test windows "
-                f"begin before{f' ({where})' if where else ''}; their scores may be memory, not skill"
-            )
-        elif all(end is None for end in ends.values()):
-            notes.append(
-                f"{forecaster.name} does not state until when it was trained: nobody can say which of the test windows "
-                "it has seen"
-            )
-        else:
-            continue
-        warnings.warn(notes[-1], LeakWarning, stacklevel=2)
-    return notes

@@ -6,7 +6,6 @@ features of a bar independently, bars are made valid (:func:`repair_bars`).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,9 @@ from kronos.bars.arrays import time_features
 from kronos.bars.calendar import future_times
 from kronos.bars.calendar.future import FutureTimes
 from kronos.bars.reading import as_bars, read_bars
-from kronos.bars.schema import PRICES, to_table
+from kronos.bars.reading.tables import by_symbol
+from kronos.bars.report import for_table
+from kronos.bars.schema import to_table
 from kronos.errors import DataError
 from kronos.inference.certainty import Shown, beyond_notes
 from kronos.inference.engine import DecodeRequest
@@ -28,7 +29,7 @@ from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Monitor
 from kronos.model.config import check_width
-from kronos.protocol import AMOUNT, CLOSE, FEATURES, HIGH, LOW, VOLUME, width_at
+from kronos.protocol import CLOSE, FEATURES, HIGH, LOW, VOLUME, width_at
 from kronos.spec import ForecastSpec
 
 if TYPE_CHECKING:
@@ -96,7 +97,10 @@ def past_bars(table: Any, least: int, most: int | None = None, name: str | None 
     """
     bars = as_bars(table)
     if bars is None:
-        bars = read_bars(table)
+        try:
+            bars = read_bars(table)
+        except DataError as error:
+            raise DataError(for_table(str(error))) from error
     symbols: list[object] = list(bars["symbol"].unique()) if "symbol" in bars.columns else []
     if len(symbols) > 1:
         raise DataError(
@@ -149,17 +153,20 @@ def as_times(given: Any, name: str) -> pd.DatetimeIndex:
 
 
 def entries_of(source: Any, future: Any) -> list[tuple[str, Any, Any]]:
-    """(name, table, future times if given) of each series of a mapping or of a long table with a ``symbol`` column."""
+    """(name, table, future times if given) of each series of a mapping or of a table of many symbols."""
     if isinstance(source, Mapping):
         tables = {str(name): table for name, table in source.items()}
     else:
         frame = to_table(source)
-        if "symbol" not in frame.columns:
+        if frame.columns.nlevels > 1:  # a column for each price and symbol
+            frame = read_bars(frame)
+        found = by_symbol(frame)
+        if found is None:
             raise DataError(
-                "forecast_many takes a mapping {symbol: bars} or one long table with a 'symbol' column; this table "
-                "has none. For one series use forecast"
+                "forecast_many takes a mapping {symbol: bars} or one long table with a symbol in a column or in its "
+                "index; this table has none. For one series use forecast"
             )
-        tables = {str(name): rows for name, rows in frame.groupby("symbol", sort=False)}
+        tables = found
     if not tables:
         raise DataError("there is no series to forecast: the mapping or table is empty")
     if future is None:
@@ -172,77 +179,6 @@ def entries_of(source: Any, future: Any) -> list[tuple[str, Any, Any]]:
     if unknown := sorted(times.keys() - tables.keys()):
         raise DataError(f"future has timestamps for '{unknown[0]}', which is none of the series")
     return [(name, table, times[name]) for name, table in tables.items()]
-
-
-def prepare_published(
-    predictor: KronosPredictor, tables: Any, x_timestamps: Any, y_timestamps: Any, spec: ForecastSpec
-) -> list[tuple[DecodeRequest, Any]]:
-    """Requests and states of the series of a published call; all are checked before the first is prepared."""
-    if not len(tables) == len(x_timestamps) == len(y_timestamps):
-        raise DataError(
-            f"predict_batch got {len(tables)} tables, {len(x_timestamps)} x_timestamp and "
-            f"{len(y_timestamps)} y_timestamp; give one of each a series"
-        )
-    positive, most = predictor.transform.takes_moves, predictor.max_context + predictor.transform.lost
-    series = [
-        _read_published(*entry, spec.horizon, positive, f"series {i}: " if len(tables) > 1 else "")
-        for i, entry in enumerate(zip(tables, x_timestamps, y_timestamps, strict=True))
-    ]
-    prepared = []
-    for values, times, future in series:
-        if len(values) > most and predictor.model.config.consistent:
-            values, times = values[-most:], times[-most:]
-        elif len(values) > most:
-            warnings.warn(
-                f"the context has {len(values)} bars, the model reads {predictor.max_context}: as published, all of "
-                "them set the scale. Pass fewer bars, or use forecast(), which cuts first",
-                stacklevel=4,
-            )
-        prepared.append(make_request(predictor, values, times, future, spec))
-    return prepared
-
-
-def _read_published(
-    df: Any, x_timestamp: Any, y_timestamp: Any, pred_len: int, positive: bool, where: str
-) -> tuple[Floats, pd.DatetimeIndex, pd.DatetimeIndex]:
-    """Checks one series of the published ``predict``: values (T, 6), times of the context (T) and of the horizon (H).
-
-    What the published predictor would have misread in silence (lengths that differ, infinities, text) is refused; for
-    transforms that take logarithms (``positive``) also what has none.
-    """
-    frame = to_table(df)
-    if missing := [name for name in PRICES if name not in frame.columns]:
-        raise DataError(f"{where}the table lacks {', '.join(missing)}; predict needs {', '.join(PRICES)}")
-    given = [name for name in FEATURES if name in frame.columns]
-    if "volume" not in given:  # as published, also where there is an amount
-        given = list(PRICES)
-    values = np.zeros((len(frame), len(FEATURES)))
-    for name in given:
-        column = frame[name]
-        numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
-        if (bad := ~np.isfinite(numbers)).any():
-            position = int(bad.argmax())
-            found = column.iloc[position]
-            raise DataError(
-                f"{where}column '{name}' holds {repr(found) if isinstance(found, str) else found} at position "
-                f"{position} ({int(bad.sum())} such values in all); predict needs finite numbers"
-            )
-        values[:, FEATURES.index(name)] = numbers
-    if "volume" in given and "amount" not in given:
-        values[:, AMOUNT] = values[:, VOLUME] * values[:, _PRICES].mean(axis=1)
-    if len(values) == 0:
-        raise DataError(f"{where}the table has no rows; predict needs a context")
-    for name, numbers in zip(FEATURES, values.T, strict=True) if positive else ():
-        bad, kind = (numbers <= 0, "prices above zero") if name in PRICES else (numbers < 0, "no negative values")
-        if bad.any():
-            at = f"{numbers[bad][0]:g} at position {int(bad.argmax())}"
-            raise DataError(f"{where}column '{name}' holds {at}; this model needs {kind}")
-    x_times, y_times = as_times(x_timestamp, f"{where}x_timestamp"), as_times(y_timestamp, f"{where}y_timestamp")
-    if len(x_times) != len(frame):
-        raise DataError(f"{where}x_timestamp has {len(x_times)} entries for {len(frame)} bars; give one a bar")
-    if len(y_times) != pred_len:
-        raise DataError(f"{where}y_timestamp has {len(y_times)} entries for pred_len {pred_len}; give one a bar")
-    return values, x_times, y_times
 
 
 # -- from paths to a forecast -----------------------------------------------------------------------------------------

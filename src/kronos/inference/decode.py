@@ -149,9 +149,13 @@ class Sampling:
         n_series, n_paths, horizon = self.wanted
         s1, s2 = self.tokens
         starts = [self.window.start(self.window.context + i) for i in range(horizon)]
-        openings, context = len(set(starts)), self.window.context
+        context, opened, reads = self.window.context, None, [0] * horizon
+        for i, start in enumerate(starts):
+            if start != opened:  # the context's bars once a series, the sampled ones once a path
+                sampled = (i - max(0, start - context)) * n_paths
+                reads[i], opened = n_series * (max(0, context - start) + sampled), start
         rows = context * len(list(self.window.decode_blocks(horizon))) + n_paths * horizon
-        pace = Pace(openings, horizon - openings, encoding * rows / context, encoding)
+        pace = Pace(sum(reads), reads.count(0), encoding * rows / context, encoding)
         opened, reported, all_bars = None, 0, n_series * n_paths * horizon
         with thread_count(self.stepping):
             for i, start in enumerate(starts):
@@ -167,7 +171,7 @@ class Sampling:
                 if due or starts[i + 1] != start:
                     if self.net.device.type == "cuda":
                         torch.cuda.current_stream(self.net.device).synchronize()
-                    share = pace.share(opened=new, bars=i + 1 - reported)
+                    share = pace.share(read=reads[i], bars=i + 1 - reported)
                     monitor.add(all_bars * (share - self.told))
                     self.told, reported = share, i + 1
         return s1[:n_series, :n_paths].clone(), s2[:n_series, :n_paths].clone()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +63,10 @@ class DecodeRequest:
     @property
     def paths(self) -> int:
         return int(self.uniforms.shape[0])
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.context, self.horizon, self.paths
 
 
 class DecodeEngine:
@@ -169,14 +174,17 @@ class DecodeEngine:
     ) -> list[npt.NDArray[np.float32]]:
         """Continues every request: (S, H, F) features each, in the order of the requests.
 
+        Settings that follow torch's state are computed by torch alone, one task after the other.
+
         Raises:
             CapacityError: a single series does not fit into the machine's memory.
             Cancelled: the caller asked to stop.
         """
         monitor = monitor or Monitor()
-        fused, compiled, captured = self.weights(), self.compiled_model(requests), self.captured_model()
-        tasks = self.tasks(requests, settings.max_context)
-        workers = min(len(tasks), torch.get_num_threads()) if self.device.type == "cpu" else 1
+        fused, in_order = self.weights(), settings.follows_torch
+        compiled, captured = (None, None) if in_order else (self.compiled_model(requests), self.captured_model())
+        tasks = (self.tasks_in_order if in_order else self.tasks)(requests, settings.max_context)
+        workers = min(len(tasks), torch.get_num_threads()) if self.device.type == "cpu" and not in_order else 1
 
         def work(task: tuple[list[int], slice]) -> npt.NDArray[np.float32]:
             members, paths = task
@@ -200,7 +208,7 @@ class DecodeEngine:
         tasks, batches = [], list(self.batches(requests, max_context))
         for members in batches:
             first = requests[members[0]]
-            at_once = self._paths_at_once(first, max_context)
+            at_once = self._paths_at_once(first, max_context, max(PATHS_BYTES, self._batch_bytes()))
             if self.device.type == "cpu":
                 rows = len(members) * first.paths
                 share = max(1, min(torch.get_num_threads() // len(batches), rows // ROWS_A_WORKER))
@@ -208,6 +216,22 @@ class DecodeEngine:
                 if 2 * first.context <= each * first.horizon:  # every worker reads the context for itself
                     at_once = min(at_once, each)
             tasks += [(members, slice(p, p + at_once)) for p in range(0, first.paths, at_once)]
+        return tasks
+
+    def tasks_in_order(self, requests: Sequence[DecodeRequest], max_context: int) -> list[tuple[list[int], slice]]:
+        """The same where the order of the draws counts: neighbours that are alike in size at once, all their paths.
+
+        Only what would not fit into memory is divided; it is drawn from the same distributions, by other numbers than
+        if it had fitted.
+        """
+        tasks, room = [], self._memory()
+        for (_, _, paths), alike in groupby(range(len(requests)), lambda i: requests[i].size):
+            members = list(alike)
+            first = requests[members[0]]
+            at_once = self._paths_at_once(first, max_context, room)
+            most = max(1, room // self.bytes_for(first, max_context, paths))
+            for i in range(0, len(members), most):
+                tasks += [(members[i : i + most], slice(p, p + at_once)) for p in range(0, paths, at_once)]
         return tasks
 
     def batches(self, requests: Sequence[DecodeRequest], max_context: int) -> Iterator[list[int]]:
@@ -241,7 +265,7 @@ class DecodeEngine:
         per_path = 16 * (2**c.s1_bits + 2**c.s2_bits) + suffix * 8 * (t.d_in + 4)
         return int(caches + request.context * per_bar + paths * per_path)
 
-    def _paths_at_once(self, request: DecodeRequest, max_context: int) -> int:
+    def _paths_at_once(self, request: DecodeRequest, max_context: int, room: int) -> int:
         one = self.bytes_for(request, max_context, 1)
         limit, outcome = _memory_limit(), outcome_bytes(request.paths, request.horizon)
         if one + outcome > limit:
@@ -252,13 +276,19 @@ class DecodeEngine:
                 "ask for fewer paths or bars"
             )
         per_path = max(1, self.bytes_for(request, max_context, 2) - one)
-        return int(max(1, (max(PATHS_BYTES, self._batch_bytes()) - one) // per_path + 1))
+        return int(max(1, (room - one) // per_path + 1))
 
     def _batch_bytes(self) -> int:
         """What a batch may grow to: on the CPU caches decide, on a GPU its memory, of which a batch takes an eighth."""
         if self.device.type != "cuda":
             return BATCH_BYTES
         return max(BATCH_BYTES, torch.cuda.get_device_properties(self.device).total_memory // 8)
+
+    def _memory(self) -> int:
+        """Bytes that all may take at once: half of the memory that computes."""
+        if self.device.type != "cuda":
+            return _memory_limit()
+        return int(torch.cuda.get_device_properties(self.device).total_memory // 2)
 
 
 def make_batch(requests: Sequence[DecodeRequest], paths: slice, device: torch.device) -> DecodeBatch:

@@ -96,9 +96,11 @@ def check_pair(model: Kronos, tokenizer: KronosTokenizer) -> None:
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:
-    """The named device, if it exists here; None: the GPU if there is one, else the CPU."""
+    """The named device, if it exists here; None: the GPU if there is one, NVIDIA's or Apple's, else the CPU."""
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         wanted = torch.device(device)
         torch.empty(0, device=wanted)

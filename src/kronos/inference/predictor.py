@@ -1,35 +1,35 @@
 """The predictor: bars in, forecasts out.
 
-``predict`` and ``predict_batch`` keep the published call and its numbers; ``forecast`` and what follows it are the
-interface to use. The same seed gives the same paths, alone or in a batch (see :mod:`kronos.inference.sampling`).
+``predict`` and ``predict_batch`` keep the published call and its numbers (:mod:`kronos.inference.published`) and,
+unless given a seed, draw from torch's global state as it does. ``forecast`` and what follows it are the interface to
+use: they never touch that state, and the same seed, 0 by default, gives the same paths, alone or in a batch (see
+:mod:`kronos.inference.sampling`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from kronos.bars import sample_bars
-from kronos.bars.arrays import time_features
 from kronos.bars.calendar import Stamp
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, KronosError
-from kronos.inference import assemble
+from kronos.inference import assemble, inside, published
 from kronos.inference.engine import DecodeEngine, series_at_once
 from kronos.inference.forecast import Forecast
-from kronos.inference.pair import check_pair, eval_mode, load_pair, pair_fingerprint, usable_device
+from kronos.inference.pair import check_pair, load_pair, pair_fingerprint, usable_device
 from kronos.inference.settings import DecodeSettings, check_setting, spec_of
 from kronos.inference.threads import Cancel, Monitor, OnProgress
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.checkpoint import stated_cutoffs
+from kronos.model.config import TIME_FEATURES
 from kronos.protocol import FEATURES, Context, ForecastSpec
 
 
@@ -38,7 +38,8 @@ class KronosPredictor:
 
     Args:
         model, tokenizer: a pair that was trained together. Their train flags have no influence on any result.
-        device: where to compute; both are moved there. None: the GPU if there is one, else the CPU.
+        device: where to compute; both are moved there. None: the GPU if there is one (CUDA, else Apple's), else
+            the CPU.
         max_context: bars that the model reads at most.
         clip: bound of the normalised features.
         name, revision: what to call the model in a forecast's metadata.
@@ -49,6 +50,10 @@ class KronosPredictor:
         ConfigError: model and tokenizer do not fit, or a setting is out of range.
         MissingExtraError: ``compiled=True`` or ``int8`` without numba.
     """
+
+    price_cols: ClassVar[list[str]] = list(FEATURES[:4])  # the published names of columns, to be read
+    vol_col, amt_vol = FEATURES[4:]
+    time_cols: ClassVar[list[str]] = list(TIME_FEATURES)
 
     def __init__(
         self,
@@ -63,16 +68,38 @@ class KronosPredictor:
         dtype: str = "float32",
         compiled: bool | None = None,
     ) -> None:
-        check_pair(model, tokenizer)
         self.max_context = int(check_setting("context_length", max_context, name="max_context", high=10**6))
         if not clip > 0:
             raise ConfigError(f"clip is {clip!r}; it must be above 0")
         self.device = usable_device(device)
-        self.model, self.tokenizer = model.to(self.device), tokenizer.to(self.device)
         self.clip = float(clip)
+        self._precision: dict[str, Any] = {"dtype": dtype, "compiled": compiled}
+        self._use(model, tokenizer, name, revision)
+
+    def _use(self, model: Kronos, tokenizer: KronosTokenizer, name: str, revision: str | None) -> None:
+        """Computes with this pair from now on."""
+        check_pair(model, tokenizer)
         self.name, self.revision = name, revision
         self.transform = get_transform(tokenizer.config.bar_transform, tokenizer.config.move_gain)
-        self.engine = DecodeEngine(self.model, self.tokenizer, dtype=dtype, compiled=compiled)
+        self.engine = DecodeEngine(model.to(self.device), tokenizer.to(self.device), **self._precision)
+
+    @property
+    def model(self) -> Kronos:
+        """The network; another one may be put in its place, and is then called ``custom`` in metadata."""
+        return self.engine.model
+
+    @model.setter
+    def model(self, model: Kronos) -> None:
+        self._use(model, self.tokenizer, "custom", None)
+
+    @property
+    def tokenizer(self) -> KronosTokenizer:
+        """The tokenizer; another one that fits the network may be put in its place."""
+        return self.engine.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: KronosTokenizer) -> None:
+        self._use(self.model, tokenizer, "custom", None)
 
     @classmethod
     def from_pretrained(
@@ -108,33 +135,35 @@ class KronosPredictor:
         y_timestamp: Any,
         pred_len: int,
         T: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 0.9,
+        top_k: int | None = 0,
+        top_p: float | None = 0.9,
         sample_count: int = 1,
         verbose: bool = True,
         *,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> pd.DataFrame:
         """The published call: the mean of the sampled paths, raw as the model gives it.
 
         Args:
             df: ``open, high, low, close``, optionally ``volume`` and ``amount``; the oldest bar first.
             x_timestamp, y_timestamp: times of the context's bars and of the ``pred_len`` bars to come.
-            T, top_k, top_p: temperature (0 is greedy), then the k likeliest tokens, of which the likeliest that hold
-                top_p; both limits apply.
+            T, top_k, top_p: temperature (0 is greedy), then the k likeliest tokens, or without a k the likeliest that
+                hold top_p. None switches a limit off, and so does a k of 0; a top_p of 0 is greedy.
             sample_count: paths to average.
-            verbose: accepted for compatibility; nothing is printed.
-            seed: the same seed gives the same numbers.
+            verbose: show progress on stderr.
+            seed: the same seed gives the same numbers. None: drawn anew, from torch's global state as published; slower
+                where there is compiled code, which draws by seed alone.
 
         Returns:
-            One row a future bar, indexed by ``y_timestamp``: the six features.
+            One row a future bar, indexed by ``y_timestamp``: the six features, float32.
 
         Raises:
             DataError: columns or times that are missing, that differ in number, or that hold no finite numbers.
             ConfigError: a setting out of range.
         """
         series = [df], [x_timestamp], [y_timestamp]
-        return self.predict_batch(*series, pred_len, T, top_k, top_p, sample_count, seed=seed)[0]
+        spec = published.spec_of_call(pred_len, T, top_k, top_p, sample_count, seed)
+        return published.predict_batch(self, *series, spec, follow_torch=seed is None, verbose=verbose)[0]
 
     def predict_batch(
         self,
@@ -143,29 +172,20 @@ class KronosPredictor:
         y_timestamp_list: Sequence[Any],
         pred_len: int,
         T: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 0.9,
+        top_k: int | None = 0,
+        top_p: float | None = 0.9,
         sample_count: int = 1,
         verbose: bool = True,
         *,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> list[pd.DataFrame]:
         """``predict`` for several series, of equal length or not; arguments and numbers are those of ``predict``.
 
         Our checkpoints cut the bars that set the scale, published ones take all of them.
         """
-        published = {"horizon": "pred_len", "temperature": "T", "num_samples": "sample_count"}  # names, for refusals
-        given = {"horizon": pred_len, "temperature": T, "top_k": top_k, "top_p": top_p, "num_samples": sample_count}
-        given["seed"] = seed
-        checked = {name: check_setting(name, value, name=published.get(name, name)) for name, value in given.items()}
-        spec = ForecastSpec(**checked, window_stride=1)
-        prepared = assemble.prepare_published(self, df_list, x_timestamp_list, y_timestamp_list, spec)
-        settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
-        features = self.engine.run([request for request, _ in prepared], settings)
-        return [
-            pd.DataFrame(self.transform.decode(sampled, state).mean(axis=0), pd.Index(index), list(FEATURES))
-            for index, (_, state), sampled in zip(y_timestamp_list, prepared, features, strict=True)
-        ]
+        spec = published.spec_of_call(pred_len, T, top_k, top_p, sample_count, seed)
+        series = df_list, x_timestamp_list, y_timestamp_list
+        return published.predict_batch(self, *series, spec, follow_torch=seed is None, verbose=verbose)
 
     # -- forecasts --------------------------------------------------------------------------------------------
 
@@ -244,7 +264,8 @@ class KronosPredictor:
         """Forecasts of many series, each equal to what ``forecast`` gives for it alone.
 
         Args:
-            series: ``{symbol: bars}``, or one long table with a ``symbol`` column; lengths may differ.
+            series: ``{symbol: bars}``, or one table of many symbols, named by a column (``symbol``, ``Ticker`` …) or a
+                level of its index, as ``read_bars`` takes it; lengths may differ.
             future: ``{symbol: timestamps}`` for all of them, instead of a calendar.
             on_error: told of a series whose bars or times cannot be used, which is then left out. None: it is raised.
 
@@ -286,6 +307,7 @@ class KronosPredictor:
 
         return computed()  # so that what is wrong with the call itself is said at once
 
+    @published.takes_arrays
     def generate(
         self,
         bars: Any = None,
@@ -301,34 +323,27 @@ class KronosPredictor:
         """Synthetic bars that go on from ``bars``, or from the packaged S&P 500 sample when None.
 
         ``length`` bars a path, which may exceed ``max_context``; the other settings are those of ``forecast``.
+
+        The published call of this name, ``generate(x, x_stamp, y_stamp, pred_len, T, top_k, top_p, sample_count,
+        verbose)``, takes and gives arrays of features: :func:`kronos.inference.published.generate`.
         """
         bars = sample_bars("sp500") if bars is None else bars
         return self.forecast(bars, length, num_paths, temperature, top_k, top_p, seed, calendar)
 
     # -- looking inside ---------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def embed(self, bars: Any, context_length: int | None = None) -> npt.NDArray[np.float32]:
-        """(T, C) hidden states after each of the last bars of a series, at most ``max_context`` of them.
+        """(T, C) hidden states after each of the last T bars of a series: all of them, or the last ``max_context``.
 
-        A state follows from its own and earlier bars alone, scale included: the first ``context_length`` of the T
-        bars set the scale, and all of them but the last, whose states would know later bars by it, are NaN rows.
+        Row −1 is the last bar's; of a longer series the earlier bars have no row. A state follows from its own and
+        earlier bars alone, scale included: the first ``context_length`` of the T bars set the scale, and all of them
+        but the last, whose states would know later bars by it, are NaN rows.
 
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
-        lost = self.transform.lost
-        past = assemble.past_bars(bars, 1 + lost, self.max_context)
-        n_bars = len(past.bars)
-        context = self._scale_length(context_length, n_bars, n_bars)
-        s1, s2, stamps = self._tokens(past.values, past.times, context)
-        with eval_mode(self.model):
-            _, hidden = self.model.decode_s1(s1, s2, stamps)
-        out = np.full((n_bars, hidden.shape[-1]), np.nan, dtype=np.float32)
-        out[context - 1 :] = hidden[0].float().cpu().numpy()[context - 1 - lost :]
-        return out
+        return inside.embed(self, bars, context_length)
 
-    @torch.inference_mode()
     def score(self, bars: Any, context_length: int | None = None) -> npt.NDArray[np.float64]:
         """(T,) negative log-likelihood of every bar's two tokens, in nats.
 
@@ -338,21 +353,7 @@ class KronosPredictor:
         Args:
             context_length: None: half of ``max_context``, or half of the bars where they are fewer.
         """
-        lost = self.transform.lost
-        past = assemble.past_bars(bars, 2 * (1 + lost))
-        out = np.full(len(past.bars), np.nan)
-        context = self._scale_length(context_length, len(out), self.max_context - 1)
-        block = self.max_context - context + lost
-        for first in range(context, len(out), block):
-            window = slice(first - context, min(first + block, len(out)))
-            s1, s2, stamps = self._tokens(past.values[window], past.times[window], context)
-            known = s1[:, :-1], s2[:, :-1], stamps[:, :-1]
-            with eval_mode(self.model):
-                coarse, fine = self.model(*known, use_teacher_forcing=True, s1_targets=s1[:, 1:])
-            nats = F.cross_entropy(coarse[0], s1[0, 1:], reduction="none")
-            nats = nats + F.cross_entropy(fine[0], s2[0, 1:], reduction="none")
-            out[first : window.stop] = nats.double().cpu().numpy()[first - window.stop :]
-        return out
+        return inside.score(self, bars, context_length)
 
     # -- as a Forecaster of kronos.protocol ---------------------------------------------------------------------
 
@@ -383,17 +384,3 @@ class KronosPredictor:
         values = np.concatenate([context.values[-length:], truth])
         bars = Context(context.symbol, times, values, times[:0], context.zone).to_table()
         return self.score(bars, context_length=length)[-horizon:]
-
-    def _scale_length(self, context_length: int | None, bars: int, most: int) -> int:
-        """How many bars set the scale of what follows them; by default half of all."""
-        least = 1 + self.transform.lost
-        length = max(least, min(self.max_context, bars) // 2) if context_length is None else context_length
-        return int(check_setting("context_length", length, low=least, high=most))
-
-    def _tokens(self, values: npt.NDArray[np.float64], times: Any, context: int) -> tuple[Tensor, ...]:
-        """s1, s2 (1, T) and stamps (1, T, 5) of (T, 6) bars, the first ``context`` of which set the scale."""
-        features = self.transform.encode(values, self.transform.fit(values[:context], clip=self.clip))
-        stamps = time_features(times)[self.transform.lost :]
-        with eval_mode(self.tokenizer):
-            s1, s2 = self.tokenizer.encode(torch.from_numpy(features).to(self.device)[None], half=True)
-        return s1, s2, torch.from_numpy(stamps).to(self.device)[None]

@@ -9,6 +9,9 @@ A token is drawn by temperature, then top-k, then top-p, then one uniform number
 - the inverse of the distribution function picks the token: no sort unless ``top_p`` needs a nucleus, and then only
   of values, not of places;
 - tokens as probable as the last one kept are kept too.
+
+The published calls draw otherwise, from torch's own state: :func:`sample_from_logits`, which may not depend on any of
+this, since the number that torch gives next must be the one that it gives there.
 """
 
 from __future__ import annotations
@@ -50,6 +53,9 @@ def uniforms(
 
 def sample_token(logits: Tensor, uniform: Tensor, settings: DecodeSettings) -> Tensor:
     """Draws one token a row: (…, V) logits and (…) :func:`uniforms` -> (…) int64."""
+    if settings.follows_torch:
+        rows = logits.float().flatten(0, -2)
+        return sample_from_logits(rows, settings.temperature, settings.top_k, settings.top_p).view(logits.shape[:-1])
     if settings.greedy:
         return logits.argmax(-1)
     weights = logits.float()
@@ -77,3 +83,53 @@ def _least_of_nucleus(weights: Tensor, top_p: float) -> Tensor:
     # From the smallest up: a weight belongs to the nucleus once it and those below exceed what may be left out.
     first = torch.searchsorted(cumulative, cumulative[..., -1:] * (1 - top_p), right=True)
     return ordered.gather(-1, first.clamp_(max=weights.shape[-1] - 1))
+
+
+# -- as published -----------------------------------------------------------------------------------------------------
+
+
+def top_k_top_p_filtering(
+    logits: Tensor,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    filter_value: float = -float("inf"),
+    min_tokens_to_keep: int = 1,
+) -> Tensor:
+    """Logits (B, V) with those of unlikely tokens set to ``filter_value``, in place.
+
+    A ``top_k`` above 0 alone counts, as published; else the likeliest tokens are kept until they hold ``top_p``.
+    With neither, the logits are returned as they are (the published function returns None).
+    """
+    if top_k > 0:
+        k = min(max(top_k, min_tokens_to_keep), logits.shape[-1])
+        return logits.masked_fill_(logits < logits.topk(k)[0][..., -1:], filter_value)
+    if top_p < 1:
+        ordered, order = logits.sort(descending=True)
+        beyond = ordered.softmax(-1).cumsum(-1) > top_p
+        if min_tokens_to_keep > 1:
+            beyond[..., :min_tokens_to_keep] = False
+        beyond = beyond.roll(1, -1)  # the token that crosses the limit is kept
+        beyond[..., 0] = False
+        logits.masked_fill_(beyond.scatter(-1, order, beyond), filter_value)
+    return logits
+
+
+def sample_from_logits(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    sample_logits: bool = True,
+) -> Tensor:
+    """(B, V) logits -> (B, 1) tokens, drawn from torch's global state, or the likeliest if not ``sample_logits``.
+
+    None switches a limit off, and so does 0 for ``top_k``. A temperature of 0, which fails in the published function,
+    takes the likeliest token.
+    """
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True)
+    logits = top_k_top_p_filtering(logits / temperature, top_k or 0, 1.0 if top_p is None else top_p)
+    probabilities = logits.softmax(-1)
+    if not sample_logits:
+        return probabilities.argmax(-1, keepdim=True)
+    return torch.multinomial(probabilities, 1, generator=None)  # None: torch's own, which a published call follows

@@ -42,6 +42,8 @@ class DecodeSettings:
         top_p: of those, keep the most probable until they hold this share; 1 keeps all.
         max_context: bars that the network reads at most.
         window_stride: bars dropped at once when the window is full.
+        follows_torch: draw from torch's global state, all rows of a bar at once as published, and not by the requests'
+            uniform numbers. A ``top_k`` above 0 then switches ``top_p`` off.
     """
 
     temperature: float = 1.0
@@ -49,6 +51,7 @@ class DecodeSettings:
     top_p: float = 1.0
     max_context: int = 512
     window_stride: int = 1
+    follows_torch: bool = False
 
     @property
     def greedy(self) -> bool:

@@ -62,22 +62,25 @@ class Pace:
     everything is decoded, which takes about as long a bar as encoding the context did.
 
     Args:
-        openings, bars: how many windows are opened, and how many bars drawn from an open one.
+        positions, bars: how many positions are read to open windows, and how many bars drawn from an open one.
         decoding: seconds that the end will take.
         spent: seconds so far.
     """
 
-    def __init__(self, openings: int, bars: int, decoding: float, spent: float) -> None:
-        self._left, self._each = {True: openings, False: bars}, {True: 0.0, False: 0.0}
+    def __init__(self, positions: int, bars: int, decoding: float, spent: float) -> None:
+        self._left, self._each = {True: positions, False: bars}, {True: 0.0, False: 0.0}
         self._decoding, self._told, self._last = decoding, 0.0, time.perf_counter()
         self._began = self._last - spent
 
-    def share(self, *, opened: bool, bars: int = 1) -> float:
-        """The share, from 0 to 1, after ``bars`` more; ``opened``: a window was opened. It never falls."""
-        now = time.perf_counter()
-        each = (now - self._last) / bars
-        self._each[opened] = 0.7 * self._each[opened] + 0.3 * each if self._each[opened] else each
-        self._left[opened] -= bars
+    def share(self, *, read: int = 0, bars: int = 1) -> float:
+        """The share, from 0 to 1, after a window of ``read`` positions was opened, or else ``bars`` were drawn.
+
+        It never falls.
+        """
+        now, opened, count = time.perf_counter(), read > 0, read or bars
+        each = (now - self._last) / count
+        self._each[opened] = (self._each[opened] + each) / 2 if self._each[opened] else each
+        self._left[opened] -= count
         self._last = now
         if all(self._each[kind] or not left for kind, left in self._left.items()):
             rest = self._decoding + sum(left * self._each[kind] for kind, left in self._left.items())

@@ -92,6 +92,8 @@ class PretrainedModule(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+        for name, value in config.shape().items():  # attributes of the published modules, to be read
+            setattr(self, name, value)
 
     @classmethod
     def init(cls, config: Any, seed: int = 0) -> Self:

@@ -42,6 +42,17 @@ class _Config:
     """Shared reading, writing and checking; a config is a flat mapping, as in ``config.json``."""
 
     @classmethod
+    def of(cls, *given: Any, **named: Any) -> Self:
+        """A config itself, or one of its fields by position and name, as the published constructors take them.
+
+        Raises:
+            TypeError: a field is missing, unknown or given twice.
+        """
+        if len(given) == 1 and isinstance(given[0], cls) and not named:
+            return given[0]
+        return cls(*given, **named)
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Builds the config from a mapping; unknown keys are left to whoever wrote them."""
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
@@ -54,6 +65,11 @@ class _Config:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         values = dataclasses.asdict(self)  # type: ignore[call-overload]
         return {name: value for name, value in values.items() if value != defaults[name]}
+
+    def shape(self) -> dict[str, Any]:
+        """The published fields by name; ours are those with a default."""
+        published = (f.name for f in dataclasses.fields(self) if f.default is dataclasses.MISSING)  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in published}
 
     def _require(self, holds: object, refusal: str) -> None:
         if not holds:

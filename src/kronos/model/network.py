@@ -15,6 +15,8 @@ Attribute names are the checkpoint's keys. Shapes: B series, T bars, C width, V1
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from torch.nn import functional as F
 from kronos.errors import ConfigError
 from kronos.model.checkpoint import PretrainedModule
 from kronos.model.config import DEPENDENCY_HEADS, TIME_FEATURES, KronosConfig
-from kronos.model.layers import Attention, RMSNorm, TransformerBlock, weighted_mean
+from kronos.model.layers import Attention, RMSNorm, TransformerBlock, init_weights, weighted_mean
 
 # Rows of each table, in the order of the stamp's last dimension. Days and months count from 1, so row 0 is unused.
 TIME_TABLES = dict(zip(TIME_FEATURES, (60, 24, 7, 32, 13)))
@@ -39,7 +41,14 @@ class HierarchicalEmbedding(nn.Module):
         self.emb_s2 = nn.Embedding(2**s2_bits, d_model)
         self.fusion_proj = nn.Linear(2 * d_model, d_model)
 
-    def forward(self, s1_ids: Tensor, s2_ids: Tensor) -> Tensor:
+    def forward(self, s1_ids: Tensor | Sequence[Tensor], s2_ids: Tensor | None = None) -> Tensor:
+        """(B, T) ids, apart or as one pair -> (B, T, C)."""
+        if s2_ids is None:
+            if isinstance(s1_ids, Tensor):
+                raise ConfigError(
+                    "the embedding takes s1 and s2 ids; split joint ids with kronos.model.tokenizer.split_ids"
+                )
+            s1_ids, s2_ids = s1_ids
         pair = torch.cat((self.emb_s1(s1_ids), self.emb_s2(s2_ids)), dim=-1) * self.scale
         return self.fusion_proj(pair)  # type: ignore[no-any-return]
 
@@ -88,9 +97,13 @@ class DependencyAwareLayer(nn.Module):
     def forward(
         self, hidden: Tensor, s1_embedding: Tensor, padding_mask: Tensor | None = None, *, rotate_positions: bool = True
     ) -> Tensor:
-        """(B, T, C) hidden, (B, Q, C) embeddings of the coarse tokens after the last Q of them -> (B, Q, C)."""
+        """(B, T, C) hidden, (B, Q, C) embeddings of the coarse tokens after the last Q of them -> (B, Q, C).
+
+        The answer to a single one is added to every state, (B, T, C), of which the last counts: so it is published.
+        """
+        n_asked = s1_embedding.shape[1]
         answer = self.cross_attn(s1_embedding, hidden, padding_mask, rotate_positions=rotate_positions)
-        return self.norm(hidden[:, -s1_embedding.shape[1] :] + answer)  # type: ignore[no-any-return]
+        return self.norm((hidden if n_asked == 1 else hidden[:, -n_asked:]) + answer)  # type: ignore[no-any-return]
 
 
 class DualHead(nn.Module):
@@ -101,6 +114,29 @@ class DualHead(nn.Module):
         self.proj_s1 = nn.Linear(d_model, 2**s1_bits)
         self.proj_s2 = nn.Linear(d_model, 2**s2_bits)
 
+    def forward(self, hidden: Tensor) -> Tensor:
+        """s1 logits, as published; :meth:`cond_forward` gives those of s2."""
+        return self.proj_s1(hidden)  # type: ignore[no-any-return]
+
+    def cond_forward(self, hidden: Tensor) -> Tensor:
+        return self.proj_s2(hidden)  # type: ignore[no-any-return]
+
+    def compute_loss(
+        self,
+        s1_logits: Tensor,
+        s2_logits: Tensor,
+        s1_targets: Tensor,
+        s2_targets: Tensor,
+        padding_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The published loss, the mean of both cross-entropies, and each of them; 0 in the mask (B, T) is a real bar.
+
+        Ours trains by :func:`token_loss`.
+        """
+        weights = None if padding_mask is None else (padding_mask == 0).float()
+        loss, parts = token_loss(s1_logits, s2_logits, s1_targets, s2_targets, weights)
+        return loss, parts["s1"], parts["s2"]
+
 
 class Kronos(PretrainedModule):
     """Autoregressive model of candlesticks (paper, section 3.2)."""
@@ -108,9 +144,14 @@ class Kronos(PretrainedModule):
     config_class = KronosConfig
     kind = "model"
 
-    def __init__(self, config: KronosConfig) -> None:
-        super().__init__(config)
-        c = config
+    def __init__(self, *config: Any, **shape: Any) -> None:
+        """From a :class:`KronosConfig`, or as published from its fields, by position or by name.
+
+        From fields it is initialised too, from torch's global state; see :meth:`init` for a seed of its own.
+        """
+        c = KronosConfig.of(*config, **shape)
+        super().__init__(c)
+        self.s1_vocab_size = 2**c.s1_bits
         self.embedding = HierarchicalEmbedding(c.s1_bits, c.s2_bits, c.d_model)
         self.time_emb = TemporalEmbedding(c.d_model, c.learn_te, c.time_features)
         self.token_drop = nn.Dropout(c.token_dropout_p)
@@ -118,6 +159,8 @@ class Kronos(PretrainedModule):
         self.norm = RMSNorm(c.d_model)
         self.dep_layer = DependencyAwareLayer(c.d_model)
         self.head = DualHead(c.s1_bits, c.s2_bits, c.d_model)
+        if c is not next(iter(config), None):
+            init_weights(self)
 
     def forward(
         self,
@@ -165,10 +208,20 @@ class Kronos(PretrainedModule):
         hidden = self.norm(x)
         return self.head.proj_s1(hidden), hidden
 
-    def decode_s2(self, hidden: Tensor, s1_ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """s2 logits (B, Q, V2) given the coarse tokens (B, Q) that follow the last Q of (B, T, C) hidden states."""
-        query, rotated = self.embedding.emb_s1(s1_ids), self.config.consistent
-        return self.head.proj_s2(self.dep_layer(hidden, query, padding_mask, rotate_positions=rotated))  # type: ignore[no-any-return]
+    def decode_s2(self, context: Tensor, s1_ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """s2 logits given the coarse tokens that follow hidden states.
+
+        Args:
+            context: (B, T, C) hidden states of :meth:`decode_s1`.
+            s1_ids: (B, Q) the tokens that follow the last Q of them.
+
+        Returns:
+            (B, Q, V2). For a single token (B, T, V2) as published, of which the last row is the one asked for.
+        """
+        query = self.embedding.emb_s1(s1_ids)
+        # A token for every bar is what training computes, and that was rotated for published checkpoints too.
+        rotated = self.config.consistent or s1_ids.shape[1] == context.shape[1]
+        return self.head.proj_s2(self.dep_layer(context, query, padding_mask, rotate_positions=rotated))  # type: ignore[no-any-return]
 
 
 def token_loss(

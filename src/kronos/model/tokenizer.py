@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -181,9 +182,11 @@ class KronosTokenizer(PretrainedModule):
     config_class = TokenizerConfig
     kind = "tokenizer"
 
-    def __init__(self, config: TokenizerConfig) -> None:
-        super().__init__(config)
-        c = config
+    def __init__(self, *config: Any, **shape: Any) -> None:
+        """From a :class:`TokenizerConfig`, or as published from its fields, by position or by name."""
+        c = TokenizerConfig.of(*config, **shape)
+        super().__init__(c)
+        self.enc_layers, self.dec_layers, self.codebook_dim = c.n_enc_layers, c.n_dec_layers, c.s1_bits + c.s2_bits
         self.tokenizer = build_quantizer(c)
         self.embed = nn.Linear(c.d_in, c.d_model)
         # The published counts of layers are one more than the blocks there are.
@@ -214,19 +217,28 @@ class KronosTokenizer(PretrainedModule):
 
     def decode(self, ids: Tensor | Sequence[Tensor], half: bool = False) -> Tensor:
         """Ids, as :meth:`encode` gives them -> (B, T, F) features."""
-        if not half:
-            assert isinstance(ids, Tensor)
-            return self._decode(self.embed_ids(*split_ids(ids, self.config.s1_bits)))
-        if isinstance(ids, Tensor) or len(ids) != 2:
-            raise ConfigError("half=True takes a pair of id tensors (s1, s2); for one id a bar use half=False")
-        if ids[0].shape != ids[1].shape:
-            raise ConfigError(f"s1 ids of shape {tuple(ids[0].shape)} and s2 ids of shape {tuple(ids[1].shape)} differ")
-        return self._decode(self.embed_ids(*ids))
+        return self._decode(self.embed_ids(*self._halves(ids, half)))
+
+    def indices_to_bits(self, ids: Tensor | Sequence[Tensor], half: bool = False) -> Tensor:
+        """Ids, as :meth:`encode` gives them -> (B, T, K) what they were quantized to: ±1/√K for the published kind."""
+        return self.tokenizer.from_ids(*self._halves(ids, half))
 
     def embed_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
         """The decoder's input (B, T, C) for a pair of ids."""
         weight = self.post_quant_embed.weight
         return self.post_quant_embed(self.tokenizer.from_ids(s1, s2).to(weight.dtype))  # type: ignore[no-any-return]
+
+    def _halves(self, ids: Tensor | Sequence[Tensor], half: bool) -> tuple[Tensor, Tensor]:
+        """s1 and s2 ids of a pair, if ``half``, or of joint ids."""
+        if not half:
+            assert isinstance(ids, Tensor)
+            return split_ids(ids, self.config.s1_bits)
+        if isinstance(ids, Tensor) or len(ids) != 2:
+            raise ConfigError("half=True takes a pair of id tensors (s1, s2); for one id a bar use half=False")
+        s1, s2 = ids
+        if s1.shape != s2.shape:
+            raise ConfigError(f"s1 ids of shape {tuple(s1.shape)} and s2 ids of shape {tuple(s2.shape)} differ")
+        return s1, s2
 
     def _encode(self, x: Tensor) -> Tensor:
         z = self.embed(x)

@@ -88,18 +88,22 @@ class LocalEngine:
         work, rest, before = make(), iter(pieces), torch.get_num_threads()
         workers = self.workers or (1 if torch.cuda.is_available() else before)
         waiting: set[Future[R]] = set()
-        with ThreadPoolExecutor(workers, "kronos-scale", single_thread) as pool:
-            try:
-                while True:  # few pieces are on their way at any time
-                    waiting.update(pool.submit(work, piece) for piece in islice(rest, workers - len(waiting)))
-                    if not waiting:
-                        break
-                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        yield future.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
-                torch.set_num_threads(before)  # threads have set it for themselves and for threads to come
+        pool, whole = ThreadPoolExecutor(workers, "kronos-scale", single_thread), False
+        try:
+            while True:  # few pieces are on their way at any time
+                waiting.update(pool.submit(work, piece) for piece in islice(rest, workers - len(waiting)))
+                if not waiting:
+                    break
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+            whole = True
+        except Exception:  # the pieces under way are kept
+            whole = True
+            raise
+        finally:  # interrupted: whoever pressed Ctrl-C does not wait for pieces under way
+            pool.shutdown(wait=whole, cancel_futures=True)
+            torch.set_num_threads(before)  # threads have set it for themselves and for threads to come
 
 
 def single_thread() -> None:

@@ -61,12 +61,19 @@ class UniverseReport:
 
 
 def rows_of(forecast: Forecast, source: str, settings: UniverseSettings) -> pd.DataFrame:
-    """The rows of a forecast: its summary, or all its paths. Times of a zone are UTC, with the zone beside them."""
+    """The rows of a forecast: its summary, or all its paths.
+
+    Times are wall times, as the series writes them, with their zone beside them; where it names one, also instants.
+    """
     frame = forecast.to_frame() if settings.paths else summary(forecast, settings.quantile_levels)
     times, cutoff = forecast.timestamps, pd.Timestamp(forecast.metadata["cutoff"])
+    instants = pd.Series(pd.NaT, frame.index, dtype="datetime64[ns, UTC]")
     if times.tz is not None:
-        frame["timestamp"] = frame["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None)
-        cutoff = cutoff.tz_convert("UTC").tz_localize(None)
+        instants = frame["timestamp"].dt.tz_convert("UTC")
+        frame["timestamp"], cutoff = (
+            frame["timestamp"].dt.tz_localize(None),
+            cutoff.tz_convert(times.tz).tz_localize(None),
+        )
     return frame.assign(
         symbol=forecast.symbol,
         source=source,
@@ -74,15 +81,21 @@ def rows_of(forecast: Forecast, source: str, settings: UniverseSettings) -> pd.D
         cutoff=cutoff,
         last_close=forecast.last_close,
         notes="; ".join(forecast.metadata["warnings"]) or None,
+        instant=instants,
     )
 
 
-def schema(settings: UniverseSettings, *, zoned: bool) -> pa.Schema:
-    """The columns of the forecasts; ``zoned``: times are UTC instants, else wall times of series that name no zone."""
-    time = pa.timestamp("ns", tz="UTC" if zoned else None)
+def schema(settings: UniverseSettings) -> pa.Schema:
+    """The columns of the forecasts and their types, the same whatever the series.
+
+    ``cutoff`` and ``timestamp`` are wall times by the clock of ``timezone`` (null: the series names none);
+    ``instant`` is the timestamp in UTC, null where no zone is known.
+    """
+    time = pa.timestamp("ns")
     columns: list[tuple[str, pa.DataType]] = [
         ("symbol", pa.string()), ("source", pa.string()), ("timezone", pa.string()), ("cutoff", time),
         ("last_close", pa.float64()), ("notes", pa.string()), ("timestamp", time),
+        ("instant", pa.timestamp("ns", tz="UTC")),
     ]  # fmt: skip
     if settings.paths:
         columns += [("path", pa.int32()), *((name, pa.float32()) for name in FEATURES)]
@@ -114,12 +127,11 @@ def write(
         named = Path(first.source).name in first.message
         report.trouble = first.message if named else f"{first.source}: {first.message}"
         _write_table(pa.Table.from_pylist([asdict(trouble) for trouble in troubles]), errors)
-    plain = schema(settings, zoned=False)
-    tables = [pa.Table.from_pandas(frame, schema=plain, preserve_index=False) for frame in frames]
-    table = pa.concat_tables(tables) if tables else plain.empty_table()
-    zoned = any(frame["timezone"].iloc[0] is not None for frame in frames)
+    columns = schema(settings)
+    tables = [pa.Table.from_pandas(frame, schema=columns, preserve_index=False) for frame in frames]
+    table = pa.concat_tables(tables) if tables else columns.empty_table()
     facts = {_KEY: partition.key.encode(), _REPORT: json_text(report).encode()}
-    table = table.replace_schema_metadata(None).cast(schema(settings, zoned=zoned)).replace_schema_metadata(facts)
+    table = table.replace_schema_metadata(None).cast(columns).replace_schema_metadata(facts)
     _write_table(table, _file(out, FORECASTS, partition))
     return report
 
@@ -185,6 +197,7 @@ def end(out: Path, settings: UniverseSettings, facts: Sequence[str], partitions:
     # Nothing of how the results came about is said, so that equal results have equal files.
     counts = {name: getattr(report, name) for name in ("series", "failed", "noted", "partitions")}
     stated = dict(zip(("kronos", "checkpoint", "device"), facts, strict=True))
+    stated["times"] = "timestamp and cutoff: wall times by the clock of timezone, where one is named; instant: UTC"
     write_json(out / SUMMARY, {**stated, "settings": settings.to_dict(), **counts})
 
 

@@ -74,7 +74,7 @@ class Tools:
         bars: Bars,
         windows: Annotated[int, Field(ge=1, le=100, description="Cutoffs, counted back from the end.")] = 20,
         context: Annotated[
-            int | None, Field(description="Bars seen before each cutoff. Default: the paper's for the bar size.")
+            int | None, Field(description="Bars seen before each cutoff. Default: as many as a forecast reads.")
         ] = None,
         horizon: Annotated[int | None, Field(description="Bars ahead. Default: the paper's for the bar size.")] = None,
         num_samples: Annotated[int, Field(description="Sample paths for each forecast.")] = 50,
@@ -94,7 +94,8 @@ class Tools:
             seed=seed,
             device=self.device,
         ).summary
-        return dict(to_json({key: summary[key] for key in ("markets", "tasks", "yardstick", "verdicts", "notes")}))
+        kept = ("markets", "tasks", "yardstick", "headlines", "verdicts", "notes")
+        return dict(to_json({key: summary[key] for key in kept}))
 
     @cached_property
     def _predictor(self) -> KronosPredictor:

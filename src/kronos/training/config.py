@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from kronos.errors import ConfigError, MissingExtraError
+from kronos.errors import ConfigError, MissingExtraError, settings_in_words
 
 STAGE_NAMES = ("tokenizer", "model")
 
@@ -178,7 +178,7 @@ class RunConfig(_Section):
         try:
             return cls.model_validate(translate(values))
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'run'}: {e['msg']}" for e in error.errors()[:3])
+            faults = settings_in_words(error.errors(), "run")
             raise ConfigError(f"the run's settings do not hold: {faults}") from error
 
     @classmethod

@@ -90,7 +90,8 @@ def train(
     Args:
         stage_name: "tokenizer", or "model" for the network on a frozen tokenizer.
         resume: go on from the saved state, if there is one; so does a run that torchrun started again.
-        progress: called with each logged record: step, losses, rate; by the first process only.
+        progress: called with each logged record: step, losses, rate; by the first process only. A run that goes on
+            tells its ``step`` first, with ``resumed_from``.
         judge: scores real forecasts of the validation period, at each validation of the second stage.
 
     Raises:
@@ -143,6 +144,8 @@ class _Run:
     def go(self, resume: bool, progress: Report | None) -> RunResult:
         """From the first step, or the saved one, to the last."""
         start = self._restore() if resume else 0
+        if start and progress is not None and is_main():
+            progress({"step": start, "resumed_from": start})
         workers, device = self.config.workers, self.processes.device
         first, end = (step * self.optim.accumulation for step in (start, self.optim.steps))
         batches = prefetch(lambda k: self.stage.batch(self.training(k)), first, end, workers, 2 * workers + 2)

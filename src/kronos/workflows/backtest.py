@@ -69,7 +69,8 @@ def export_provider(
     """Writes daily bars as a Qlib provider: calendar, instruments with listing ranges, nine features.
 
     Args:
-        bars: one long table, or files, folders of files, packaged samples and bar stores.
+        bars: one table of many symbols that ``read_bars`` understands, or files, folders of files, packaged samples
+            and bar stores.
         out, sets, factors, adjusted: as for :func:`kronos.backtesting.export.write_provider`.
         symbol: of a series that names none; by default its file's name.
         note: told how many defective rows were dropped from a file.
@@ -78,7 +79,10 @@ def export_provider(
         DataError: a source that cannot be read, bars that are not daily, or a symbol in two sources.
         ConfigError: ``out`` is in use, or a set names a symbol without bars.
     """
-    table = bars if isinstance(bars, pd.DataFrame) else _read_sources(bars, symbol, on_defect, note)
+    if isinstance(bars, pd.DataFrame):
+        table = bars if "symbol" in bars.columns else read_bars(bars, symbol=symbol, on_defect=on_defect)
+    else:
+        table = _read_sources(bars, symbol, on_defect, note)
     return write_provider(table, Path(out), sets=sets, factors=factors, adjusted=adjusted)
 
 

@@ -15,11 +15,12 @@ import pandas as pd
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.calibrate import fit_temperature, fit_width, judge, sample_closes, split_by_time
 from kronos.evaluation.summary import cluster_labels
-from kronos.evaluation.windows import Refusals, Series, Window, draw_windows, warn_of_leaks
-from kronos.files import write_json
-from kronos.model.checkpoint import change_config
+from kronos.evaluation.training_dates import warn_of_leaks
+from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
+from kronos.files import write_json, write_text, writing
+from kronos.model.checkpoint import CARD_FILE, change_config
 from kronos.protocol import FloatArray, Forecaster, Progress
-from kronos.training.finetune import take_over
+from kronos.training.finetune import ASIDE, take_over
 from kronos.workflows.evaluate import load_markets, read_date
 from kronos.workflows.forecasters import Configured, load_forecaster
 
@@ -55,12 +56,13 @@ def calibrate(
     seed: int = 0,
     device: str | None = None,
     on_defect: Literal["strict", "drop"] = "strict",
+    keep_rejected: bool = False,
     progress: Progress | None = None,
 ) -> Calibration:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
 
-    Writes a copy of the checkpoint whose forecasts use them from then on, with ``calibration.json`` beside it. What
-    the checkpoint had of this kind is replaced, not added to.
+    Writes ``calibration.json``, and where the later windows show a gain a copy of the checkpoint whose forecasts use
+    what was fitted from then on. What the checkpoint had of this kind is replaced, not added to.
 
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
@@ -72,6 +74,7 @@ def calibrate(
         num_samples: paths of each forecast; 19 carry a 90 % interval.
         after: only forecast bars later than this date, the end of the training.
         seed: of the windows and of the paths.
+        keep_rejected: write a copy without a gain too, into ``out/unproven``.
         progress: called with (done, total) forecasts.
 
     Raises:
@@ -87,14 +90,30 @@ def calibrate(
     start = load_forecaster(model, device)
     found = _fit(load_forecaster(model, device, calibrated=False), fitting, grid, sample)
     before, truth = sample(start, judging)
-    take_over(model, out)
-    change_config(out / "model", calibration=found)
-    later, _ = sample(load_forecaster(str(out), device), judging)
+    later, _ = sample(load_forecaster(model, device, calibrated=found), judging)
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
     summary = {"model": model, "calibration": found, **judge(before, later, truth, _clusters(judging))}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
-    write_json(out / REPORT, summary := {**summary, "notes": _leaks(start, fitting)}, indent=1)
+    place = out if summary["better"] else out / ASIDE if keep_rejected else None
+    if place is not None:
+        take_over(model, place)
+        change_config(place / "model", calibration=found)
+        write_text(place / CARD_FILE, _CARD.format(name=place.name, model=model, words=summary["words"]))
+    summary |= {"written": None if place is None else str(place), "notes": _leaks(start, fitting)}
+    with writing(out / REPORT):
+        out.mkdir(parents=True, exist_ok=True)
+    write_json(out / REPORT, summary, indent=1)
     return Calibration(summary)
+
+
+_CARD = """---
+verdict: "{words}"
+---
+# {name}
+
+{model} with another calibration: a temperature, and a width of its intervals by horizon. {words}
+Figures, settings and sources are in calibration.json.
+"""
 
 
 def _sampler(num_samples: int, seed: int, total: int, progress: Progress | None) -> Sampler:

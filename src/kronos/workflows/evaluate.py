@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,8 @@ from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.report import Evaluation
 from kronos.evaluation.run import TASKS, YARDSTICK, Plan, check_tasks
 from kronos.evaluation.run import evaluate as run
-from kronos.evaluation.windows import Series, as_series, training_end
+from kronos.evaluation.training_dates import check_market, ends_of_training
+from kronos.evaluation.windows import Series, as_series
 from kronos.files import bars_files, digest, digest_of_file
 from kronos.protocol import Forecaster, Progress, WorkEngine
 from kronos.workflows.forecasters import Configured, load_any
@@ -41,19 +43,21 @@ def evaluate(
     baselines: str | Sequence[str] = "all",
     tasks: str | Sequence[str] = ("price", "return", "volatility"),
     context: int | None = None,
-    horizon: int | None = None,
+    horizon: int | str | Sequence[int] | None = None,
     windows: int = 20,
     step: int | None = None,
     num_samples: int | None = None,
     max_symbols: int | None = 30,
     settings: Literal["own", "paper"] = "own",
     after: Any = None,
+    market: str | None = None,
     seed: int = 0,
     on_defect: Literal["strict", "drop"] = "strict",
     device: str | None = None,
     workers: int = 1,
     engine: WorkEngine | None = None,
     out: str | Path | None = None,
+    note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     command: str | None = None,
     **sampling: float | None,
@@ -65,15 +69,20 @@ def evaluate(
         models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already.
         baselines: names, as a list or between commas, ``all`` or ``none``; ``rw-resampled`` is always among them.
         tasks: of price, return, volatility, generation, investment; a list, or between commas.
-        context, horizon: bars seen and bars ahead; None: the paper's for each market's bar size.
+        context: bars seen; None: what the models read in a forecast, as far as the bars reach; without models, and with
+            the paper's settings, the paper's for each market's bar size.
+        horizon: bars ahead; several, as a list or between commas, judge the close at each of them besides, all on
+            forecasts of the longest. None: the paper's.
         windows, step: cutoffs per market, counted back from the end; bars between them, None: the horizon.
         num_samples: paths of each forecast; None: 50, or the paper's 10.
         max_symbols: at most so many symbols per market, drawn by the seed; None: all.
         settings, sampling: as each checkpoint was calibrated, but for temperature, top_k, top_p; or the paper's.
-        after: forecast only bars later than this date, or than the training of every model (``training``).
+        after: forecast only bars later than this date, or than the training of every model (``training``), by what the
+            bars are; ``market`` says it where they do not tell, such as ``us_equity``.
         device, workers, engine: where checkpoints compute; processes of one thread each; or an engine instead.
         out: folder of the report, where an interrupted evaluation goes on. None: nothing is written.
-        progress, command: called with (done, total) forecasts; what was typed, for the record.
+        note, progress: told from where an interrupted evaluation goes on; called with (done, total) forecasts.
+        command: what was typed, for the record.
 
     Raises:
         DataError, ConfigError, MissingExtraError: bars, a name or setting that cannot be used; a missing package.
@@ -82,13 +91,20 @@ def evaluate(
     if "investment" in chosen and find_spec("qlib") is None:
         raise MissingExtraError("pyqlib", "qlib", "The task 'investment'")
     dates: Any = None if unseen else read_date(after)
+    horizons = read_horizons(horizon)
     of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine)
-    if unseen:
-        dates = ends_of_training(of_task(chosen[0]), list(sources))
+    if market is not None:
+        check_market(of_task(chosen[0]), market)
     markets, digests = load_markets(sources, on_defect)
+    if unseen:
+        dates = ends_of_training(of_task(chosen[0]), markets, market)
     samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
-    plan = Plan(tuple(chosen), context, horizon, windows, step, max_symbols, samples, seed, dates, workers=workers)
-    how: dict[str, Any] = {"data_hashes": digests, "engine": engine, "progress": progress, "trade": trade}
+    plan = Plan(tuple(chosen), context, max(horizons, default=None), n_windows=windows, step=step, workers=workers)
+    plan = replace(plan, max_symbols=max_symbols, num_samples=samples, seed=seed, after=dates, market=market)
+    plan = replace(plan, horizons=horizons if len(horizons) > 1 else ())
+    if settings == "own":
+        plan = replace(plan, reads=bars_read(of_task(chosen[0])))
+    how: dict[str, Any] = {"data_hashes": digests, "engine": engine, "progress": progress, "trade": trade, "note": note}
     found = run(markets, of_task, plan, folder=None if out is None else Path(out) / ".parts", **how)
     found.summary |= {} if command is None else {"command": command}
     if out is not None:
@@ -129,14 +145,21 @@ def forecasters_of(
     return of_task
 
 
-def ends_of_training(forecasters: Sequence[Forecaster], markets: Sequence[str]) -> dict[str, np.datetime64]:
-    """For each market the date after which every model's training had ended; ConfigError: no model states one."""
-    found = {}
-    for market in markets:
-        ends = [end for one in forecasters if (end := training_end(one, market)) is not None]
-        if not ends:
-            raise ConfigError(f"--after {UNSEEN}: no model states until when it was trained; give a date instead")
-        found[market] = max(ends)
+def bars_read(forecasters: Sequence[Forecaster]) -> int | None:
+    """The most bars that a forecast of any of them reads; None: none has a limit."""
+    limits = [getattr(one, "reads", getattr(one, "max_context", None)) for one in forecasters]
+    return max((int(limit) for limit in limits if limit is not None), default=None)
+
+
+def read_horizons(given: int | str | Sequence[int] | None) -> tuple[int, ...]:
+    """Bars ahead, ascending; ConfigError: not whole numbers above 0."""
+    parts = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int) else given or ()
+    try:
+        found = tuple(sorted({int(part) for part in parts}))
+    except ValueError:
+        found = (0,)
+    if found and found[0] < 1:
+        raise ConfigError(f"--horizon {given!r} is not a number of bars above 0, or several; write it as 24 or 1,6,24")
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.files import write_json, write_text
+from kronos.model.checkpoint import CARD_FILE
 from kronos.protocol import Progress
 from kronos.training.config import STAGE_NAMES, RunConfig, merge, override, read_recipe, read_settings
 from kronos.training.finetune import (
@@ -249,7 +250,9 @@ def _train(stage: str, run: RunConfig, resume: bool, judge: Judge | None, note: 
 
         def tell(record: dict[str, Any]) -> None:
             step = int(record["step"])
-            if "val_loss" in record:
+            if "resumed_from" in record:
+                note(f"{stage}: goes on from step {step:,} of {run.optim_of(stage).steps:,}, the last that was saved")
+            elif "val_loss" in record:
                 crps = f", CRPS {record['val_crps']:.3f} of a random walk's" if "val_crps" in record else ""
                 note(f"{stage}, step {step:,}: validation loss {record['val_loss']:.4f}{crps}")
             else:
@@ -290,6 +293,8 @@ def _finish(
         "verdict": judged,
         "charts": [str(path) for path in charts],
     }
-    write_text(out / "README.md", verdict.model_card(report))
+    if chosen["kept"] == verdict.START:
+        write_text(out / ASIDE / CARD_FILE, verdict.model_card(report, aside=True))
+    write_text(out / CARD_FILE, verdict.model_card(report))
     write_json(out / REPORT, report)  # where it is, the run is over
     return report

@@ -7,7 +7,7 @@ checkpoint; ``statsmodels:NAME`` is a point model refitted on every context.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Configured:
         self.recipe = None if make is None else partial(make, **self.settings)
         self.fingerprint = f"{getattr(inner, 'fingerprint', '')}|{sorted(self.settings.items())}"
         self.training_cutoffs: dict[str, np.datetime64] = dict(getattr(inner, "training_cutoffs", {}))
+        self.reads = int(getattr(inner, "max_context", 512))  # bars of a context
         self.training_cutoff = max(self.training_cutoffs.values(), default=None)
 
     def with_settings(self, **settings: Any) -> Configured:
@@ -55,18 +56,24 @@ class Configured:
 
 
 def load_forecaster(
-    name: str, device: str | None = None, *, calibrated: bool = True, away: str | None = None, **settings: Any
+    name: str,
+    device: str | None = None,
+    *,
+    calibrated: bool | Mapping[str, Any] = True,
+    away: str | None = None,
+    **settings: Any,
 ) -> Configured:
     """A checkpoint by name, folder or hub id, ready to be judged.
 
     Args:
         away: what it computes on in other processes; None: the CPU, as long as it does so here.
-        calibrated: False leaves the checkpoint's calibration out, in order to fit another.
+        calibrated: False leaves the checkpoint's calibration out, in order to fit another; a mapping stands for it.
         settings: temperature, top_k, top_p; None is the checkpoint's default.
     """
     predictor = KronosPredictor.from_pretrained(name, device=device)
-    if not calibrated:
-        predictor.model.config = dataclasses.replace(predictor.model.config, calibration=None)
+    if calibrated is not True:
+        calibration = None if calibrated is False else calibrated
+        predictor.model.config = dataclasses.replace(predictor.model.config, calibration=calibration)
     if away is None and predictor.device.type == "cpu":  # an accelerator is not shared out to processes
         away = "cpu"
     make = None if away is None else partial(load_forecaster, name, away, calibrated=calibrated)

@@ -20,16 +20,8 @@ from kronos.evaluation.rolling import score_windows
 from kronos.evaluation.run import YARDSTICK
 from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means, slope
 from kronos.evaluation.summary import cluster_labels, per_window
-from kronos.evaluation.windows import (
-    LeakWarning,
-    Series,
-    Window,
-    as_series,
-    common_cutoffs,
-    rolling_windows,
-    some_symbols,
-    warn_of_leaks,
-)
+from kronos.evaluation.training_dates import LeakWarning, warn_of_leaks
+from kronos.evaluation.windows import Series, Window, as_series, common_cutoffs, rolling_windows, some_symbols
 from kronos.evaluation.windows import draw_windows as draw_from
 from kronos.inference.predictor import KronosPredictor
 from kronos.model import Kronos, KronosTokenizer
@@ -222,6 +214,7 @@ def in_words(found: dict[str, float], start: str, name: str) -> str:
 
 _CARD = """---
 tags: [time-series, finance, candlesticks, kronos]
+verdict: "{kept} {verdict[words]}"
 ---
 # {name}
 
@@ -262,11 +255,18 @@ The run knew no bar later than: {cutoffs}.
 """
 
 
-def model_card(report: dict[str, Any]) -> str:
-    """Markdown: what the pair is, how it did, what it was made from; ``report``: what ``kronos.finetune`` returns."""
+def model_card(report: dict[str, Any], *, aside: bool = False) -> str:
+    """Markdown: what the pair is, how it did, what it was made from.
+
+    Args:
+        report: what ``kronos.finetune`` returns.
+        aside: of the new weights that were set aside, because they were not shown to be better.
+    """
     settings, verdict = report["settings"], report["verdict"]
     kept = "The weights are the new ones."
-    if report["chosen"]["kept"] == START:
+    if aside:
+        kept = f"The weights are new ones that were not shown to be better than {report['start']}."
+    elif report["chosen"]["kept"] == START:
         kept = f"The weights are those of {report['start']}: the new ones were not shown to be better."
     interval = "{ratio:.3f} [{low:.3f}, {high:.3f}]"
     stages = [

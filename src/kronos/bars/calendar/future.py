@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,16 @@ import pandas as pd
 
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.grid import Stamp, future_days, intraday_stamps, observed_hours, read_dates, regular_step
-from kronos.bars.calendar.guess import FITS, Fit, fit_intraday, guess_calendar, symbol_hint
+from kronos.bars.calendar.guess import FITS, Fit, Guess, extends_hours, fit_intraday, guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, OBSERVED, RULES, STEP, Market, Nanos, market, resolve_calendar
 from kronos.errors import CalendarError, ConfigError
 from kronos.spec import ForecastSpec
+
+_NIGHT: Final = 2 * 3600 * 10**9  # nanoseconds without a bar
+_LONGER: Final = (
+    "hours beyond those of {name} are seen: they go on, on the sessions of {name}; "
+    "days that close early were not checked"
+)
 
 
 @dataclass(frozen=True)
@@ -84,29 +90,25 @@ def future_times(
             f"The bar size cannot be told from {len(times)} timestamp{'s' if len(times) > 1 else ''}. "
             "Pass frequency (--frequency), such as '5m', '1h' or '1d'."
         )
-    fit: Fit | None = None
-    notes: tuple[str, ...] = ()
-    if calendar is not None:
-        name = resolve_calendar(calendar)
-    else:
-        guess, fit = guess_calendar(times, size, symbol_hint(symbol or _only_symbol(history)))
-        name, why = STEP, "a regular step"
-        if guess is not None:
-            name, why = guess, f"calendar {guess} inferred from the bars' times"
-        elif len(times) > 1 and times[-1] - times[0] >= pd.Timedelta(days=7) and size.unit in "smhd":
-            seen = "weekly hours" if size.intraday else "weekdays"
-            name = OBSERVED
-            why = f"no calendar stands out: the {seen} seen in the bars go on, holidays are unknown; name a calendar"
-        elif size.unit not in ("w", "mo"):
-            few = "too few bars to tell a calendar: " if len(times) > 1 else ""
-            why = f"{few}regular step; name a calendar for an exchange's sessions"
-        notes = (why,)
+    symbol = symbol or _only_symbol(history)
+    guess = Guess(resolve_calendar(calendar)) if calendar is not None else guess_calendar(times, size, symbol)
+    name, notes = (guess.name, ()) if calendar is not None and guess.name else _without_a_name(times, size, guess)
+    fit, within = guess.fit, None if guess.sessions is None else market(guess.sessions)
     if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
         notes += session_notes(times, market(name))
-    if name in (ALWAYS, STEP, OBSERVED):
-        go_on = observed_hours if name == OBSERVED else regular_step
-        certain = np.zeros(horizon, dtype=bool)
-        return FutureTimes(go_on(times, horizon, size), name, str(size), stamp, certain, notes)
+    if calendar is not None and size.intraday and name not in (ALWAYS, STEP, OBSERVED) and len(times) > 1:
+        best = fit_intraday(times, size, market(name), stamp)[0]
+        if best.share < FITS and extends_hours(times, size, market(name)):
+            within = market(name)
+            notes += (_LONGER.format(name=name),)
+    if within is not None or name in (ALWAYS, STEP, OBSERVED):
+        if within is None and name != OBSERVED:
+            found, certain = regular_step(times, horizon, size), np.zeros(horizon, dtype=bool)
+        else:
+            found, certain = observed_hours(times, horizon, size, within)
+        if guess.alike:
+            notes += _parting(guess.alike, found, size)
+        return FutureTimes(found, OBSERVED if within else name, str(size), stamp, certain, notes)
     where = market(name)
     if not size.intraday:
         found, estimated, seen = future_days(times, horizon, size, where)
@@ -116,11 +118,53 @@ def future_times(
     return _intraday(times, horizon, size, fit, notes)
 
 
+def _without_a_name(times: pd.DatetimeIndex, size: BarSize, guess: Guess) -> tuple[str, tuple[str, ...]]:
+    """The calendar by which bars go on whose caller named none, and a note that says why and what was not checked."""
+    if guess.name is not None:
+        why = f" and {guess.why}" if guess.why else ""
+        return guess.name, (f"calendar {guess.name} inferred from the bars' times{why}", *guess.choice())
+    if guess.sessions is not None:
+        return OBSERVED, (_LONGER.format(name=guess.sessions),)
+    seen = "weekly hours" if size.intraday else "weekdays"
+    if guess.alike and not size.intraday:
+        return OBSERVED, (f"the {seen} seen go on, holidays were not checked", *guess.choice())
+    if guess.alike:
+        return STEP, ("regular step: nights, weekends and holidays were not checked", *guess.choice())
+    if len(times) > 1 and size.unit in "smhd" and (times[-1] - times[0] >= pd.Timedelta(days=7) or _rests(times, size)):
+        return OBSERVED, (
+            f"no calendar stands out: the {seen} seen in the bars go on, holidays were not checked; name a calendar, "
+            "such as calendar='XNYS' (--calendar XNYS)",
+        )
+    if size.unit in ("w", "mo"):
+        return STEP, ("a regular step",)
+    few = "too few bars to tell a calendar: " if len(times) > 1 else ""
+    return STEP, (
+        f"{few}regular step; nights, weekends and holidays were not checked: name a calendar, such as calendar='XNYS' "
+        "(--calendar XNYS)",
+    )
+
+
+def _rests(times: pd.DatetimeIndex, size: BarSize) -> bool:
+    """True when intraday bars of two days or more leave out nights: they will again."""
+    gaps = np.diff(times.as_unit("ns").asi8)
+    return size.intraday and len(times) >= 10 and bool((gaps >= max(_NIGHT, 2 * size.delta.value)).any())
+
+
+def _parting(alike: tuple[str, ...], found: pd.DatetimeIndex, size: BarSize) -> tuple[str, ...]:
+    """In words, the first of the times to come whose day is a holiday of some of the calendars that fit."""
+    days = found.tz_localize(None).normalize().unique().as_unit("ns")
+    for day in days if not size.intraday else ():
+        rest = [name for name in alike if name != ALWAYS and len(market(name).days(day, day)) == 0]
+        if rest:
+            return (f"{day:%Y-%m-%d} is no session of {', '.join(rest)}",)
+    return ()
+
+
 def infer_calendar(bars: Any, frequency: str | None = None, symbol: str | None = None) -> str | None:
     """The calendar that bars (a table, index or Series) follow, or None when nothing stands out."""
     times = history_index(bars)
     size = parse_frequency(frequency) if frequency else infer_frequency(times)
-    return None if size is None else guess_calendar(times, size, symbol_hint(symbol or _only_symbol(bars)))[0]
+    return None if size is None else guess_calendar(times, size, symbol or _only_symbol(bars)).name
 
 
 def history_index(history: Any) -> pd.DatetimeIndex:

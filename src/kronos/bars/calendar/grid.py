@@ -27,6 +27,7 @@ STAMPS: Final[tuple[Stamp, ...]] = ("start", "end")
 
 _RECENT: Final = 300
 _MINUTE: Final = 60 * 10**9
+_DAY: Final = 24 * 60 * _MINUTE
 _WEEK: Final = 7 * 24 * 60 * _MINUTE
 _WEEKS_SEEN: Final = 26
 _MONTHS_SEEN: Final = 12
@@ -184,28 +185,49 @@ def regular_step(times: pd.DatetimeIndex, horizon: int, size: BarSize) -> pd.Dat
     return localize(pd.date_range(wall[-1], periods=horizon + 1, freq=size.delta)[1:], times.tz)
 
 
-def observed_hours(times: pd.DatetimeIndex, horizon: int, size: BarSize) -> pd.DatetimeIndex:
-    """The next timestamps at the weekly hours that the bars have kept so far."""
+def observed_hours(
+    times: pd.DatetimeIndex, horizon: int, size: BarSize, within: Market | None = None
+) -> tuple[pd.DatetimeIndex, Flags]:
+    """The next timestamps at the weekly hours that the bars have kept so far, and which of them are estimated.
+
+    Args:
+        within: the exchange on whose sessions alone they fall; days past its calendar's end are estimated.
+    """
     if len(times) < 2:
         raise CalendarError("The calendar 'observed' needs the index of the bars, not one timestamp.")
     if size.unit in ("w", "mo"):
-        return regular_step(times, horizon, size)
+        return regular_step(times, horizon, size), np.zeros(horizon, dtype=bool)
+    if within is not None and times.tz is not None:
+        found, estimated = observed_hours(
+            times.tz_convert(within.zone).tz_localize(None).drop_duplicates(), horizon, size, within
+        )
+        return localize(found, within.zone).tz_convert(times.tz), estimated
     wall = times.tz_localize(None).as_unit("ns")
     monday = (wall[-1].normalize() - pd.Timedelta(days=wall[-1].weekday())).value
+    slots = _weekly_slots(wall, monday)
+    weeks = int((horizon // len(slots) + 3) * (1 if within is None else 1.3)) + (0 if within is None else 3)
+    future = ((monday + np.arange(weeks, dtype=np.int64) * _WEEK)[:, None] + slots[None, :] * _MINUTE).ravel()
+    future = future[future > wall[-1].value]
+    estimated = np.zeros(len(future), dtype=bool)
+    if within is not None:
+        days = future - future % _DAY
+        sessions = within.days(pd.Timestamp(int(days[0])), pd.Timestamp(int(days[-1])))
+        kept = np.isin(days, sessions.dates)
+        future, estimated = future[kept], np.isin(days[kept], sessions.dates[sessions.estimated])
+    return localize(pd.DatetimeIndex(future[:horizon].view("datetime64[ns]")), times.tz), estimated[:horizon]
+
+
+def _weekly_slots(wall: pd.DatetimeIndex, monday: int) -> Nanos:
+    """The minutes of a week, from Monday 00:00 on, at which bars usually fall; ``monday`` begins the last week."""
     first = monday - _WEEKS_SEEN * _WEEK
     nanos = wall.asi8[wall.asi8 >= first]
-    week, slot = (nanos - first) // _WEEK, (nanos - first) % _WEEK // _MINUTE  # minutes since a Monday 00:00
+    week, slot = (nanos - first) // _WEEK, (nanos - first) % _WEEK // _MINUTE
     if nanos[-1] - nanos[0] < 2 * _WEEK:  # every day is taken to be like the days seen, weekends only when seen
         days = np.arange(7) if (slot // 1440 >= 5).any() else np.arange(5)
-        slots = (days[:, None] * 1440 + np.unique(slot % 1440)).ravel()
-    else:
-        slots, counts = np.unique(slot, return_counts=True)
-        # A weekday counts over the weeks that traded on it, so holidays do not thin its hours.
-        traded = np.array([len(np.unique(week[slot // 1440 == day])) for day in range(7)])
-        days = slots // 1440
-        usual = (traded >= 0.5 * traded.max())[days] & (counts >= 0.5 * traded[days])
-        slots = slots[usual] if usual.any() else slots
-    starts = monday + np.arange(horizon // len(slots) + 3, dtype=np.int64) * _WEEK
-    future = (starts[:, None] + slots[None, :] * _MINUTE).ravel()
-    future = future[future > wall[-1].value][:horizon]
-    return localize(pd.DatetimeIndex(future.view("datetime64[ns]")), times.tz)
+        return (days[:, None] * 1440 + np.unique(slot % 1440)).ravel()
+    slots, counts = np.unique(slot, return_counts=True)
+    # A weekday counts over the weeks that traded on it, so holidays do not thin its hours.
+    traded = np.array([len(np.unique(week[slot // 1440 == day])) for day in range(7)])
+    days = slots // 1440
+    usual = (traded >= 0.5 * traded.max())[days] & (counts >= 0.5 * traded[days])
+    return slots[usual] if usual.any() else slots

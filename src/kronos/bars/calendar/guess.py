@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
@@ -10,9 +9,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from kronos.bars.calendar.clues import likely_calendar, of_zone, symbol_hint
 from kronos.bars.calendar.frequency import BarSize
 from kronos.bars.calendar.grid import ANCHORS, STAMPS, Clock, Grid, Stamp, clocks_for, intraday_stamps, period_labels
-from kronos.bars.calendar.markets import ALWAYS, FX, Market, Nanos, market
+from kronos.bars.calendar.markets import ALWAYS, FX, RULES, Market, Nanos, market
 
 HOURS: Final[dict[str, tuple[str, float, float]]] = {
     "XSHG": ("Asia/Shanghai", 9, 15.5), "XNYS": ("America/New_York", 9, 16.5), "XHKG": ("Asia/Hong_Kong", 9, 16.5),
@@ -28,18 +28,12 @@ earlier one does."""
 FITS: Final = 0.9
 """Share of timestamps that must lie on a calendar's bars."""
 
-CHINESE: Final = re.compile(
-    r"(SH|SZ|BJ)[._]?[0-9]{6}|(00[0-3]|200|30[0-2]|399|60[0-5]|68[89]|900|430|83[0-9]|87[0-3]|920)[0-9]{3}"
-)
-"""Shenzhen's, Shanghai's and Beijing's six digits. Seoul writes six digits, too: most of its begin otherwise."""
+SAME_HOURS: Final = (("XNYS", "XTSE"), ("XLON", "XETR", "XPAR", "XSWX"))
+"""Exchanges that trade at the same hours, so that only their holidays tell them apart."""
 
-ENDINGS: Final = {
-    ".SS": "XSHG", ".SH": "XSHG", ".SZ": "XSHG", ".XSHG": "XSHG", ".XSHE": "XSHG", ".HK": "XHKG", ".T": "XTKS",
-    ".L": "XLON", ".DE": "XETR", ".PA": "XPAR", ".NS": "XBOM", ".BO": "XBOM", ".TW": "XTAI", ".AX": "XASX",
-    ".TO": "XTSE", ".SW": "XSWX", ".SA": "BVMF", ".SI": "XSES", ".KS": "XKRX", ".US": "XNYS",
-}  # fmt: skip
-"""How symbols end on the exchanges that are tried."""
-
+_DAYS_ENOUGH: Final = 120  # every exchange has holidays among so many days
+_DAY: Final = 24 * 3600 * 10**9
+_WEEKEND: Final = 40 * 3600 * 10**9  # no currency trades that long
 _WINDOW: Final = pd.Timedelta(days=75)
 _MOST: Final = 6_000
 
@@ -65,6 +59,33 @@ class Fit:
     def score(self) -> tuple[float, float, float]:
         """Order of preference: times off the grid weigh most, then bars without a time, then the edges."""
         return (round(self.share, 3), round(self.coverage, 3), round(self.edge, 2))
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The calendar that timestamps show.
+
+    Attributes:
+        name: None where nothing stands out, or where several fit and only the caller can choose.
+        fit: how intraday times lie on its bars.
+        alike: where several calendars fit equally, all of them, ``name`` first.
+        sessions: the exchange on whose days longer hours than its own are seen; ``name`` is None then.
+        why: what decided besides the times, in words.
+    """
+
+    name: str | None = None
+    fit: Fit | None = None
+    alike: tuple[str, ...] = ()
+    sessions: str | None = None
+    why: str | None = None
+
+    def choice(self) -> tuple[str, ...]:
+        """Where several calendars fit, that the caller should name one, and how; empty where none or one does."""
+        if not self.alike:
+            return ()
+        several, other = f"{', '.join(self.alike[:-1])} and {self.alike[-1]}", self.alike[self.name is not None]
+        taken = f", {self.name} is taken" if self.name else ""
+        return (f"{several} fit the times alike{taken}: name yours, such as calendar='{other}' (--calendar {other})",)
 
 
 def fit_intraday(
@@ -99,35 +120,89 @@ def _present(expected: Nanos, nanos: Nanos) -> float:
     return float(np.isin(inside, nanos).mean()) if len(inside) else 0.0
 
 
-def guess_calendar(times: pd.DatetimeIndex, size: BarSize, hint: str | None = None) -> tuple[str | None, Fit | None]:
-    """The name of the calendar that timestamps follow, None when nothing stands out; intraday also how they fit it."""
-    if len(times) < 10:
-        return None, None
+def guess_calendar(times: pd.DatetimeIndex, size: BarSize, symbol: str | None = None) -> Guess:
+    """The calendar that timestamps follow, by their weekdays, holidays, hours and zone, and by the symbol."""
+    named = symbol_hint(symbol)
+    if len(times) < (2 if named or likely_calendar(symbol) else 10):
+        return Guess()
     wall = times.tz_localize(None)
     if size.unit in ("w", "mo"):
-        return _guess_periods(wall.normalize()[-300:], size), None
+        return Guess(_guess_periods(wall.normalize()[-300:], size))
     span = wall[-1] - wall[0]
     weekdays = np.bincount(wall.day_of_week, minlength=7)
     if span >= pd.Timedelta(days=7) and min(weekdays[5:]) >= 0.7 * weekdays[:5].mean():
-        return ALWAYS, None
+        return Guess(ALWAYS)
     if not size.intraday:
-        return _guess_daily(wall.normalize(), hint), None
+        return _guess_daily(times, symbol)
     saturdays = pd.Series(wall[wall.day_of_week == 5])
     traded = saturdays.groupby(saturdays.dt.normalize())
     if (traded.max() - traded.min() >= pd.Timedelta(hours=8)).any():  # no exchange does, whatever the clock
-        return ALWAYS, None
-    best: Fit | None = None
-    for name in [FX, *sorted(HOURS, key=lambda name: name != hint)] if span >= pd.Timedelta(days=2) else []:
-        if name != FX and not _roughly_open(times[-_MOST:], name):
+        return Guess(ALWAYS)
+    return _guess_intraday(times, size, symbol) if len(times) >= 10 else Guess()
+
+
+def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) -> Guess:
+    """By the hours: those of an exchange, round the clock, or more than an exchange's own on its days."""
+    named, likely = symbol_hint(symbol), likely_calendar(symbol)
+    long_enough = times[-1] - times[0] >= pd.Timedelta(days=2)
+    if _round_the_clock(times, size):
+        rested = (np.diff(times.asi8) >= _WEEKEND).any()
+        currency = next(iter(fit_intraday(times, size, market(FX), least=FITS)), None) if long_enough else None
+        if currency is not None and currency.share >= FITS and currency.coverage >= 0.75:
+            if rested or likely == FX:
+                return Guess(FX, currency, why=None if rested else f"the symbol {symbol}")
+            return Guess(ALWAYS, why=f"the symbol {symbol}") if likely == ALWAYS else Guess(alike=(ALWAYS, FX))
+    told = named or (likely if likely in HOURS else None)
+    zoned = of_zone(times, {name: zone for name, (zone, *_) in HOURS.items()})
+    tried = [name for name in ([told] if told else []) + zoned if name]
+    fits: list[Fit] = []
+    for name in dict.fromkeys([*tried, *(HOURS if long_enough else [])]):
+        if fits and fits[0].share > 0.99 and fits[0].coverage > 0.95 and not _same_hours(name, fits[0].market.name):
+            continue  # found: only who keeps the same hours can fit as well
+        if not _roughly_open(times[-_MOST:], name):
             continue
         fit = next(iter(fit_intraday(times, size, market(name), least=FITS)), None)
-        if fit is None or fit.share < FITS or fit.coverage < (0.75 if name == FX else 0.5):
+        if fit is None or fit.share < FITS or fit.coverage < 0.5:
             continue
-        if best is None or (fit.share + fit.coverage) > (best.share + best.coverage) + 1e-9:
-            best = fit
-        if best.share > 0.99 and best.coverage > 0.95:
-            break
-    return best.market.name if best else None, best
+        if name == told:
+            return Guess(name, fit, why=f"the symbol {symbol}")
+        fits.append(fit)
+        fits.sort(key=lambda fit: -(fit.share + fit.coverage))  # stable: the earlier wins a tie
+    if fits:
+        best = fits[0]
+        day = 0.5 / max(len(times[-_MOST:].normalize().unique()), 1)  # a holiday of one of them would weigh twice that
+        alike = tuple(f.market.name for f in fits if f.share + f.coverage > best.share + best.coverage - day)
+        return Guess(best.market.name, best, alike if len(alike) > 1 else ())
+    return Guess(sessions=_longer_hours(times, size, symbol))
+
+
+def _longer_hours(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) -> str | None:
+    """The exchange whose sessions lie within longer hours (before its open, after its close), if its days show it."""
+    if _round_the_clock(times, size):
+        return None
+    guess = _guess_daily(times.normalize().unique(), symbol)
+    if guess.name is None or guess.name in RULES:
+        return None
+    return guess.name if extends_hours(times, size, market(guess.name)) else None
+
+
+def extends_hours(times: pd.DatetimeIndex, size: BarSize, where: Market) -> bool:
+    """True when times hold nearly all bars of an exchange's sessions, others around them, and no day of rest."""
+    best = max(fit_intraday(times, size, where), key=lambda fit: fit.coverage)
+    local = times.tz_convert(where.zone).tz_localize(None) if times.tz is not None else times
+    days = local.normalize().unique().as_unit("ns")
+    sessions = where.days(days[0], days[-1]).dates
+    return best.coverage >= FITS and bool(np.isin(days.asi8, sessions).mean() >= 0.97)
+
+
+def _round_the_clock(times: pd.DatetimeIndex, size: BarSize) -> bool:
+    """True when bars fall at (nearly) every time of day."""
+    slots = (times.tz_localize(None).asi8 % _DAY) // size.delta.value
+    return len(np.unique(slots)) >= 0.9 * _DAY / size.delta.value
+
+
+def _same_hours(one: str, other: str) -> bool:
+    return any(one in group and other in group for group in SAME_HOURS)
 
 
 def _roughly_open(times: pd.DatetimeIndex, name: str) -> bool:
@@ -144,28 +219,46 @@ def _roughly_open(times: pd.DatetimeIndex, name: str) -> bool:
     return False
 
 
-def _guess_daily(dates: pd.DatetimeIndex, hint: str | None) -> str | None:
+def _guess_daily(times: pd.DatetimeIndex, symbol: str | None) -> Guess:
+    """By the weekdays without a bar: who rests then, and on no other day."""
+    dates = times.tz_localize(None).normalize()
     recent = dates[dates >= dates[-1] - pd.Timedelta(days=5 * 366)].unique().as_unit("ns")
     if (recent.day_of_week >= 5).mean() > 0.01:
-        return None
-    short = len(recent) < 120  # for holidays to tell exchanges apart
+        return Guess()
+    for name, most in ((symbol_hint(symbol), 0.1), (likely_calendar(symbol), 0.0)):
+        if name is not None and name != ALWAYS and _misses(recent, name) <= most:
+            return Guess(name, why=f"the symbol {symbol}")
+    if len(recent) < 10:
+        return Guess()
+    zoned = of_zone(times, {name: zone for name, (zone, *_) in HOURS.items()})
+    short = len(recent) < _DAYS_ENOUGH
     scores: dict[str, float] = {}
-    for name in ([hint] if hint else []) if short else sorted(HOURS, key=lambda name: name != hint):
+    for name in zoned or HOURS:
         if name == "XKRX" and min(scores.values(), default=9) < 0.1:
-            continue
-        sessions = market(name).days(recent[0], recent[-1]).dates
-        extra, missing = ~np.isin(recent.asi8, sessions), ~np.isin(sessions, recent.asi8)
-        # A bar on a holiday is proof against a calendar; a missing bar may be a halt.
-        scores[name] = 20 * float(extra.mean()) + float(missing.mean())
-        if scores[name] < 0.03 and not extra.any() and len(recent) > 250:
+            continue  # its calendar takes seconds to build
+        scores[name] = _misses(recent, name)
+        if scores[name] < 0.03 and len(recent) > 250:
             break  # no other calendar can fit better by more than halts
-    if short:
-        return hint if hint is not None and scores.get(hint, 1.0) < 0.1 else None
     fx = 1 - len(recent) / max(len(pd.bdate_range(recent[0], recent[-1])), 1)
     best = min(scores, key=lambda name: scores[name])
-    if scores[best] <= 0.10 and scores[best] < 20 * fx:
-        return best
-    return FX if fx <= 0.02 else None
+    alike = tuple(name for name in scores if scores[name] <= scores[best] + 0.5 / len(recent))
+    if short and scores[best] <= 0.1 and not zoned and _misses(recent, FX) <= scores[best] + 0.5 / len(recent):
+        alike += (FX,)
+    if scores[best] <= 0.10 and (scores[best] < 20 * fx or (short and (zoned or len(alike) > 1))):
+        why = f"the time zone {times.tz}" if zoned and len(alike) == 1 else None
+        settled = len(alike) == 1 or not short
+        return Guess(best if settled else None, None, alike if len(alike) > 1 else (), why=why)
+    return Guess(FX if fx <= 0.02 and not short else None)
+
+
+def _misses(dates: pd.DatetimeIndex, name: str) -> float:
+    """How badly dates fit a calendar: its sessions without a bar, and twenty times the bars without one, as shares.
+
+    A bar on a holiday is proof against a calendar; a missing bar may be a halt.
+    """
+    sessions = market(name).days(dates[0], dates[-1]).dates
+    extra, missing = ~np.isin(dates.asi8, sessions), ~np.isin(sessions, dates.asi8)
+    return 20 * float(extra.mean()) + float(missing.mean() if len(missing) else 0)
 
 
 def _guess_periods(dates: pd.DatetimeIndex, size: BarSize) -> str | None:
@@ -181,11 +274,3 @@ def _guess_periods(dates: pd.DatetimeIndex, size: BarSize) -> str | None:
         if np.isin(dates[1:-1].as_unit("ns").asi8, labels.as_unit("ns").asi8).mean() >= 0.98:
             return name
     return None
-
-
-def symbol_hint(symbol: str | None) -> str | None:
-    """The exchange that a symbol's spelling suggests: ``600519.SS``, ``sz000001``, ``0700.HK``, ``7203.T``."""
-    text = (symbol or "").upper()
-    if CHINESE.fullmatch(text):
-        return "XSHG"
-    return next((code for ending, code in ENDINGS.items() if text.endswith(ending)), None)

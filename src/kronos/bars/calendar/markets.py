@@ -141,6 +141,7 @@ def _calendar(code: str, start: pd.Timestamp | None = None, end: pd.Timestamp | 
         return xc.get_calendar(code) if start is None else xc.get_calendar(code, start=start, end=end)
 
 
+@lru_cache(maxsize=256)  # a universe asks for the same days of an exchange again and again
 def _exchange_sessions(code: str, start: pd.Timestamp, end: pd.Timestamp) -> Sessions:
     usual = _calendar(code)
     # Whole years, so that few distinct calendars are built and the cache is hit.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,7 @@ import pyarrow as pa
 
 from kronos.bars.calendar.frequency import parse_frequency
 from kronos.bars.calendar.future import missing_before
-from kronos.bars.calendar.guess import guess_calendar, symbol_hint
+from kronos.bars.calendar.guess import guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, market
 from kronos.bars.clean import split_suspects
 from kronos.bars.reading.content import open_content
@@ -117,7 +119,8 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
         bars, rows = bars[longest], rows[longest]
     times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
     size = parse_frequency(report.frequency)
-    calendar, fit = guess_calendar(times, size, symbol_hint(symbol))
+    guess = guess_calendar(times, size, symbol)
+    calendar, fit = guess.name, guess.fit
     found: list[Defect] = []
     missing = missing_before(times, size, calendar, fit)
     if missing is not None and missing.any():
@@ -135,6 +138,7 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
         stamp=fit.grid.stamp if fit else None,
         timezone_guess=zone if report.timezone is None else None,
         warnings=(*report.warnings, *found),
+        notes=(*report.notes, *guess.choice()),
     )
 
 
@@ -187,9 +191,21 @@ def _rows_of(frame: pd.DataFrame, reading: ReadContext) -> Any:
     names = frame["symbol"].astype(str)
     picked = np.flatnonzero((names == str(reading.symbol)).to_numpy())
     if len(picked) == 0:
-        some = ", ".join(shown(name, 24) for name in pd.unique(names)[:6])
-        raise DataError(f"{reading.where}: there is no symbol '{reading.symbol}'; there are {some}.")
+        raise DataError(f"{reading.where}: {no_symbol(reading.symbol, names.unique().tolist())}")
     return picked
+
+
+def no_symbol(wanted: object, names: Sequence[object]) -> str:
+    """That a symbol is none of those there are, which of them are like it, and how many there are."""
+    known = {str(name).upper(): str(name) for name in names}
+    alike = [known[name] for name in difflib.get_close_matches(str(wanted).upper(), known, n=3, cutoff=0.6)]
+    alike += [name for name in known.values() if str(wanted).upper() in name.upper() and name not in alike][:3]
+    some = ", ".join(shown(name, 24) for name in names[:6]) + (" …" if len(names) > 6 else "")
+    if not known:
+        return f"there is no symbol '{wanted}', nor any other."
+    count = f"there {'is' if len(names) == 1 else 'are'} {len(names):,} ({some})"
+    near = f"; like it: {', '.join(shown(name, 24) for name in alike)}" if alike else ""
+    return f"there is no symbol '{wanted}'; {count}{near}."
 
 
 def _adjustments(frame: pd.DataFrame, adjusted: Any, rows: Rows) -> tuple[Defect, ...]:

@@ -97,6 +97,13 @@ def from_frame(frame: pd.DataFrame, reading: ReadContext) -> Columns:
     """Columns of a pandas table; a meaningful index counts as columns."""
     if frame.columns.nlevels == 2:
         return _from_wide_frame(frame, reading)
+    frame = _index_as_columns(frame)
+    roles = assign([str(name) for name in frame.columns], reading)
+    data: dict[str, Any] = {role: frame.iloc[:, position] for role, position in roles.at.items()}
+    return Columns(data, np.arange(1, 1 + len(frame)), roles)
+
+
+def _index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
     index = frame.index
     counts = index.nlevels == 1 and index.name is None and pd.api.types.is_integer_dtype(index.dtype)
     if not counts and not isinstance(index, pd.RangeIndex):
@@ -107,10 +114,18 @@ def from_frame(frame: pd.DataFrame, reading: ReadContext) -> Columns:
             )
             name = fallback if values.name is None else str(values.name)
             names.append(name if name not in frame.columns else f"{name} (index)")
-        frame = frame.reset_index(names=names)
-    roles = assign([str(name) for name in frame.columns], reading)
-    data: dict[str, Any] = {role: frame.iloc[:, position] for role, position in roles.at.items()}
-    return Columns(data, np.arange(1, 1 + len(frame)), roles)
+        return frame.reset_index(names=names)
+    return frame
+
+
+def by_symbol(frame: pd.DataFrame) -> dict[str, pd.DataFrame] | None:
+    """The rows of each symbol of a long table, by whichever column or level of the index holds it; None: none does."""
+    frame = _index_as_columns(frame)
+    at = assign([str(name) for name in frame.columns], ReadContext()).at.get("symbol")
+    if at is None:
+        return None
+    owners = frame.iloc[:, at]
+    return {str(name): rows for name, rows in frame.groupby(owners.to_numpy(), sort=False)}
 
 
 def _from_wide_frame(frame: pd.DataFrame, reading: ReadContext) -> Columns:

@@ -28,7 +28,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
 from kronos.bars.calendar.frequency import infer_frequency, parse_frequency
-from kronos.bars.reading.read import read_bars
+from kronos.bars.reading.read import no_symbol, read_bars
 from kronos.bars.report import BarsReport
 from kronos.bars.samples import locate
 from kronos.bars.schema import FEATURES
@@ -128,7 +128,7 @@ class BarStore:
         """Merge bars into the store, series by series.
 
         Args:
-            bars: a validated bars table.
+            bars: a bars table, or any table that ``read_bars`` understands.
             symbol: its name, where the table has no symbol column.
             frequency: bar size, where the bars are too few to show it.
             replace: let new values win where a stored bar has others; otherwise that is refused.
@@ -136,6 +136,8 @@ class BarStore:
         Raises:
             DataError: no symbol, no bar size, or bars that contradict stored ones. Nothing is written then.
         """
+        if "timestamp" not in bars.columns or ("symbol" not in bars.columns and symbol is None):
+            bars = read_bars(bars)
         count = bars["symbol"].nunique() if "symbol" in bars.columns else 0
         if symbol is None and not count:
             raise DataError("The bars name no symbol. Pass symbol (--symbol).")
@@ -166,9 +168,9 @@ class BarStore:
         entries = [entry for entry in self.entries(frequency) if entry.symbol == symbol]
         if len(entries) != 1:
             sizes = ", ".join(entry.frequency for entry in entries)
-            several = f"has {symbol} in several bar sizes ({sizes}): pass frequency (--frequency)"
-            what = several if entries else f"has no {symbol}"
-            raise DataError(f"The store {self.folder} {what}. See kronos bars list --store {self.folder}.")
+            several = f"{symbol} has several bar sizes ({sizes}): pass frequency (--frequency)."
+            what = several if entries else no_symbol(symbol, self.symbols(frequency))
+            raise DataError(f"The store {self.folder}: {what} See kronos bars list --store {self.folder}.")
         entry, path = entries[0], self.folder / entries[0].path
         bars = _read(path)
         times, rows = bars["timestamp"], len(bars)

@@ -20,8 +20,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kronos.bars.calendar.clues import symbol_hint
 from kronos.bars.calendar.frequency import BarSize, parse_frequency
-from kronos.bars.calendar.guess import symbol_hint
 from kronos.bars.calendar.markets import market
 from kronos.bars.reading.read import read_bars
 from kronos.bars.report import BarsReport

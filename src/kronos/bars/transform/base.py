@@ -105,7 +105,8 @@ class ZScore:
 
     def fit(self, values: Array, length: Array | None = None, *, clip: float = DEFAULT_CLIP) -> ZScoreState:
         x = np.asarray(values, dtype=np.float32)
-        if length is None:
+        if length is None:  # published tables lie column by column, which is how their numbers were added up
+            x = np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2)
             mean, std = x.mean(axis=-2), x.std(axis=-2)
         else:
             known = _leading(x.shape[-2], length)[..., None]
