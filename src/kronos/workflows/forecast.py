@@ -123,10 +123,9 @@ def forecast_universe(
     spec, engine = spec or ForecastSpec(), engine or engines.LocalEngine()
     settings = plan.UniverseSettings(spec, model, revision, tokenizer, quantile_levels, paths, on_defect, reading or {})
     folder, out = Path(source).resolve(), Path(out).resolve()
-    sources = plan.list_sources(folder, spec.frequency)
     device = device or engine.device()
     facts = (version("kronos-kline"), pair_digest(model, revision, tokenizer), device.partition(":")[0])
-    partitions = plan.divide(sources, settings, *facts, partition_size)
+    partitions = plan.divide(plan.list_sources(folder, spec.frequency), settings, *facts, partition_size)
     output.begin(out)
     report = _compute(
         partitions, out, engine, partial(work.ForecastWork, settings, folder, out, facts[1], device), progress
