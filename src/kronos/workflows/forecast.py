@@ -127,9 +127,8 @@ def forecast_universe(
     facts = (version("kronos-kline"), pair_digest(model, revision, tokenizer), device.partition(":")[0])
     partitions = plan.divide(plan.list_sources(folder, spec.frequency), settings, *facts, partition_size)
     output.begin(out)
-    report = _compute(
-        partitions, out, engine, partial(work.ForecastWork, settings, folder, out, facts[1], device), progress
-    )
+    make = partial(work.ForecastWork, settings, folder, out, facts[1], device)
+    report = _compute(partitions, out, engine, make, progress)
     output.sweep(out, len(partitions))
     if not report.series:
         raise DataError(
