@@ -175,8 +175,7 @@ def finetune(
     flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect}}
     flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
     given, named = _settle(settings, flags, {"bars": bars, "out": out, "model": model, "tokenizer": tokenizer}, note)
-    places = named.pop("bars")
-    sources = [str(place) for place in ([places] if isinstance(places, str | Path) else places)]
+    sources = named.pop("bars")
     _check(named["out"], skipped, resume)
     with main_first(cpu=given.get("device") == "cpu"):
         how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given, **named}
@@ -196,8 +195,9 @@ def _settle(
             note(f"Of the published file: {line}.")
     if not named["bars"] or named["out"] is None:
         raise ConfigError("name the bars and --out, the folder for the new pair; or a published file that names both")
-    start = named.pop("model") or "kronos-nano"
-    return given, {**named, "start": start, "out": Path(named["out"])}
+    start, bars = named.pop("model") or "kronos-nano", named["bars"]
+    sources = [str(place) for place in ([bars] if isinstance(bars, str | Path) else bars)]
+    return given, {**named, "bars": sources, "start": start, "out": Path(named["out"])}
 
 
 def _take_places(given: dict[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
