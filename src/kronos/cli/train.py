@@ -145,7 +145,8 @@ def finetune(
     for path in report["charts"]:
         note(f"Wrote {path}")
     told, name = f"The pair is in {out}; use it with", str(out)
+    start = options.model or "kronos-nano"
     if report["chosen"]["kept"] == "start":
         note(f"The new weights are in {out / 'unproven'}, should you want them all the same.")
-        told, name = f"The pair in {out} is {options.model}, unchanged; go on with", options.model
+        told, name = f"The pair in {out} is {start}, unchanged; go on with", start
     output.print(f"{told}: kronos forecast BARS --model {name}", markup=False, soft_wrap=True)

@@ -104,11 +104,11 @@ def takes_arrays(ours: Callable[Concatenate[KronosPredictor, P], R]) -> Callable
 
     @functools.wraps(ours)
     def either(self: KronosPredictor, *args: P.args, **named: P.kwargs) -> R:
-        if "x_stamp" in named or (len(args) > 1 and np.ndim(args[1]) > 0):
+        if "x_stamp" in named or (len(args) > 1 and np.ndim(args[1]) > 0):  # type: ignore[arg-type]
             return generate(self, *args, **named)  # type: ignore[arg-type, return-value]
         return ours(self, *args, **named)
 
-    return either
+    return either  # type: ignore[return-value]
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------------

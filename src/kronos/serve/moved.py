@@ -17,12 +17,14 @@ MOVED = {
 }
 """Published address below /api → ours, in a sentence."""
 
-moved = APIRouter(prefix="/api", include_in_schema=False)
+
+def moved() -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/api", include_in_schema=False)
+    for name in MOVED:
+        router.add_api_route(f"/{name}", _gone, methods=["GET", "POST"])
+    return router
 
 
 def _gone(request: Request) -> None:
     raise ApiError(410, "moved", f"The published web app had this address; here {MOVED[request.url.path[5:]]}.")
-
-
-for _name in MOVED:
-    moved.add_api_route(f"/{_name}", _gone, methods=["GET", "POST"])

@@ -18,7 +18,8 @@ from kronos.evaluation.summary import cluster_labels
 from kronos.evaluation.training_dates import warn_of_leaks
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
 from kronos.files import write_json, write_text, writing
-from kronos.model.checkpoint import CARD_FILE, change_config
+from kronos.model.checkpoint import change_config
+from kronos.model.layout import CARD_FILE
 from kronos.protocol import FloatArray, Forecaster, Progress
 from kronos.training.finetune import ASIDE, take_over
 from kronos.workflows.evaluate import load_markets, read_date

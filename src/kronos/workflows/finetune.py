@@ -15,7 +15,7 @@ from typing import Any
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.files import write_json, write_text
-from kronos.model.checkpoint import CARD_FILE
+from kronos.model.layout import CARD_FILE
 from kronos.protocol import Progress
 from kronos.training.config import STAGE_NAMES, RunConfig, merge, override, read_recipe, read_settings
 from kronos.training.finetune import (
