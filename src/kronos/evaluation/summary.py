@@ -330,7 +330,7 @@ def _compared(ours: pd.DataFrame, theirs: pd.DataFrame, sides: tuple[str, str, s
 def _coverage(rows: pd.DataFrame, market: str, model: str) -> Comparison | None:
     """Share of closes inside the interval, less what it should be; None where there are too few paths for one."""
     gap = (rows[f"covered_{JUDGED_LEVEL * 100:.0f}"] - JUDGED_LEVEL).dropna()
-    sides = ("coverage", market, model, *QUESTIONS["coverage"])
+    sides = ("coverage", market, model, QUESTIONS["coverage"][0])
     return _of_windows(gap, rows.loc[gap.index], sides, np.nan) if len(gap) else None
 
 
