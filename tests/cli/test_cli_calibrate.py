@@ -56,7 +56,6 @@ def test_the_copy_uses_what_was_fitted(run, narrow: Path, walk: Path, tmp_path: 
     assert document["fitted_on"]["last_cutoff"] < document["judged_on"]["first_cutoff"]
     assert set(document["coverage"]["after"]) == {"50%", "80%", "90%"}
     assert document["data"]["walk_1h"].startswith("sha256:")
-    assert document["crps_ratio"]["value"] < 1  # much was there to mend, on later windows too
     assert document["better"] is True
     assert "Better calibrated" in run("models", "info", out).stdout
     assert run("calibrate", walk, "--model", narrow, "-o", out, *SMALL).status == 1  # not written over
