@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +35,7 @@ from kronos.spec import ForecastSpec
 if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Method = TypeVar("Method", bound=Callable[..., Any])
 Floats = npt.NDArray[np.float64]
 
 _NAMES = {"horizon": "pred_len", "temperature": "T", "num_samples": "sample_count"}  # as published, for refusals
@@ -99,16 +98,16 @@ def generate(
     return np.stack([paths.mean(axis=0) for paths in _sample(predictor, requests, spec, True, verbose)])
 
 
-def takes_arrays(ours: Callable[Concatenate[KronosPredictor, P], R]) -> Callable[Concatenate[KronosPredictor, P], R]:
+def takes_arrays(ours: Method) -> Method:
     """``KronosPredictor.generate`` that also answers the published call of this name, told by the stamps it brings."""
 
     @functools.wraps(ours)
-    def either(self: KronosPredictor, *args: P.args, **named: P.kwargs) -> R:
-        if "x_stamp" in named or (len(args) > 1 and np.ndim(args[1]) > 0):  # type: ignore[arg-type]
-            return generate(self, *args, **named)  # type: ignore[arg-type, return-value]
+    def either(self: KronosPredictor, *args: Any, **named: Any) -> Any:
+        if "x_stamp" in named or (len(args) > 1 and np.ndim(args[1]) > 0):
+            return generate(self, *args, **named)
         return ours(self, *args, **named)
 
-    return either  # type: ignore[return-value]
+    return cast(Method, either)
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------------
