@@ -66,8 +66,8 @@ REFUSED = {"dataset_path": _PICKLES}
 
 TRANSLATED = (
     "lookback_window", "predict_window", "batch_size", "accumulation_steps", "n_train_iter", "n_val_iter",
-    "adam_beta1", "adam_beta2", "epochs", "seed", "feature_list", "time_feature_list", "use_comet", "comet_config", "data_path",
-    "train_ratio", "val_ratio", "test_ratio", "tokenizer_epochs", "basemodel_epochs", "base_save_path",
+    "adam_beta1", "adam_beta2", "epochs", "seed", "feature_list", "time_feature_list", "use_comet", "comet_config",
+    "data_path", "train_ratio", "val_ratio", "test_ratio", "tokenizer_epochs", "basemodel_epochs", "base_save_path",
     "finetuned_tokenizer", "pretrained_tokenizer", "pretrained_predictor", "train_tokenizer", "train_basemodel",
     "pre_trained", "pre_trained_tokenizer", "pre_trained_predictor", "use_cuda", "device_id",
 )  # fmt: skip
