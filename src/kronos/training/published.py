@@ -125,7 +125,7 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     for part in (_windows, _batches, _passes, _betas, _choices, _shares, _places):
         given |= part(names)
     if whole:
-        ours = {"optim.schedule": "one_cycle", "optim.warmup": 0.03, "choose_by": "loss"}
+        ours: dict[str, Any] = {"optim.schedule": "one_cycle", "optim.warmup": 0.03, "choose_by": "loss"}
         ours |= {"stages.tokenizer.clip_norm": 2.0, "stages.model.clip_norm": 3.0}
         given = {path: ("", value) for path, value in ours.items()} | given
     out = copy.deepcopy({name: value for name, value in flat.items() if name not in names})
