@@ -216,7 +216,8 @@ def test_a_pair_in_one_repository(
     from kronos import KronosPredictor
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    commit, words = "901c26c1" * 5, {"cache_dir": tmp_path, "local_files_only": True}
+    commit = "901c26c1" * 5
+    words: dict[str, Any] = {"cache_dir": tmp_path, "local_files_only": True}
     repository = tmp_path / "models--someone--mine"
     KronosPredictor(tiny_model, tiny_tokenizer, "cpu").save_pretrained(repository / "snapshots" / commit)
     for revision in (commit, commit[:7]):

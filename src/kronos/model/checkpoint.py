@@ -107,7 +107,7 @@ class PretrainedModule(nn.Module):
         Raises:
             CheckpointError: not found, unreachable, damaged, or shaped differently from its config.
         """
-        hub = {"token": token, "local_files_only": local_files_only, "force_download": force_download}
+        hub: dict[str, Any] = {"token": token, "local_files_only": local_files_only, "force_download": force_download}
         name = pretrained_model_name_or_path
         folder = find_checkpoint(name, cls.kind, revision=revision, cache_dir=cache_dir, **hub)
         try:
@@ -149,7 +149,7 @@ class PretrainedModule(nn.Module):
         create_pr: bool = False,
     ) -> str:
         """Uploads the checkpoint to the hub and returns its address."""
-        upload = {"commit_message": commit_message, "revision": branch, "create_pr": create_pr}
+        upload: dict[str, Any] = {"commit_message": commit_message, "revision": branch, "create_pr": create_pr}
         return upload_to_hub(self.save_pretrained, repo_id, private=private, token=token, **upload)
 
 

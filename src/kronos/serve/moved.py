@@ -26,5 +26,12 @@ def moved() -> APIRouter:
     return router
 
 
-def _gone(request: Request) -> None:
+@moved.get("/data-files")
+@moved.post("/load-data")
+@moved.post("/predict")
+@moved.post("/load-model")
+@moved.get("/available-models")
+@moved.get("/model-status")
+def gone(request: Request) -> None:
+    """Says where it is now."""
     raise ApiError(410, "moved", f"The published web app had this address; here {MOVED[request.url.path[5:]]}.")

@@ -103,6 +103,15 @@ class ForecastSettings(_Section):
     samples: int = Field(20, ge=2)  # paths of each; below 20 there is no 90 % interval
 
 
+class CometSettings(_Section):
+    """Where Comet files a run, and under what name; None: as COMET_WORKSPACE says, and a name of its own."""
+
+    project: str = "kronos"
+    workspace: str | None = None
+    name: str | None = None
+    tag: str | None = None
+
+
 class StageSettings(_Section):
     """What differs between the stages: names and values of ``optim`` that count for one of them only."""
 
@@ -132,6 +141,7 @@ class RunConfig(_Section):
     parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: each holds all weights, or a shard of them
     checkpoint_activations: bool = False  # compute activations again instead of keeping them
     tracking: Annotated[tuple[Tracker, ...] | None, _ONE_OR_MANY] = None  # None: TensorBoard, if it is installed
+    comet: CometSettings = CometSettings()
     workers: int = Field(1, ge=1)  # threads that prepare windows
     threads: int = Field(0, ge=0)  # of torch; 0 leaves them as they are
     save_every: int = Field(500, ge=1)  # steps

@@ -107,12 +107,18 @@ def _start(name: str, config: RunConfig, stage: str, start: int) -> Any:
         "tensorboard": lambda: tracking.TensorBoardTracker(stage, folder, purge_step=start + 1 if start else None),
         "mlflow": lambda: tracking.MLflowTracker("kronos", run_name=run),
         "wandb": lambda: tracking.WandBTracker("kronos", name=run, dir=str(folder)),
-        "comet": lambda: tracking.CometMLTracker("kronos"),
+        "comet": lambda: tracking.CometMLTracker(
+            config.comet.project, **({"workspace": config.comet.workspace} if config.comet.workspace else {})
+        ),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tracker = make[name]()
         tracker.start()
+        if name == "comet" and config.comet.name:
+            tracker.writer.set_name(config.comet.name)
+        if name == "comet" and config.comet.tag:
+            tracker.writer.add_tag(config.comet.tag)
         if name != "tensorboard":  # which would make a run of its own of them
             flat = pd.json_normalize(config.model_dump(mode="json")).to_dict("records")[0]  # "optim.lr", …
             plain = {key: value if isinstance(value, int | float) else str(value) for key, value in flat.items()}

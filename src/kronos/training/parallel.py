@@ -50,10 +50,12 @@ def windows_a_step(config: RunConfig, stage: str) -> int:
 
 
 def effective_batch(config: RunConfig, stage: str) -> str:
-    """How many windows a step of a stage has, and what they are made up of, in a sentence."""
+    """How many windows a step of a stage has, what they are made up of, how many steps, how much is validated on."""
     optim, ranks = config.optim_of(stage), _world_size()
     made_of = f"{optim.batch_size} × {optim.accumulation} accumulated × {ranks} process" + ("es" if ranks > 1 else "")
-    return f"{windows_a_step(config, stage)} windows a step: {made_of}."
+    validated = config.validation_batches * optim.batch_size * ranks
+    steps = f"{optim.steps:,} steps in all, {validated:,} windows in each validation"
+    return f"{windows_a_step(config, stage)} windows a step: {made_of}; {steps}."
 
 
 @contextmanager

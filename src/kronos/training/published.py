@@ -24,6 +24,8 @@ SAME = {
     "adam_weight_decay": "optim.weight_decay",
     "log_interval": "log_every",
     "clip": "data.clip",
+    "comet_name": "comet.name",
+    "comet_tag": "comet.tag",
     "save_path": "out",
     "pretrained_tokenizer_path": "tokenizer",
     "pretrained_predictor_path": "model",
@@ -44,9 +46,6 @@ SAID = {
     **dict.fromkeys(("backtest_n_symbol_hold", "backtest_n_symbol_drop", "backtest_hold_thresh"), _RESEARCH),
     **dict.fromkeys(("inference_T", "inference_top_p", "inference_top_k", "inference_sample_count"), _RESEARCH),
     "backtest_benchmark": _RESEARCH,
-    "comet_config": "project and workspace are Comet's own settings, COMET_PROJECT_NAME and COMET_WORKSPACE",
-    "comet_tag": "a run is called after its folder",
-    "comet_name": "a run is called after its folder",
     "num_workers": "windows are prepared by one thread; set workers",
     "exp_name": "it names the folder of the run",
     "base_path": "it names the folder of the run",
@@ -67,8 +66,8 @@ REFUSED = {"dataset_path": _PICKLES}
 
 TRANSLATED = (
     "lookback_window", "predict_window", "batch_size", "accumulation_steps", "n_train_iter", "n_val_iter",
-    "adam_beta1", "adam_beta2", "epochs", "seed", "feature_list", "time_feature_list", "use_comet", "data_path",
-    "train_ratio", "val_ratio", "test_ratio", "tokenizer_epochs", "basemodel_epochs", "base_save_path",
+    "adam_beta1", "adam_beta2", "epochs", "seed", "feature_list", "time_feature_list", "use_comet", "comet_config",
+    "data_path", "train_ratio", "val_ratio", "test_ratio", "tokenizer_epochs", "basemodel_epochs", "base_save_path",
     "finetuned_tokenizer", "pretrained_tokenizer", "pretrained_predictor", "train_tokenizer", "train_basemodel",
     "pre_trained", "pre_trained_tokenizer", "pre_trained_predictor", "use_cuda", "device_id",
 )  # fmt: skip
@@ -126,7 +125,7 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     for part in (_windows, _batches, _passes, _betas, _choices, _shares, _places):
         given |= part(names)
     if whole:
-        ours = {"optim.schedule": "one_cycle", "optim.warmup": 0.03, "choose_by": "loss"}
+        ours: dict[str, Any] = {"optim.schedule": "one_cycle", "optim.warmup": 0.03, "choose_by": "loss"}
         ours |= {"stages.tokenizer.clip_norm": 2.0, "stages.model.clip_norm": 3.0}
         given = {path: ("", value) for path, value in ours.items()} | given
     out = copy.deepcopy({name: value for name, value in flat.items() if name not in names})
@@ -238,7 +237,11 @@ def _choices(names: Mapping[str, Any]) -> Given:
         raise ConfigError("time_feature_list differs from the published one; set time_features, those that count")
     if names.get("use_comet"):
         out["tracking"] = "use_comet", ["comet"]
-    secret = (names.get("comet_config") or {}).get("api_key", "")
+    comet = names.get("comet_config") or {}
+    secret = comet.get("api_key", "")
+    for ours, name in (("project", "project_name"), ("workspace", "workspace")):
+        if comet.get(name):
+            out[f"comet.{ours}"] = "comet_config", comet[name]
     if names.get("use_comet") and secret and not str(secret).startswith("YOUR_"):
         raise ConfigError("comet_config has an api_key: secrets stay out of settings; set COMET_API_KEY")
     if names.get("use_cuda") is False:

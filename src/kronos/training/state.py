@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kronos.bars.arrays import BarArrays
+from kronos.bars.transform import DEFAULT_CLIP
 from kronos.errors import CheckpointError
 from kronos.model.checkpoint import save_tensors
 from kronos.training.config import RunConfig
@@ -102,13 +103,15 @@ def identity(config: RunConfig, stage: Stage, arrays: BarArrays, ranks: int = 1)
     processes go on where one with twice the batch size has stopped: they draw the same windows.
     """
     decisive = config.model_dump(mode="json", include={"seed", "dtype", "loss", "tokenizer", "model"})
-    decisive["data"] = config.data.model_dump(mode="json", exclude={"arrays", "bars", "on_defect"})
+    decisive["data"] = config.data.model_dump(mode="json", exclude={"arrays", "bars", "on_defect", "judged_share"})
     decisive["optim"] = config.optim_of(stage.name).model_dump(mode="json", exclude={"steps"})
     decisive["optim"]["batch_size"] *= ranks
     # Settings that were added later count only where they are used, so that older states can be gone on from.
     for name, without in (("schedule", "cosine"), ("initial_lr", 0.0)):
         if decisive["optim"][name] == without:
             del decisive["optim"][name]
+    if decisive["data"]["clip"] == DEFAULT_CLIP:
+        del decisive["data"]["clip"]
     decisive |= config.model_dump(
         mode="json", include={"dropout", "lora", "choose_by", "time_features"}, exclude_defaults=True
     )

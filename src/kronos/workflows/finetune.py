@@ -233,20 +233,15 @@ def _carry_out(
     if not choice:  # too short a period for forecasts: the token loss has to do
         plan = replace(plan, config=plan.config.model_copy(update={"choose_by": "loss"}))
     if is_main():
-        data, steps = plan.config.data, plan.config.optim_of("model").steps
+        data = plan.config.data
         symbols = sum(map(len, plan.tables.values()))
         note(f"{plan.training_bars:,} bars of {symbols:,} series to train on; {plan.preset} settings.")
-        note(
-            f"Windows of {data.window} bars, context {data.boundary[0]} to {data.boundary[1]}; {steps:,} steps at "
-            f"most; {effective_batch(plan.config, 'model')}"
-        )
+        note(f"Windows of {data.window} bars, context {data.boundary[0]} to {data.boundary[1]}.")
+        for stage in STAGE_NAMES:
+            if stage not in skipped:
+                note(f"The {stage}: {effective_batch(plan.config, stage)}")
         by = "its token loss" if plan.config.choose_by == "loss" else f"{len(choice)} forecasts"
         note(f"Validation picks the best weights by {by} of the period after training.")
-        counted = ", ".join(
-            f"{stage} {plan.config.optim_of(stage).steps:,}" for stage in STAGE_NAMES if stage not in skipped
-        )
-        validated = plan.config.validation_batches * plan.config.optim_of("model").batch_size
-        note(f"Steps in all: {counted}; each validation of the model reads {validated:,} windows.")
         if windows:
             note(f"Judged on {len(windows)} forecasts of {plan.horizon} bars, later than everything the run reads.")
         else:
