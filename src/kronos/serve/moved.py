@@ -17,13 +17,7 @@ MOVED = {
 }
 """Published address below /api → ours, in a sentence."""
 
-
-def moved() -> APIRouter:
-    """The routes."""
-    router = APIRouter(prefix="/api", include_in_schema=False)
-    for name in MOVED:
-        router.add_api_route(f"/{name}", _gone, methods=["GET", "POST"])
-    return router
+moved = APIRouter(prefix="/api", include_in_schema=False)
 
 
 @moved.get("/data-files")
