@@ -164,10 +164,8 @@ def judge(plan: FinetunePlan, windows: list[Window], report: Progress) -> dict[s
         unknown = dict.fromkeys(("ratio", "low", "high"), float("nan"))
         figures = dict.fromkeys(("crps_to_start", "crps_to_random_walk", "start_to_random_walk"), unknown)
         words = "Not judged: no share of the bars was kept for a verdict."
-        return {"better": False, "words": words, **figures, "coverage_90": None, "forecasts": 0, "notes": []} | {
-            "first": None,
-            "last": None,
-        }
+        rest = {"coverage_90": float("nan"), "forecasts": 0, "first": "nothing", "last": "nothing", "notes": []}
+        return {"better": False, "words": words, **figures, **rest}
     rows, notes = _score(plan, windows, report, YARDSTICK)
     seed = plan.config.seed
     against_start = ratio(rows, START, seed)
