@@ -57,6 +57,8 @@ def test_the_copy_uses_what_was_fitted(run, narrow: Path, walk: Path, tmp_path: 
     assert set(document["coverage"]["after"]) == {"50%", "80%", "90%"}
     assert document["data"]["walk_1h"].startswith("sha256:")
     assert document["better"] is True
+    assert document["coverage_gain"]["low"] > 0
+    assert document["crps_ratio"]["value"] < 1
     assert "Better calibrated" in run("models", "info", out).stdout
     assert run("calibrate", walk, "--model", narrow, "-o", out, *SMALL).status == 1  # not written over
 
