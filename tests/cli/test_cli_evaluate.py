@@ -230,6 +230,7 @@ def test_fingerprint_tells_settings_and_weights_apart(tiny: Path) -> None:
         (("--context", 4000), "no test window"),
         (("--model", "no/such"), "no"),
         (("--settings", "paper", "--temperature", 1.0), "paper fixes them"),
+        (("--market", "crypto"), "name such a model, or leave --market out"),
     ],
 )
 def test_errors_are_short_and_leave_no_report(  # type: ignore[no-untyped-def]

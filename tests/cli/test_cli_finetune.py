@@ -95,6 +95,9 @@ def test_a_run_that_was_stopped_goes_on(run, csv: Path, tiny: Path, tmp_path: Pa
     with monkeypatch.context() as patch:
         patch.setattr("kronos.workflows.verdict.judge", stop)
         assert run(*asked).status == 130
+    page = run("models", "info", tmp_path / "o").stdout
+    assert "unfinished: no verdict was reached; go on with --resume" in page
+    assert "No model card" not in page
     again = run(*asked)
     assert again.status == 1
     assert "--resume" in again.stderr
@@ -102,6 +105,7 @@ def test_a_run_that_was_stopped_goes_on(run, csv: Path, tiny: Path, tmp_path: Pa
     assert resumed.status == 0, resumed.stderr
     assert "model: goes on from step 4 of 4, the last that was saved" in resumed.stderr
     whole = run(*asked[:4], "--out", tmp_path / "whole", *QUICK, "--json")
+    assert "unfinished" not in run("models", "info", tmp_path / "o").stdout
     ours, theirs = json.loads(resumed.stdout), json.loads(whole.stdout)
     assert ours["verdict"]["crps_to_start"] == theirs["verdict"]["crps_to_start"]
     assert ours["stages"] == theirs["stages"]
@@ -261,6 +265,8 @@ def test_many_symbols_and_unseen_ones(run, tiny: Path, tmp_path: Path) -> None:
         (["--set", "pretrained_predictor_path=kronos-nano"], "--model"),
         (["--unseen-symbols"], "1 of 1, so none is left to train on"),
         (["--set", "nonsense=1"], "nonsense"),
+        (["--set", "model.max_steps=2"], "there is no setting model.max_steps in a fine-tuning run"),
+        (["--set", "model.max_steps=2"], "stages.model.steps"),
         (["--model", "no-such-model"], "no-such-model"),
         (["--config", "missing.yaml"], "missing.yaml"),
     ],

@@ -95,6 +95,30 @@ def test_judgement_in_words() -> None:
     assert calibrate.judge(wide, again, truth, labels)["words"].startswith(("No gain", "Not better"))
 
 
+def test_chance_is_not_called_better() -> None:
+    """A width that was right already: of forty calibrations that do next to nothing about one in forty passes."""
+    called = 0
+    for seed in range(40):
+        paths, truth = forecasts(60, 100 + seed, np.ones(6), samples=40)
+        labels = np.repeat(np.arange(20), 3).astype(str)
+        called += calibrate.judge(paths, paths * (0.94 if seed % 2 else 1.06), truth, labels)["better"]
+    assert called <= 4
+    few = calibrate.judge(*(paths * x for x in (0.2, 1.0)), truth, np.zeros(60))
+    assert few["better"] is False  # one block of time: there is no interval
+    assert few["words"].startswith("No gain shown")
+    assert "too few dates for an interval" in few["words"]
+
+
+def test_better_coverage_must_not_cost_crps() -> None:
+    """Paths all shifted away from what comes, and wide enough to hold it: nearer to the levels, and worse."""
+    narrow, truth = forecasts(400, 7, np.full(4, 0.75))
+    labels = np.repeat(np.arange(100), 4).astype(str)
+    shift = np.where(np.arange(400) % 2, 2.0, -2.0)[:, None, None]
+    found = calibrate.judge(narrow, narrow / 0.75 * 1.4 + shift, truth, labels)
+    assert found["crps_ratio"]["low"] > 1
+    assert found["better"] is False
+
+
 def test_closes_are_sampled_in_units_of_volatility(window: Window) -> None:
     forecaster, seen = RandomWalkResampled(), []
     windows = [window] * 17

@@ -40,7 +40,7 @@ def info_(
     as_json: AsJson = False,
 ) -> None:
     """Show a checkpoint's facts, and of its model card how good it is and its known limits."""
-    from kronos.model.checkpoint import info, model_card
+    from kronos.model.checkpoint import card_fields, info, model_card
 
     facts, card = info(name), model_card(name)
     if as_json:
@@ -48,9 +48,7 @@ def info_(
         return
     from rich.markdown import Markdown
 
-    fields = re.match(r"---\n(.*?)^---\n(.*)", card, re.MULTILINE | re.DOTALL)
-    front = dict(re.findall(r"^([\w-]+): *(.*)$", fields[1], re.MULTILINE)) if fields else {}
-    text = fields[2] if fields else card
+    front, text = card_fields(card)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     for key, value in _in_words(facts, front.get("license", "not stated"), every_date=whole).items():

@@ -334,7 +334,7 @@ MEANINGS: dict[str, str] = {
     "seasonal-naive": "the moves of the last day, or week, again (a point)",
     "rw-gaussian": "a random walk of normal moves as wild as the context's",
     "rw-resampled": "a random walk that draws its moves from the context's own bars, mean move taken out; the "
-    "strongest walk, and the yardstick",
+    "walk that all are measured by",
     "rw-resampled-drift": "the same with the context's mean move left in",
     "ewma": "a volatility that weighs recent moves most (RiskMetrics), and moves of the context drawn anew",
     "garch": "a volatility by GARCH(1,1), fitted on every context, and its residuals drawn anew",

@@ -15,13 +15,15 @@ import numpy.typing as npt
 
 from kronos.errors import ConfigError
 from kronos.evaluation import metrics
-from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means
+from kronos.evaluation.statistics import Estimate, cluster_bootstrap, ratio_of_means
 from kronos.evaluation.windows import Window
 from kronos.protocol import CLOSE, FloatArray, Forecaster, sample_in_batches, width_at
 from kronos.spec import ForecastSpec
 
 #: Factors of the width that are tried; 1 is among them.
 FACTORS = np.exp(np.linspace(np.log(0.5), np.log(2.0), 121))
+#: CRPS after over before that is surely not passed where a better coverage is to count although CRPS did not fall.
+DEAREST = 1.02
 
 
 def fit_temperature(paths_by_temperature: Mapping[float, FloatArray], truth: FloatArray) -> float:
@@ -106,35 +108,63 @@ def sample_closes(
 def judge(before: FloatArray, after: FloatArray, truth: FloatArray, clusters: npt.NDArray[Any]) -> dict[str, Any]:
     """What a calibration did to forecasts (N, S, H) of windows that it was not fitted on, against truths (N, H).
 
+    It is better where the interval of one figure says so: CRPS fell, or coverage came nearer to what the intervals say
+    and CRPS did not pay for it. Chance alone moves both figures, so neither counts by its value.
+
     Args:
         clusters: (N,) labels of windows that move together, see ``summary.cluster_labels``.
 
     Returns:
-        ``better``, and ``words``, the verdict in a sentence; ``coverage`` of each interval before and after; and
-        ``crps_ratio``, mean CRPS after over before, below 1 is better. Figures have intervals of 95 % by clusters.
+        ``better``, and ``words``, the verdict in a sentence; ``coverage`` of each interval before and after, and
+        ``coverage_gain``, by how much it is nearer to its level, on average over the intervals; ``crps_ratio``, mean
+        CRPS after over before, below 1 is better. Figures have intervals of 95 % by clusters.
     """
     ratio = cluster_bootstrap(clusters, np.column_stack([_crps(after, truth), _crps(before, truth)]), ratio_of_means)
-    coverage: dict[str, Any] = {"before": {}, "after": {}}
-    errors = []
-    for side, paths in zip(coverage.values(), (before, after), strict=True):
-        for level in metrics.LEVELS:
-            inside = metrics.covered(truth, np.moveaxis(paths, 1, -1), level).mean(axis=1)
-            side[f"{level:.0%}"] = cluster_bootstrap(clusters, inside).as_dict()
-        found = zip(metrics.LEVELS, side.values(), strict=True)
-        errors.append(float(np.mean([abs(one["value"] - level) for level, one in found])))
-    further, sharper = errors[1] > errors[0], ratio.high < 1
-    better = not further and not ratio.low > 1 and (sharper or errors[1] < 0.8 * errors[0])
+    inside = {side: _inside(paths, truth) for side, paths in (("before", before), ("after", after))}
+    coverage = {
+        side: {f"{x:.0%}": cluster_bootstrap(clusters, found[:, k]).as_dict() for k, x in enumerate(metrics.LEVELS)}
+        for side, found in inside.items()
+    }
+    gain = cluster_bootstrap(clusters, np.hstack([inside["before"], inside["after"]]), _nearer)
+    errors = [_off(found.mean(axis=0)) for found in inside.values()]
+    sharper, nearer = ratio.high < 1, gain.low > 0
+    unpaid = not ratio.low > 1 and (ratio.value <= 1 or ratio.high < DEAREST)
+    better = (sharper and gain.value >= 0) or (nearer and unpaid)
     if better:
         words = "Better calibrated on later windows"
     elif sharper:
         words = "A better score, but intervals that say less what they cover"
-    elif further or ratio.low > 1:
+    elif gain.value < 0 or ratio.low > 1:
         words = "Not better, keep the checkpoint as it was"
     else:
         words = "No gain shown on later windows"
-    words += f": coverage was off by {errors[0]:.3f} on average and is now by {errors[1]:.3f}; "
-    words += f"CRPS is {ratio.value:.4f} of what it was [{ratio.low:.4f}, {ratio.high:.4f}]."
-    return {"better": better, "words": words, "coverage": coverage, "crps_ratio": ratio.as_dict()}
+    words += f": coverage was off by {errors[0]:.3f} on average and is now by {errors[1]:.3f}, {gain.value:.3f} nearer "
+    words += f"{_bounds(gain, 3)}; CRPS is {ratio.value:.4f} of what it was {_bounds(ratio, 4)}."
+    figures = {"coverage": coverage, "coverage_gain": gain.as_dict(), "crps_ratio": ratio.as_dict()}
+    return {"better": better, "words": words, **figures}
+
+
+def _bounds(found: Estimate, digits: int) -> str:
+    """The interval in brackets."""
+    known = np.isfinite(found.low)
+    return f"[{found.low:.{digits}f}, {found.high:.{digits}f}]" if known else "[too few dates for an interval]"
+
+
+def _inside(paths: FloatArray, truth: FloatArray) -> FloatArray:
+    """(N, L) share of the steps at which the interval of each level holds the truth."""
+    samples = np.moveaxis(paths, 1, -1)
+    return np.column_stack([metrics.covered(truth, samples, level).mean(axis=1) for level in metrics.LEVELS])
+
+
+def _off(coverage: FloatArray) -> FloatArray:
+    """Mean distance of coverages (…, L) from their levels."""
+    return np.asarray(np.abs(coverage - np.array(metrics.LEVELS)).mean(axis=-1))
+
+
+def _nearer(means: FloatArray) -> FloatArray:
+    """By how much the coverages (…, 2 L), before and after, came nearer to their levels: for a bootstrap."""
+    before, after = np.split(means, 2, axis=-1)
+    return _off(before) - _off(after)
 
 
 def split_by_time(

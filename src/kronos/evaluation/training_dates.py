@@ -65,10 +65,15 @@ def _is_of(group: str, market: str) -> bool:
 
 
 def check_market(forecasters: Sequence[Forecaster], market: str) -> None:
-    """ConfigError: no forecaster was trained on a market of that name; says which there are."""
+    """ConfigError: no forecaster states that it was trained on a market of that name; says which there are."""
     groups = {group for one in forecasters for group in getattr(one, "training_cutoffs", None) or {} if "_" in group}
+    if not groups:
+        raise ConfigError(
+            f"--market {market} tells a model's end of training, and no --model here states one by market: name such a "
+            "model, or leave --market out"
+        )
     if not any(_is_of(group, market) for group in groups):
-        known = ", ".join(sorted({group.rpartition("_")[0] for group in groups})) or "none"
+        known = ", ".join(sorted({group.rpartition("_")[0] for group in groups}))
         raise ConfigError(f"--market {market}: no model states an end of training for it; known are {known}")
 
 

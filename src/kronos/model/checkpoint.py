@@ -26,6 +26,7 @@ from kronos.model.finding import (
     FamilyMember,
     HubOptions,
     ModelInfo,
+    card_fields,
     family_member,
     find_checkpoint,
     info,
@@ -47,8 +48,8 @@ from kronos.model.layout import (
 
 __all__ = [
     "CONFIG_FILE", "EMBEDDED", "FAMILY", "PUBLISHED_CUTOFF", "WEIGHTS_FILE", "FamilyMember", "HubOptions", "ModelInfo",
-    "PretrainedModule", "change_config", "family_member", "find_checkpoint", "info", "list_models", "model_card",
-    "read_config", "read_header", "read_weights", "save_tensors", "stated_cutoffs", "tokenizer_of",
+    "PretrainedModule", "card_fields", "change_config", "family_member", "find_checkpoint", "info", "list_models",
+    "model_card", "read_config", "read_header", "read_weights", "save_tensors", "stated_cutoffs", "tokenizer_of",
     "upload_to_hub",
 ]  # fmt: skip
 

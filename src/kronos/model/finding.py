@@ -315,6 +315,12 @@ def _parameters(weights: Path) -> int:
     return sum(math.prod(shape) for key, (kind, shape) in header.items() if kind != "I64" and "inv_freq" not in key)
 
 
+def card_fields(card: str) -> tuple[dict[str, str], str]:
+    """What a model card states between its first two lines of dashes, by name, and the text after them."""
+    found = re.match(r"---\n(.*?)^---\n(.*)", card, re.MULTILINE | re.DOTALL)
+    return (dict(re.findall(r"^([\w-]+): *(.*)$", found[1], re.MULTILINE)), found[2]) if found else ({}, card)
+
+
 def model_card(name: str) -> str:
     """The model card, Markdown; a sentence saying so where the checkpoint has none."""
     folder = find_checkpoint(name, "model")

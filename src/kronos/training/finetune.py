@@ -258,6 +258,11 @@ def _check_given(given: dict[str, Any]) -> None:
             "the bars of a fine-tuning run are named on the command line, not in data.arrays or data.bars"
         )
     for name, option in (("out", "--out"), ("model", "--model"), ("tokenizer", "--model or --tokenizer")):
+        if isinstance(given.get(name), dict) and given[name]:  # a start has its shape; what can be set is the stage's
+            raise ConfigError(
+                f"there is no setting {name}.{next(iter(given[name]))} in a fine-tuning run; those of one stage are "
+                f"written stages.{name}.NAME, such as stages.{name}.steps"
+            )
         if name in given:
             raise ConfigError(f"{name} is given as a setting; a fine-tuning run takes it from {option}")
     epochs = given.get("epochs", 30)

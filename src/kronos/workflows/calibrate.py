@@ -18,7 +18,7 @@ from kronos.evaluation.summary import cluster_labels
 from kronos.evaluation.training_dates import warn_of_leaks
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
 from kronos.files import write_json, write_text, writing
-from kronos.model.checkpoint import change_config
+from kronos.model.checkpoint import card_fields, change_config, model_card
 from kronos.model.layout import CARD_FILE
 from kronos.protocol import FloatArray, Forecaster, Progress
 from kronos.training.finetune import ASIDE, take_over
@@ -107,15 +107,18 @@ def _write(summary: dict[str, Any], out: Path, place: Path | None, tokenizer: st
     """The report, and the calibrated copy where it has a place."""
     if place is not None:
         take_over(summary["model"], place, tokenizer=tokenizer)
-        change_config(place / "model", calibration=summary["calibration"])
-        write_text(place / CARD_FILE, _CARD.format(name=place.name, **summary))
+        judged = {key: summary["settings"][key] for key in ("context", "horizon")}  # what the card's figures are about
+        change_config(place / "model", calibration=summary["calibration"], judged=judged)
+        stated = card_fields(model_card(summary["model"]))[0]
+        licence = f"license: {stated['license']}\n" if "license" in stated else ""
+        write_text(place / CARD_FILE, _CARD.format(name=place.name, licence=licence, **summary))
     with writing(out / REPORT):
         out.mkdir(parents=True, exist_ok=True)
     write_json(out / REPORT, summary, indent=1)
 
 
 _CARD = """---
-verdict: "{words}"
+{licence}verdict: "{words}"
 ---
 # {name}
 

@@ -263,6 +263,7 @@ def _stages(
 ) -> dict[str, RunResult]:
     """Both stages but those that are skipped, which are the start's; the pair lies in the run's folder then."""
     config, results = plan.config, {}
+    _by_main(write_text, config.out / CARD_FILE, verdict.unfinished_card(config.out, plan.start))
     if resume:
         _by_main(put_back, config.out)
     for stage in STAGE_NAMES:

@@ -264,6 +264,22 @@ The run knew no bar later than: {cutoffs}.
 """
 
 
+_UNFINISHED = """---
+verdict: "unfinished: no verdict was reached; go on with --resume"
+---
+# {name}
+
+A fine-tuning run from {start} that has not ended, by `kronos finetune`. The weights are the best so far of what was
+trained, and were not judged: whether they are better than {start} is not known. The same command with `--resume` goes
+on from the last state that was saved, and ends with a verdict.
+"""
+
+
+def unfinished_card(out: PurePath, start: str) -> str:
+    """Markdown: what lies in the folder of a run until it ends."""
+    return _UNFINISHED.format(name=out.name, start=start)
+
+
 def model_card(report: dict[str, Any], *, aside: bool = False) -> str:
     """Markdown: what the pair is, how it did, what it was made from.
 
