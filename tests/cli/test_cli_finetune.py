@@ -281,6 +281,33 @@ def test_what_cannot_be_done_is_told_at_once(run, csv: Path, tiny: Path, tmp_pat
     assert not (tmp_path / "o" / "finetune.json").exists()
 
 
+def test_a_published_file_runs_to_its_end(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
+    """As ``finetune_csv`` reads it; nothing is kept to judge on, which the report says."""
+    pd.read_csv(csv).tail(160).to_csv(tmp_path / "bars.csv", index=False)
+    (tmp_path / "theirs.yaml").write_text(
+        f"data: {{data_path: {tmp_path / 'bars.csv'}, lookback_window: 24, predict_window: 4, max_context: 64,\n"
+        "  clip: 5.0, train_ratio: 0.8, val_ratio: 0.2, test_ratio: 0.0}\n"
+        "training: {tokenizer_epochs: 1, basemodel_epochs: 1, batch_size: 32, log_interval: 1, num_workers: 0,\n"
+        "  seed: 42, tokenizer_learning_rate: 0.0002, predictor_learning_rate: 0.000001, adam_beta1: 0.9,\n"
+        "  adam_beta2: 0.95, adam_weight_decay: 0.1, accumulation_steps: 2}\n"
+        f"model_paths: {{pretrained_tokenizer: {tiny / 'tokenizer'}, pretrained_predictor: {tiny / 'model'},\n"
+        f"  exp_name: mine, base_path: {tmp_path / 'tuned'}, base_save_path: '', finetuned_tokenizer: '',\n"
+        "  tokenizer_save_name: tokenizer, basemodel_save_name: basemodel}\n"
+        "experiment: {name: n, description: d, use_comet: false, train_tokenizer: true, train_basemodel: true,\n"
+        "  skip_existing: false}\n"
+        "device: {use_cuda: false, device_id: 0}\n"
+    )
+    more = ["--set", "threads=1", "--set", "dtype=float32"]
+    result = run("finetune", "--config", tmp_path / "theirs.yaml", *more)
+    assert result.status == 0, result.stderr
+    out = tmp_path / "tuned" / "mine"
+    report = json.loads((out / "finetune.json").read_text())
+    assert report["verdict"] is None
+    assert set(report["stages"]) == {"tokenizer", "model"}
+    forecast = run("forecast", csv, "--model", out, "--horizon", 2, "--samples", 2)
+    assert forecast.status == 0, forecast.stderr
+
+
 @pytest.mark.parametrize("rows", [30, 60, 120])
 def test_too_few_bars(run, csv: Path, tiny: Path, tmp_path: Path, rows: int) -> None:
     pd.read_csv(csv).tail(rows).to_csv(tmp_path / "few.csv", index=False)

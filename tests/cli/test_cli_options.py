@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import pytest
@@ -102,3 +104,33 @@ def test_a_refused_value_is_told_in_plain_words(run, words: str, told: str) -> N
     assert told in re.sub(r"[\s│]+", " ", done.stderr)
     assert "Value error" not in done.stderr
     assert "Input should" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "forecast sample:sp500 --horizon 2 --samples 2",
+        "evaluate sample:sp500",
+        "calibrate sample:sp500 -o {out}",
+        "finetune sample:sp500 -o {out}",
+    ],
+)
+def test_a_tokenizer_may_be_named_beside_the_model(run, tiny: Path, tmp_path: Path, command: str) -> None:
+    words = command.format(out=tmp_path / "out").split()
+    done = run(*words, "--model", tiny / "model", "--tokenizer", tmp_path / "lost-tokenizer")
+    assert done.status == 1
+    assert "lost-tokenizer" in done.stderr
+
+
+def test_the_tool_server_is_handed_the_tokenizer(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = pytest.importorskip("kronos.serve.mcp", reason="needs the extra mcp")
+    handed: list[object] = []
+
+    def build(found: object) -> SimpleNamespace:
+        handed.append(found)
+        return SimpleNamespace(run=handed.append)
+
+    monkeypatch.setattr(tools, "build", build)
+    monkeypatch.setattr(tools, "Tools", lambda *words: words)
+    asked = run("mcp", "--data-dir", tmp_path, "--model", "m", "--tokenizer", "t", "--device", "cpu")
+    assert (asked.status, handed) == (0, [(tmp_path, "m", "cpu", "t"), "stdio"])

@@ -224,3 +224,38 @@ def test_a_pair_in_one_repository(
         assert Kronos.from_pretrained("someone/mine", revision=revision, **words).config == tiny_model.config
         found = KronosTokenizer.from_pretrained("someone/mine", revision=revision, **words)
         assert found.config == tiny_tokenizer.config
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_push_to_hub(
+    tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, pair: bool
+) -> None:
+    from types import SimpleNamespace
+
+    from kronos import KronosPredictor
+
+    asked: dict[str, Any] = {}
+
+    class Hub:
+        """What is asked of the hub; a name alone belongs to whom the token belongs to."""
+
+        def __init__(self, token: str | None) -> None:
+            asked["token"] = token
+
+        def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> SimpleNamespace:
+            asked.update(private=private, exist_ok=exist_ok)
+            return SimpleNamespace(repo_id=f"me/{repo_id}")
+
+        def upload_folder(self, *, folder_path: str, **words: Any) -> str:
+            asked.update(words, files=sorted(file.parent.name for file in Path(folder_path).rglob("config.json")))
+            return f"https://hub/{words['repo_id']}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    whole = KronosPredictor(tiny_model, tiny_tokenizer, "cpu") if pair else tiny_model
+    done = whole.push_to_hub("mine", token="secret", branch="trial", commit_message="a try", create_pr=True)
+    assert done == "https://hub/me/mine"
+    assert asked.pop("files") == ["model", "tokenizer"] if pair else len(asked.pop("files")) == 1
+    assert asked == {
+        **{"token": "secret", "private": None, "exist_ok": True, "repo_id": "me/mine"},
+        **{"revision": "trial", "commit_message": "a try", "create_pr": True},
+    }

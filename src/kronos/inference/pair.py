@@ -55,12 +55,13 @@ class SavedPair:
             module.save_pretrained(Path(save_directory) / module.kind)
         return Path(save_directory)
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None, **upload: Any) -> str:
+    def push_to_hub(self, repo_id: str, **upload: Any) -> str:
         """Uploads the pair into one hub repository, and returns its address.
 
-        ``upload``: ``commit_message``, ``revision`` and whatever else the hub's ``upload_folder`` takes.
+        ``upload``: ``private``, ``token``, ``branch``, ``commit_message`` and whatever else
+        :func:`~kronos.model.checkpoint.upload_to_hub` takes.
         """
-        return upload_to_hub(self.save_pretrained, repo_id, private=private, token=token, **upload)
+        return upload_to_hub(self.save_pretrained, repo_id, **upload)
 
 
 def pair_digest(name: str | Path, revision: str | None = None, tokenizer: str | Path | None = None) -> str:

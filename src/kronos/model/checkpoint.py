@@ -143,28 +143,41 @@ class PretrainedModule(nn.Module):
         self,
         repo_id: str,
         *,
-        private: bool = False,
+        private: bool | None = None,
         token: str | None = None,
         commit_message: str | None = None,
         branch: str | None = None,
         create_pr: bool = False,
     ) -> str:
-        """Uploads the checkpoint to the hub and returns its address."""
-        upload: dict[str, Any] = {"commit_message": commit_message, "revision": branch, "create_pr": create_pr}
+        """Uploads the checkpoint to the hub and returns its address; see :func:`upload_to_hub`."""
+        upload: dict[str, Any] = {"commit_message": commit_message, "branch": branch, "create_pr": create_pr}
         return upload_to_hub(self.save_pretrained, repo_id, private=private, token=token, **upload)
 
 
 def upload_to_hub(
-    save: Callable[[Path], object], repo_id: str, *, private: bool = False, token: str | None = None, **upload: Any
+    save: Callable[[Path], object],
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    branch: str | None = None,
+    **upload: Any,
 ) -> str:
-    """Uploads what ``save`` writes into a folder; ``upload``: as for the hub's ``upload_folder``."""
+    """Uploads what ``save`` writes into a folder.
+
+    Args:
+        repo_id: ``user/name``, or a name alone for a repository of one's own.
+        private: of a new repository; None: as its owner has set it.
+        token, branch: whose repository, and which branch of it.
+        upload: as for the hub's ``upload_folder``, such as ``commit_message`` or ``create_pr``.
+    """
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
-    api.create_repo(repo_id, private=private, exist_ok=True)
+    whole_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id  # with the user's name before it
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
-        return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **upload))
+        return str(api.upload_folder(repo_id=whole_id, folder_path=folder, revision=branch, **upload))
 
 
 def save_tensors(
