@@ -79,6 +79,20 @@ def test_several_horizons_at_once(run, tiny: Path, two_markets: Path, tmp_path: 
     assert "write it as 24 or 1,6,24" in wrong.stderr
 
 
+def test_one_series_of_a_file_by_name(run, two_markets: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Into one folder, too: what was scored of one series is not taken for another's."""
+    scores = {}
+    for symbol in ("B", "C"):
+        words = ("--symbol", symbol, "--baselines", "none", "--tasks", "price", "-o", tmp_path / "report", *FEW)
+        done = run("evaluate", two_markets, "--json", *words)
+        assert done.status == 0, done.stderr
+        summary = json.loads(done.stdout)
+        assert set(summary["markets"]) == set(summary["data"]) == {"many_1h"}
+        assert summary["markets"]["many_1h"]["symbols"] == 1
+        scores[symbol] = summary["tasks"]["price"]["many_1h"]["rw-resampled"]["crps"]["value"]
+    assert scores["B"] != scores["C"]
+
+
 def test_adapter_gives_the_predictors_own_paths(tiny: Path, bars: pd.DataFrame) -> None:
     """Same seed, same bars, same future times: the forecast that a user would get."""
     forecaster = load_forecaster(str(tiny))
@@ -230,6 +244,7 @@ def test_fingerprint_tells_settings_and_weights_apart(tiny: Path) -> None:
         (("--context", 4000), "no test window"),
         (("--model", "no/such"), "no"),
         (("--settings", "paper", "--temperature", 1.0), "paper fixes them"),
+        (("--symbol", "D"), "no series 'D'; they have A, B, C"),
         (("--market", "crypto"), "name such a model, or leave --market out"),
     ],
 )

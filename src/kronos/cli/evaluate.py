@@ -46,6 +46,7 @@ class EvaluationOptions:
     max_symbols: Annotated[
         int, typer.Option("--symbols", min=1, help="At most so many symbols per market, drawn by the seed.")
     ] = 30
+    symbol: Annotated[str | None, typer.Option(help="Judge this series alone, of the files that have it.")] = None
     settings: Annotated[
         Literal["own", "paper"], typer.Option(help="Sampling: each checkpoint's own, or the paper's for each task.")
     ] = "own"

@@ -49,6 +49,7 @@ def evaluate(
     step: int | None = None,
     num_samples: int | None = None,
     max_symbols: int | None = 30,
+    symbol: str | None = None,
     settings: Literal["own", "paper"] = "own",
     after: Any = None,
     market: str | None = None,
@@ -74,8 +75,7 @@ def evaluate(
         context: bars seen; None: as many as the models read in a forecast, as far as the bars reach, or the paper's.
         horizon: bars ahead; several judge the close at each of them, on forecasts of the longest. None: the paper's.
         windows, step: cutoffs per market, counted back from the end; bars between them, None: the horizon.
-        num_samples: paths of each forecast; None: 50, or the paper's 10.
-        max_symbols: at most so many symbols per market, drawn by the seed; None: all.
+        num_samples, max_symbols, symbol: paths, None: 50 or the paper's 10; most series of a market, or one by name.
         settings, sampling: as each checkpoint was calibrated, but for temperature, top_k, top_p; or the paper's.
         after, market: judge only bars later, or unseen in ``training``; of which market, where they cannot tell.
         device, workers, engine: where checkpoints compute; processes of one thread each; or an engine instead.
@@ -91,7 +91,7 @@ def evaluate(
     reads = bars_read(of_task(chosen[0])) if settings == "own" else None
     samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
     plan = replace(plan, **_ahead(horizon), num_samples=samples, reads=reads, workers=workers, after=_date(after))
-    markets, digests = load_markets(sources, on_defect)
+    markets, digests = load_markets(sources, on_defect, symbol)
     plan = replace(plan, after=_unseen(of_task(chosen[0]), markets, plan))
     how: dict[str, Any] = {"data_hashes": digests, "engine": engine, "progress": progress, "trade": trade, "note": note}
     found = run(markets, of_task, plan, folder=None if out is None else Path(out) / ".parts", **how)
@@ -212,12 +212,24 @@ def find_markets(bars: Any) -> dict[str, Any]:
     return found
 
 
-def load_markets(bars: Any, on_defect: str = "strict") -> tuple[dict[str, dict[str, Series]], dict[str, str]]:
-    """Series by symbol by market, and a digest of each market's input; ``bars``: see :func:`find_markets`."""
+def load_markets(
+    bars: Any, on_defect: str = "strict", symbol: str | None = None
+) -> tuple[dict[str, dict[str, Series]], dict[str, str]]:
+    """Series by symbol by market, and a digest of each market's input; ``bars``: see :func:`find_markets`.
+
+    ``symbol``: this series alone, of the markets that have it; DataError: none has.
+    """
     markets, digests = {}, {}
     for name, source in find_markets(bars).items():
         markets[name], digests[name] = _load(source, on_defect)
-    return markets, digests
+    if symbol is None:
+        return markets, digests
+    chosen = {name: {symbol: series[symbol]} for name, series in markets.items() if symbol in series}
+    if not chosen:
+        known = sorted({one for series in markets.values() for one in series if one})
+        shown = ", ".join(known[:10]) + (f" and {len(known) - 10:,} more" if len(known) > 10 else "")
+        raise DataError(f"the bars have no series '{symbol}'; " + (f"they have {shown}" if known else "they name none"))
+    return chosen, {name: digests[name] for name in chosen}
 
 
 def _load(source: Any, on_defect: str) -> tuple[dict[str, Series], str]:
