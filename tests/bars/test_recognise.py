@@ -48,7 +48,10 @@ class TestDays:
         assert "holidays were not checked" in told
         assert "fit the times alike" in told
         assert "calendar='XSHG' (--calendar XSHG)" in told
+        assert "(--symbol)" in told
         assert "2023-09-29 is no session of XSHG" in told
+        told = "; ".join(future_times(days, 10).notes)
+        assert "6 of these dates are no sessions of XSHG, the first 2023-09-29" in told
 
     def test_a_given_calendar_ends_the_doubt(self) -> None:
         found = future_times(sessions("XSHG", "2023-09-28", 60), 1, "XSHG")

@@ -139,6 +139,16 @@ def test_float32_rounding_is_no_defect() -> None:
         validate_bars(worse)
 
 
+def test_rows_alike_are_counted_in_words() -> None:
+    bars = clean()
+    bars.loc[[ROW, ROW + 1], ["open", "high", "low", "close"]] = np.nan
+    with pytest.raises(DataError, match=r"columns open, high, low, close: a price is missing; 1 more row like it\."):
+        validate_bars(bars)
+    bars.loc[ROW + 2, "close"] = np.nan
+    with pytest.raises(DataError, match="; 2 more rows like it"):
+        validate_bars(bars)
+
+
 def test_all_kinds_are_counted_and_the_first_row_is_named() -> None:
     bars = clean()
     bars.loc[ROW, "close"] = np.nan

@@ -58,6 +58,8 @@ def test_quantiles_of_too_few_paths_are_refused(forecast) -> None:
 def test_every_chance_has_its_error(forecast) -> None:
     shown = forecast().stdout
     assert len(re.findall(r"\d+% ± \d+", shown)) == 6  # five bars and the headline
+    assert "± is one standard error" in shown
+    assert "±" not in forecast("--temperature", 0).stdout
     assert re.search(r"\d ± \d+\.\d\d \([+-]", shown)
 
 
@@ -123,6 +125,7 @@ def test_a_replay_sees_nothing_after_its_date(forecast, bars: pd.DataFrame, tmp_
     shown = forecast("--until", "2018-12-14")
     assert "2018-09-06 … 2018-12-14" in shown.stderr
     assert "10 bars after 2018-12-14 left out" in shown.stderr
+    assert "left out" not in forecast("--until", "2030-01-01").stderr
 
 
 def test_bars_may_come_on_standard_input(forecast, bars_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +133,21 @@ def test_bars_may_come_on_standard_input(forecast, bars_csv: Path, monkeypatch: 
     assert json.loads(forecast("--json", bars="-").stdout) == json.loads(forecast("--json").stdout)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     refused(forecast(bars="-"), ["standard input", "empty"])
+
+
+def test_many_symbols_on_standard_input(forecast, bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = pd.concat([bars.assign(symbol=name) for name in ("AAA", "BBB")]).to_csv(index=False)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(many.encode())))
+    refused(forecast(bars="-"), ["Error: standard input holds 2 symbols", "--symbol", "-o FOLDER"])
+
+
+def test_the_help_says_what_many_series_need(run) -> None:
+    told = " ".join(re.sub("[│|]", " ", run("forecast", "--help").stdout).split())
+    assert "these need -o FOLDER, or of a file of many choose one with --symbol" in told
+
+
+def test_an_unknown_tokenizer_is_called_one(forecast) -> None:
+    refused(forecast("--tokenizer", "nosuch"), ["unknown tokenizer 'nosuch'"])
 
 
 def test_paths_are_valid_bars(forecast, tmp_path: Path) -> None:
@@ -156,7 +174,7 @@ def test_reading_is_decided_by_options(forecast, bars: pd.DataFrame, tmp_path: P
     assert read.status == 0, read.stderr
     content = json.loads(read.stdout)
     assert content["timestamps"][0].startswith("2018-12-13T00:00:00-05:00")
-    assert content["metadata"]["context_length"] == 8  # seven moves
+    assert content["metadata"]["context_length"] == 7
     assert content["last_close"] == pytest.approx(float(early["close"].iloc[-1]), rel=1e-4)
     assert forecast("--monthfirst", "--decimal", ",", "--frequency", "1d", bars=path).status == 1
 

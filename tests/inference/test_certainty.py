@@ -57,6 +57,12 @@ def test_views_of_too_few_paths_warn_and_answer(view, make_forecast, one_path: F
         one_path.median(), one_path.mean(), one_path.quantile(0.5), one_path.realized_volatility()
 
 
+def test_the_error_of_the_median_of_too_few_paths_is_unknown(make_forecast, one_path: Forecast) -> None:
+    for forecast in (one_path, make_forecast(paths=ENOUGH_PATHS - 1)):
+        with pytest.warns(FewPathsWarning):
+            assert forecast.median_error().isna().all().all()
+
+
 def test_files_of_too_few_paths_keep_their_columns_and_hold_nothing(one_path: Forecast, make_forecast) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the files say it in their own way
@@ -155,9 +161,11 @@ def test_what_lies_beyond_training_and_judgement_is_said() -> None:
     assert beyond_notes("kronos-small", 512, 480, 512, None) == []
     [note] = beyond_notes("kronos-nano", 300, 48, 512, judged)
     assert note.startswith("kronos-nano was judged on 256 bars of context and 24 ahead; this forecast reads 300")
-    assert "--context 300 --horizon 48" in note
+    assert "kronos evaluate BARS --model kronos-nano --context 300 --horizon 48" in note
     [note] = beyond_notes("kronos-nano", 512, 24, 512, judged)
-    assert note.endswith("this forecast reads 512; kronos evaluate with --context 512 judges it there")
+    assert note.endswith(
+        "reads 512; kronos evaluate BARS --model kronos-nano --context 512 --horizon 24 judges it there"
+    )
     [note] = beyond_notes("kronos-small", 400, 600, 512, None)
     assert "trained on windows of 512 bars" in note
     assert len(beyond_notes("kronos-nano", 300, 600, 512, judged)) == 2

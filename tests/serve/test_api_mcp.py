@@ -62,3 +62,19 @@ def test_an_assistant_inspects_forecasts_and_evaluates(tmp_path: Path, tiny: Pat
     assert evaluated["verdicts"]
     assert "outside the folder" in answers[3][1]
     assert all("512" in text for _, text in answers[4:])
+
+
+def test_wrong_arguments_are_told_in_our_words(tmp_path: Path) -> None:
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    from kronos.serve.mcp import Tools, build
+
+    server = build(Tools(tmp_path, "kronos-nano", "cpu"))
+    wrong: dict[str, dict[str, Any]] = {
+        "horizon is 0; it must be at least 1.": {"bars": "sample:sp500", "horizon": 0},
+        "bars is missing.": {},
+    }
+    for told, words in wrong.items():
+        with pytest.raises(ToolError) as caught:
+            asyncio.run(server.call_tool("forecast", words))
+        assert str(caught.value) == told

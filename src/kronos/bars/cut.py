@@ -36,7 +36,7 @@ def as_written(text: str, bars: pd.DataFrame) -> pd.Timestamp:
 def cut_until(bars: pd.DataFrame, until: str) -> pd.DataFrame:
     """The bars up to and including a time; a date without a time of day takes in the whole day.
 
-    The report of ``attrs``, if there is one, counts the bars that stay and notes how many were left out.
+    The report of ``attrs``, if there is one, counts the bars that stay and notes how many were left out, if any.
 
     Raises:
         DataError: no time, or no bar so early.
@@ -45,6 +45,8 @@ def cut_until(bars: pd.DataFrame, until: str) -> pd.DataFrame:
     kept = times < end + pd.DateOffset(days=1) if _DAY.fullmatch(until.strip()) else times <= end
     if not kept.any():
         raise DataError(f"There is no bar up to {until}: they begin at {times.min()}. Give a later time (--until).")
+    if kept.all():
+        return bars
     cut = bars[kept].reset_index(drop=True)
     if (report := bars.attrs.get("report")) is not None:
         note = f"{len(bars) - len(cut):,} bars after {until} left out"

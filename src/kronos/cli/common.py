@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 from rich.console import Console
 
-from kronos.errors import ConfigError
+from kronos.errors import ConfigError, KronosError
 from kronos.files import json_text
 from kronos.spec import ForecastSpec, Setting, settings
 
@@ -135,7 +135,11 @@ def standard_input(bars: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="kronos-") as folder:
         path = Path(folder) / "standard input"
         path.write_bytes(sys.stdin.buffer.read())
-        yield str(path)
+        try:
+            yield str(path)
+        except KronosError as error:  # nobody knows the folder
+            error.args = tuple(str(one).replace(str(path), path.name) for one in error.args)
+            raise
 
 
 MANY = "Many series"  # of the help, a panel of its own

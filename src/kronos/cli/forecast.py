@@ -43,7 +43,8 @@ def forecast(
         typer.Argument(
             metavar="BARS",
             help="CSV, Parquet or Feather file of bars, - for standard input, or a packaged sample such as "
-            "sample:sp500; or a bar store, a folder of files, or a file of many symbols, for all of their series.",
+            "sample:sp500; or a bar store, a folder of files, or a file of many symbols, for all of their series: "
+            "these need -o FOLDER, or of a file of many choose one with --symbol.",
         ),
     ],
     spec: ForecastSpec,
@@ -178,6 +179,8 @@ def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path
         headline.add_column(name, no_wrap=True)
     headline.add_row(*values)
     print_table(headline)
+    if any("±" in value for value in values):
+        output.print("± is one standard error of drawing this many paths.", style="dim")
     for text in Shown(result).notes:
         note(f"Note: {text}.")
     for path in written:

@@ -230,7 +230,7 @@ def assemble_forecast(
         "horizon": spec.horizon,
         "calendar": future.calendar,
         "frequency": future.frequency or None,
-        "context_length": len(past.bars),
+        "context_length": read,
         "estimated_timestamps": estimated,
         "warnings": notes,
     }

@@ -66,10 +66,10 @@ def beyond_notes(name: str, context: int, horizon: int, trained: int, judged: Ma
     if judged is not None and (context > judged["context"] or horizon > judged["horizon"]):
         far = horizon > judged["horizon"]
         drift = f" and goes {horizon:,} ahead, where volatility and volume of its paths may drift" if far else ""
-        options = f"--context {context}" + (f" --horizon {horizon}" if far else "")
         notes.append(
             f"{name} was judged on {judged['context']:,} bars of context and {judged['horizon']:,} ahead; this "
-            f"forecast reads {context:,}{drift}; kronos evaluate with {options} judges it there"
+            f"forecast reads {context:,}{drift}; kronos evaluate BARS --model {name} --context {context} "
+            f"--horizon {horizon} judges it there"
         )
     return notes
 

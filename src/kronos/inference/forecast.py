@@ -135,9 +135,12 @@ class Forecast:
     def median_error(self) -> pd.DataFrame:
         """Sampling error of ``median()``, of the same shape: half the distance of the values √S ranks apart about it.
 
-        Another seed moves the median by about so much; four times the paths halve it.
+        Another seed moves the median by about so much; four times the paths halve it. Of too few distinct paths, which
+        cannot tell it, NaN.
         """
         self._warn_if_few()
+        if self.distinct_paths < ENOUGH_PATHS:
+            return pd.DataFrame(np.nan, self.timestamps, list(self.columns))
         off = 0.5 / np.sqrt(self.num_samples)
         low, high = self._quantiles([0.5 - off, 0.5 + off])
         return pd.DataFrame((high - low) / 2, self.timestamps, list(self.columns))

@@ -117,7 +117,7 @@ def find_checkpoint(
     near = difflib.get_close_matches(name.lower(), FAMILY, 1, cutoff=0.85)
     meant = f"Did you mean '{near[0]}'?" if near else "What is at hand: kronos models list"
     known = ", ".join(FAMILY)
-    raise CheckpointError(f"unknown model '{name}': not a folder, not a hub id (owner/name), none of {known}. {meant}")
+    raise CheckpointError(f"unknown {kind} '{name}': not a folder, not a hub id (owner/name), none of {known}. {meant}")
 
 
 def tokenizer_of(name: str | Path, tokenizer: str | Path | None = None) -> str | Path:

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Final
 import pandas as pd
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from kronos.bars import inspect_bars, read_bars
 from kronos.bars.samples import PREFIX, locate
-from kronos.errors import DataError, KronosError
+from kronos.errors import DataError, KronosError, settings_in_words
 from kronos.files import to_json
 from kronos.inference.forecast import document
 from kronos.inference.predictor import KronosPredictor
@@ -116,10 +116,22 @@ class Tools:
         return path
 
 
+class _ToolServer(MCPServer[Any]):
+    """Tells what is wrong with the arguments of a call in the library's words instead of pydantic's."""
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if type(error) is ToolError and isinstance(error.__cause__, ValidationError):
+                raise ToolError(f"{settings_in_words(error.__cause__.errors(), 'the request')}.") from error
+            raise
+
+
 def build(tools: Tools) -> MCPServer[Any]:
     """The tool server."""
     number = version("kronos-kline")
-    server: MCPServer[Any] = MCPServer("kronos", instructions=_INSTRUCTIONS, version=number, log_level="WARNING")
+    server = _ToolServer("kronos", instructions=_INSTRUCTIONS, version=number, log_level="WARNING")
     for tool in (tools.inspect, tools.forecast, tools.evaluate):
         server.tool()(_as_tool(tool))
     return server

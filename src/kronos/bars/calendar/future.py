@@ -94,8 +94,9 @@ def future_times(
     if calendar is not None:
         name, guess = resolve_calendar(calendar), Guess()
     else:
-        guess = guess_calendar(times, size, symbol or _only_symbol(history))
-        name, notes = _without_a_name(times, size, guess)
+        symbol = symbol or _only_symbol(history)
+        guess = guess_calendar(times, size, symbol)
+        name, notes = _without_a_name(times, size, guess, symbol)
     fit, within = guess.fit, None if guess.sessions is None else market(guess.sessions)
     if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
         notes += session_notes(times, market(name))
@@ -119,18 +120,20 @@ def future_times(
     return FutureTimes(found, name, str(size), stamp or seen, estimated, notes)
 
 
-def _without_a_name(times: pd.DatetimeIndex, size: BarSize, guess: Guess) -> tuple[str, tuple[str, ...]]:
+def _without_a_name(
+    times: pd.DatetimeIndex, size: BarSize, guess: Guess, symbol: str | None
+) -> tuple[str, tuple[str, ...]]:
     """The calendar by which bars go on whose caller named none, and a note that says why and what was not checked."""
     if guess.name is not None:
         why = f" and {guess.why}" if guess.why else ""
-        return guess.name, (f"calendar {guess.name} inferred from the bars' times{why}", *guess.choice())
+        return guess.name, (f"calendar {guess.name} inferred from the bars' times{why}", *guess.choice(symbol))
     if guess.sessions is not None:
         return OBSERVED, (_LONGER.format(name=guess.sessions),)
     seen = "weekly hours" if size.intraday else "weekdays"
     if guess.alike and not size.intraday:
-        return OBSERVED, (f"the {seen} seen go on, holidays were not checked", *guess.choice())
+        return OBSERVED, (f"the {seen} seen go on, holidays were not checked", *guess.choice(symbol))
     if guess.alike:
-        return STEP, ("regular step: nights, weekends and holidays were not checked", *guess.choice())
+        return STEP, ("regular step: nights, weekends and holidays were not checked", *guess.choice(symbol))
     if len(times) > 1 and size.unit in "smhd" and (times[-1] - times[0] >= pd.Timedelta(days=7) or _rests(times, size)):
         return OBSERVED, (
             f"no calendar stands out: the {seen} seen in the bars go on, holidays were not checked; name a calendar, "
@@ -152,16 +155,19 @@ def _rests(times: pd.DatetimeIndex, size: BarSize) -> bool:
 
 
 def _parting(alike: tuple[str, ...], found: pd.DatetimeIndex, size: BarSize) -> tuple[str, ...]:
-    """In words, the first of the times to come whose day is a holiday of some of the calendars that fit."""
+    """In words, how many of the days to come are holidays of some of the calendars that fit: of those with most."""
     if size.intraday or not (names := [name for name in alike if name != ALWAYS]):
         return ()
     days = found.tz_localize(None).normalize().unique().as_unit("ns")
     rests = np.array([~np.isin(days.asi8, market(name).days(days[0], days[-1]).dates) for name in names])
     if not rests.any():
         return ()
-    first = int(rests.any(axis=0).argmax())
-    resting = [name for name, rest in zip(names, rests[:, first], strict=True) if rest]
-    return (f"{days[first]:%Y-%m-%d} is no session of {', '.join(resting)}",)
+    most = rests[rests.sum(axis=1).argmax()]
+    resting = ", ".join(name for name, rest in zip(names, rests, strict=True) if (rest == most).all())
+    first, count = f"{days[most.argmax()]:%Y-%m-%d}", int(most.sum())
+    if count == 1:
+        return (f"{first} is no session of {resting}",)
+    return (f"{count} of these dates are no sessions of {resting}, the first {first}",)
 
 
 def infer_calendar(bars: Any, frequency: str | None = None, symbol: str | None = None) -> str | None:

@@ -79,13 +79,17 @@ class Guess:
     sessions: str | None = None
     why: str | None = None
 
-    def choice(self) -> tuple[str, ...]:
-        """Where several calendars fit, that the caller should name one, and how; empty where none or one does."""
+    def choice(self, symbol: str | None) -> tuple[str, ...]:
+        """Where several calendars fit, that the caller should name one, or what the bars are of where no symbol is
+        known, and how; empty where none or one does."""
         if not self.alike:
             return ()
         several, other = f"{', '.join(self.alike[:-1])} and {self.alike[-1]}", self.alike[self.name is not None]
         taken = f", {self.name} is taken" if self.name else ""
-        return (f"{several} fit the times alike{taken}: name yours, such as calendar='{other}' (--calendar {other})",)
+        yours = f"name yours, such as calendar='{other}' (--calendar {other})"
+        if symbol is None:
+            yours += ", or the symbol, which may tell (--symbol)"
+        return (f"{several} fit the times alike{taken}: {yours}",)
 
 
 def fit_intraday(

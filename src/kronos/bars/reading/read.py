@@ -138,7 +138,7 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
         stamp=fit.grid.stamp if fit else None,
         timezone_guess=zone if report.timezone is None else None,
         warnings=(*report.warnings, *found),
-        notes=(*report.notes, *guess.choice()),
+        notes=(*report.notes, *guess.choice(symbol)),
     )
 
 

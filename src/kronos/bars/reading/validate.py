@@ -166,9 +166,9 @@ def _judge(findings: list[Finding], defects: tuple[Defect, ...], total: int, rea
         mend = DEFECTS[first.kind][1] or "Correct the rows"
         if first.kind == "newest_first":
             raise DataError(f"{reading.where}, from row {first.rows[0]}, column timestamp: {first.text}.\n{mend}.")
-        column = f", column {first.column}" if first.column else ""
+        column = f", column{'s' * (',' in first.column)} {first.column}" if first.column else ""
         example = f" ({first.example})" if first.example else ""
-        more = f" and {first.count - 1} more rows" if first.count > 1 else ""
+        more = f"; {first.count - 1} more row{'s' * (first.count > 2)} like it" if first.count > 1 else ""
         also = "; also " + ", ".join(f"{other.kind} {other.count}×" for other in others[:4]) if others else ""
         raise DataError(
             f"{reading.where}, row {first.rows[0]}{column}: {first.text}{example}{more}{also}.\n"

@@ -88,17 +88,21 @@ const NOTES = [
   [/^one path, no distribution/, "note.one_path"],
   [/^(?<n>[\d,]+) distinct paths, no distribution/, "note.few_paths"],
   [
-    /^(?<model>\S+) was judged on (?<context>[\d,]+) bars.* and (?<horizon>[\d,]+) ahead.* reads (?<read>[\d,]+) and goes (?<ahead>[\d,]+)/,
+    /^(?<model>\S+) was judged on (?<context>[\d,]+) bars.* and (?<horizon>[\d,]+) ahead.* reads (?<read>[\d,]+) and goes (?<ahead>[\d,]+).*; (?<command>kronos evaluate .+) judges it/,
     "note.beyond_judged",
   ],
   [
-    /^(?<model>\S+) was judged on (?<context>[\d,]+) bars.* and (?<horizon>[\d,]+) ahead.* reads (?<read>[\d,]+);/,
+    /^(?<model>\S+) was judged on (?<context>[\d,]+) bars.* and (?<horizon>[\d,]+) ahead.* reads (?<read>[\d,]+); (?<command>kronos evaluate .+) judges it/,
     "note.beyond_context",
   ],
   [/^(?<model>\S+) was trained on windows of (?<trained>[\d,]+) bars, and (?<ahead>[\d,]+)/, "note.beyond_trained"],
   [/^calendar (?<calendar>\S+) inferred/, "note.calendar"],
   [/^(?<several>.+) fit the times alike.*such as calendar='(?<one>[^']+)'/, "note.alike"],
   [/^(?<day>\d{4}-\d\d-\d\d) is no session of (?<calendars>.+)$/, "note.rest"],
+  [
+    /^(?<n>[\d,]+) of these dates are no sessions of (?<calendars>.+), the first (?<day>\d{4}-\d\d-\d\d)$/,
+    "note.rests",
+  ],
   [/^hours beyond those of (?<calendar>\S+) are seen/, "note.longer"],
   [/regular step.* holidays were not checked/, "note.unchecked.step"],
   [/holidays were not checked/, "note.unchecked"],

@@ -30,7 +30,10 @@ export const FINDINGS = {
   "tile.range": ["90% range at the end", "期末 90% 区间"],
   "tile.range.hint": ["nine futures of ten", "十种走势中有九种落在其中"],
   "tile.up": ["P(rise)", "上涨概率"],
-  "tile.up.hint": ["above the last close at the end; ± is the sampling error", "期末高于最新收盘价；± 为抽样误差"],
+  "tile.up.hint": [
+    "above the last close at the end; ± is one standard error, of the sampling",
+    "期末高于最新收盘价；± 为一个标准误（抽样误差）",
+  ],
   "table.title": ["Bars ahead", "预测明细"],
   "table.hint": [
     "Medians over all paths; the range holds 90% of the closes.",
@@ -255,12 +258,12 @@ export const FINDINGS = {
     "只有 {n} 条不同的路径，构不成分布，因此不显示区间、概率和风险。请至少模拟 20 条路径，温度大于 0，且 Top-k 不为 1。",
   ],
   "note.beyond_judged": [
-    "{model} was judged on {context} bars of context and {horizon} ahead; this forecast reads {read} and goes {ahead} ahead, where volatility and volume may drift. kronos evaluate judges it there.",
-    "{model} 的评估基于 {context} 根参考K线、向前 {horizon} 根；本次读取 {read} 根、向前 {ahead} 根，波动率和成交量可能偏移，可用 kronos evaluate 检验。",
+    "{model} was judged on {context} bars of context and {horizon} ahead; this forecast reads {read} and goes {ahead} ahead, where volatility and volume may drift. To judge it there: {command}",
+    "{model} 的评估基于 {context} 根参考K线、向前 {horizon} 根；本次读取 {read} 根、向前 {ahead} 根，波动率和成交量可能偏移，可用此命令检验：{command}",
   ],
   "note.beyond_context": [
-    "{model} was judged on {context} bars of context and {horizon} ahead; this forecast reads {read}. kronos evaluate judges it there.",
-    "{model} 的评估基于 {context} 根参考K线、向前 {horizon} 根；本次读取 {read} 根，可用 kronos evaluate 检验。",
+    "{model} was judged on {context} bars of context and {horizon} ahead; this forecast reads {read}. To judge it there: {command}",
+    "{model} 的评估基于 {context} 根参考K线、向前 {horizon} 根；本次读取 {read} 根，可用此命令检验：{command}",
   ],
   "note.beyond_trained": [
     "{model} was trained on windows of {trained} bars; {ahead} bars ahead lie beyond them, so it extrapolates. Choose a shorter horizon or larger bars.",
@@ -283,6 +286,10 @@ export const FINDINGS = {
     "{several} 与K线时间同样吻合，请选择交易日历，例如 {one}。",
   ],
   "note.rest": ["{day} is no session of {calendars}.", "{day} 不是 {calendars} 的交易日。"],
+  "note.rests": [
+    "{n} of these dates are no sessions of {calendars}, the first {day}.",
+    "其中 {n} 天不是 {calendars} 的交易日，最早为 {day}。",
+  ],
   "note.longer": [
     "Hours beyond those of {calendar} go on, on its sessions; days that close early were not checked.",
     "按 {calendar} 的交易日延续盘前盘后时段，未核对提前收盘日。",

@@ -1,0 +1,49 @@
+"""The studio knows a forecast's notes by their words, and says them in the reader's language."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import kronos
+from kronos.bars.calendar import future_times
+from kronos.inference.certainty import beyond_notes
+
+SCRIPTS = Path(kronos.__file__).parent / "serve" / "static" / "js"
+
+
+def told(note: str) -> tuple[str, dict[str, str]]:
+    """The key of the studio's sentence for a note, and what is filled in."""
+    patterns = re.findall(r"/(\^?[^\n]+)/,\s+\"(note\.[\w.]+)\"", (SCRIPTS / "report.js").read_text(encoding="utf-8"))
+    for pattern, key in patterns:
+        if found := re.search(pattern.replace("(?<", "(?P<"), note):
+            return key, found.groupdict()
+    raise AssertionError(f"the studio has no sentence for: {note}")
+
+
+@pytest.mark.parametrize(("context", "horizon", "key"), [(512, 24, "beyond_context"), (1024, 48, "beyond_judged")])
+def test_a_forecast_beyond_judgement_says_how_to_judge_it(context: int, horizon: int, key: str) -> None:
+    [note] = beyond_notes("kronos-nano", context, horizon, 2048, {"context": 256, "horizon": 24})
+    found, filled = told(note)
+    assert found == f"note.{key}"
+    assert filled["command"] == f"kronos evaluate BARS --model kronos-nano --context {context} --horizon {horizon}"
+    words = (SCRIPTS / "words_findings.js").read_text(encoding="utf-8")
+    english, chinese = re.findall(rf'"{found}": \[\s+"(.+)",\s+"(.+)",\s+\]', words)[0]
+    for text in (english, chinese):
+        assert "{command}" in text
+        assert set(re.findall(r"{(\w+)}", text)) <= filled.keys()
+
+
+def test_dates_that_are_no_sessions_are_counted() -> None:
+    days = pd.bdate_range("2023-07-03", "2023-09-28")
+    for horizon, key in ((1, "note.rest"), (10, "note.rests")):
+        found, filled = told(future_times(days, horizon).notes[-1])
+        assert found == key
+        assert (filled["calendars"], filled["day"], filled.get("n", "1")) == (
+            "XSHG",
+            "2023-09-29",
+            {1: "1", 10: "6"}[horizon],
+        )
