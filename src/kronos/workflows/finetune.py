@@ -298,7 +298,7 @@ def _train(stage: str, run: RunConfig, resume: bool, judge: Judge | None, note: 
         return run_stage(stage, run, resume=resume, progress=tell, judge=judge)
 
 
-def _by_main(work: Callable[..., None], *arguments: Any) -> None:
+def _by_main(work: Callable[..., object], *arguments: Any) -> None:
     """Has the first process do something while the others wait."""
     with main_first():
         if is_main():
