@@ -241,7 +241,7 @@ def test_decoding_a_batch_is_decoding_its_series(transform: BarTransform) -> Non
 def test_zscore_is_the_published_formula() -> None:
     x = bars(7)
     state = ZScore().fit(x[:T])
-    z32 = x.astype(np.float32)
+    z32 = x.astype(np.float32, order="F")  # as pandas keeps a published table, which decides how it is added up
     mean, std = z32[:T].mean(0), z32[:T].std(0)
     expected = np.clip((z32 - mean) / (std + np.float32(1e-5)), -5, 5)
     np.testing.assert_array_equal(ZScore().encode(x, state), expected)
