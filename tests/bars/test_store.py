@@ -132,7 +132,7 @@ def test_refusals(tmp_path: Path) -> None:
         store.write(bars.drop(columns="symbol"))
     with pytest.raises(DataError, match="bar size"):
         store.write(bars.head(1))
-    with pytest.raises(DataError, match="there is no symbol 'X'; there "):
+    with pytest.raises(DataError, match="there is no symbol 'X', nor any other"):
         store.read("X")
     store.write(bars)
     store.write(read_bars(bars, timezone="UTC").assign(symbol="UTC"))
