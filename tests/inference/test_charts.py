@@ -87,3 +87,24 @@ def test_the_source_line_says_what_the_numbers_rest_on(make_forecast) -> None:
     forecast = make_forecast(paths=1, seed=3)
     forecast.metadata.update(cutoff="2024-07-28T00:00:00", calendar=None)
     assert Scene(forecast).source == "1 sample path: no distribution · model test · seed 3 · last bar 2024-07-28"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(390, 844), (1280, 800), (1200, 1700)])
+def test_the_table_stands_below_the_chart_from_the_start(make_forecast, tmp_path: Path, size: tuple[int, int]) -> None:
+    """Also in a picture taken when the page has just loaded, before the chart could be drawn again."""
+    chromium = pytest.importorskip("playwright.sync_api")
+    if not Path("/usr/bin/chromium").exists():
+        pytest.skip("Chromium is not installed")
+    file = tmp_path / "page.html"
+    file.write_text(page(make_forecast()), encoding="utf-8")
+    with chromium.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
+        view = browser.new_page(viewport=dict(zip(("width", "height"), size, strict=True)))
+        view.goto(file.as_uri(), wait_until="load")
+        drawn, below = view.evaluate(
+            "['.main-svg', 'h2'].map((name) => document.querySelector(name).getBoundingClientRect())"
+            ".map((box, i) => i ? box.top : box.bottom)"
+        )
+        assert drawn <= below
+        browser.close()
