@@ -217,7 +217,8 @@ def assemble_forecast(
                 "give a longer context",
             )
     read, config = len(past.values) - transform.lost, predictor.model.config
-    notes += beyond_notes(predictor.name, read, spec.horizon, predictor.max_context, config.judged)
+    size = read, spec.horizon, predictor.max_context
+    notes += beyond_notes(predictor.name, *size, config.judged, predictor.loaded_by)
     if estimated := int(np.count_nonzero(future.estimated)):
         notes.append(f"{estimated} timestamps lie beyond the calendar's end and are estimated")
     drawn = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p")}
