@@ -135,8 +135,7 @@ class Bench:
                 tensor("features"),
                 tensor("stamps"),
                 tensor("uniforms"),
-                replace(self.settings, window_stride=1),
-                published_sampler=True,
+                replace(self.settings, window_stride=1, follows_torch=True),
                 steps=steps,
             )[2].cpu()
         )

@@ -16,6 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: written by python -m benchmarks.results -->", "<!-- end of figures -->"
 
+CLOCKS = {"wall": "wall clock", "cpu": "processor time"}
 _DECODE = {
     "mini-1": "mini, context 400, horizon 120, 1 path",
     "mini-30": "same, 30 paths",
@@ -67,7 +68,7 @@ def decode_note(found: dict[str, Any]) -> str:
     reports = found["report"].values()
     one = next(iter(reports))
     timed = ", ".join(f"{r['oracle_steps_timed']} of {r['horizon']}" for r in reports)
-    clock = "wall clock" if one["clock"] == "wall" else "processor time"
+    clock = CLOCKS[one["clock"]]
     threads = f"{one['threads']} thread{'s' * (one['threads'] > 1)}"
     repeats = f"medians of {one['repeats']} runs" if one["repeats"] > 1 else "one run"
     return (
@@ -117,18 +118,22 @@ def precision_rows() -> list[str]:
             f"| {dtype} | {times} | {r['same_greedy']:.1%} | {r['same_drawn']:.1%} | {r['crps_ratio']:.4f} "
             f"± {r['crps_ratio_error']:.4f} |"
         )
-    return rows
+    r = found["report"]
+    where = f"{found['date']}, {found['machine']}, {r['threads']} thread{'s' * (r['threads'] > 1)}"
+    return [*rows, "", f"{where}, {CLOCKS[r['clock']]}, load {found['load']}."]
 
 
 def forecast_rows() -> list[str]:
     """Milliseconds a forecast, the published loop beside ours in the same run; GPU cells once there are any."""
-    found = kept("table")
-    gpu = {(r["preset"], r["batch"], r["paths"]): r for r in kept("gpu").get("report", {}).get("rows", [])}
+    if not (found := kept("table")):
+        return []
+    on_gpus = kept("gpu").get("report", {})
+    gpu = {(r["preset"], r["batch"], r["paths"]): r for r in on_gpus.get("rows", [])}
     rows = [
         "| checkpoint | series at once | paths | CPU: published loop | here | GPU: published loop | here |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, r in found.get("report", {}).items():
+    for name, r in found["report"].items():
         on_gpu = gpu.get((r["preset"], r["series"], r["samples"]), {})
         cells = [on_gpu.get(way, {}).get("ms_a_forecast") for way in ("oracle", "graphs")]
         theirs, ours = (1000 * r[f"{side}_seconds"] / r["series"] for side in ("oracle", "engine"))
@@ -137,11 +142,11 @@ def forecast_rows() -> list[str]:
             f"| {name.split()[0]} | {r['series']} | {r['samples']} | {theirs:,.0f} ms | {ours:,.0f} ms, "
             f"**{r['ratio']:.3g}×** | {shown} |"
         )
-    if not found:
-        return []
     one = next(iter(found["report"].values()))
-    clock = "wall clock" if one["clock"] == "wall" else "processor time"
+    clock = CLOCKS[one["clock"]]
     where = f"Context 400, horizon 120; CPU: {found['date']}, {found['machine']}, {one['threads']} thread, {clock}."
+    if on_gpus:
+        where += f" GPU: {on_gpus['date']}, {on_gpus['device']}."
     return [*rows, "", where]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def oracle_seconds(predictor: Any, bars: pd.DataFrame, paths: int, series: int, 
     x, times, drawn = (torch.from_numpy(np.stack(part)) for part in (features, stamps, list(draws)))
     asked = ForecastSpec(window_stride=1)
     settings = DecodeSettings.resolve(asked, predictor.model.config, predictor.max_context)
+    settings = replace(settings, follows_torch=True)
 
     def timed(chosen: list[int]) -> float:
         return decode.seconds(
@@ -76,7 +78,6 @@ def oracle_seconds(predictor: Any, bars: pd.DataFrame, paths: int, series: int, 
                 times,
                 drawn,
                 settings,
-                published_sampler=True,
                 steps=chosen,
             )
         )

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from benchmarks import gpu
+from benchmarks import gpu, gpu_training, results
 
 from kronos.bars.arrays import BarArrays
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_every_stage_leaves_its_result(tmp_path: Path) -> None:
+def test_every_stage_leaves_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--state", str(tmp_path / "state")]
     output = tmp_path / "out"
     run = subprocess.run(
@@ -30,6 +30,14 @@ def test_every_stage_leaves_its_result(tmp_path: Path) -> None:
     rows = json.loads((output / "decode.json").read_text())["rows"]
     assert all(row[way]["ms_a_forecast"] > 0 for row in rows for way in ("graphs", "plain", "oracle"))
     assert json.loads((output / "rates.json").read_text())["rates"][0]["bars_per_second"] > 0
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    gpu.main(["keep", "--output", str(output)])
+    cpu = {"preset": "mini", "series": 1, "samples": 1, "oracle_seconds": 2.0, "engine_seconds": 0.1, "ratio": 20.0}
+    results.keep("table", {"mini 1x1": cpu | {"clock": "cpu", "threads": 1}})
+    told = "\n".join(results.forecast_rows())
+    assert all(f"{rows[0][way]['ms_a_forecast']:,.3g} ms" in told for way in ("graphs", "oracle"))
+    assert "GPU: " in told
+    assert "not measured" not in told
     trained = output / "train" / "model"
     assert (trained / "state.safetensors").stat().st_size < 60e6
     # what came back is gone on from elsewhere, and has nothing left to do
@@ -60,14 +68,14 @@ def test_parts_of_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = pd.concat([bars.assign(symbol=name) for name in "ABC"])
     table.to_parquet(tmp_path / "data" / "walks_1h.parquet")
     size = (tmp_path / "data" / "walks_1h.parquet").stat().st_size
-    monkeypatch.setattr(gpu, "PART_BYTES", int(1.2 * size))
-    parts = gpu.pack([tmp_path / "data"], tmp_path / "packed")
+    monkeypatch.setattr(gpu_training, "PART_BYTES", int(1.2 * size))
+    parts = gpu_training.pack([tmp_path / "data"], tmp_path / "packed")
     assert len(parts) == 2
-    gpu.load(parts, tmp_path / "state")
-    arrays = BarArrays.open(gpu.arrays_of(tmp_path / "state"))
+    gpu_training.load(parts, tmp_path / "state")
+    arrays = BarArrays.open(gpu_training.arrays_of(tmp_path / "state"))
     assert [(segment.group, segment.symbol, len(segment)) for segment in arrays.segments] == [
         ("walks_1h", name, 300) for name in "ABC"
     ]
     written = (tmp_path / "state" / "arrays" / "index.json").stat().st_mtime_ns
-    assert gpu.arrays_of(tmp_path / "state") == tmp_path / "state" / "arrays"
+    assert gpu_training.arrays_of(tmp_path / "state") == tmp_path / "state" / "arrays"
     assert (tmp_path / "state" / "arrays" / "index.json").stat().st_mtime_ns == written

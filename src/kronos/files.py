@@ -58,6 +58,16 @@ def bars_files(places: Iterable[str | Path]) -> list[Path]:
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
+def check_place(target: str | Path) -> Path:
+    """The path, if a file may lie there; ConfigError: it is a folder, or in one that does not exist."""
+    target = Path(target)
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder; name a file in it")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
+    return target
+
+
 @contextmanager
 def replacing(target: str | Path, *, durable: bool = False, previous: Path | None = None) -> Iterator[Path]:
     """A path beside ``target``, with its ending, that takes its place when the block ends well and vanishes otherwise.
@@ -70,11 +80,7 @@ def replacing(target: str | Path, *, durable: bool = False, previous: Path | Non
         ConfigError: the folder does not exist, or ``target`` is a folder.
         CapacityError: it cannot be written, for instance because the disk is full. What was there before stays.
     """
-    target = Path(target)
-    if target.is_dir():
-        raise ConfigError(f"{target} is a folder; name a file in it")
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target} cannot be written: there is no folder {target.parent}")
+    target = check_place(target)
     part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part{target.suffix}")
     try:
         with writing(target):

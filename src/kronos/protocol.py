@@ -37,7 +37,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 FEATURES: Final = ("open", "high", "low", "close", "volume", "amount")
-"""The six features of a bar, in the order that the model knows (model specification, section 1)."""
+"""The six features of a bar, in the order that the model knows."""
 
 OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(6)
 """Their places in the last axis of every array of bars."""

@@ -7,6 +7,7 @@ They do what the published functions do, draws from torch's global state include
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -101,9 +102,10 @@ def auto_regressive_inference(
     return mean
 
 
-def _steps(first: int, end: int, verbose: bool) -> Any:
+def _steps(first: int, end: int, verbose: bool) -> Iterable[int]:
     if not verbose:
         return range(first, end)
     from tqdm import trange
 
-    return trange(first, end)
+    steps: Iterable[int] = trange(first, end)
+    return steps

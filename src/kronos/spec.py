@@ -40,10 +40,8 @@ class Setting:
             if self.kind is str:
                 inside = not self.choices or plain in self.choices
             else:
-                low, high = (
-                    (-math.inf if self.low is None else self.low),
-                    (math.inf if self.high is None else self.high),
-                )
+                low = -math.inf if self.low is None else self.low
+                high = math.inf if self.high is None else self.high
                 inside = low <= plain <= high and (self.above is None or plain > self.above)
             if inside:
                 return plain

@@ -58,7 +58,6 @@ def test_width_is_the_one_that_the_checkpoint_applies() -> None:
     factors = width_at(width, 30)
     assert factors[[0, 3, 19, 29]] == pytest.approx([1.2, 1.0, 0.8, 0.8])
     assert factors[1] == pytest.approx(1.1)  # half way to 4 on the scale of logarithms
-    assert inference.width_factors(width, 30) == pytest.approx(factors)
     prices = 100 * np.exp(np.random.default_rng(0).normal(0, 0.02, size=(3, 30, 6)))
     widened = inference.widen(prices, 100.0, factors)
     assert np.log(widened[..., 3] / 100) == pytest.approx(np.log(prices[..., 3] / 100) * factors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import numpy as np
 import numpy.testing as npt
 import pandas as pd
 import pytest
+import tiny
 
-from kronos import FewPathsWarning
+from kronos import FewPathsWarning, KronosPredictor
+from kronos.bars import sample_bars
 from kronos.errors import ConfigError
 from kronos.inference.certainty import ENOUGH_PATHS, NO_DIRECTION, Shown, beyond_notes, share_error
 from kronos.inference.charts import Scene, facts, next_bars, page
 from kronos.inference.forecast import DEFAULT_LEVELS, Forecast, asked_levels, document, summary
+from kronos.model import Kronos
 
 
 @pytest.fixture
@@ -169,6 +173,26 @@ def test_what_lies_beyond_training_and_judgement_is_said() -> None:
     [note] = beyond_notes("kronos-small", 400, 600, 512, None)
     assert "trained on windows of 512 bars" in note
     assert len(beyond_notes("kronos-nano", 300, 600, 512, judged)) == 2
+
+
+def test_the_advised_command_names_what_was_loaded(tmp_path: Path) -> None:
+    model, tokenizer = tiny.consistent()
+    judged = Kronos(dataclasses.replace(model.config, judged={"context": 8, "horizon": 1}))
+    judged.load_state_dict(model.state_dict())
+    bars, folder = sample_bars("sp500").iloc[:40], tmp_path / "my checkpoints" / "one"
+    tiny.predictor((judged, tokenizer)).save_pretrained(folder)
+
+    def advised(predictor: KronosPredictor) -> str:
+        notes = " ".join(predictor.forecast(bars, 1, 20, calendar="XNYS").metadata["warnings"])
+        return str(re.search(r"kronos evaluate BARS (.*) --context", notes)[1])
+
+    loaded = KronosPredictor.from_pretrained(folder, "cpu")
+    assert loaded.name == "one"
+    assert advised(loaded) == f"--model '{folder}'"
+    named = KronosPredictor.from_pretrained(folder / "model", "cpu", tokenizer=folder / "tokenizer")
+    assert advised(named) == f"--model '{folder / 'model'}' --tokenizer '{folder / 'tokenizer'}'"
+    loaded.tokenizer = tokenizer
+    assert advised(loaded) == advised(tiny.predictor((judged, tokenizer))) == "--model FOLDER"
 
 
 def test_the_checkpoint_says_what_it_was_judged_on() -> None:

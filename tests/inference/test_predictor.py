@@ -14,12 +14,13 @@ from kronos.bars import sample_bars
 from kronos.bars.schema import FEATURES
 from kronos.errors import CalendarError, Cancelled, CapacityError, CheckpointError, ConfigError, DataError
 from kronos.inference import engine as engines
-from kronos.inference.assemble import entries_of, past_bars, repair_bars, widen, width_factors
+from kronos.inference.assemble import entries_of, past_bars, repair_bars, widen
 from kronos.inference.forecast import Forecast
 from kronos.inference.pair import bars_read
 from kronos.inference.predictor import KronosPredictor
 from kronos.model import MODEL_PRESETS, Kronos, KronosConfig
 from kronos.model.checkpoint import family_member
+from kronos.model.config import check_width
 
 PRICES = list(FEATURES[:4])
 
@@ -246,7 +247,7 @@ def test_the_calibrated_width(ours: KronosPredictor, bars: pd.DataFrame) -> None
 )
 def test_a_width_that_makes_no_sense(width: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="width"):
-        width_factors(width, 5)
+        check_width(width)
 
 
 def test_widening_by_one_changes_nothing() -> None:

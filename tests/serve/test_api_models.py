@@ -106,6 +106,14 @@ def test_a_refused_model_is_named_as_callers_know_it(tmp_path: Path) -> None:
     assert "models" not in message.replace("list_models", "")
 
 
+def test_advice_about_a_loaded_model_holds_no_path_of_the_server(tmp_path: Path) -> None:
+    source = tmp_path / "copy"
+    shutil.copytree(EMBEDDED / "kronos-nano", source)
+    worker = Worker(Channel(io.BytesIO()))
+    worker.load("local-copy", str(source), "cpu")
+    assert worker.models["local-copy"].loaded_by == "--model copy"
+
+
 def test_a_link_out_of_the_folder_is_no_model(live: Live, tiny: Path) -> None:
     link = live.data / "models" / "elsewhere"
     link.symlink_to(tiny)

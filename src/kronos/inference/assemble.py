@@ -28,7 +28,6 @@ from kronos.inference.forecast import Forecast
 from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Monitor
-from kronos.model.config import check_width
 from kronos.protocol import CLOSE, FEATURES, HIGH, LOW, VOLUME, width_at
 from kronos.spec import ForecastSpec
 
@@ -217,7 +216,8 @@ def assemble_forecast(
                 "give a longer context",
             )
     read, config = len(past.values) - transform.lost, predictor.model.config
-    notes += beyond_notes(predictor.name, read, spec.horizon, predictor.max_context, config.judged)
+    size = read, spec.horizon, predictor.max_context
+    notes += beyond_notes(predictor.name, *size, config.judged, predictor.loaded_by)
     if estimated := int(np.count_nonzero(future.estimated)):
         notes.append(f"{estimated} timestamps lie beyond the calendar's end and are estimated")
     drawn = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p")}
@@ -238,19 +238,10 @@ def assemble_forecast(
     if not transform.takes_moves:
         bars, metadata["repaired_bars"] = repair_bars(bars, last_close)
     elif width is not None:
-        bars = widen(bars, last_close, width_factors(width, spec.horizon))
+        bars = widen(bars, last_close, width_at(width, spec.horizon))
     found = Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
     notes[:] = Shown(found).notes  # says also where the paths are too few
     return found
-
-
-def width_factors(width: Mapping[str, Any], horizon: int) -> Floats:
-    """(H,) the factor of each bar ahead: linear in ln h between the fitted horizons, constant beyond them.
-
-    In a checkpoint's config: ``"calibration": {"width": {"horizon": [1, 2, 4, …], "factor": [1.1, 1.08, …]}}``.
-    """
-    check_width(width)
-    return width_at(width, horizon)
 
 
 def widen(bars: Floats, last_close: float, factors: Floats) -> Floats:

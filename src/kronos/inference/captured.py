@@ -32,7 +32,6 @@ from kronos.inference.fused import FusedModel
 from kronos.inference.sampling import sample_token
 from kronos.inference.settings import DecodeSettings
 
-HOW = ("graph", "compile", "plain")  # CUDA graphs; torch.compile, which makes its own; operation by operation
 _LEAST_ROOM = 32  # own positions that the shortest graph looks at; each longer one looks at twice as many
 _WARM_UPS = 2  # runs before a capture, in which libraries choose their kernels and take their memory
 _SHARE_KEPT = 4  # buckets kept take at most this part of the device's memory: one fourth
@@ -51,7 +50,8 @@ class CapturedModel:
     Args:
         reader: the same network in another precision, to read contexts with. None: this one.
         tf32: read contexts in TensorFloat-32, products of numbers with ten bits behind the point.
-        how: ``graph``, ``compile`` or ``plain``. None: graphs on a GPU.
+        how: ``graph``, ``compile`` (by torch.compile, which makes graphs of its own) or ``plain`` (operation by
+            operation). None: graphs on a GPU, else plain.
     """
 
     def __init__(

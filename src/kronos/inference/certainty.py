@@ -48,7 +48,14 @@ def few_paths_note(distinct: int) -> str:
     )
 
 
-def beyond_notes(name: str, context: int, horizon: int, trained: int, judged: Mapping[str, int] | None) -> list[str]:
+def beyond_notes(
+    name: str,
+    context: int,
+    horizon: int,
+    trained: int,
+    judged: Mapping[str, int] | None,
+    loaded_by: str | None = None,
+) -> list[str]:
     """What has to be said of a forecast that goes beyond what its checkpoint was trained or judged on.
 
     Args:
@@ -56,8 +63,9 @@ def beyond_notes(name: str, context: int, horizon: int, trained: int, judged: Ma
         context, horizon: bars that are read, and bars ahead.
         trained: bars of the windows that it was trained on, context and horizon together.
         judged: context and horizon that its card's figures are about; None: not stated.
+        loaded_by: options of the command line that load it; None: its name does.
     """
-    notes = []
+    loaded_by, notes = loaded_by or f"--model {name}", []
     if horizon >= trained:
         notes.append(
             f"{name} was trained on windows of {trained:,} bars, and {horizon:,} bars ahead lie beyond them, so it "
@@ -68,7 +76,7 @@ def beyond_notes(name: str, context: int, horizon: int, trained: int, judged: Ma
         drift = f" and goes {horizon:,} ahead, where volatility and volume of its paths may drift" if far else ""
         notes.append(
             f"{name} was judged on {judged['context']:,} bars of context and {judged['horizon']:,} ahead; this "
-            f"forecast reads {context:,}{drift}; kronos evaluate BARS --model {name} --context {context} "
+            f"forecast reads {context:,}{drift}; kronos evaluate BARS {loaded_by} --context {context} "
             f"--horizon {horizon} judges it there"
         )
     return notes

@@ -74,8 +74,8 @@ class DecodeEngine:
 
     Args:
         dtype: ``float32``. ``bfloat16`` and ``int8`` lose accuracy for speed. On the CPU bars are sampled with the
-            network's weights, though not the tokenizer's, in sixteen bits (65,535 levels an output, some thirty times
-            closer than bfloat16's own) or eight, and with float32 arithmetic, by compiled steps. bfloat16 without these
+            network's weights, though not the tokenizer's, in sixteen bits (65,535 levels an output, closer than
+            bfloat16's own) or eight, and with float32 arithmetic, by compiled steps. bfloat16 without these
             (on a GPU, or ``compiled=False``) is torch's, arithmetic and all.
         compiled: False: sample by torch, operation by operation. On the CPU, True: by machine code that numba makes
             (once a machine, some twenty seconds) and loads (about a second a process); None: where numba is installed

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.errors import ConfigError, FewPathsWarning, MissingExtraError
-from kronos.files import json_text, replacing, to_json
+from kronos.files import check_place, json_text, replacing, to_json
 from kronos.inference.certainty import (
     ENOUGH_PATHS,
     Shown,
@@ -312,10 +312,7 @@ def check_target(path: str | Path) -> Path:
     if ending not in ENDINGS:
         found = f"the ending '{ending}'" if ending else "no ending"
         raise ConfigError(f"'{target}' has {found}; a forecast is written as one of {', '.join(ENDINGS)}.")
-    if target.is_dir():
-        raise ConfigError(f"'{target}' is a folder; give the name of a file in it.")
-    if not target.parent.is_dir():
-        raise ConfigError(f"The folder '{target.parent}' for '{target.name}' does not exist; make it first.")
+    check_place(target)
     if ending == ".png" and find_spec("matplotlib") is None:
         raise MissingExtraError("matplotlib", "plot", "A PNG chart")
     return target

@@ -24,9 +24,8 @@ from torch.nn import functional as F
 
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.config import DEPENDENCY_HEADS
-from kronos.model.layers import Attention, RMSNorm, Rotary, TransformerBlock
+from kronos.model.layers import NORM_EPS, Attention, RMSNorm, Rotary, TransformerBlock
 
-NORM_EPS = 1e-5
 _WORTH_PACKING = 1 << 19  # weights of a map
 _ROWS_WORTH_PACKING = 3
 _PACKED_FOR = 32  # rows that the packing is chosen for; it serves larger products as well

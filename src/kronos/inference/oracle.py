@@ -28,7 +28,6 @@ def recompute_everything(
     uniforms: Tensor,
     settings: DecodeSettings,
     *,
-    published_sampler: bool = False,
     steps: Iterable[int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Continues the bars of B series of equal length.
@@ -37,7 +36,7 @@ def recompute_everything(
         features: (B, T, F).
         stamps: (B, T + H, 5) of context and horizon.
         uniforms: (B, S, H, 2).
-        published_sampler: for timing alone, sort all tokens and draw from a multinomial as the published loop does.
+        settings: ``follows_torch`` draws as the published loop does, which is what is timed.
         steps: for timing alone, compute only these steps of the horizon and take token 0 at the others.
 
     Returns:
@@ -46,13 +45,7 @@ def recompute_everything(
     n_series, n_context = features.shape[:2]
     n_paths, horizon = uniforms.shape[1:3]
     window = SlidingWindow(n_context, settings.max_context, settings.window_stride)
-    generator = torch.Generator(features.device).manual_seed(0) if published_sampler else None
     wanted = set(range(horizon) if steps is None else steps)
-
-    def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-        if generator is not None:
-            return sort_and_draw(logits, settings, generator)
-        return sample_token(logits, uniform, settings)
 
     with eval_mode(model, tokenizer):
         x = features.repeat_interleave(n_paths, dim=0)  # (B·S, T, F): every path is a series of its own
@@ -64,9 +57,9 @@ def recompute_everything(
             if step in wanted:
                 now = slice(window.start(known), known)
                 logits, hidden = model.decode_s1(s1[:, now], s2[:, now], stamps[:, now])
-                next_s1 = draw(logits[:, -1], draws[:, step, 0])
+                next_s1 = sample_token(logits[:, -1], draws[:, step, 0], settings)
                 logits = model.decode_s2(hidden, next_s1[:, None])
-                next_s2 = draw(logits[:, -1], draws[:, step, 1])
+                next_s2 = sample_token(logits[:, -1], draws[:, step, 1], settings)
             else:
                 next_s1 = next_s2 = s1.new_zeros(len(x))
             s1 = torch.cat((s1, next_s1[:, None]), dim=1)
@@ -77,14 +70,3 @@ def recompute_everything(
             bars.append(tokenizer.decode((s1[:, now], s2[:, now]), half=True)[:, first - end :])
     shape = (n_series, n_paths, horizon)
     return s1[:, n_context:].view(shape), s2[:, n_context:].view(shape), torch.cat(bars, dim=1).view(*shape, -1)
-
-
-def sort_and_draw(logits: Tensor, settings: DecodeSettings, generator: torch.Generator) -> Tensor:
-    """The published sampler: sort all logits, cut the nucleus, draw from a multinomial. (B, V) -> (B,)."""
-    logits = logits / settings.temperature
-    ordered, places = logits.sort(descending=True)
-    beyond = ordered.softmax(-1).cumsum(-1) > settings.top_p
-    beyond[:, 1:] = beyond[:, :-1].clone()
-    beyond[:, 0] = False
-    logits = logits.masked_fill(beyond.scatter(1, places, beyond), float("-inf"))
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +11,13 @@ import torch
 from torch import nn
 
 from kronos.errors import CheckpointError, ConfigError
-from kronos.files import digest_of_file
+from kronos.files import digest, digest_of_file
 from kronos.model import MODEL_PRESETS, Kronos, KronosConfig, KronosTokenizer
 from kronos.model.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     FamilyMember,
+    HubOptions,
     family_member,
     find_checkpoint,
     tokenizer_of,
@@ -36,11 +35,18 @@ def load_pair(
         member, short = family_member(str(name)), str(name)
     if member is not None:
         short = member.model.rsplit("/", 1)[-1].lower()
-    tokenizer = tokenizer_of(name, tokenizer)
     model = Kronos.from_pretrained(name, revision=revision)
-    same = revision if str(tokenizer) == str(name) else None  # one repository holds both
-    belonging = KronosTokenizer.from_pretrained(tokenizer, revision=same)
+    source, at = _tokenizer_at(name, revision, tokenizer)
+    belonging = KronosTokenizer.from_pretrained(source, revision=at)
     return model, belonging, bars_read(model.config, member), short
+
+
+def _tokenizer_at(
+    name: str | Path, revision: str | None, tokenizer: str | Path | None
+) -> tuple[str | Path, str | None]:
+    """The tokenizer of a model, and its revision: the model's where one repository holds both."""
+    source = tokenizer_of(name, tokenizer)
+    return source, revision if str(source) == str(name) else None
 
 
 class SavedPair:
@@ -66,28 +72,24 @@ class SavedPair:
 
 def pair_digest(name: str | Path, revision: str | None = None, tokenizer: str | Path | None = None) -> str:
     """A digest of the files of a model and its tokenizer, fetched from the hub if need be; nothing is loaded."""
-    digest = hashlib.blake2b(digest_size=16)
-    belonging = tokenizer_of(name, tokenizer)
-    same = revision if str(belonging) == str(name) else None
-    for kind, source, at in (("model", name, revision), ("tokenizer", belonging, same)):
-        folder = find_checkpoint(source, kind, revision=at)
-        for file in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):
-            if not file.is_file():
-                raise CheckpointError(f"{file} is missing; the folder holds no checkpoint")
-            digest.update(bytes.fromhex(digest_of_file(file, algorithm="sha256")))
-    return digest.hexdigest()
+    source, at = _tokenizer_at(name, revision, tokenizer)
+    halves = find_checkpoint(name, "model", HubOptions(revision)), find_checkpoint(source, "tokenizer", HubOptions(at))
+    files = [folder / file for folder in halves for file in (CONFIG_FILE, WEIGHTS_FILE)]
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing; the folder holds no checkpoint")
+    return digest(*(digest_of_file(file) for file in files))
 
 
 def pair_fingerprint(model: Kronos, tokenizer: KronosTokenizer, max_context: int) -> str:
     """Digest of all that a loaded pair's forecasts depend on: weights, configs with calibration, longest context."""
-    digest = hashlib.blake2b(digest_size=12)
-    for module in (model, tokenizer):
-        for key, tensor in sorted(module.state_dict().items()):
-            digest.update(key.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    for config in (model.config, tokenizer.config):
-        digest.update(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
-    digest.update(str(max_context).encode())
-    return digest.hexdigest()
+    weights = (
+        part
+        for module in (model, tokenizer)
+        for key, tensor in sorted(module.state_dict().items())
+        for part in (key, tensor.detach().float().cpu().numpy())
+    )
+    return digest(*weights, model.config.to_dict(), tokenizer.config.to_dict(), max_context, size=12)
 
 
 def bars_read(config: KronosConfig, member: FamilyMember | None) -> int:

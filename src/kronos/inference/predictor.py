@@ -8,6 +8,7 @@ use: they never touch that state, and the same seed, 0 by default, gives the sam
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -80,6 +81,7 @@ class KronosPredictor(SavedPair):
         """Computes with this pair from now on."""
         check_pair(model, tokenizer)
         self.name, self.revision = name, revision
+        self.loaded_by = "--model FOLDER"  # options of the command line; of a pair made here, once it is saved
         self.transform = get_transform(tokenizer.config.bar_transform, tokenizer.config.move_gain)
         self.engine = DecodeEngine(model.to(self.device), tokenizer.to(self.device), **self._precision)
 
@@ -124,7 +126,11 @@ class KronosPredictor(SavedPair):
             ConfigError: a hub id whose tokenizer is unknown.
         """
         model, belonging, max_context, short = load_pair(name, revision, tokenizer)
-        return cls(model, belonging, device, max_context, name=short, revision=revision, dtype=dtype, compiled=compiled)
+        called: dict[str, Any] = {"name": short, "revision": revision}
+        found = cls(model, belonging, device, max_context, **called, dtype=dtype, compiled=compiled)
+        given = {"--model": name, "--tokenizer": tokenizer}
+        found.loaded_by = shlex.join(str(part) for option in given.items() if option[1] is not None for part in option)
+        return found
 
     # -- the published interface ------------------------------------------------------------------------------
 

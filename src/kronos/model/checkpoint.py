@@ -108,9 +108,8 @@ class PretrainedModule(nn.Module):
         Raises:
             CheckpointError: not found, unreachable, damaged, or shaped differently from its config.
         """
-        hub: dict[str, Any] = {"token": token, "local_files_only": local_files_only, "force_download": force_download}
-        name = pretrained_model_name_or_path
-        folder = find_checkpoint(name, cls.kind, revision=revision, cache_dir=cache_dir, **hub)
+        hub = HubOptions(revision, cache_dir, token, local_files_only, force_download)
+        folder = find_checkpoint(pretrained_model_name_or_path, cls.kind, hub)
         try:
             config = cls.config_class.from_dict(read_config(folder / CONFIG_FILE))
         except ConfigError as error:

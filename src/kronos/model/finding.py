@@ -89,12 +89,8 @@ class HubOptions:
 # --- finding -----------------------------------------------------------------------------------------------------
 
 
-def find_checkpoint(
-    name: str | Path, kind: str, *, revision: str | None = None, cache_dir: str | Path | None = None, **hub: Any
-) -> Path:
+def find_checkpoint(name: str | Path, kind: str, hub: HubOptions | None = None) -> Path:
     """The local folder of a checkpoint, fetched from the hub if need be; ``kind``: which half of a pair is wanted.
-
-    ``revision``, ``cache_dir`` and the others are those of :class:`HubOptions`.
 
     Raises:
         CheckpointError: nothing of that name, the other half only, or the hub cannot be reached.
@@ -109,7 +105,7 @@ def find_checkpoint(
         if not (path / WEIGHTS_FILE).is_file():
             raise CheckpointError(f"{member.model} is missing from this installation ({path}); reinstall kronos-kline")
         return path
-    options = HubOptions(revision, cache_dir, **hub)
+    options = hub or HubOptions()
     if member is not None:
         return _fetch(getattr(member, kind), "", options)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):

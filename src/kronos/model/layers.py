@@ -18,19 +18,19 @@ from torch.utils.checkpoint import checkpoint
 from kronos.model.config import KronosConfig, TokenizerConfig
 
 ROTARY_BASE = 10_000.0
+NORM_EPS = 1e-5
 
 
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation over the last dimension, in float32."""
 
-    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.eps = eps
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.float()
-        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)
+        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + NORM_EPS)
         return y.type_as(x) * self.weight
 
 

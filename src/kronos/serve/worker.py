@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class Worker:
         predictor = KronosPredictor.from_pretrained(source, device=device)
         predictor.engine.weights()  # fused now rather than in the first forecast
         predictor.name = model
+        predictor.loaded_by = f"--model {shlex.quote(Path(source).name)}"  # a client sees no path of the server
         self.models[model] = predictor
         size = sum(p.numel() * p.element_size() for m in (predictor.model, predictor.tokenizer) for p in m.parameters())
         return {"device": str(predictor.device), "bytes": 2 * size, "context": predictor.max_context}
