@@ -303,6 +303,9 @@ def test_a_published_file_runs_to_its_end(run, csv: Path, tiny: Path, tmp_path: 
     out = tmp_path / "tuned" / "mine"
     report = json.loads((out / "finetune.json").read_text())
     assert report["verdict"]["words"].startswith("Not judged")
+    assert report["chosen"]["kept"] == "start"
+    again = f"kronos forecast BARS --model {tiny / 'model'} --tokenizer {tiny / 'tokenizer'}"
+    assert f"The pair in {out} is {tiny / 'model'}, unchanged; go on with: {again}" in result.stdout
     assert set(report["stages"]) == {"tokenizer", "model"}
     forecast = run("forecast", csv, "--model", out, "--horizon", 2, "--samples", 2)
     assert forecast.status == 0, forecast.stderr
