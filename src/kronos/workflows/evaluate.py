@@ -269,9 +269,7 @@ def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dic
     tables = []
     for name in names:
         one = series[name]
-        times = pd.DatetimeIndex(one.timestamps)
-        if one.zone is not None:  # the exchange's clock, without a zone
-            times = times.tz_localize("UTC").tz_convert(one.zone).tz_localize(None)
+        times = one.local().tz_localize(None)  # the exchange's clock, without a zone
         tables.append(pd.DataFrame(one.values, columns=list(FEATURES)).assign(timestamp=times, symbol=name))
     out = {}
     with TemporaryDirectory() as folder:
