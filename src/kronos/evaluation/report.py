@@ -13,7 +13,7 @@ import pandas as pd
 
 from kronos.evaluation import report_charts as charts
 from kronos.evaluation.baselines import MEANINGS
-from kronos.evaluation.glossary import COLUMNS, GLOSSARY, LEGEND
+from kronos.evaluation.glossary import COLUMNS, LEGEND
 from kronos.evaluation.summary import ALL
 from kronos.files import replacing, write_json, write_text
 
@@ -170,15 +170,15 @@ def _task(task: str, rows: dict[str, dict[str, Any]], models: Sequence[str]) -> 
     }
     if task == "generation" and flat:
         flat = {"real": next(iter(rows.values()))["real_facts"], **flat}
-    columns = [c for c in COLUMNS[task] if any(c[1] in figures for figures in flat.values())]
+    columns = [one for one in COLUMNS[task] if any(one.key in figures for figures in flat.values())]
     half = -(-len(columns) // 2) if len(columns) > WIDEST else len(columns)
     out = ""
     for part in filter(None, (columns[:half], columns[half:])):
         lines = []
         for name in sorted(flat, key=lambda n: (n != "real", n not in models)):
-            cells = (number(flat[name].get(key), digits) for _, key, digits in part)
+            cells = (number(flat[name].get(one.key), one.digits) for one in part)
             lines.append(row_html(name, cells, bold=name in models))
-        out += table_html(["", *(title for title, _, _ in part)], lines)
+        out += table_html(["", *(one.title for one in part)], lines)
     return out
 
 
@@ -234,8 +234,7 @@ def _horizons(summary: dict[str, Any]) -> str:
 def _names(summary: dict[str, Any]) -> str:
     """A line for each baseline and each title of a column that the page shows."""
     lines = {one["name"]: MEANINGS[one["name"]] for one in summary["forecasters"] if one["name"] in MEANINGS}
-    titles = [title for task in summary["tasks"] for title, *_ in COLUMNS[task]]
-    lines |= {title: GLOSSARY[title] for title in titles if title in GLOSSARY}
+    lines |= {one.title: one.meaning for task in summary["tasks"] for one in COLUMNS[task]}
     rows = (f"<tr><th>{escape(name)}</th>{text_cells(words)}</tr>" for name, words in lines.items())
     return f"<details><summary>What the names mean</summary><table class=facts>{''.join(rows)}</table></details>"
 
