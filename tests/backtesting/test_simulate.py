@@ -171,6 +171,7 @@ write_report(run_backtest(config, provider, panel), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_hashes_of_names_change_no_digit(provider: Provider, tmp_path: Path) -> None:
     """Two processes order the names in a set in two ways; what they write is the same to the byte."""
     root = Path(__file__).parents[2]

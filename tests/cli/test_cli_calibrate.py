@@ -102,6 +102,17 @@ def test_a_wrong_width_is_mended(run, narrow: Path, walk: Path, tmp_path: Path) 
         assert abs(after - nominal) < abs(before - nominal)
 
 
+def test_where_there_is_no_interval_it_is_said(run, narrow: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Minutes of one day are one cluster."""
+    table = pd.read_parquet(walk)
+    table["timestamp"] = pd.date_range("2024-01-01", periods=500, freq="1min").tolist() * 2
+    table.to_parquet(tmp_path / "walk_1m.parquet")
+    done = run("calibrate", tmp_path / "walk_1m.parquet", "--model", narrow, "-o", tmp_path / "out", *SMALL)
+    assert done.status == 0, done.stderr
+    assert "too few dates" in done.stdout
+    assert "nan" not in done.stdout.replace(str(tmp_path), "")
+
+
 def test_bars_of_the_training_are_warned_of(run, narrow: Path, walk: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     narrow.rename(tmp_path / "late")
     change_config(tmp_path / "late" / "model", training_cutoff="2024-06-30")

@@ -219,10 +219,12 @@ def test_training_that_only_hurts_keeps_the_start_and_says_so(run, csv: Path, ti
     hurt = ["--set", "predictor_learning_rate=5.0", "--skip-tokenizer", "--set", "choose_by=loss"]
     plain = run("finetune", csv, "--model", tiny, "--out", tmp_path / "p", *QUICK, *hurt)
     assert f"is {tiny}, unchanged; go on with: kronos forecast BARS --model {tiny}" in plain.stdout
-    for name, words in (("p", f"The weights are those of {tiny}"), ("p/unproven", "new ones that were not shown")):
-        told = run("models", "info", tmp_path / name).stdout
-        assert words.split()[3] in told, told
-        assert "verdict" in told
+    for name, words in (
+        ("p", "The weights are those of"),
+        ("p/unproven", "The weights are new ones that were not shown"),
+    ):
+        told = " ".join(run("models", "info", tmp_path / name).stdout.split())
+        assert f"verdict {words}" in told, told
     result = run("finetune", csv, "--model", tiny, "--out", tmp_path / "o", *QUICK, *hurt, "--json")
     assert result.status == 0, result.stderr
     verdict = json.loads(result.stdout)["verdict"]
@@ -260,6 +262,9 @@ def test_many_symbols_and_unseen_ones(run, tiny: Path, tmp_path: Path) -> None:
         (["--set", "optim.lr=-1"], "optim.lr"),
         (["--set", "data.bars=x.csv"], "command line"),
         (["--set", "data.boundary=x"], "data.boundary"),
+        (["--set", "data.judged_share=half"], "data.judged_share is 'half'; it must be a number"),
+        (["--set", "data=3"], "data is 3; it must be a section of settings"),
+        (["--set", "optim=7"], "optim is 7; it must be a section of settings"),
         (["--set", "out=elsewhere"], "--out"),
         (["--set", "tokenizer=kronos-nano"], "--model"),
         (["--set", "pretrained_predictor_path=kronos-nano"], "--model"),
@@ -303,6 +308,9 @@ def test_a_published_file_runs_to_its_end(run, csv: Path, tiny: Path, tmp_path: 
     out = tmp_path / "tuned" / "mine"
     report = json.loads((out / "finetune.json").read_text())
     assert report["verdict"]["words"].startswith("Not judged")
+    assert report["chosen"]["kept"] == "start"
+    again = f"kronos forecast BARS --model {tiny / 'model'} --tokenizer {tiny / 'tokenizer'}"
+    assert f"The pair in {out} is {tiny / 'model'}, unchanged; go on with: {again}" in result.stdout
     assert set(report["stages"]) == {"tokenizer", "model"}
     forecast = run("forecast", csv, "--model", out, "--horizon", 2, "--samples", 2)
     assert forecast.status == 0, forecast.stderr

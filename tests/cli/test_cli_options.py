@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 import re
 import subprocess
@@ -13,8 +15,11 @@ from typing import Annotated
 import pytest
 import typer
 
+import kronos
 from kronos.cli import common
-from kronos.cli.common import Compute, ReadingOptions, with_options
+from kronos.cli.common import CheckpointOptions, Compute, ReadingOptions, with_options
+from kronos.cli.evaluate import CalibrationOptions, EvaluationOptions
+from kronos.cli.train import FinetuneOptions
 from kronos.errors import ConfigError
 from kronos.spec import ForecastSpec, settings
 
@@ -134,3 +139,24 @@ def test_the_tool_server_is_handed_the_tokenizer(run, tmp_path: Path, monkeypatc
     monkeypatch.setattr(tools, "Tools", lambda *words: words)
     asked = run("mcp", "--data-dir", tmp_path, "--model", "m", "--tokenizer", "t", "--device", "cpu")
     assert (asked.status, handed) == (0, [(tmp_path, "m", "cpu", "t"), "stdio"])
+
+
+@pytest.mark.parametrize(
+    ("bundle", "function"),
+    [
+        (CheckpointOptions, kronos.forecast_file),
+        (EvaluationOptions, kronos.evaluate),
+        (CalibrationOptions, kronos.calibrate),
+        (FinetuneOptions, kronos.finetune),
+    ],
+)
+def test_a_command_has_the_defaults_of_its_function(bundle: type, function: object) -> None:
+    """Both are written out: help answers before the library is loaded. Lists are written with commas in a command."""
+
+    def plain(value: object) -> object:
+        return ",".join(f"{one:g}" if isinstance(one, float) else one for one in value) if value else None  # type: ignore[attr-defined]
+
+    known = inspect.signature(function).parameters
+    for field in dataclasses.fields(bundle):
+        theirs = known[field.name].default if field.name in known else None
+        assert field.default == (plain(theirs) if isinstance(theirs, tuple) else theirs), field.name

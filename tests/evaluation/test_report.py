@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from kronos.evaluation.baselines import make_baselines
-from kronos.evaluation.report import Evaluation, number
+from kronos.evaluation.glossary import COLUMNS
+from kronos.evaluation.report import Evaluation, number, page
 from kronos.evaluation.rolling import as_series
 from kronos.evaluation.run import Plan, evaluate
 from kronos.files import LEFTOVERS
@@ -65,6 +67,12 @@ def test_page_fetches_nothing_and_escapes_names(evaluation: Evaluation, tmp_path
     assert body.count("plotly-graph-div") == 3 + 2 + 3  # ratio, calibration, PIT, a horizon per market, three examples
     for fact in ("numpy", "Settings", "Versions", "took", "num_samples"):
         assert fact in body
+
+
+def test_every_title_of_a_column_has_a_line(evaluation: Evaluation) -> None:
+    html = page(evaluation)
+    for column in (one for task in evaluation.summary["tasks"] for one in COLUMNS[task]):
+        assert re.search(rf"<th>{re.escape(escape(column[0]))}</th><td class=text>[^<]", html), column[0]
 
 
 def test_numbers_are_shown_with_their_interval_or_a_dash() -> None:

@@ -17,7 +17,16 @@ from kronos.backtesting.run import Backtest
 from kronos.backtesting.signals import NEUTRAL
 from kronos.backtesting.summary import BASELINES, drawdown, monthly
 from kronos.errors import MissingExtraError
-from kronos.evaluation.report import PAGE, chart_html, number
+from kronos.evaluation.report import (
+    PAGE,
+    cells_html,
+    chart_html,
+    grid_html,
+    number,
+    row_html,
+    table_html,
+    text_cells,
+)
 from kronos.evaluation.report_charts import INK, PALETTE, dress
 from kronos.files import json_text, replacing, write_json, write_text
 
@@ -81,13 +90,13 @@ def page(backtest: Backtest, charts: list[str]) -> str:
     summary = backtest.summary
     span, dates, strategies = summary["sessions"], summary["signal_dates"], summary["strategies"]
     bench = _percent(next(iter(strategies.values()))["annual_return_benchmark"])
-    compared = [
-        f"<tr>{_text(row['signal'], row['other'])}{_cells(_figures(_COMPARISONS, row))}{_text(row['words'])}</tr>"
-        for row in summary["comparisons"]
-    ]
+    compared = []
+    for row in summary["comparisons"]:
+        sides, figures = text_cells(row["signal"], row["other"]), cells_html(*_figures(_COMPARISONS, row))
+        compared.append(f"<tr>{sides}{figures}{text_cells(row['words'])}</tr>")
     months = {name: monthly(one.net) for name, one in backtest.simulations.items()}
     table = pd.DataFrame(months | {backtest.benchmark: monthly(backtest.benchmark_returns)})
-    month_rows = [_row(str(month), map(_percent, row)) for month, *row in table.itertuples()]
+    month_rows = [row_html(str(month), map(_percent, row)) for month, *row in table.itertuples()]
     parts = [f"<p class=warn>⚠ {escape(note)}</p>" for note in summary["notes"]]
     parts += [
         f"<p>{span['count']} sessions, {span['first']} … {span['last']}; signals on {dates['count']} dates. "
@@ -96,17 +105,18 @@ def page(backtest: Backtest, charts: list[str]) -> str:
         _words((entry["signal"], entry["words"]) for entry in summary["verdict"]),
         "<details><summary>All comparisons: a side is taken only where the interval leaves zero out and the p-value "
         f"after Holm's correction is below .05</summary>"
-        f"{_table(['signal', 'against', *(title for title, *_ in _COMPARISONS), 'verdict'], compared)}</details>",
+        f"{table_html(['signal', 'against', *(title for title, *_ in _COMPARISONS), 'verdict'], compared)}</details>",
         "<h2>Strategies</h2>",
-        _figure_table(_STRATEGIES, strategies, [_row("benchmark", [bench, *[""] * (len(_STRATEGIES) - 1)])]),
+        _figure_table(_STRATEGIES, strategies, [row_html("benchmark", [bench, *[""] * (len(_STRATEGIES) - 1)])]),
         f"<p><small>{escape(_capacity_note(summary))}</small></p>",
         charts[0],
-        _grid(charts[1:4]),
+        grid_html(charts[1:4]),
         "<h2>Months</h2>",
-        f"<details open><summary>net return by month [%]</summary>{_table(['', *table.columns], month_rows)}</details>",
+        "<details open><summary>net return by month [%]</summary>"
+        f"{table_html(['', *table.columns], month_rows)}</details>",
         "<h2>Signals, without a strategy</h2>",
         _figure_table(_STUDIES, summary["studies"]),
-        _grid(charts[4:]),
+        grid_html(charts[4:]),
         "<h2>What the words mean</h2>",
         _words(summary["definitions"].items()),
         "<h2>Settings</h2><details><summary>all of them</summary>"
@@ -148,35 +158,14 @@ def _percent(value: Any) -> str:
 
 
 def _words(entries: Iterable[tuple[str, str]]) -> str:
-    rows = (f"<tr><th>{escape(name)}</th>{_text(text)}</tr>" for name, text in entries)
+    rows = (f"<tr><th>{escape(name)}</th>{text_cells(text)}</tr>" for name, text in entries)
     return f"<table>{''.join(rows)}</table>"
 
 
 def _figure_table(columns: Columns, entries: Mapping[str, Mapping[str, Any]], more: Iterable[str] = ()) -> str:
     """A row an entry, signals bold."""
-    rows = [_row(name, _figures(columns, one), bold=name not in BASELINES) for name, one in entries.items()]
-    return _table(["", *(title for title, *_ in columns)], [*rows, *more])
-
-
-def _table(head: Iterable[str], rows: Iterable[str]) -> str:
-    titles = "".join(f"<th>{escape(name)}</th>" for name in head)
-    return f"<div class=scroll><table><tr>{titles}</tr>{''.join(rows)}</table></div>"
-
-
-def _row(name: str, cells: Iterable[str], *, bold: bool = False) -> str:
-    return f"<tr{' class=model' if bold else ''}><th>{escape(name)}</th>{_cells(cells)}</tr>"
-
-
-def _cells(cells: Iterable[str]) -> str:
-    return "".join(f"<td>{cell}</td>" for cell in cells)
-
-
-def _text(*cells: str) -> str:
-    return "".join(f"<td class=text>{escape(cell)}</td>" for cell in cells)
-
-
-def _grid(charts: Iterable[str]) -> str:
-    return "<div class=grid>" + "".join(f"<div>{chart}</div>" for chart in charts) + "</div>"
+    rows = [row_html(name, _figures(columns, one), bold=name not in BASELINES) for name, one in entries.items()]
+    return table_html(["", *(title for title, *_ in columns)], [*rows, *more])
 
 
 def charts_of(backtest: Backtest) -> dict[str, go.Figure]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.backtesting.config import ResearchConfig
+from kronos.backtesting.config import UNIVERSE, ResearchConfig
 from kronos.backtesting.simulate import Simulation, ranks
 from kronos.evaluation.statistics import (
     Estimate,
@@ -38,7 +38,7 @@ BLOCK: Final = 10  # sessions that the bootstrap keeps together: holdings overla
 HORIZONS: Final = (1, 2, 3, 5, 10, 20)
 """Sessions ahead at which the decay is measured, beside the signal's own horizon."""
 
-_CALLED: Final = {"universe": "the equal-weight universe", RANDOM: "a random signal"}
+_CALLED: Final = {UNIVERSE: "the equal-weight universe", RANDOM: "a random signal"}
 _SHORT: Final = 252  # sessions; fewer cannot tell a strategy from luck
 
 DEFINITIONS: Final = {
@@ -49,7 +49,7 @@ DEFINITIONS: Final = {
     "excess": "daily net return less the benchmark's",
     "excess_annual": "mean daily excess × sessions per year (arithmetic), with its 95 % bootstrap interval",
     "information_ratio": "mean / standard deviation of the daily excess × √(sessions per year)",
-    "universe": "the benchmark of equal weights is rebalanced every day without cost, which no portfolio is; the "
+    UNIVERSE: "the benchmark of equal weights is rebalanced every day without cost, which no portfolio is; the "
     "random signal trades by the same rules as the others",
     "max_drawdown": "largest fall of compounded net wealth from a peak, as a share of the peak",
     "turnover": "value bought and sold a day over the account, mean; both sides count",

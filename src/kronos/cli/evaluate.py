@@ -132,10 +132,8 @@ def _show_scores(summary: dict[str, Any]) -> None:
         for name, row in rows.items():
             ratio = row["crps_ratio"]
             covered = [row[f"coverage_{level}"]["value"] for level in (50, 80, 90)]
-            known = ratio["low"] == ratio["low"]  # NaN where there are too few clusters
-            interval = f"{ratio['low']:.3f} – {ratio['high']:.3f}" if known else "too few dates"
             cells = [f"{value:.3f}" if value == value else "–" for value in covered]
-            table.add_row(name, f"{ratio['value']:.4f}", interval, *cells)
+            table.add_row(name, f"{ratio['value']:.4f}", _interval(ratio), *cells)
         print_table(table)
     for market, rows in summary["by_horizon"].items():
         _show_horizons(market, rows, summary["yardstick"])
@@ -152,12 +150,15 @@ def _show_horizons(market: str, rows: dict[str, Any], yardstick: str) -> None:
     for name, by_step in rows.items():
         for step, row in by_step.items() if name != yardstick else ():
             ratio, covered = row["crps_ratio"], row["coverage_90"]["value"]
-            known = ratio["low"] == ratio["low"]
-            interval = f"{ratio['low']:.3f} – {ratio['high']:.3f}" if known else "too few dates"
-            table.add_row(
-                name, step, f"{ratio['value']:.4f}", interval, f"{covered:.3f}" if covered == covered else "–"
-            )
+            share = f"{covered:.3f}" if covered == covered else "–"
+            table.add_row(name, step, f"{ratio['value']:.4f}", _interval(ratio), share)
     print_table(table)
+
+
+def _interval(figure: dict[str, float]) -> str:
+    """The ends of a figure's interval; NaN where there are too few clusters."""
+    known = figure["low"] == figure["low"]
+    return f"{figure['low']:.3f} – {figure['high']:.3f}" if known else "too few dates"
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def calibrate(
         table.add_column(title, justify="right")
     for level in summary["coverage"]["before"]:
         sides = [summary["coverage"][when][level] for when in ("before", "after")]
-        cells = [text for one in sides for text in (f"{one['value']:.3f}", f"{one['low']:.3f} – {one['high']:.3f}")]
+        cells = [text for one in sides for text in (f"{one['value']:.3f}", _interval(one))]
         table.add_row(level, *cells)
     print_table(table)
     output.print(summary["words"], markup=False, soft_wrap=True)

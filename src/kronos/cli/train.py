@@ -131,7 +131,8 @@ def finetune(
     The last 15 % of the bars are kept for the verdict: the run never reads them, not even to stop early.
     """
     words = asdict(options) | {"overrides": options.overrides or []}
-    with stoppable(f"The run is in {out}; go on with the same command and --resume."):
+    how = AGAIN if out is None else f"The run is in {out}; go on with the same command and --resume."
+    with stoppable(how):
         report = kronos.finetune(bars or (), out, note=note, progress=progress, **words)
     if as_json and report:
         emit_json(report)
@@ -145,8 +146,9 @@ def finetune(
     for path in report["charts"]:
         note(f"Wrote {path}")
     told, name = f"The pair is in {out}; use it with", str(out)
-    start = options.model or "kronos-nano"
     if report["chosen"]["kept"] == "start":
         note(f"The new weights are in {out / 'unproven'}, should you want them all the same.")
-        told, name = f"The pair in {out} is {start}, unchanged; go on with", start
+        start, tokenizer = report["start"], report["start_tokenizer"]
+        told = f"The pair in {out} is {start}, unchanged; go on with"
+        name = start if tokenizer is None else f"{start} --tokenizer {tokenizer}"
     output.print(f"{told}: kronos forecast BARS --model {name}", markup=False, soft_wrap=True)

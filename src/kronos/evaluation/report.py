@@ -13,7 +13,7 @@ import pandas as pd
 
 from kronos.evaluation import report_charts as charts
 from kronos.evaluation.baselines import MEANINGS
-from kronos.evaluation.glossary import COLUMNS, GLOSSARY, LEGEND
+from kronos.evaluation.glossary import COLUMNS, LEGEND
 from kronos.evaluation.summary import ALL
 from kronos.files import replacing, write_json, write_text
 
@@ -82,10 +82,11 @@ def page(evaluation: Evaluation) -> str:
             inner = _task(task, tables[market], models)
             parts.append(f"<details{' open' if place < 2 else ''}><summary>{title}</summary>{inner}</details>")
         if task == "price" and len(table):
-            parts.append(_grid(_price_charts(table[table["tasks"].str.contains("price")], summary, models)))
+            shown = _price_charts(table[table["tasks"].str.contains("price")], summary, models)
+            parts.append(grid_html(map(chart_html, shown)))
     if evaluation.examples:
-        shown = ((charts.example_chart(e), f"<small>{escape(e.model)}</small>") for e in evaluation.examples)
-        parts.append("<h2>Examples</h2><p>Chosen by CRPS, not by taste.</p>" + _grid(shown))
+        shown = (f"{chart_html(charts.example_chart(e))}<small>{escape(e.model)}</small>" for e in evaluation.examples)
+        parts.append("<h2>Examples</h2><p>Chosen by CRPS, not by taste.</p>" + grid_html(shown))
     if summary["comparisons"]:
         parts.append("<h2>All comparisons</h2><details><summary>differences, tests, p-values</summary>")
         parts.append(_comparisons(summary["comparisons"]) + "</details>")
@@ -94,20 +95,15 @@ def page(evaluation: Evaluation) -> str:
     return PAGE.format(title=escape(title), plotly=get_plotlyjs(), body="\n".join(parts))
 
 
-def _price_charts(table: pd.DataFrame, summary: dict[str, Any], models: list[str]) -> Iterator[tuple[Any, str]]:
+def _price_charts(table: pd.DataFrame, summary: dict[str, Any], models: list[str]) -> Iterator[Any]:
     names, yardstick = [f["name"] for f in summary["forecasters"]], summary["yardstick"]
     styles, price = charts.colours(names, models), summary["tasks"]["price"]
     shown = [*models, yardstick, *(n for n in ("garch", "ewma") if n in names)]
-    yield charts.ratio_chart(price.get(ALL, next(iter(price.values()))), yardstick, models), ""
-    yield charts.calibration_chart(table, styles), ""
-    yield charts.pit_chart(table, list(dict.fromkeys(shown)), styles), ""
+    yield charts.ratio_chart(price.get(ALL, next(iter(price.values()))), yardstick, models)
+    yield charts.calibration_chart(table, styles)
+    yield charts.pit_chart(table, list(dict.fromkeys(shown)), styles)
     for market, part in table.groupby("group", sort=False):
-        yield charts.horizon_chart(part, yardstick, styles, str(market)), ""
-
-
-def _grid(figures: Iterable[tuple[Any, str]]) -> str:
-    """Charts side by side, each with what stands below it."""
-    return "<div class=grid>" + "".join(f"<div>{chart_html(chart)}{below}</div>" for chart, below in figures) + "</div>"
+        yield charts.horizon_chart(part, yardstick, styles, str(market))
 
 
 def chart_html(figure: Any) -> str:
@@ -174,15 +170,15 @@ def _task(task: str, rows: dict[str, dict[str, Any]], models: Sequence[str]) -> 
     }
     if task == "generation" and flat:
         flat = {"real": next(iter(rows.values()))["real_facts"], **flat}
-    columns = [c for c in COLUMNS[task] if any(c[1] in figures for figures in flat.values())]
+    columns = [one for one in COLUMNS[task] if any(one.key in figures for figures in flat.values())]
     half = -(-len(columns) // 2) if len(columns) > WIDEST else len(columns)
     out = ""
     for part in filter(None, (columns[:half], columns[half:])):
         lines = []
         for name in sorted(flat, key=lambda n: (n != "real", n not in models)):
-            cells = _numbers(*(number(flat[name].get(key), digits) for _, key, digits in part))
-            lines.append(f"<tr{' class=model' if name in models else ''}><th>{escape(name)}</th>{cells}</tr>")
-        out += _table(["", *(title for title, _, _ in part)], lines)
+            cells = (number(flat[name].get(one.key), one.digits) for one in part)
+            lines.append(row_html(name, cells, bold=name in models))
+        out += table_html(["", *(one.title for one in part)], lines)
     return out
 
 
@@ -192,10 +188,10 @@ def _comparisons(items: Iterable[dict[str, Any]]) -> str:
     for item in items:
         relative = "–" if not np.isfinite(item["relative"]) else f"{item['relative']:+.2%}"
         numbers = [number(item["difference"], 4), relative, number(item["p"], 4), number(item["adjusted_p"], 4)]
-        text = _text(*(item[key] for key in ("task", "market", "model", "baseline")))
-        rows.append(f"<tr>{text}{_numbers(*numbers, item['n'])}{_text(item['test'], item['words'])}</tr>")
+        text = text_cells(*(item[key] for key in ("task", "market", "model", "baseline")))
+        rows.append(f"<tr>{text}{cells_html(*numbers, item['n'])}{text_cells(item['test'], item['words'])}</tr>")
     names = ["task", "market", "model", "baseline", "difference", "relative", "p", "p (Holm)", "n", "test", "verdict"]
-    return _table(names, rows)
+    return table_html(names, rows)
 
 
 def _verdicts(found: list[dict[str, str]]) -> str:
@@ -204,9 +200,9 @@ def _verdicts(found: list[dict[str, str]]) -> str:
         return "<p>Only baselines were evaluated: there is nothing to compare.</p>"
     lines = sorted(found, key=lambda v: (v["model"], v["task"], v["market"] != ALL))
     names = ["model", "task", "market", "verdict"]
-    return _table(
+    return table_html(
         names,
-        [f"<tr class={'model' if v['market'] == ALL else ''}>{_text(*(v[n] for n in names))}</tr>" for v in lines],
+        [f"<tr class={'model' if v['market'] == ALL else ''}>{text_cells(*(v[n] for n in names))}</tr>" for v in lines],
     )
 
 
@@ -217,9 +213,9 @@ def _markets(markets: Mapping[str, dict[str, Any]]) -> str:
         sizes = [market[key] for key in ("context", "horizon", "symbols", "windows")]
         dates = [str(market[key])[:16].replace("T", " ") for key in ("first_cutoff", "last_cutoff")]
         refused = f"{sum(market['refused'].values()):,}"
-        rows.append(f"<tr><th>{escape(name)}</th>{_numbers(*sizes, *dates, refused)}</tr>")
+        rows.append(row_html(name, [*sizes, *dates, refused]))
     names = ["market", "bars seen", "bars ahead", "symbols", "windows", "first cutoff", "last cutoff", "left out"]
-    return _table(names, rows)
+    return table_html(names, rows)
 
 
 def _horizons(summary: dict[str, Any]) -> str:
@@ -229,32 +225,44 @@ def _horizons(summary: dict[str, Any]) -> str:
         for name, by_step in found.items():
             for step, figures in by_step.items() if name != summary["yardstick"] else ():
                 numbers = (number(figures[key], 3) for key in ("crps_ratio", "coverage_90"))
-                rows.append(f"<tr>{_text(market, name)}{_numbers(step, *numbers)}</tr>")
+                rows.append(f"<tr>{text_cells(market, name)}{cells_html(step, *numbers)}</tr>")
     if not rows:
         return ""
-    return "<h2>By horizon</h2>" + _table(["market", "", "bars ahead", "CRPS / yardstick", "covers 90 %"], rows)
+    return "<h2>By horizon</h2>" + table_html(["market", "", "bars ahead", "CRPS / yardstick", "covers 90 %"], rows)
 
 
 def _names(summary: dict[str, Any]) -> str:
     """A line for each baseline and each title of a column that the page shows."""
     lines = {one["name"]: MEANINGS[one["name"]] for one in summary["forecasters"] if one["name"] in MEANINGS}
-    titles = [title for task in summary["tasks"] for title, *_ in COLUMNS[task]]
-    lines |= {title: GLOSSARY[title] for title in titles if title in GLOSSARY}
-    rows = (f"<tr><th>{escape(name)}</th>{_text(words)}</tr>" for name, words in lines.items())
+    lines |= {one.title: one.meaning for task in summary["tasks"] for one in COLUMNS[task]}
+    rows = (f"<tr><th>{escape(name)}</th>{text_cells(words)}</tr>" for name, words in lines.items())
     return f"<details><summary>What the names mean</summary><table class=facts>{''.join(rows)}</table></details>"
 
 
-def _text(*cells: str) -> str:
+def text_cells(*cells: str) -> str:
+    """Cells of words."""
     return "".join(f"<td class=text>{escape(cell)}</td>" for cell in cells)
 
 
-def _numbers(*cells: Any) -> str:
+def cells_html(*cells: Any) -> str:
+    """Cells of figures, or of other HTML."""
     return "".join(f"<td>{cell}</td>" for cell in cells)
 
 
-def _table(names: Sequence[str], rows: Sequence[str]) -> str:
+def row_html(name: str, cells: Iterable[Any], *, bold: bool = False) -> str:
+    """A row: its name, then its figures."""
+    return f"<tr{' class=model' if bold else ''}><th>{escape(name)}</th>{cells_html(*cells)}</tr>"
+
+
+def table_html(names: Iterable[str], rows: Iterable[str]) -> str:
+    """A table from the titles of its columns and its rows in HTML."""
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     return f"<div class=scroll><table><tr>{head}</tr>{''.join(rows)}</table></div>"
+
+
+def grid_html(parts: Iterable[str]) -> str:
+    """Charts side by side, each with what stands below it."""
+    return "<div class=grid>" + "".join(f"<div>{part}</div>" for part in parts) + "</div>"
 
 
 #: How sides are taken.

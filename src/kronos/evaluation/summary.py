@@ -25,7 +25,7 @@ ERRORS = {"crps": "crps", "mae": "absolute_error", "mase": "absolute_scaled_erro
 #: Everything else that is compared is a by-product, corrected apart.
 QUESTIONS = {
     "price": ("rw-resampled",),
-    "volatility": ("garch", "ewma", "har"),
+    "volatility": ("garch", "ewma"),
     "coverage": ("90 %",),
     "return": ("last-close",),
     "investment": ("rw-resampled",),

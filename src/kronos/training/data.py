@@ -30,10 +30,10 @@ from kronos.bars.samples import locate
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
 from kronos.files import bars_files, writing
-from kronos.training.config import RunConfig
+from kronos.training.config import DataSettings, RunConfig
 
 HELD_APART_SHARE = 0.12
-LATER_SHARE = 0.15
+LATER_SHARE: float = DataSettings.model_fields["later_share"].default
 ROWS_AT_ONCE = 8_000_000  # of a table in memory, about a gigabyte while it is read
 _VALIDATION_SEED = 20_240_701  # any constant: validation is the same in every run
 _SYMBOL = "symbol"

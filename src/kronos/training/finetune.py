@@ -28,7 +28,7 @@ from kronos.model.checkpoint import (
     stated_cutoffs,
     tokenizer_of,
 )
-from kronos.training.config import STAGE_NAMES, RunConfig, merge
+from kronos.training.config import STAGE_NAMES, DataSettings, RunConfig, merge
 from kronos.training.data import cutoffs, find_files, held_apart, read_tables, split_of
 from kronos.training.published import translate
 
@@ -37,6 +37,7 @@ PRESETS = {"daily": (128, 12), "intraday": (256, 24)}  # longest context, horizo
 _DAY = 20 * 3600  # seconds between bars from which bars are called daily
 _SHORTEST = 16  # bars of context that a model is given at least
 _STEPS = (60, 2000)  # fewest and most of the model's stage
+_EPOCHS = 30  # how often each bar is predicted
 
 Tables = dict[str, dict[str, pd.DataFrame]]
 """Bars by symbol by group."""
@@ -101,9 +102,9 @@ def plan_finetune(
         raise ConfigError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
     given = translate(dict(given or {}))
     _check_given(given)
-    epochs = float(given.pop("epochs", 30))
-    tables = _read(sources, (given.get("data") or {}).get("on_defect", "strict"), unseen_symbols)
-    share = float((given.get("data") or {}).get("judged_share", 0.15))
+    epochs = float(given.pop("epochs", _EPOCHS))
+    on_defect, share = _read_first(given)
+    tables = _read(sources, on_defect, unseen_symbols)
     judged_after = {group: _judged_after(series, share) for group, series in tables.items()}
     every = [(group, name, table) for group, series in tables.items() for name, table in series.items()]
     if write:
@@ -193,6 +194,15 @@ def _times(table: pd.DataFrame) -> np.ndarray:
     return np.asarray(times.tz_convert(None) if times.tz is not None else times, "datetime64[ns]")
 
 
+def _read_first(given: dict[str, Any]) -> tuple[Any, float]:
+    """``on_defect`` and ``judged_share`` of the data, which are needed before the run's settings can be built."""
+    data = {name: field.default for name, field in DataSettings.model_fields.items()} | (given.get("data") or {})
+    try:
+        return data["on_defect"], float(data["judged_share"])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"data.judged_share is {data['judged_share']!r}; it must be a number") from error
+
+
 def _judged_after(series: dict[str, pd.DataFrame], share: float) -> np.datetime64:
     times = np.sort(np.concatenate([_times(table) for table in series.values()]))
     return np.datetime64(times[max(0, int(len(times) * (1 - share)) - 1)])
@@ -252,7 +262,10 @@ def _leave_to(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_given(given: dict[str, Any]) -> None:
-    """Settings that the command line's own arguments stand for are refused."""
+    """Settings that the command line's own arguments stand for are refused, and what is looked into unchecked."""
+    for name in ("data", "optim"):
+        if not isinstance(given.get(name) or {}, dict):
+            raise ConfigError(f"{name} is {given[name]!r}; it must be a section of settings")
     if {"arrays", "bars"} & set(given.get("data") or {}):
         raise ConfigError(
             "the bars of a fine-tuning run are named on the command line, not in data.arrays or data.bars"
@@ -265,6 +278,6 @@ def _check_given(given: dict[str, Any]) -> None:
             )
         if name in given:
             raise ConfigError(f"{name} is given as a setting; a fine-tuning run takes it from {option}")
-    epochs = given.get("epochs", 30)
+    epochs = given.get("epochs", _EPOCHS)
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not epochs > 0:
         raise ConfigError(f"epochs is {epochs!r}; it must be a number above 0")

@@ -31,7 +31,6 @@ from kronos.workflows.forecasters import Configured, load_any
 
 SAMPLE, STORED = "sample:", "frequency="
 UNSEEN = "training"  # instead of a date: the end of the models' training
-PAPER_SAMPLES, OWN_SAMPLES = 10, 50
 HELD, DROPPED, HOLD, COST = 50, 5, 5, 0.0015  # of the task investment: the paper's, for an index of 300 names
 SHARE = 5  # of fewer names at most every fifth is held
 
@@ -89,7 +88,7 @@ def evaluate(
     of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine, tokenizer)
     plan = Plan(tuple(chosen), context, n_windows=windows, step=step, max_symbols=max_symbols, seed=seed, market=market)
     reads = bars_read(of_task(chosen[0])) if settings == "own" else None
-    samples = num_samples or (PAPER_SAMPLES if settings == "paper" else OWN_SAMPLES)
+    samples = num_samples or (TASKS["price"].num_samples if settings == "paper" else Plan.num_samples)
     plan = replace(plan, **_ahead(horizon), num_samples=samples, reads=reads, workers=workers, after=_date(after))
     markets, digests = load_markets(sources, on_defect, symbol)
     plan = replace(plan, after=_unseen(of_task(chosen[0]), markets, plan))
@@ -269,9 +268,7 @@ def trade(series: Mapping[str, Series], signals: Mapping[str, pd.Series]) -> dic
     tables = []
     for name in names:
         one = series[name]
-        times = pd.DatetimeIndex(one.timestamps)
-        if one.zone is not None:  # the exchange's clock, without a zone
-            times = times.tz_localize("UTC").tz_convert(one.zone).tz_localize(None)
+        times = one.local().tz_localize(None)  # the exchange's clock, without a zone
         tables.append(pd.DataFrame(one.values, columns=list(FEATURES)).assign(timestamp=times, symbol=name))
     out = {}
     with TemporaryDirectory() as folder:

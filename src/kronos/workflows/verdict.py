@@ -18,7 +18,7 @@ from kronos.errors import DataError
 from kronos.evaluation.baselines import make_baselines
 from kronos.evaluation.rolling import score_windows
 from kronos.evaluation.run import YARDSTICK
-from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means, slope
+from kronos.evaluation.statistics import FEWEST, cluster_bootstrap, ratio_of_means, slope
 from kronos.evaluation.summary import cluster_labels, per_window
 from kronos.evaluation.training_dates import LeakWarning, warn_of_leaks
 from kronos.evaluation.windows import Series, Window, as_series, common_cutoffs, rolling_windows, some_symbols
@@ -36,7 +36,6 @@ from kronos.workflows.forecasters import load_forecaster
 WINDOWS = 96  # forecasts of each model for the verdict, about
 SAMPLES = 50  # paths of each
 MAX_SYMBOLS = 24
-ENOUGH_BLOCKS = 5  # of time; below, there is no interval
 TUNED, START, LAST_CLOSE = "fine-tuned", "start", "last-close"
 
 
@@ -146,7 +145,7 @@ def choose(plan: FinetunePlan, windows: list[Window], report: Progress) -> dict[
         words = f"Kept the weights of {plan.start}: the validation period is too short for forecasts."
         return {"kept": START, "forecasts": 0, "words": words}
     found = ratio(_score(plan, windows, report)[0], START, plan.config.seed)
-    enough = found["blocks"] >= ENOUGH_BLOCKS
+    enough = found["blocks"] >= FEWEST
     shown = found["high"] < 1 and enough
     words = (
         "Kept the new weights"
@@ -209,7 +208,7 @@ def ratio(rows: pd.DataFrame, other: str, seed: int, of: str = TUNED) -> dict[st
 def in_words(found: dict[str, float], start: str, name: str) -> str:
     """The verdict in a sentence or two."""
     figures = f"CRPS {found['ratio']:.3f} of the start's"
-    if found["blocks"] < ENOUGH_BLOCKS:
+    if found["blocks"] < FEWEST:
         return f"Not shown to be better than {start}: {figures}, but the judged period is too short for an interval."
     figures += f", 95% interval {found['low']:.3f} to {found['high']:.3f}"
     if found["high"] < 1:
