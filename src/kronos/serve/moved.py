@@ -20,12 +20,10 @@ MOVED = {
 moved = APIRouter(prefix="/api", include_in_schema=False)
 
 
-@moved.get("/data-files")
-@moved.post("/load-data")
-@moved.post("/predict")
-@moved.post("/load-model")
-@moved.get("/available-models")
-@moved.get("/model-status")
 def gone(request: Request) -> None:
     """Says where it is now."""
     raise ApiError(410, "moved", f"The published web app had this address; here {MOVED[request.url.path[5:]]}.")
+
+
+for _address in MOVED:
+    moved.add_api_route(f"/{_address}", gone, methods=["GET", "POST"])
