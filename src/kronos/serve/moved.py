@@ -17,13 +17,15 @@ MOVED = {
 }
 """Published address below /api → ours, in a sentence."""
 
-moved = APIRouter(prefix="/api", include_in_schema=False)
-
 
 def gone(request: Request) -> None:
     """Says where it is now."""
     raise ApiError(410, "moved", f"The published web app had this address; here {MOVED[request.url.path[5:]]}.")
 
 
-for _address in MOVED:
-    moved.add_api_route(f"/{_address}", gone, methods=["GET", "POST"])
+def moved() -> APIRouter:
+    """A route for each of them."""
+    router = APIRouter(prefix="/api", include_in_schema=False)
+    for address in MOVED:
+        router.add_api_route(f"/{address}", gone, methods=["GET", "POST"])
+    return router
