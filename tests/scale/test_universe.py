@@ -16,7 +16,7 @@ import pytest
 from universes import CHECKPOINT, QUICK, SPEC, contents, make_folder, make_store, series
 
 from kronos import KronosPredictor, forecast_universe, read_bars
-from kronos.bars import write_bars
+from kronos.bars import sample_bars, write_bars
 from kronos.errors import CheckpointError, ConfigError, DataError
 from kronos.inference.forecast import summary
 from kronos.scale.engines import LocalEngine
@@ -150,6 +150,22 @@ def test_series_that_cannot_be_forecast_are_reported_and_leave_the_others_alone(
     numbers = mine.select_dtypes("number").columns
     mine, alone = (table.sort_values(["symbol", "timestamp"]) for table in (mine, alone))
     np.testing.assert_allclose(mine[numbers].to_numpy(), alone[numbers].to_numpy(), rtol=1e-5)
+
+
+def test_symbols_that_begin_after_the_time_asked_for_are_errors_of_their_own(tmp_path: Path) -> None:
+    bars = sample_bars("sp500").drop(columns="symbol")
+    early, late = bars.iloc[:90].assign(symbol="A"), bars.iloc[200:290].assign(symbol="B")
+    many = tmp_path / "many" / "bars.parquet"
+    many.parent.mkdir()
+    pd.concat([early, late]).to_parquet(many, index=False)
+    for source in (many, many.parent):
+        out = tmp_path / f"of {source.stem}"
+        report = forecast(source, out, ONE, until=f"{early['timestamp'].iloc[80]:%Y-%m-%d}")
+        assert (report.series, report.failed) == (1, 1)
+        assert set(forecasts(out)["cutoff"]) == {early["timestamp"].iloc[80]}
+        [trouble] = pd.read_parquet(out / "errors").to_dict("records")
+        assert (trouble["symbol"], trouble["source"]) == ("B", "bars.parquet")
+        assert "no bar up to" in trouble["message"]
 
 
 def test_a_run_in_which_all_fail_fails(tmp_path: Path) -> None:

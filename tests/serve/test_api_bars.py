@@ -126,6 +126,15 @@ def test_reading_options_decide_and_are_checked(live: Live) -> None:
         assert upload(live, text, **fields).status_code == 422
 
 
+def test_rows_that_run_newest_first(live: Live) -> None:
+    bars = table()
+    text = bars[::-1].to_csv(index=False)
+    assert "newest_first: true" in upload(live, text).json()["error"]["message"]
+    found = accepted(live, text, newest_first="true")
+    assert found["report"]["first"] == bars["timestamp"].iloc[0].isoformat()
+    assert upload(live, text, newest_first="perhaps").status_code == 422
+
+
 def test_defective_rows_are_left_out_on_request(live: Live) -> None:
     bars = table()
     bars.loc[7, "high"] = 1.0

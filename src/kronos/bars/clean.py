@@ -246,7 +246,7 @@ def split_suspects(bars: pd.DataFrame) -> list[SplitSuspect]:
     return found
 
 
-def adjust_bars(bars: pd.DataFrame, factors: Mapping[Any, float]) -> pd.DataFrame:
+def adjust_bars(bars: pd.DataFrame, factors: Mapping[Any, float | tuple[float, bool]]) -> pd.DataFrame:
     """Divide the prices before each date by its factor, and multiply the volume; amount stays.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pandas as pd
 
@@ -50,5 +49,5 @@ def cut_until(bars: pd.DataFrame, until: str) -> pd.DataFrame:
     cut = bars[kept].reset_index(drop=True)
     if (report := bars.attrs.get("report")) is not None:
         note = f"{len(bars) - len(cut):,} bars after {until} left out"
-        cut.attrs["report"] = replace(report, rows=len(cut), last=cut["timestamp"].max(), notes=(*report.notes, note))
+        cut.attrs["report"] = report.noted(note, rows=len(cut), last=cut["timestamp"].max())
     return cut

@@ -12,7 +12,7 @@ import pandas as pd
 from kronos.bars import read_bars
 from kronos.bars.cut import cut_until
 from kronos.bars.store import read_last
-from kronos.errors import CheckpointError, KronosError
+from kronos.errors import CheckpointError, DataError, KronosError
 from kronos.inference.assemble import CALENDAR_BARS
 from kronos.inference.pair import pair_digest
 from kronos.inference.predictor import KronosPredictor
@@ -20,6 +20,8 @@ from kronos.scale.output import Trouble, UniverseReport, rows_of, write
 from kronos.scale.plan import Partition, Source, UniverseSettings
 
 Group = dict[str, tuple[Source, pd.DataFrame]]
+Found = pd.DataFrame | KronosError
+"""The bars of a series, or why there are none."""
 
 
 class ForecastWork:
@@ -44,7 +46,7 @@ class ForecastWork:
         self.predictor = KronosPredictor.from_pretrained(
             settings.model, device, settings.revision, tokenizer=settings.tokenizer
         )
-        self._held: tuple[str, dict[str, pd.DataFrame]] = ("", {})  # the series of the file of many that was read last
+        self._held: tuple[str, dict[str, Found]] = ("", {})  # the series of the file of many that was read last
 
     def __call__(self, partition: Partition) -> tuple[int, UniverseReport]:
         """Read, forecast and write one partition; returns its number of files, and what became of their series."""
@@ -53,13 +55,13 @@ class ForecastWork:
         troubles: list[Trouble] = []
         groups: list[Group] = []  # series by symbol; where files share one, the later ones are in groups of their own
         for source in partition.sources:
-            try:
-                for symbol, table in list(self._read(source)):
-                    if all(symbol in group for group in groups):
-                        groups.append({})
-                    next(group for group in groups if symbol not in group)[symbol] = (source, table)
-            except KronosError as error:
-                troubles.append(_trouble(source.name, source, error))
+            for symbol, table in self._read(source):
+                if isinstance(table, KronosError):
+                    troubles.append(_trouble(symbol, source, table))
+                    continue
+                if all(symbol in group for group in groups):
+                    groups.append({})
+                next(group for group in groups if symbol not in group)[symbol] = (source, table)
         frames: list[pd.DataFrame] = []
         for group in groups:
 
@@ -72,29 +74,32 @@ class ForecastWork:
         troubles.sort(key=lambda trouble: (trouble.source, trouble.symbol))
         return len(partition.sources), write(self.out, partition, self.settings, frames, troubles)
 
-    def _read(self, source: Source) -> Iterator[tuple[str, pd.DataFrame]]:
+    def _read(self, source: Source) -> list[tuple[str, Found]]:
         """The series of one file, or the one that is meant, each cut to the bars that a forecast looks at."""
-        if source.symbol is None:
-            yield from self._series(source)
-            return
-        if self._held[0] != source.path:  # read once, though its series come one by one
-            self._held = source.path, dict(self._series(source))
-        yield source.symbol, self._held[1][source.symbol]
+        try:
+            if source.symbol is None:
+                return list(self._series(source))
+            if self._held[0] != source.path:  # read once, though its series come one by one
+                self._held = source.path, dict(self._series(source))
+        except KronosError as error:
+            return [(source.name, error)]
+        return [(source.symbol, self._held[1][source.symbol])]
 
-    def _series(self, source: Source) -> Iterator[tuple[str, pd.DataFrame]]:
+    def _series(self, source: Source) -> Iterator[tuple[str, Found]]:
         looked_at = max(CALENDAR_BARS, self.predictor.max_context + self.predictor.transform.lost)
         table: Path | pd.DataFrame = self.folder / source.path
         if source.frequency is not None:
             last = looked_at if self.settings.until is None else sys.maxsize
             table = read_last(self.folder / source.path, last)  # a store's bars were judged when they went in
         bars = read_bars(table, on_defect=self.settings.on_defect, **self.settings.reading)  # type: ignore[arg-type]
-        if self.settings.until is not None:
-            bars = cut_until(bars, self.settings.until)
-        if "symbol" not in bars.columns:
-            yield source.name, bars.tail(looked_at)
-            return
-        for symbol, rows in bars.groupby("symbol", sort=True):
-            yield str(symbol), rows.tail(looked_at)
+        named = bars.groupby("symbol", sort=True) if "symbol" in bars.columns else [(source.name, bars)]
+        for symbol, rows in named:
+            try:
+                seen = rows if self.settings.until is None else cut_until(rows, self.settings.until)
+            except DataError as error:
+                yield str(symbol), error
+            else:
+                yield str(symbol), seen.tail(looked_at)
 
 
 def _trouble(symbol: str, source: Source, error: KronosError) -> Trouble:

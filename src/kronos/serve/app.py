@@ -129,7 +129,7 @@ def create_app(parts: Services, on_ready: Callable[[], None]) -> ASGIApp:
         exception_handlers=dict.fromkeys((HTTPException, RequestValidationError, Exception), handle),
     )
     app.state.services = parts
-    for router in (system, routes.models, routes.bars, routes.forecasts, moved):
+    for router in (system, routes.models, routes.bars, routes.forecasts, moved()):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return Guard(app, parts.settings, parts.tokens, parts.queue.refusal)

@@ -18,6 +18,7 @@ import pandas as pd
 from kronos.bars import read_bars
 from kronos.bars.cut import as_written
 from kronos.bars.reading import describe
+from kronos.bars.schema import PRICES
 from kronos.errors import CapacityError, DataError
 from kronos.evaluation import metrics
 from kronos.files import json_text, replacing, to_json, write_text
@@ -28,7 +29,6 @@ from kronos.protocol import CLOSE, VOLUME
 LEVELS = tuple(sorted((*DEFAULT_LEVELS, 0.1, 0.9)))  # the studio also draws the band between these two
 SHOWN_HISTORY = 512
 PREVIEW_ROWS = 5
-_PRICES = ("open", "high", "low", "close")
 _MOST_SYMBOLS = 10_000
 
 # -- bars -------------------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def columns(bars: pd.DataFrame) -> dict[str, Any]:
     """Bars as lists by column; ``volume`` is null where none was ever traded."""
     return {
         "timestamp": to_json(list(bars["timestamp"])),
-        **{name: bars[name].tolist() for name in _PRICES},
+        **{name: bars[name].tolist() for name in PRICES},
         "volume": bars["volume"].tolist() if bars["volume"].any() else None,
     }
 
@@ -109,7 +109,7 @@ def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
         "history": columns(history),
         "timestamps": list(forecast.timestamps),
         "estimated_timestamps": bool(forecast.metadata.get("estimated_timestamps")),
-        "median": {name: median[name] for name in _PRICES} | {"volume": median["volume"] if traded else None},
+        "median": {name: median[name] for name in PRICES} | {"volume": median["volume"] if traded else None},
         "quantiles": {
             "close": dict(zip(levels, bands[:, :, CLOSE])),
             "volume": dict(zip(levels, bands[:, :, VOLUME])) if traded else None,

@@ -17,9 +17,10 @@ from starlette.responses import JSONResponse
 
 from kronos import errors
 from kronos.bars.samples import SAMPLES
+from kronos.serve.schemas import READING_OPTIONS
 
 _PATH = re.compile(r"(?<![\w.:/])(?:~|[A-Za-z]:)?(?:[\\/][^\s\\/:'\"*?<>|,;()]+)*[\\/](?=[^\s\\/])")
-_OPTION = re.compile(r"\b(columns|on_defect|dayfirst|epoch|decimal|encoding|timezone)=(?=(\W?))")
+_OPTION = re.compile(rf"\b({'|'.join(READING_OPTIONS)})=(?=(\W?))")
 _CODES: dict[type[Exception], tuple[int, str]] = {
     errors.DataError: (422, "bars_refused"),
     errors.CalendarError: (422, "calendar"),
@@ -98,8 +99,8 @@ def as_options(text: str) -> str:
     """``with on_defect='drop' (--on-defect drop)`` as callers of the API write it: ``with on_defect: drop``."""
     text = re.sub(r" \(--[^)]*\)", "", text)
     text = _OPTION.sub(lambda found: found[1] + ("" if found[2] in (".", ",", " ") else ": "), text)
-    text = text.replace("on_defect: 'drop'", "on_defect: drop")
-    return text.replace("dayfirst: True", "dayfirst: true").replace("dayfirst: False", "dayfirst: false")
+    text = re.sub(r": (True|False)\b", lambda found: found[0].lower(), text)
+    return text.replace("on_defect: 'drop'", "on_defect: drop")
 
 
 def without_paths(text: str, hide: Sequence[tuple[Path, str]] = ()) -> str:

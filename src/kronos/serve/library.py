@@ -22,11 +22,13 @@ from kronos.errors import DataError
 from kronos.files import bars_files, write_json
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, not_found
+from kronos.serve.schemas import READING_OPTIONS
 from kronos.serve.settings import MB, UPLOAD_BYTES, digest_of_name
 
-READING_OPTIONS = ("symbol", "timezone", "dayfirst", "decimal", "epoch", "encoding", "on_defect", "columns")
+_SWITCH = {"true": True, "false": False}
 _CHOICES: dict[str, dict[str, Any]] = {
-    "dayfirst": {"true": True, "false": False},
+    "dayfirst": _SWITCH,
+    "newest_first": _SWITCH,
     "decimal": {".": ".", ",": ","},
     "epoch": {unit: unit for unit in ("s", "ms", "us", "ns")},
     "on_defect": {"refuse": "strict", "drop": "drop"},

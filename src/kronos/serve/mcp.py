@@ -15,7 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field, ValidationError
 
 from kronos.bars import inspect_bars, read_bars
-from kronos.bars.samples import PREFIX, locate
+from kronos.bars.samples import PREFIX, SAMPLES, locate
 from kronos.errors import DataError, KronosError, settings_in_words
 from kronos.files import to_json
 from kronos.inference.forecast import document
@@ -25,14 +25,15 @@ from kronos.serve.schemas import annotated, check_work, offered, spec_of
 from kronos.workflows.evaluate import evaluate
 
 _LONGEST_DEFAULT: Final = 96  # bars; the longest of the paper's horizons
+_SAMPLES: Final = ", ".join(PREFIX + name for name in SAMPLES)
 _INSTRUCTIONS: Final = (
     "Kronos forecasts candlesticks as sampled futures. Bars are named as files inside the folder the server was "
-    "started for, or as packaged samples: sample:sp500, sample:nasdaq, sample:eurusd. Look at bars with inspect "
+    f"started for, or as packaged samples: {_SAMPLES}. Look at bars with inspect "
     "before you forecast them. A forecast is a distribution: report its intervals, not only its median, and with every "
     "chance its sampling error; pass on the notes in metadata.warnings; and ask "
     "evaluate whether the model is better than simple baselines on such bars. Nothing here is investment advice."
 )
-_NAMED = "A file inside the server's folder (CSV, Parquet, Feather), or sample:sp500, sample:nasdaq, sample:eurusd."
+_NAMED: Final = f"A file inside the server's folder (CSV, Parquet, Feather), or a sample: {_SAMPLES}."
 
 Bars = Annotated[str, Field(description=_NAMED)]
 Symbol = Annotated[str | None, Field(description="Of a table of several symbols, this one.")]

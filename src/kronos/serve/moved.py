@@ -17,15 +17,15 @@ MOVED = {
 }
 """Published address below /api → ours, in a sentence."""
 
-moved = APIRouter(prefix="/api", include_in_schema=False)
 
-
-@moved.get("/data-files")
-@moved.post("/load-data")
-@moved.post("/predict")
-@moved.post("/load-model")
-@moved.get("/available-models")
-@moved.get("/model-status")
 def gone(request: Request) -> None:
     """Says where it is now."""
     raise ApiError(410, "moved", f"The published web app had this address; here {MOVED[request.url.path[5:]]}.")
+
+
+def moved() -> APIRouter:
+    """A route for each of them."""
+    router = APIRouter(prefix="/api", include_in_schema=False)
+    for address in MOVED:
+        router.add_api_route(f"/{address}", gone, methods=["GET", "POST"])
+    return router

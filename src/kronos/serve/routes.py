@@ -18,7 +18,7 @@ from kronos.serve import schemas
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, not_found
 from kronos.serve.history import History
-from kronos.serve.library import READING_OPTIONS, Library
+from kronos.serve.library import Library
 from kronos.serve.models import Model, Models
 from kronos.serve.queue import ForecastQueue, Job
 from kronos.serve.security import Tokens
@@ -146,7 +146,7 @@ _FORM = {
     "additionalProperties": False,
     "properties": {
         "file": {"type": "string", "format": "binary", "description": "CSV, Parquet or Feather."},
-        **{name: {"type": "string", "maxLength": 1024} for name in READING_OPTIONS},
+        **{name: {"type": "string", "maxLength": 1024} for name in schemas.READING_OPTIONS},
     },
 }
 _UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}

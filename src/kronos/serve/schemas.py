@@ -28,6 +28,10 @@ CAPS: Final[dict[str, float]] = {
 MOST_PATH_BARS: Final = 100_000  # what horizon × num_samples may be
 OF_THE_TIMES: Final = ("calendar", "stamp", "frequency")
 """Settings that say when the bars of a series come; those that agree in all others are computed together."""
+READING_OPTIONS: Final = (
+    "symbol", "timezone", "dayfirst", "newest_first", "decimal", "epoch", "encoding", "on_defect", "columns",
+)  # fmt: skip
+"""Options of ``read_bars`` that an upload may have as fields of its form."""
 
 _MOST_TEXT = 64  # characters of a setting
 

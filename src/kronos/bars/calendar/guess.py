@@ -25,6 +25,9 @@ HOURS: Final[dict[str, tuple[str, float, float]]] = {
 looked at closely, because building a calendar takes a while. The calendars themselves decide; where two fit equally the
 earlier one does."""
 
+_ZONES: Final = {name: zone for name, (zone, *_) in HOURS.items()}
+_SLOW: Final = "XKRX"  # its calendar takes seconds to build
+
 FITS: Final = 0.9
 """Share of timestamps that must lie on a calendar's bars."""
 
@@ -157,7 +160,7 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) 
                 return Guess(FX, currency, why=None if rested else f"the symbol {symbol}")
             return Guess(ALWAYS, why=f"the symbol {symbol}") if likely == ALWAYS else Guess(alike=(ALWAYS, FX))
     told = named or (likely if likely in HOURS else None)
-    zoned = of_zone(times, {name: zone for name, (zone, *_) in HOURS.items()})
+    zoned = of_zone(times, _ZONES)
     tried = [*([told] if told else []), *zoned]
     fits: list[Fit] = []
     for name in dict.fromkeys([*tried, *(HOURS if long_enough else [])]):
@@ -224,8 +227,8 @@ def _roughly_open(times: pd.DatetimeIndex, name: str) -> bool:
         [times.tz_convert(zone)] if times.tz is not None else [times, times.tz_localize("UTC").tz_convert(zone)]
     ):
         hour = local.hour + local.minute / 60
-        # Seoul's calendar takes seconds to build; unlike its neighbours it trades over noon.
-        noon = name != "XKRX" or ((hour > 12) & (hour < 13)).any()
+        # Unlike its neighbours Seoul trades over noon.
+        noon = name != _SLOW or ((hour > 12) & (hour < 13)).any()
         if noon and np.mean((hour >= begin) & (hour <= end)) >= FITS:
             return True
     return False
@@ -242,12 +245,12 @@ def _guess_daily(times: pd.DatetimeIndex, symbol: str | None) -> Guess:
             return Guess(name, why=f"the symbol {symbol}")
     if len(recent) < 10:
         return Guess()
-    zoned = of_zone(times, {name: zone for name, (zone, *_) in HOURS.items()})
+    zoned = of_zone(times, _ZONES)
     short = len(recent) < _DAYS_ENOUGH
     scores: dict[str, float] = {}
     for name in zoned or HOURS:
-        if name == "XKRX" and min(scores.values(), default=9) < 0.1:
-            continue  # its calendar takes seconds to build
+        if name == _SLOW and min(scores.values(), default=9) < 0.1:
+            continue
         scores[name] = _misses(recent, name)
         if scores[name] < 0.03 and len(recent) > 250:
             break  # no other calendar can fit better by more than halts
@@ -279,7 +282,7 @@ def _guess_periods(dates: pd.DatetimeIndex, size: BarSize) -> str | None:
         return None
     if size.unit == "mo" and (dates.is_month_start.all() or dates.is_month_end.all()):
         return None
-    for name in list(HOURS)[:-1]:
+    for name in (name for name in HOURS if name != _SLOW):
         sessions = market(name).days(dates[0] - pd.Timedelta(days=40), dates[-1] + pd.Timedelta(days=40))
         labels, _ = period_labels(sessions, dates, size)
         # The last period may still be forming.

@@ -132,13 +132,12 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
         places = np.array([suspect.row - 1 for suspect in suspects])
         found.append(Finding("split_suspect", places, None, suspects[0].text).defect(rows))
     zone = fit.clock.label if fit else None if calendar is None or calendar == ALWAYS else market(calendar).zone
-    return replace(
-        report,
+    return report.noted(
+        *guess.choice(symbol),
         calendar=calendar,
         stamp=fit.grid.stamp if fit else None,
         timezone_guess=zone if report.timezone is None else None,
         warnings=(*report.warnings, *found),
-        notes=(*report.notes, *guess.choice(symbol)),
     )
 
 

@@ -190,6 +190,7 @@ function readingOptions() {
     return input;
   };
   const dayfirst = box("dayfirst");
+  const backwards = box("newest_first");
   const dropping = box("on_defect");
   return {
     element: h(
@@ -201,6 +202,7 @@ function readingOptions() {
     values: () => ({
       ...Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value.trim()])),
       dayfirst: dayfirst.checked ? "true" : "",
+      newest_first: backwards.checked ? "true" : "",
       on_defect: dropping.checked ? "drop" : "",
     }),
   };

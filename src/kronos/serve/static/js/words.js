@@ -62,6 +62,7 @@ export const WORDS = {
   "bars.option.epoch": ["Unit of numeric times", "数字时间单位"],
   "bars.option.encoding": ["Text encoding", "文字编码"],
   "bars.option.dayfirst": ["Dates begin with the day (31/12/2024)", "日期以日开头（31/12/2024）"],
+  "bars.option.newest_first": ["Rows run newest first", "最新的行排在最前"],
   "bars.option.on_defect": ["Leave out defective rows", "跳过有问题的行"],
   "bars.remove": ["Delete {name}", "删除 {name}"],
   "bars.remove.title": ["Delete {name}?", "删除 {name}？"],

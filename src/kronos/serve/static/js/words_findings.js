@@ -68,8 +68,8 @@ export const FINDINGS = {
   "risk.title": ["Risk", "风险"],
   "risk.hint": ["For someone who holds from the last close to the end.", "假设从最新收盘价持有至期末。"],
   "risk.few": [
-    "Chances and risk need 20 distinct paths; fewer were drawn.",
-    "概率与风险指标至少需要 20 条不同的路径，本次不足。",
+    "Too few distinct paths were drawn for chances and risk.",
+    "不同的路径太少，无法给出概率与风险指标。",
   ],
   "risk.up": ["Chance to stand above the last close", "高于最新收盘价的概率"],
   "risk.up.label": ["From {first} after the first bar to {last} at the end.", "首根后 {first}，期末 {last}。"],
@@ -320,7 +320,6 @@ export const FINDINGS = {
     "复权价差变化，疑似分红或拆股",
   ],
   "defect.unparsable_time": ["The time cannot be read", "时间无法识别"],
-  "defect.mixed_time_zones": ["The time zone differs from the rows before", "时区前后不一致"],
   "defect.text_in_number": ["Text where a number is expected", "数字列中出现文字"],
   "defect.missing_price": ["A price is missing", "价格缺失"],
   "defect.infinite_price": ["A price is infinite or too large", "价格无穷大或过大"],
