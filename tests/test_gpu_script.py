@@ -46,7 +46,9 @@ def test_every_stage_leaves_its_result(tmp_path: Path, monkeypatch: pytest.Monke
     again = [*command[:-1], str(tmp_path / "elsewhere"), "--stages", "train", "--output", str(tmp_path / "again")]
     subprocess.run(again, cwd=ROOT, check=True, capture_output=True)
     records = json.loads((tmp_path / "again" / "train.json").read_text())["records"]
-    assert ["lr" in record for record in records] == [False]  # its weights are validated anew, nothing else
+    first, *rest = records
+    assert first["step"] == first["resumed_from"] > 0
+    assert ["lr" in record for record in rest] == [False]  # its weights are validated anew, nothing else
 
 
 def test_a_failing_stage_stops_no_other(tmp_path: Path) -> None:

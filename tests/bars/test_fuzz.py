@@ -17,6 +17,8 @@ from mutate import Tally, assert_valid, check, mutated
 from soak_readers import shortened
 
 from kronos.bars import FEATURES, clean_bars, future_times, infer_frequency, validate_bars
+from kronos.bars.calendar.guess import HOURS
+from kronos.bars.calendar.markets import market
 from kronos.bars.reading.defects import _longest_rising
 from kronos.errors import KronosError
 
@@ -120,7 +122,15 @@ def test_cleaning_keeps_only_whole_pieces(table: pd.DataFrame) -> None:
     assert len(cleaned.to_frame()) == len(kept)
 
 
+@pytest.fixture(scope="module")
+def calendars() -> None:
+    """All that a guess may look at; a process builds each once, in a fifth of a second (Seoul's in three)."""
+    for name in HOURS:
+        market(name)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("calendars")
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_damaged_files(name: str, tmp_path: Path) -> None:
     data, other = shortened(name), shortened("stooq")

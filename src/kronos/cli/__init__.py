@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from kronos.cli import bars, evaluate, forecast, models, qlib, serve, train
@@ -36,6 +35,8 @@ class Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
+            from pydantic import ValidationError  # a tenth of what `kronos --help` takes
+
             if isinstance(error.__cause__, ValidationError):
                 told = settings_in_words(error.__cause__.errors(), "it", 1)
                 error.message = f"{told.removeprefix('it: ').rstrip('.')}."
