@@ -2,6 +2,7 @@
 
 VENV   := .venv
 BIN    := $(VENV)/bin
+SMALL  := $(VENV)/.forecasts
 STAMP  := $(VENV)/.installed
 DEMO   := demo
 TORCH  := torch==2.13.0
@@ -13,7 +14,8 @@ WORKERS ?= 2
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 # pip is either silent or speaks in a thousand lines; this tells how far it is.
-TELL   := $(BIN)/python scripts/pip_progress.py $(shell grep -c == constraints.txt)
+INSTALL = $(BIN)/python -m pip install --progress-bar off -c constraints.txt
+TELL    = $(BIN)/python scripts/pip_progress.py
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
@@ -22,17 +24,22 @@ SHELL  := /bin/bash
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## make .venv and install the tested versions into it
+setup: $(STAMP) ## make .venv and install the tested versions of everything into it
 
-$(STAMP): pyproject.toml constraints.txt
+$(SMALL): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later was found. Install one, or run: make PYTHON=/path/to/python"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the tested versions into $(VENV): about four minutes and 4 GB, once."
-	@set -o pipefail; $(BIN)/python -m pip install --progress-bar off "$(TORCH)" | $(TELL)
-	@set -o pipefail; $(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[dev]' | $(TELL)
+	@echo "Installing what forecasts, charts and the studio need into $(VENV): two minutes or so and 2 GB, once."
+	@set -o pipefail; $(INSTALL) "$(TORCH)" | $(TELL) 10
+	@set -o pipefail; $(INSTALL) -e '.[fast,plot,serve]' | $(TELL) 70
 	@touch $@
 
-demo: setup ## forecast real bars with the packaged checkpoint: a table here, charts in demo/
+$(STAMP): $(SMALL)
+	@echo "Installing the tools of tests, training and documents beside it: about three minutes and 2 GB, once."
+	@set -o pipefail; $(INSTALL) -e '.[dev]' | $(TELL) $$(grep -c == constraints.txt)
+	@touch $@
+
+demo: $(SMALL) ## forecast real bars with the packaged checkpoint: a table here, charts in demo/
 	@mkdir -p $(DEMO)
 	@$(BIN)/kronos forecast sample:sp500 --horizon 24 --samples 100 --calendar XNYS \
 		-o $(DEMO)/forecast.html -o $(DEMO)/forecast.csv -o $(DEMO)/forecast.png
