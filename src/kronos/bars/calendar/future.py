@@ -16,6 +16,7 @@ from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, RULES, STEP, Mark
 from kronos.errors import CalendarError, ConfigError
 from kronos.spec import ForecastSpec
 
+_CHECKED: Final = 2048  # daily bars back, which no forecast reads beyond; earlier years need a second calendar
 _NIGHT: Final = 2 * 3600 * 10**9  # nanoseconds without a bar
 _LONGER: Final = (
     "hours beyond those of {name} are seen: they go on, on the sessions of {name}; "
@@ -99,7 +100,7 @@ def future_times(
         name, notes = _without_a_name(times, size, guess, symbol)
     fit, within = guess.fit, None if guess.sessions is None else market(guess.sessions)
     if name not in (STEP, OBSERVED) and str(size) == "1d" and len(times) > 1:
-        notes += session_notes(times, market(name))
+        notes += session_notes(times[-_CHECKED:], market(name))
     if size.intraday and name not in (ALWAYS, STEP, OBSERVED):
         if fit is None or (stamp is not None and fit.grid.stamp != stamp):
             where = market(name)
