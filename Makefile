@@ -10,8 +10,10 @@ TORCH  := torch==2.13.0
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 # Tests run in WORKERS processes of one thread each: small tensors on many threads are slower, not faster.
+# A file stays in one process; tests/conftest.py says which files begin.
 WORKERS ?= 2
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST := $(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not soak"
 
 # pip is either silent or speaks in a thousand lines; this tells how far it is.
 INSTALL = $(BIN)/python -m pip install --progress-bar off -c constraints.txt
@@ -45,12 +47,12 @@ demo: $(SMALL) ## forecast real bars with the packaged checkpoint: a table here,
 		-o $(DEMO)/forecast.html -o $(DEMO)/forecast.csv -o $(DEMO)/forecast.png
 
 test: check ## lint, types and the whole test suite (under 15 minutes on 2 cores)
-	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not soak"
+	$(PYTEST)
 
 PANDAS2 := $(CURDIR)/.cache/pandas2
 test-pandas2: setup ## the test suite with the latest pandas 2, which is laid over the environment from a folder
 	test -d $(PANDAS2)/pandas || $(BIN)/python -m pip install --quiet --no-deps --target $(PANDAS2) "pandas<3"
-	PYTHONPATH=$(PANDAS2) $(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not soak"
+	PYTHONPATH=$(PANDAS2) $(PYTEST)
 
 check: setup ## lint, format and types only
 	$(BIN)/ruff check .
