@@ -26,7 +26,7 @@ from kronos.inference.certainty import Shown
 from kronos.inference.forecast import DEFAULT_LEVELS, Forecast
 from kronos.protocol import CLOSE, VOLUME
 
-LEVELS = tuple(sorted((*DEFAULT_LEVELS, 0.1, 0.9)))  # the studio also draws the band between these two
+LEVELS = tuple(sorted({*DEFAULT_LEVELS, 0.1, 0.9}))  # the studio also draws the band between these two
 SHOWN_HISTORY = 512
 PREVIEW_ROWS = 5
 _MOST_SYMBOLS = 10_000

@@ -21,7 +21,8 @@ from kronos.files import to_json
 from kronos.inference.forecast import document
 from kronos.inference.predictor import KronosPredictor
 from kronos.serve.documents import one_series
-from kronos.serve.schemas import annotated, check_work, offered, spec_of
+from kronos.serve.schemas import annotated, check_work, offered
+from kronos.spec import spec_of
 from kronos.workflows.evaluate import evaluate
 
 _LONGEST_DEFAULT: Final = 96  # bars; the longest of the paper's horizons

@@ -18,8 +18,9 @@ from kronos.serve.child import Child, Message
 from kronos.serve.errors import ApiError, from_error, log
 from kronos.serve.history import History, Row, now, stored_headline
 from kronos.serve.models import Models
-from kronos.serve.schemas import OF_THE_TIMES, spec_of
+from kronos.serve.schemas import OF_THE_TIMES
 from kronos.serve.settings import COUNTS, SECONDS
+from kronos.spec import spec_of
 
 FINAL = ("done", "failed", "cancelled", "interrupted")
 DRAIN_SECONDS = 30.0  # that running forecasts get when the server is told to stop

@@ -34,7 +34,8 @@ from kronos.model.checkpoint import info, list_models, model_card
 from kronos.serve.child import Channel, Message
 from kronos.serve.documents import description, document, headline, one_series, read_table, write_result
 from kronos.serve.errors import ApiError, from_error, without_paths
-from kronos.serve.schemas import OF_THE_TIMES, spec_of
+from kronos.serve.schemas import OF_THE_TIMES
+from kronos.spec import spec_of
 
 _EVERY = 0.1  # seconds between two words on progress
 _NICER = 5  # the server answers first, the forecast goes on after

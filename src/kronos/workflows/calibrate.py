@@ -21,6 +21,7 @@ from kronos.files import write_json, write_text, writing
 from kronos.model.checkpoint import card_fields, change_config, model_card
 from kronos.model.layout import CARD_FILE
 from kronos.protocol import FloatArray, Forecaster, Progress
+from kronos.spec import SAMPLING
 from kronos.training.finetune import ASIDE, take_over
 from kronos.workflows.evaluate import load_markets, read_date
 from kronos.workflows.forecasters import Configured, load_forecaster
@@ -142,9 +143,9 @@ def _fit(bare: Configured, windows: Sequence[Window], grid: Sequence[float], sam
     """The temperature of lowest CRPS, then the width of the paths at that temperature."""
     paths = {}
     for temperature in grid:
-        paths[temperature], truth = sample(bare.with_settings(temperature=temperature, top_k=0, top_p=1.0), windows)
+        paths[temperature], truth = sample(bare.with_settings(**{**SAMPLING, "temperature": temperature}), windows)
     best = fit_temperature(paths, truth)
-    return {"temperature": best, "top_k": 0, "top_p": 1.0, "width": fit_width(paths[best], truth)}
+    return {**SAMPLING, "temperature": best, "width": fit_width(paths[best], truth)}
 
 
 def read_temperatures(given: Sequence[float] | str) -> list[float]:

@@ -27,6 +27,7 @@ from kronos.evaluation.training_dates import check_market, ends_of_training
 from kronos.evaluation.windows import Series, as_series
 from kronos.files import bars_files, digest, digest_of_file
 from kronos.protocol import Forecaster, Progress, WorkEngine
+from kronos.spec import SAMPLING
 from kronos.workflows.forecasters import Configured, load_any
 
 SAMPLE, STORED = "sample:", "frequency="
@@ -121,10 +122,11 @@ def forecasters_of(
     """The forecasters of each task; with the paper's settings, models sample differently from task to task."""
     wanted = "all" if "all" in baselines else list(dict.fromkeys([*(n for n in baselines if n != "none"), YARDSTICK]))
     common = make_baselines(wanted)
-    if unknown := set(sampling) - {"temperature", "top_k", "top_p"}:
+    if unknown := sampling.keys() - SAMPLING:
         raise TypeError(f"evaluate() has no argument {', '.join(sorted(unknown))}")
     if settings == "paper" and any(value is not None for value in sampling.values()):
-        raise ConfigError("--temperature, --top-k and --top-p belong to --settings own; the paper fixes them")
+        *some, last = (f"--{name.replace('_', '-')}" for name in SAMPLING)
+        raise ConfigError(f"{', '.join(some)} and {last} belong to --settings own; the paper fixes them")
     away = None if engine is None else device or engine.device()
     several = [models] if isinstance(models, str | Forecaster) else list(models)
     once = [model for place, model in enumerate(several) if model not in several[:place]]
@@ -135,7 +137,7 @@ def forecasters_of(
     def of_task(task: str) -> Sequence[Forecaster]:
         if settings == "own":
             return [*loaded, *common]
-        paper = {"temperature": TASKS[task].temperature, "top_k": 0, "top_p": TASKS[task].top_p}
+        paper = {**SAMPLING, "temperature": TASKS[task].temperature, "top_p": TASKS[task].top_p}
         return [*(one.with_settings(**paper) if isinstance(one, Configured) else one for one in loaded), *common]
 
     return of_task

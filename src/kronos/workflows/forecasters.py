@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from kronos.inference.predictor import KronosPredictor
 from kronos.protocol import Context, Forecaster
-from kronos.spec import ForecastSpec
+from kronos.spec import SAMPLING, ForecastSpec
 
 CHRONOS, STATSMODELS = "chronos:", "statsmodels:"
 
@@ -34,7 +34,7 @@ class Configured:
         self, inner: Forecaster, name: str, make: Callable[..., Forecaster] | None = None, **settings: Any
     ) -> None:
         self.inner, self.name, self._make = inner, name, make
-        self.settings = {"temperature": None, "top_k": None, "top_p": None, **settings}
+        self.settings = {**dict.fromkeys(SAMPLING), **settings}
         self.recipe = None if make is None else partial(make, **self.settings)
         self.fingerprint = f"{getattr(inner, 'fingerprint', '')}|{sorted(self.settings.items())}"
         self.training_cutoffs: dict[str, np.datetime64] = dict(getattr(inner, "training_cutoffs", {}))
