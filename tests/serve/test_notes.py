@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +10,7 @@ import pytest
 
 import kronos
 from kronos.bars.calendar import future_times
-from kronos.inference import forecast
 from kronos.inference.certainty import beyond_notes
-from kronos.serve import documents
 
 SCRIPTS = Path(kronos.__file__).parent / "serve" / "static" / "js"
 
@@ -50,8 +47,3 @@ def test_dates_that_are_no_sessions_are_counted() -> None:
             "2023-09-29",
             {1: "1", 10: "6"}[horizon],
         )
-
-
-def test_a_default_level_that_the_studio_draws_anyway_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "DEFAULT_LEVELS", (0.1, 0.5, 0.9))
-    assert runpy.run_path(documents.__file__)["LEVELS"] == (0.1, 0.5, 0.9)

@@ -28,6 +28,7 @@ from markdown_it.tree import SyntaxTreeNode
 from kronos.bars.calendar import FutureTimes, future_times
 from kronos.bars.cut import as_written
 from kronos.errors import Cancelled, DataError, KronosError
+from kronos.inference.assemble import CALENDAR_BARS
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
 from kronos.model.checkpoint import info, list_models, model_card
@@ -39,7 +40,6 @@ from kronos.spec import spec_of
 
 _EVERY = 0.1  # seconds between two words on progress
 _NICER = 5  # the server answers first, the forecast goes on after
-_CALENDAR_BARS = 4096  # enough to recognise a calendar by
 Key = tuple[str, ...]
 
 
@@ -235,7 +235,7 @@ class ForecastBatch:
             came = len(truth)
         times = pd.DatetimeIndex(bars["timestamp"].iloc[: end + came])
         lacking, asked = self.spec.horizon - came, {name: parameters[name] for name in OF_THE_TIMES}
-        future = future_times(times[-_CALENDAR_BARS:], max(1, lacking), symbol=symbol, **asked)
+        future = future_times(times[-CALENDAR_BARS:], max(1, lacking), symbol=symbol, **asked)
         if came:
             whole = pd.DatetimeIndex(times[end:].append(future.timestamps[:lacking]))
             estimated = np.concatenate([np.zeros(came, dtype=bool), future.estimated[:lacking]])

@@ -108,6 +108,23 @@ const NOTES = [
   [/holidays were not checked/, "note.unchecked"],
   [/^(?<n>[\d,]+) sessions? of (?<calendar>\S+) ha\S+ no bar.*?(?<day>\d{4}-\d\d-\d\d)/, "note.missing"],
   [/^(?<n>[\d,]+) bars? lies? on .* session of (?<calendar>[^\s,]+).*?(?<day>\d{4}-\d\d-\d\d)/, "note.spare"],
+  [/^naive times read by the clock (?<clock>.+)$/, "note.clock"],
+  [/^the closes of the context hardly vary/, "note.still"],
+  [/^(?<n>[\d,]+) timestamps lie beyond the calendar's end/, "note.estimated"],
+  [/^encoding (?<encoding>\S+)$/, "note.encoding"],
+  [/^(?<separator>tab|semicolon|space|\|)-separated$/, "note.separated"],
+  [/^(?<packer>gzip|bzip2|xz|zip)$/, "note.packed"],
+  [/^timestamps are compact dates/, "note.dates.compact"],
+  [/^dates are (?<order>.+ first)$/, "note.dates.order"],
+  [/^times without a zone are read as (?<zone>.+)$/, "note.zone.read"],
+  [/^timestamps are epoch (?<unit>\S+), read as UTC$/, "note.epoch"],
+  [/^every timestamp carries the offset (?<offset>.+)$/, "note.offset"],
+  [/^offsets change with daylight saving: read as instants, shown in (?<zone>.+)$/, "note.offsets"],
+  [/^amount is about (?<ratio>\S+) × volume × price: their units differ$/, "note.amount.unit"],
+  [/^(?<column>\S+) is missing in (?<n>[\d,]+) rows: read as (?<words>.+)$/, "note.filled"],
+  [/^(?<column>.+) is written with units/, "note.units"],
+  [/^(?<n>[\d,]+) symbols side by side$/, "note.wide"],
+  [/^(?<n>[\d,]+) cells of days without a bar of their symbol left out$/, "note.wide.absent"],
 ];
 
 /** A note of the reader in the reader's language, where it is a common one. */
