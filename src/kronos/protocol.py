@@ -140,7 +140,7 @@ class WorkEngine(Protocol):
     """Computes pieces of work, here or elsewhere; ``kronos.scale`` has two. It knows nothing of forecasts."""
 
     def device(self) -> str:
-        """What its workers compute on where nothing else is said: ``cuda`` or ``cpu``."""
+        """What its workers compute on where nothing else is said: ``cuda``, ``mps`` or ``cpu``."""
         ...
 
     def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:

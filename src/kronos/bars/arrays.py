@@ -80,7 +80,7 @@ class BarArrays:
             return cls(**arrays, segments=segments, data_hash=str(index["data_hash"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{folder} holds no bar arrays ({error}); make them with kronos.bars.write_arrays"
+                f"{folder} holds no bar arrays ({error}); make them with kronos.bars.arrays.write_arrays"
             ) from error
 
     def select(self, segments: Iterable[Segment]) -> BarArrays:
