@@ -158,6 +158,11 @@ class WorkEngine(Protocol):
         ...
 
 
+def traded_value(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(…,) the amount of bars (…, 6) where it is not known: volume times the mean of the four prices."""
+    return np.asarray(values[..., VOLUME] * values[..., : CLOSE + 1].mean(axis=-1))
+
+
 def width_at(width: Mapping[str, Any], horizon: int) -> FloatArray:
     """(horizon,) factor on the log distance from the last close of each bar ahead, of a calibration of the width.
 

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from kronos.bars.schema import FEATURES, TIME_FEATURES
 from kronos.errors import DataError
+from kronos.protocol import traded_value
 
 INDEX_FILE = "index.json"
 _LAYOUT = {"values.f32": (np.float32, 6), "stamps.u8": (np.uint8, 5), "times.i64": (np.int64, 0)}
 
 MAX_JUMP = 0.4  # a larger log move from close to close is taken for a split, a roll or an error
+# A recipe gives the same windows again only while these stay; the evaluation's are a little wider.
 MAX_GAP_STEPS = 10  # a longer pause, in bars and at least …
 MAX_GAP_SECONDS = 4 * 86_400  # … this long (a weekend with holidays), ends the segment
 _ROUNDING = 1e-5
@@ -136,7 +138,7 @@ def _columns(table: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.uint8
     if "volume" in table:
         np.copyto(volume, 0.0, where=~np.isfinite(volume))
         unknown = ~np.isfinite(amount) if "amount" in table else np.ones(len(table), dtype=bool)
-        np.copyto(amount, volume * values[:, :4].mean(axis=1), where=unknown)
+        np.copyto(amount, traded_value(values), where=unknown)
     times = pd.DatetimeIndex(table["timestamp"])
     if times.tz is not None:
         times = times.tz_localize(None)

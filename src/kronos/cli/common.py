@@ -152,7 +152,8 @@ Tokenizer = Annotated[
     str | None, typer.Option(help="The tokenizer, where it is not the one that belongs to the model or lies by it.")
 ]
 Device = Annotated[
-    str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. Default: a GPU if there is one (CUDA, else Apple's).")
+    str | None,
+    typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. Default: a GPU if there is one (CUDA, else Apple's)."),
 ]
 Frequency = Annotated[str | None, typer.Option(help="Bar size: 1m, 5m, 1h, 1d, 1w …")]
 

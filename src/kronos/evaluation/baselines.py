@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kronos.errors import ConfigError, MissingExtraError
-from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray, Forecaster
+from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray, Forecaster, traded_value
 from kronos.spec import ForecastSpec
 
 Order = tuple[int, int]
@@ -48,7 +48,7 @@ class BarShapes:
         """Measure the context's bars from the second one on."""
         bars, logs = context.values[1:], np.log(context.values[:, : CLOSE + 1])
         before, now = logs[:-1, CLOSE], logs[1:]
-        body, traded = now[:, [OPEN, CLOSE]], bars[:, VOLUME] * bars[:, : CLOSE + 1].mean(axis=1)
+        body, traded = now[:, [OPEN, CLOSE]], traded_value(bars)
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = np.where(traded > 0, bars[:, AMOUNT] / traded, 1.0)
         return cls(

@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from kronos.bars.report import shown
 from kronos.bars.samples import SAMPLES, sample_path
-from kronos.errors import DataError
+from kronos.errors import DataError, some_of
 from kronos.files import bars_files, write_json
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, not_found
@@ -131,7 +131,7 @@ class Library:
     async def choose(self, bars: Bars, symbol: str | None) -> str | None:
         """The symbol to read: the one that is named, or the only one; None where the bars name none."""
         symbols = (await self.describe(bars))["symbols"]
-        some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "") or "none"
+        some = some_of(symbols) or "none"
         if symbol is None and len(symbols) > 1:
             raise ApiError(422, "symbol", f"These bars hold {len(symbols)} symbols ({some}); choose one.")
         if symbol is not None and symbol not in symbols:

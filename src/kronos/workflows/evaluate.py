@@ -88,7 +88,7 @@ def evaluate(
     chosen, sources = _tasks(tasks), find_markets(bars)
     of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine, tokenizer)
     plan = Plan(tuple(chosen), context, n_windows=windows, step=step, max_symbols=max_symbols, seed=seed, market=market)
-    reads = bars_read(of_task(chosen[0])) if settings == "own" else None
+    reads = longest_context(of_task(chosen[0])) if settings == "own" else None
     samples = num_samples or (TASKS["price"].num_samples if settings == "paper" else Plan.num_samples)
     plan = replace(plan, **_ahead(horizon), num_samples=samples, reads=reads, workers=workers, after=_date(after))
     markets, digests = load_markets(sources, on_defect, symbol)
@@ -169,7 +169,7 @@ def _unseen(forecasters: Sequence[Forecaster], markets: Mapping[str, Mapping[str
     return ends_of_training(forecasters, markets, plan.market) if str(plan.after) == UNSEEN else plan.after
 
 
-def bars_read(forecasters: Sequence[Forecaster]) -> int | None:
+def longest_context(forecasters: Sequence[Forecaster]) -> int | None:
     """The most bars that a forecast of any of them reads; None: none has a limit."""
     limits = [getattr(one, "reads", getattr(one, "max_context", None)) for one in forecasters]
     return max((int(limit) for limit in limits if limit is not None), default=None)
