@@ -13,7 +13,7 @@ import pandas as pd
 
 from kronos.evaluation import metrics
 from kronos.evaluation import statistics as stats
-from kronos.evaluation.baselines import RANKING, SILENT
+from kronos.evaluation.baselines import RANKING, STRAIGHT
 from kronos.evaluation.statistics import Estimate
 
 ALL = "all markets"
@@ -198,7 +198,7 @@ def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str]
     for task, (market, part) in product(tasks, list(_by_market(windows))):
         base, pooled = part[part["forecaster"] == yardstick].set_index("window_id"), market == ALL
         for name, rows in part.groupby("forecaster", sort=False):
-            if task == "volatility" and name in SILENT:
+            if task == "volatility" and name in STRAIGHT:
                 continue
             if task == "price":
                 here = (table["forecaster"] == name) & table["window_id"].isin(rows["window_id"])
@@ -298,7 +298,7 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
     """
     found: list[Comparison | None] = []
     for task, (market, part) in product(tasks, list(_by_market(windows))):
-        silent = {"price": (), "volatility": SILENT}.get(task, [b for b in baselines if b not in RANKING])
+        silent = {"price": (), "volatility": STRAIGHT}.get(task, [b for b in baselines if b not in RANKING])
         sides = {name: part[part["forecaster"] == name].set_index("window_id") for name in (*models, *baselines)}
         for model, baseline in product(models, [b for b in baselines if b not in silent]):
             ours, theirs = sides[model], sides[baseline].reindex(sides[model].index)
