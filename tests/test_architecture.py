@@ -338,7 +338,7 @@ def test_files_are_written_in_one_place() -> None:
         if path == PACKAGE / "files.py":
             continue
         for line, name, node in calls(path):
-            moved = name.endswith(".replace") and len(node.args) == 1 and not node.keywords
+            moved = name.endswith((".replace", ".rename")) and len(node.args) == 1 and not node.keywords
             if name in WRITERS or (moved and not name.startswith(("dataclasses", "str"))):
                 wrong.append(where(path, line, name))
     assert not wrong

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from kronos.bars.schema import FEATURES, TIME_FEATURES
 from kronos.errors import DataError
+from kronos.files import write_json
 from kronos.protocol import traded_value
 
 INDEX_FILE = "index.json"
@@ -106,7 +107,7 @@ def write_arrays(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX_FILE).unlink(missing_ok=True)  # written last, so that a folder half written is no folder
     segments: list[Segment] = []
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)  # over all bars as they stream by; runs are known by it
     rows = 0
     with (
         (folder / "values.f32").open("wb") as v,
@@ -125,7 +126,7 @@ def write_arrays(
     if not rows:
         raise DataError("there are no bars to write; give at least one table with rows")
     index = {"rows": rows, "data_hash": digest.hexdigest(), "segments": [asdict(segment) for segment in segments]}
-    (folder / INDEX_FILE).write_text(json.dumps(index), encoding="utf-8")
+    write_json(folder / INDEX_FILE, index, indent=None)
     return BarArrays.open(folder)
 
 

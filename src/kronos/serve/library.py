@@ -150,7 +150,7 @@ class Library:
         self._uploading += 1
         id = f"upload-{secrets.token_hex(8)}"
         target = self._uploads_folder / f"{id}.parquet"
-        part = target.with_name(f".{id}.{secrets.token_hex(4)}")
+        part = target.with_name(f".{id}.{secrets.token_hex(4)}.part")
         try:
             async with request.form(max_files=1, max_fields=len(READING_OPTIONS), max_part_size=_FIELD_BYTES) as form:
                 file = form.get("file")

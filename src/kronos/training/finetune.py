@@ -18,7 +18,7 @@ import pandas as pd
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
 from kronos.errors import ConfigError, DataError
-from kronos.files import replacing, writing
+from kronos.files import remove_folder, replacing, replacing_folder, writing
 from kronos.model.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -137,21 +137,15 @@ def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES, tokeniz
 
 def set_aside(out: Path) -> None:
     """Copies a run's new pair, whole or not at all, into ``unproven/``, where it can still be loaded."""
-    half = out / f"{ASIDE}.tmp"
-    shutil.rmtree(half, ignore_errors=True)
-    take_over(str(out), half)
-    shutil.rmtree(out / ASIDE, ignore_errors=True)  # of an earlier run; the new pair is still in ``out``
-    half.rename(out / ASIDE)
+    with replacing_folder(out / ASIDE) as folder:
+        take_over(str(out), folder)
 
 
 def put_back(out: Path) -> None:
     """Undoes what a run that was stopped at its very end has put in the place of its new pair."""
     if (out / ASIDE).is_dir():
         take_over(str(out / ASIDE), out)
-        half = out / f"{ASIDE}.tmp"
-        shutil.rmtree(half, ignore_errors=True)
-        (out / ASIDE).rename(half)
-        shutil.rmtree(half)
+        remove_folder(out / ASIDE)
 
 
 def state_cutoffs(plan: FinetunePlan) -> None:
