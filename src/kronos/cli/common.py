@@ -228,7 +228,7 @@ class Compute:
 
         return make_engine(self.engine, workers=self.workers, address=self.address, gpus=self.gpus)
 
-    def away(self) -> WorkEngine | None:
+    def remote_engine(self) -> WorkEngine | None:
         """The same where it is not this process, else None."""
         engine = self.make()
         return None if self.engine == "local" else engine

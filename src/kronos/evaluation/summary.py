@@ -31,10 +31,10 @@ QUESTIONS = {
     "investment": ("rw-resampled",),
 }
 #: One family, as they come up in every evaluation; the other tasks are families of their own.
-TOGETHER = ("price", "volatility", "coverage")
+ONE_FAMILY = ("price", "volatility", "coverage")
 JUDGED_LEVEL = 0.9  # of the interval whose coverage is asked about
 #: What a window takes from its last step.
-CARRIED = (
+WINDOW_COLUMNS = (
     *("group", "symbol", "date", "cutoff", "hit", "first_gap", "true_first_gap", "invalid", "past_move", "volatility"),
     *("variance", "true_volatility", "context_volatility", "num_samples", "fallback", "predicted_move", "true_move"),
     "timestamp",
@@ -63,7 +63,7 @@ def per_window(table: pd.DataFrame) -> pd.DataFrame:
     averaged = ("crps", "absolute", "energy", "pinball", "covered", "width", "nats")
     grouped = table.groupby(keys, sort=False)
     out = grouped[[c for c in table.columns if c.startswith(averaged)]].mean()
-    out = out.join(table.loc[grouped["step"].idxmax()].set_index(keys)[list(CARRIED)])
+    out = out.join(table.loc[grouped["step"].idxmax()].set_index(keys)[list(WINDOW_COLUMNS)])
     out["span"] = out["timestamp"] - out["cutoff"]
     out["predicted_return"] = out["predicted_move"] * out["context_volatility"]
     out["true_return"] = out["true_move"] * out["context_volatility"]
@@ -264,12 +264,12 @@ class Comparison:
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with Holm's correction and the words that follow.
 
-    The questions of a model in a market (or in all of them) are a family, see :data:`TOGETHER`; all that was compared
+    The questions of a model in a market (or in all of them) are a family, see :data:`ONE_FAMILY`; all that was compared
     beside them is another one, so that straw men do not weigh on what was asked.
     """
     families: dict[tuple[str, ...], list[int]] = {}
     for place, one in enumerate(comparisons):
-        key = (one.model, one.market, "" if one.task in TOGETHER else one.task) if one.asked else ()
+        key = (one.model, one.market, "" if one.task in ONE_FAMILY else one.task) if one.asked else ()
         families.setdefault(key, []).append(place)
     out = list(comparisons)
     for places in families.values():
@@ -360,7 +360,7 @@ def in_words(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
 
 def headlines(comparisons: Sequence[Comparison]) -> list[str]:
     """Three sentences a model, over all markets together: prices, volatility, intervals."""
-    asked = [one for one in comparisons if one.asked and one.task in TOGETHER]
+    asked = [one for one in comparisons if one.asked and one.task in ONE_FAMILY]
     several = any(one.market == ALL for one in asked)
     lines = []
     for model, (task, said) in product(dict.fromkeys(one.model for one in asked), _SAID.items()):

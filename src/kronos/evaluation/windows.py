@@ -129,7 +129,7 @@ def as_series(bars: BarsInput) -> dict[str, Series]:
 
 
 def some_symbols(series: Mapping[str, Series], most: int | None, seed: int) -> dict[str, Series]:
-    """At most so many symbols, drawn by the seed, in the order of their names."""
+    """At most this many symbols, drawn by the seed, in the order of their names."""
     names = sorted(series)
     if most is not None and len(names) > most:
         rng = np.random.default_rng([seed, len(names)])

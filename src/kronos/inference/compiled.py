@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from kronos.inference import kernels
 from kronos.inference.fused import FusedModel, Linear
-from kronos.inference.groups import Array, Draw, Heads, KeysValues, Matrix, Rows, Scratch, Stack
+from kronos.inference.kernel_types import Array, Draw, Heads, KeysValues, Matrix, Rows, Scratch, Stack
 from kronos.inference.settings import DecodeSettings
 
 _LINE = 16  # float32 numbers in a cache line

@@ -82,11 +82,11 @@ class Library:
     Args:
         data: the data folder.
         reader: looks into what is already accepted.
-        gate: the reader of uploads, whose memory is limited.
+        upload_reader: the reader of uploads, whose memory is limited.
     """
 
-    def __init__(self, data: Path, reader: Child, gate: Child) -> None:
-        self.reader, self.gate = reader, gate
+    def __init__(self, data: Path, reader: Child, upload_reader: Child) -> None:
+        self.reader, self.upload_reader = reader, upload_reader
         self._folder, self._uploads_folder = data / "bars", data / "uploads"
         self._samples = {
             f"sample-{name}": Bars(f"sample-{name}", name, "sample", sample_path(name)) for name in SAMPLES
@@ -168,7 +168,7 @@ class Library:
                     raise ApiError(409, "store_full", f"The file cannot be stored: {error.strerror}.") from error
             words = {"path": str(part), "target": str(target), "name": name, "options": options}
             try:
-                found = dict(await self.gate.call("accept", timeout=_PARSE_SECONDS, **words))
+                found = dict(await self.upload_reader.call("accept", timeout=_PARSE_SECONDS, **words))
             except TimeoutError:
                 told = f"{name} was not read within {_PARSE_SECONDS:g} s; send fewer bars."
                 raise ApiError(413, "too_slow", told) from None

@@ -47,7 +47,7 @@ class Tools:
         folder: bars are read from inside this folder only.
         model: the checkpoint.
         device: where to compute.
-        tokenizer: another one than belongs to the model.
+        tokenizer: one other than the model's own.
     """
 
     def __init__(self, folder: Path, model: str, device: str | None, tokenizer: str | None = None) -> None:

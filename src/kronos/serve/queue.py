@@ -118,7 +118,7 @@ class ForecastQueue:
         self._pace = 1.0  # seconds a forecast takes, lately
         self._dispatcher: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        worker.on_event = self.hear
+        worker.on_event = self.on_event
         _QUEUED.set_function(lambda: len(self.waiting))
         _RUNNING.set_function(lambda: len(self.running))
 
@@ -193,7 +193,7 @@ class ForecastQueue:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=5)
 
-    def hear(self, event: Message) -> None:
+    def on_event(self, event: Message) -> None:
         """What the worker says: that it is ready, or how the running batch goes."""
         kind = event["event"]
         if kind == "ready":

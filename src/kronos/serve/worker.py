@@ -54,7 +54,7 @@ def main() -> None:
         devices.append("mps")
     channel.send({"event": "ready", "devices": devices})
     for message in channel.messages():
-        worker.hear(message)
+        worker.handle(message)
     os._exit(0)  # not a normal exit, which would wait for the threads
 
 
@@ -70,7 +70,7 @@ class Worker:
         self.told = 0.0  # when progress was last told
         Thread(target=self._work, name="kronos-forecasts", daemon=True).start()
 
-    def hear(self, message: Message) -> None:
+    def handle(self, message: Message) -> None:
         """Act on one message, without waiting for long."""
         op = message.pop("op")
         if op == "cancel":

@@ -6,8 +6,8 @@ lie.
 
 Parquet shards of one table, files of one folder with a ``symbol`` column whose names differ in their last number alone
 (``crypto_1h-00000-of-00064.parquet``, ``part-0.parquet``), may together be larger than memory. A first look reads the
-symbols, a second one as many whole series as fit. Sorted by symbol, each row is read once; sorted by time, once for
-every so many rows of all.
+symbols, a second one as many whole series as fit. Sorted by symbol, each row is read once; sorted by time, the
+table is read once for each lot of series.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def evaluate(
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
         models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already;
-            ``tokenizer``: another one than belongs to them.
+            ``tokenizer``: one other than their own.
         baselines: names, as a list or between commas, ``all`` or ``none``; ``rw-resampled`` is always among them.
         tasks: of price, return, volatility, generation, investment; a list, or between commas.
         context: bars seen; None: as many as the models read in a forecast, as far as the bars reach, or the paper's.
@@ -127,11 +127,12 @@ def forecasters_of(
     if settings == "paper" and any(value is not None for value in sampling.values()):
         *some, last = (f"--{name.replace('_', '-')}" for name in SAMPLING)
         raise ConfigError(f"{', '.join(some)} and {last} belong to --settings own; the paper fixes them")
-    away = None if engine is None else device or engine.device()
+    worker_device = None if engine is None else device or engine.device()
     several = [models] if isinstance(models, str | Forecaster) else list(models)
     once = [model for place, model in enumerate(several) if model not in several[:place]]
     loaded = [
-        load_any(model, device, away, tokenizer, **sampling) if isinstance(model, str) else model for model in once
+        load_any(model, device, worker_device, tokenizer, **sampling) if isinstance(model, str) else model
+        for model in once
     ]
 
     def of_task(task: str) -> Sequence[Forecaster]:

@@ -49,7 +49,7 @@ def forecast_file(
         source: a file that ``read_bars`` understands, or a packaged sample such as ``sample:sp500``.
         spec: what is asked; None: the defaults.
         model, revision: a checkpoint's name, folder or hub id, and a commit or tag of a hub checkpoint.
-        tokenizer: another one than belongs to the model.
+        tokenizer: one other than the model's own.
         device: as for ``KronosPredictor``.
         targets: files to write, as for ``Forecast.save``; checked before anything is read.
         quantile_levels, paths: which quantiles go into them, or every sample path instead. None: the usual five,
