@@ -6,6 +6,7 @@ import ast
 import re
 import runpy
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,13 @@ def templates(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, ast.JoinedStr):
-        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in node.values)
+        yield from map("".join, product(*(list(templates(part)) for part in node.values)))
+    elif isinstance(node, ast.FormattedValue):
+        yield from list(templates(node.value)) or ["7"]
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):  # 's' * (count > 1)
+        yield from ("", *templates(node.left))
+    elif isinstance(node, ast.BinOp):
+        yield from (first + last for first in templates(node.left) for last in templates(node.right))
     elif isinstance(node, ast.IfExp):
         yield from templates(node.body)
         yield from templates(node.orelse)
@@ -84,7 +91,7 @@ def told(note: str) -> str | None:
 
 
 def words() -> str:
-    return (SCRIPTS / "words_findings.js").read_text(encoding="utf-8")
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(SCRIPTS.glob("words*.js")))
 
 
 @pytest.mark.parametrize("notes", [notes_of_readers, notes_of_forecasts])
@@ -92,7 +99,7 @@ def test_every_note_is_said_in_both_languages(notes: object) -> None:
     found = sorted(notes())  # type: ignore[operator]
     assert len(found) > 10
     dumb = [note for note in found if told(note) is None]
-    assert not dumb, "give them a pattern in report.js (NOTES) and words in words_findings.js"
+    assert not dumb, "give them a pattern in report.js (NOTES) and words in words_reading.js"
     for note in found:
         pair = re.search(rf'"{re.escape(str(told(note)))}": \[\s*"(.+?)",\s*"(.+?)",?\s*\]', words())
         assert pair, note

@@ -124,6 +124,11 @@ const NOTES = [
   [/^(?<column>\S+) is missing in (?<n>[\d,]+) rows: read as (?<words>.+)$/, "note.filled"],
   [/^(?<column>.+) is written with units/, "note.units"],
   [/^(?<n>[\d,]+) symbols side by side$/, "note.wide"],
+  [/^sheet '(?<sheet>.+)'/, "note.sheet"],
+  [/^(?<n>[\d,]+) lines? \S+ the table left out: '(?<line>.+)'$/, "note.lines"],
+  [/^timestamps are epoch (?<first>\S+), from row (?<row>\S+) on (?<second>[^\s,]+), /, "note.epochs"],
+  [/^open is 0 in (?<n>[\d,]+) rows: set to the close before/, "note.opens"],
+  [/^of bars that were still forming the last row is kept: (?<n>[\d,]+)/, "note.forming"],
   [/^(?<n>[\d,]+) cells of days without a bar of their symbol left out$/, "note.wide.absent"],
 ];
 
