@@ -168,7 +168,7 @@ class KronosConfig(_Config):
         object.__setattr__(self, "time_features", tuple(names))  # JSON holds a list
         fitted = {} if self.calibration is None else self.calibration
         self._require(isinstance(fitted, Mapping), f"calibration is {fitted!r}; it must be an object of settings")
-        for name in SAMPLING.keys() & fitted.keys():
+        for name in [name for name in SAMPLING if name in fitted]:
             check_setting(name, fitted[name], name=f"{type(self).__name__}: calibration: {name}")
         if fitted.get("width") is not None:
             check_width(fitted["width"])
