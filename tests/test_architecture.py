@@ -237,7 +237,7 @@ def test_the_drawing_from_file_to_forecast_is_true() -> None:
         if drawn := re.match(r"    [│├](?:──▶)? +(?:BarTransform\.)?(\w+)(?: +(\w+(?:/\w+)+\.py))?(?:  |$)", line):
             file = drawn[2] or file
             steps.append((drawn[1], file))
-    assert len(steps) == 14
+    assert len(steps) == 16
     assert not [(step, file) for step, file in steps if step not in defined(PACKAGE / file)]
 
 
@@ -338,7 +338,7 @@ def test_files_are_written_in_one_place() -> None:
         if path == PACKAGE / "files.py":
             continue
         for line, name, node in calls(path):
-            moved = name.endswith(".replace") and len(node.args) == 1 and not node.keywords
+            moved = name.endswith((".replace", ".rename")) and len(node.args) == 1 and not node.keywords
             if name in WRITERS or (moved and not name.startswith(("dataclasses", "str"))):
                 wrong.append(where(path, line, name))
     assert not wrong

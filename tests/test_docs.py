@@ -7,6 +7,7 @@ commands are only checked: the command exists and knows every option.
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import shlex
 import shutil
@@ -169,3 +170,24 @@ def test_the_tests_that_the_parity_page_names_are_there() -> None:
     }
     assert len(named) > 30
     assert not named - there - {"test_ratio", "test_time_range"}  # published settings
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+DOTTED = re.compile(r"(?<![\w/.@-])(?<!b\")kronos(?:\.[A-Za-z_]\w*)+")
+SOURCES = sorted(path for place in ("src", "examples") for path in (ROOT / place).rglob("*.py"))
+
+
+@pytest.mark.parametrize("page", [*SOURCES, *PAGES, *READMES, ROOT / "ARCHITECTURE.md"], ids=str)
+def test_every_dotted_name_of_the_package_is_there(page: Path) -> None:
+    """In code, messages, comments and pages; not keys of files, which are bytes."""
+    names = set(DOTTED.findall(page.read_text(encoding="utf-8")))
+    assert not [name for name in sorted(names) if not is_there(name)]
+
+
+def is_there(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True

@@ -178,3 +178,18 @@ def test_a_missing_extra_comes_back_from_another_process() -> None:
     again = copy.copy(error)  # as a process pool would send it
     assert type(again) is MissingExtraError
     assert str(again) == str(error)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new"
+    for text in ("first", "second"):
+        with files.replacing_folder(target) as part:
+            part.mkdir()
+            (part / "a").write_text(text)
+        assert [(path.name, path.read_text()) for path in target.iterdir()] == [("a", text)]
+    with pytest.raises(CapacityError), files.replacing_folder(target) as part:
+        (part / "there is no such folder" / "a").write_text("third")
+    assert (target / "a").read_text() == "second"
+    assert part.match(files.LEFTOVERS)
+    files.remove_folder(target)
+    assert not list(tmp_path.iterdir())

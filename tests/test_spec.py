@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import kronos
 from kronos import ConfigError
+from kronos.cli.evaluate import EvaluationOptions
 from kronos.inference.predictor import KronosPredictor
-from kronos.spec import ForecastSpec, settings
+from kronos.inference.settings import DecodeSettings
+from kronos.spec import SAMPLING, ForecastSpec, settings
 
 
 @pytest.mark.parametrize(
@@ -66,3 +71,14 @@ def test_every_setting_has_a_sentence_and_a_flag() -> None:
         assert setting.help.endswith((".", "…")), setting.name
         assert setting.flag, setting.name
         assert setting.check(setting.default) == setting.default
+
+
+def test_every_setting_of_the_sampling_reaches_sampler_evaluation_and_studio() -> None:
+    drawn = DecodeSettings(**SAMPLING)
+    assert drawn == DecodeSettings()  # each is off by default
+    assert set(SAMPLING) == {field.name for field in dataclasses.fields(DecodeSettings)} - {
+        "max_context", "window_stride", "follows_torch",
+    }  # fmt: skip
+    assert set(SAMPLING) <= {field.name for field in dataclasses.fields(EvaluationOptions)}
+    state = (Path(kronos.__file__).parent / "serve" / "static" / "js" / "state.js").read_text(encoding="utf-8")
+    assert set(SAMPLING) == set(re.findall(r'"(\w+)"', state.partition("export const SAMPLING = ")[2].split("\n")[0]))

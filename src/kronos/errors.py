@@ -78,6 +78,11 @@ def _requirements(extra: str) -> str:
     )
 
 
+def some_of(names: Sequence[object], most: int = 6) -> str:
+    """The first few of many names, for a message that lists what there is."""
+    return ", ".join(map(str, names[:most])) + (" …" if len(names) > most else "")
+
+
 def settings_in_words(faults: Sequence[Mapping[str, Any]], whole: str, most: int = 3, *, repeat: bool = True) -> str:
     """What is wrong with settings, in our words: each one's name, what it is and what it must be.
 

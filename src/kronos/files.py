@@ -1,7 +1,8 @@
 """Files: which of a folder hold bars, how one is written whole, what JSON may hold, and digests.
 
 Every room that finds, writes or hashes files does it here, so that a folder means the same bars to each command and a
-stop at any moment leaves the old file or the new one, never half of it.
+stop at any moment leaves the old file or the new one, never half of it. Hashes that seed a random stream, that put a
+symbol on one side of a split, or that a stored run is known by are made where they are defined: they never change.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
@@ -121,6 +123,30 @@ def write_json(
 ) -> Path:
     """Write one JSON document whole or not at all; see :func:`json_text` and :func:`replacing`."""
     return write_text(target, json_text(value, indent=indent, sort_keys=sort_keys) + "\n", durable=durable)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` to fill, which takes its place when the block ends well; never half of it."""
+    part = _empty_part(target)
+    with writing(target):
+        yield part
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+
+
+def remove_folder(target: Path) -> None:
+    """Remove a folder; a process that is killed meanwhile leaves all of it or none under its name."""
+    part = _empty_part(target)
+    target.rename(part)
+    shutil.rmtree(part)
+
+
+def _empty_part(target: Path) -> Path:
+    """Where a folder is made or taken apart; what a killed process left there is removed."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    return part
 
 
 def clear_leftovers(folder: Path) -> None:

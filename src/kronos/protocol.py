@@ -140,7 +140,7 @@ class WorkEngine(Protocol):
     """Computes pieces of work, here or elsewhere; ``kronos.scale`` has two. It knows nothing of forecasts."""
 
     def device(self) -> str:
-        """What its workers compute on where nothing else is said: ``cuda`` or ``cpu``."""
+        """What its workers compute on where nothing else is said: ``cuda``, ``mps`` or ``cpu``."""
         ...
 
     def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
@@ -156,6 +156,11 @@ class WorkEngine(Protocol):
             CapacityError: workers died again and again over some pieces; all others were finished.
         """
         ...
+
+
+def traded_value(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(…,) the amount of bars (…, 6) where it is not known: volume times the mean of the four prices."""
+    return np.asarray(values[..., VOLUME] * values[..., : CLOSE + 1].mean(axis=-1))
 
 
 def width_at(width: Mapping[str, Any], horizon: int) -> FloatArray:

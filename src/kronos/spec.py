@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 from kronos.errors import ConfigError
 
@@ -30,6 +31,7 @@ class Setting:
     choices: tuple[str, ...] = ()  # the only values allowed; empty: any
     flag: str = ""  # of the command line, without the dashes
     pattern: str | None = None  # a regular expression that text must match
+    off: Any = None  # of a setting of the sampling: the value that leaves the network's own distribution
 
     def check(self, value: Any) -> Any:
         """The value as its plain Python type; refuses another type, or what is out of range."""
@@ -86,10 +88,12 @@ class ForecastSpec:
         flag="samples",
     )
     temperature: float | None = _setting(
-        None, "Spread of the sampling; 0 is greedy. Default: the model's own.", low=0, high=100
+        None, "Spread of the sampling; 0 is greedy. Default: the model's own.", low=0, high=100, off=1.0
     )
-    top_k: int | None = _setting(None, "Sample from the k likeliest tokens; 0 is off.", low=0)
-    top_p: float | None = _setting(None, "Sample from the likeliest tokens of this total chance.", above=0, high=1)
+    top_k: int | None = _setting(None, "Sample from the k likeliest tokens; 0 is off.", low=0, off=0)
+    top_p: float | None = _setting(
+        None, "Sample from the likeliest tokens of this total chance.", above=0, high=1, off=1.0
+    )
     seed: int = _setting(0, "The same seed gives the same paths.", low=0, high=2**64 - 1)
     calendar: str | None = _setting(
         None,
@@ -128,3 +132,20 @@ def settings(spec: type[ForecastSpec] = ForecastSpec) -> tuple[Setting, ...]:
         plain = str if choices else kind
         found.append(Setting(field.name, plain, field.default is None, field.default, choices=choices, **shown))
     return tuple(found)
+
+
+def check_setting(setting: str, value: object, **changes: Any) -> Any:
+    """A value of one of the settings, whose ``changes`` (limits, name) are those of the case; never None."""
+    return dataclasses.replace(_SETTINGS[setting], optional=False, **changes).check(value)
+
+
+def spec_of(arguments: Mapping[str, Any]) -> ForecastSpec:
+    """The spec among a call's arguments, those of other names left out."""
+    known = {field.name for field in dataclasses.fields(ForecastSpec)}
+    return ForecastSpec(**{name: value for name, value in arguments.items() if name in known})
+
+
+_SETTINGS: Final = {setting.name: setting for setting in settings()}
+
+SAMPLING: Final[Mapping[str, Any]] = {name: one.off for name, one in _SETTINGS.items() if one.off is not None}
+"""How tokens are drawn: each setting of the sampling, with the value that switches it off."""

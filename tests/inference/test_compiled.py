@@ -18,7 +18,7 @@ from kronos.inference.compiled import make_matrix
 from kronos.inference.decode import DecodeBatch
 from kronos.inference.engine import DecodeEngine, DecodeRequest
 from kronos.inference.fused import FusedModel, Linear
-from kronos.inference.groups import Draw, Stack
+from kronos.inference.kernel_types import Draw, Stack
 from kronos.inference.pair import load_pair
 from kronos.inference.sampling import sample_token, uniforms
 from kronos.inference.settings import DecodeSettings

@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from kronos.bars import schema
 from kronos.errors import ConfigError
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
+from kronos.model.config import TIME_FEATURES
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,7 @@ def test_configs_travel_as_flat_mappings() -> None:
     with pytest.raises(ConfigError, match="lacks d_model"):
         KronosConfig.from_dict({k: v for k, v in published.items() if k != "d_model"})
     assert TokenizerConfig.from_dict(TOKENIZER_PRESETS["base"].to_dict()) == TOKENIZER_PRESETS["base"]
+
+
+def test_model_and_bars_name_the_same_time_features_in_the_same_order() -> None:
+    assert TIME_FEATURES == schema.TIME_FEATURES  # neither room imports the other

@@ -99,7 +99,9 @@ def test_a_refused_model_is_named_as_callers_know_it(tmp_path: Path) -> None:
     source = tmp_path / "my models" / "one"
     source.mkdir(parents=True)
     said = io.BytesIO()
-    Worker(Channel(said)).hear({"call": 1, "op": "load", "model": "local-one", "source": str(source), "device": "cpu"})
+    Worker(Channel(said)).handle(
+        {"call": 1, "op": "load", "model": "local-one", "source": str(source), "device": "cpu"}
+    )
     eventually(said.getvalue)
     message = json.loads(said.getvalue())["error"]["message"]
     assert "local-one" in message

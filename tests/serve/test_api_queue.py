@@ -155,7 +155,7 @@ def test_only_a_late_result_is_discarded(tmp_path: Path, status: str, stays: boo
         await job.wait()
         result = room.history.result(job.id)
         result.write_text("{}")
-        room.queue.hear({"event": "done", "id": job.id, "summary": {}})  # told twice, or too late
+        room.queue.on_event({"event": "done", "id": job.id, "summary": {}})  # told twice, or too late
         await asyncio.sleep(0.01)
         await room.history.get(job.id)  # one thread: what was asked before is done
         assert result.exists() == stays

@@ -136,9 +136,9 @@ if sys.argv[1] == "mcp":
 else:
     from fastapi import FastAPI
     from kronos.serve import routes
-    from kronos.serve.schemas import ForecastRequest, offered, spec_of
+    from kronos.serve.schemas import ForecastRequest, offered
     assert offered()[-1].name == "patience"
-    assert spec_of(ForecastRequest(bars="x", patience=7).parameters()).patience == 7
+    assert kronos.spec.spec_of(ForecastRequest(bars="x", patience=7).parameters()).patience == 7
     app = FastAPI()
     app.include_router(routes.forecasts)
     schema = app.openapi()["components"]["schemas"]["ForecastRequest"]

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from kronos.training.config import RunConfig
-from kronos.training.parallel import leave
+from kronos.training.parallel import leave_group
 from kronos.training.run import train
 
 if __name__ == "__main__":
     for stage, resume, config in json.loads(Path(sys.argv[1]).read_text()):
         train(stage, RunConfig.from_dict(config), resume=resume)
-    leave()
+    leave_group()

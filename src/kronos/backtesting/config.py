@@ -59,7 +59,7 @@ class _Section(BaseModel):
 ELSEWHERE = {"horizon", "context_length", "calendar", "stamp", "frequency"}
 """Settings of a forecast that a research file says outside ``signals``, or that daily bars decide."""
 
-SAMPLING: Final[dict[str, Any]] = {
+_SIGNAL_FIELDS: Final[dict[str, Any]] = {
     one.name: (
         Annotated[one.kind | None if one.optional else one.kind, AfterValidator(one.check)],
         Field(5 if one.name == "num_samples" else one.default, description=one.help),  # 5 paths as published
@@ -69,7 +69,7 @@ SAMPLING: Final[dict[str, Any]] = {
 }
 
 
-class SignalSettings(create_model("Sampling", __base__=_Section, **SAMPLING)):  # type: ignore[misc]
+class SignalSettings(create_model("Sampling", __base__=_Section, **_SIGNAL_FIELDS)):  # type: ignore[misc]
     """How the paths of the signals are sampled: the model, the dates, and settings of ``ForecastSpec``."""
 
     model: str = "kronos-nano"  # a name, a folder or a hub id
@@ -139,7 +139,7 @@ class ResearchConfig(_Section):
     @property
     def forecast_spec(self) -> ForecastSpec:
         """What is asked of the model on each signal date."""
-        sampling = {name: getattr(self.signals, name) for name in SAMPLING}
+        sampling = {name: getattr(self.signals, name) for name in _SIGNAL_FIELDS}
         return ForecastSpec(
             horizon=self.predict_window, context_length=self.lookback_window, calendar=self.calendar, **sampling
         )

@@ -15,7 +15,7 @@ import pandas as pd
 
 from kronos.backtesting.run import Backtest
 from kronos.backtesting.signals import NEUTRAL
-from kronos.backtesting.summary import BASELINES, drawdown, monthly
+from kronos.backtesting.summary import BASELINE_SIGNALS, drawdown, monthly
 from kronos.errors import MissingExtraError
 from kronos.evaluation.report import (
     PAGE,
@@ -137,7 +137,7 @@ def _capacity_note(summary: Mapping[str, Any]) -> str:
     told = "; ".join(
         f"{name} {money(one['median'])} ({money(one['least_traded_tenth'])} by the least traded tenth)"
         for name, one in sizes.items()
-        if one["median"] is not None and name not in BASELINES
+        if one["median"] is not None and name not in BASELINE_SIGNALS
     )
     return (
         f"Capacity, the account at which an order is {settings['participation']:.0%} of the median day's traded value "
@@ -164,7 +164,7 @@ def _words(entries: Iterable[tuple[str, str]]) -> str:
 
 def _figure_table(columns: Columns, entries: Mapping[str, Mapping[str, Any]], more: Iterable[str] = ()) -> str:
     """A row an entry, signals bold."""
-    rows = [row_html(name, _figures(columns, one), bold=name not in BASELINES) for name, one in entries.items()]
+    rows = [row_html(name, _figures(columns, one), bold=name not in BASELINE_SIGNALS) for name, one in entries.items()]
     return table_html(["", *(title for title, *_ in columns)], [*rows, *more])
 
 
@@ -236,7 +236,7 @@ def _lines_of(names: list[str]) -> dict[str, dict[str, Any]]:
     lines = {}
     for name in names:
         family = name.removesuffix(NEUTRAL)
-        dash = "dot" if name in BASELINES else "solid" if family == name else "dash"
+        dash = "dot" if name in BASELINE_SIGNALS else "solid" if family == name else "dash"
         colour = PALETTE[families.index(family) % len(PALETTE)]
         lines[name] = {"color": colour, "width": 2.2 if dash == "solid" else 1.4, "dash": dash}
     return lines

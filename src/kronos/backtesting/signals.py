@@ -113,7 +113,7 @@ class DateSignals:
         return digest(*parts, self._recent_closes(date).to_numpy(dtype=float), size=12)
 
     def _contexts(self, date: pd.Timestamp) -> dict[str, tuple[npt.NDArray[np.datetime64], FloatArray]]:
-        """(timestamps, values) of the last bars of each member that traded on the date and has so many."""
+        """(timestamps, values) of the last bars of each member that traded on the date and has this many."""
         contexts, moment = {}, date.to_datetime64()
         for symbol in self.members.columns[self.members.loc[date].to_numpy()]:
             stop = int(np.searchsorted(self.times[symbol], moment, side="right"))

@@ -33,7 +33,7 @@ from kronos.evaluation.statistics import (
 FloatArray = npt.NDArray[np.float64]
 FORMAT: Final = 1
 RANDOM, MOMENTUM = "random", "momentum"
-BASELINES: Final = (RANDOM, MOMENTUM)
+BASELINE_SIGNALS: Final = (RANDOM, MOMENTUM)
 BLOCK: Final = 10  # sessions that the bootstrap keeps together: holdings overlap from day to day
 HORIZONS: Final = (1, 2, 3, 5, 10, 20)
 """Sessions ahead at which the decay is measured, beside the signal's own horizon."""
@@ -85,7 +85,7 @@ def summarise(
         for name, one in simulations.items()
     }
     figures[RANDOM]["runs_excess_annual"] = [float(run.excess.mean() * per_year) for run in random_runs]
-    signals = [name for name in simulations if name not in BASELINES]
+    signals = [name for name in simulations if name not in BASELINE_SIGNALS]
     compared = comparisons(simulations, signals, settings.benchmark, per_year)
     ordering = dict(zip(signals, holm([studies[name].rank_ic_test.p for name in signals]), strict=True))
     studied = {}
@@ -208,7 +208,9 @@ def comparisons(
     rows: list[dict[str, Any]] = []
     estimates: list[Estimate] = []
     for name in signals:
-        others = {benchmark: simulations[name].daily["bench"]} | {other: simulations[other].net for other in BASELINES}
+        others = {benchmark: simulations[name].daily["bench"]} | {
+            other: simulations[other].net for other in BASELINE_SIGNALS
+        }
         for other, returns in others.items():
             difference = (simulations[name].net - returns).to_numpy()
             estimate, test = annual_mean(difference, per_year), newey_west(difference)

@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 
 from kronos.bars.schema import FEATURES, TIME_FEATURES
 from kronos.errors import DataError
+from kronos.files import write_json
+from kronos.protocol import traded_value
 
 INDEX_FILE = "index.json"
 _LAYOUT = {"values.f32": (np.float32, 6), "stamps.u8": (np.uint8, 5), "times.i64": (np.int64, 0)}
 
 MAX_JUMP = 0.4  # a larger log move from close to close is taken for a split, a roll or an error
+# A recipe gives the same windows again only while these stay; the evaluation's are a little wider.
 MAX_GAP_STEPS = 10  # a longer pause, in bars and at least …
 MAX_GAP_SECONDS = 4 * 86_400  # … this long (a weekend with holidays), ends the segment
 _ROUNDING = 1e-5
@@ -80,7 +83,7 @@ class BarArrays:
             return cls(**arrays, segments=segments, data_hash=str(index["data_hash"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{folder} holds no bar arrays ({error}); make them with kronos.bars.write_arrays"
+                f"{folder} holds no bar arrays ({error}); make them with kronos.bars.arrays.write_arrays"
             ) from error
 
     def select(self, segments: Iterable[Segment]) -> BarArrays:
@@ -104,7 +107,7 @@ def write_arrays(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX_FILE).unlink(missing_ok=True)  # written last, so that a folder half written is no folder
     segments: list[Segment] = []
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)  # over all bars as they stream by; runs are known by it
     rows = 0
     with (
         (folder / "values.f32").open("wb") as v,
@@ -123,7 +126,7 @@ def write_arrays(
     if not rows:
         raise DataError("there are no bars to write; give at least one table with rows")
     index = {"rows": rows, "data_hash": digest.hexdigest(), "segments": [asdict(segment) for segment in segments]}
-    (folder / INDEX_FILE).write_text(json.dumps(index), encoding="utf-8")
+    write_json(folder / INDEX_FILE, index, indent=None)
     return BarArrays.open(folder)
 
 
@@ -136,7 +139,7 @@ def _columns(table: pd.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.uint8
     if "volume" in table:
         np.copyto(volume, 0.0, where=~np.isfinite(volume))
         unknown = ~np.isfinite(amount) if "amount" in table else np.ones(len(table), dtype=bool)
-        np.copyto(amount, volume * values[:, :4].mean(axis=1), where=unknown)
+        np.copyto(amount, traded_value(values), where=unknown)
     times = pd.DatetimeIndex(table["timestamp"])
     if times.tz is not None:
         times = times.tz_localize(None)

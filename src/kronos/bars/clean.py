@@ -25,7 +25,7 @@ Rows = npt.NDArray[np.int64]
 
 _RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100, 3 / 2, 5 / 2, 4 / 3, 7 / 5, 6 / 5, 13 / 10)
 _NEAR: Final = 0.02  # of the ratio; overnight moves blur it
-_USUAL: Final = 8.0  # a split stands out by so many usual moves
+_USUAL: Final = 8.0  # a split stands out by this many usual moves
 
 
 @dataclass(frozen=True)

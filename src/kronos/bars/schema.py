@@ -15,7 +15,7 @@ PRICES: Final = FEATURES[:4]
 """The four prices of a bar, in feature order."""
 
 TIME_FEATURES: Final = ("minute", "hour", "weekday", "day", "month")
-"""The five time features, in the order that the model knows; Monday is weekday 0."""
+"""The five time features, in the order that the model knows (a test compares them); Monday is weekday 0."""
 
 COLUMNS: Final = ("timestamp", "symbol", *FEATURES)
 """Every column that a bars table may have, in order; ``symbol`` is optional."""

@@ -1,4 +1,4 @@
-"""Training windows, drawn by index: step k of seed s is the same batch wherever and whenever it is asked for.
+"""Training windows, drawn by index: step k of seed s is always the same batch, on any machine.
 
 A window is a run of bars inside one segment, with a boundary drawn at random: the bars before it are the context that
 gives the statistics, the bars after it are what the model is asked about. Nothing is kept between steps, so a run

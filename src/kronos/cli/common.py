@@ -152,7 +152,8 @@ Tokenizer = Annotated[
     str | None, typer.Option(help="The tokenizer, where it is not the one that belongs to the model or lies by it.")
 ]
 Device = Annotated[
-    str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. Default: a CUDA GPU if there is one.")
+    str | None,
+    typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps. Default: a GPU if there is one (CUDA, else Apple's)."),
 ]
 Frequency = Annotated[str | None, typer.Option(help="Bar size: 1m, 5m, 1h, 1d, 1w …")]
 
@@ -227,7 +228,7 @@ class Compute:
 
         return make_engine(self.engine, workers=self.workers, address=self.address, gpus=self.gpus)
 
-    def away(self) -> WorkEngine | None:
+    def remote_engine(self) -> WorkEngine | None:
         """The same where it is not this process, else None."""
         engine = self.make()
         return None if self.engine == "local" else engine

@@ -44,7 +44,7 @@ class EvaluationOptions:
         int | None, typer.Option("--samples", min=1, help="Sample paths. Default: 50, the paper's 10.")
     ] = None
     max_symbols: Annotated[
-        int, typer.Option("--symbols", min=1, help="At most so many symbols per market, drawn by the seed.")
+        int, typer.Option("--symbols", min=1, help="At most this many symbols per market, drawn by the seed.")
     ] = 30
     symbol: Annotated[str | None, typer.Option(help="Judge this series alone, of the files that have it.")] = None
     settings: Annotated[
@@ -100,7 +100,8 @@ def evaluate(
     metrics.parquet, summary.json and report.html.
     """
     words: dict[str, Any] = {**asdict(options), "out": out, "command": "kronos " + " ".join(sys.argv[1:])}
-    words["device"], words["engine"] = compute.device, compute.away()  # here, there are processes of one thread
+    words["device"] = compute.device
+    words["engine"] = compute.remote_engine()  # None: here, in processes of one thread
     words["workers"] = compute.workers or os.cpu_count() or 1
     how = f"What is scored lies in {out / '.parts'}; the same command goes on from there."
     with stoppable(how), progress("Evaluating") as report:

@@ -159,7 +159,7 @@ def _forecast_many(
 
 
 def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path]) -> None:
-    """The bars ahead and the headline as tables; what has to be said about them, and what was written, as notes."""
+    """The bars ahead and the headline as tables; cautions and what was written as notes."""
     from kronos.inference.certainty import Shown
     from kronos.inference.charts import facts, next_bars, series_title
 

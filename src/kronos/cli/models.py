@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kronos.cli.common import AsJson, emit_json, note, output
+from kronos.spec import SAMPLING
 
 app = typer.Typer(help="The checkpoints at hand: list them, read a model card.", no_args_is_help=True)
 
@@ -99,7 +100,7 @@ def _in_words(facts: dict[str, Any], licence: str, *, every_date: bool) -> dict[
         "published": "published: the numbers are those of the published code",
     }[facts["behaviour"]]
     calibration = net.get("calibration") or {}
-    parts = [f"{name} {calibration[name]:g}" for name in ("temperature", "top_k", "top_p") if name in calibration]
+    parts = [f"{name} {calibration[name]:g}" for name in SAMPLING if name in calibration]
     if width := calibration.get("width"):
         pairs = (f"{factor:g} at {bars}" for bars, factor in zip(width["horizon"], width["factor"], strict=True))
         parts.append(f"width × {', '.join(pairs)} bars")

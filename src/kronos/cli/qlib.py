@@ -170,7 +170,7 @@ def _show(summary: dict[str, Any]) -> None:
 
 def _engine(compute: Compute) -> WorkEngine | None:
     """What samples the signals, where it is not this process; which takes no number of workers."""
-    engine = compute.away()
+    engine = compute.remote_engine()
     if engine is None and compute.workers is not None:
         raise ConfigError("--workers is for --engine ray; this process shares each date among its cores by itself.")
     return engine

@@ -75,9 +75,9 @@ def _stage(stage: str, config: Path, overrides: list[str] | None, resume: bool) 
 
 def _end(words: str) -> None:
     """Parts from the other processes; the first one says what came of it."""
-    from kronos.training.parallel import is_main, leave
+    from kronos.training.parallel import is_main, leave_group
 
-    leave()
+    leave_group()
     if is_main():
         output.print(words)
 

@@ -214,6 +214,7 @@ def chronos_forecaster(name: str = "amazon/chronos-bolt-small", device: str = "c
 
     def sampled(context: Context, closes: FloatArray, horizon: int, num_samples: int, seed: int) -> FloatArray:
         """(S, H). Chronos draws from torch's global stream, which is set for the call and put back after it."""
+        # A key of the random stream, so it stays as it is.
         key = hashlib.blake2b(closes.tobytes() + context.symbol.encode(), digest_size=4).digest()
         with torch.random.fork_rng():
             torch.manual_seed(seed * 2**32 + int.from_bytes(key))

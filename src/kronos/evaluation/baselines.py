@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kronos.errors import ConfigError, MissingExtraError
-from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray, Forecaster
+from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray, Forecaster, traded_value
 from kronos.spec import ForecastSpec
 
 Order = tuple[int, int]
@@ -24,7 +24,7 @@ ALL_ORDERS: tuple[Order, ...] = tuple((p, q) for q in range(4) for p in range(1,
 
 
 def context_rng(seed: int, context: Context) -> np.random.Generator:
-    """The generator of a seed and context, whatever batch the context comes in."""
+    """The generator of a seed and context, whatever batch the context comes in; its hash fixes published figures."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(context.symbol.encode())
     digest.update(np.int64(context.timestamps[-1].astype(np.int64)).tobytes())
@@ -48,7 +48,7 @@ class BarShapes:
         """Measure the context's bars from the second one on."""
         bars, logs = context.values[1:], np.log(context.values[:, : CLOSE + 1])
         before, now = logs[:-1, CLOSE], logs[1:]
-        body, traded = now[:, [OPEN, CLOSE]], bars[:, VOLUME] * bars[:, : CLOSE + 1].mean(axis=1)
+        body, traded = now[:, [OPEN, CLOSE]], traded_value(bars)
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = np.where(traded > 0, bars[:, AMOUNT] / traded, 1.0)
         return cls(
@@ -91,9 +91,10 @@ class Baseline:
     """Common part of the baselines: one context at a time, each with a random stream."""
 
     name = "baseline"
+    meaning = ""  # what it does, in a line for reports
     parallel = True  # no state between contexts but a counter: processes may share the work
     ranks = False  # whether it claims an order of returns; the others rank by chance
-    speaks_of_volatility = True  # a single straight path says nothing of it
+    straight = False  # whether its path is a straight line, which has no volatility to judge
 
     def sample_paths(self, contexts: Sequence[Context], spec: ForecastSpec) -> list[FloatArray]:
         """Sample paths (num_samples, horizon, 6) per context; point forecasters give (1, horizon, 6)."""
@@ -107,8 +108,8 @@ class Baseline:
 class LastClose(Baseline):
     """Every future price is the last close (a point forecast)."""
 
-    name = "last-close"
-    ranks, speaks_of_volatility = True, False  # its order is no order: RankIC 0
+    name, meaning = "last-close", "every price is the last close (a point)"
+    ranks = straight = True  # its order is no order: RankIC 0
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         return bars_of_line(context, np.full(horizon, context.last_close))
@@ -117,8 +118,8 @@ class LastClose(Baseline):
 class Drift(Baseline):
     """The line through the first and last close of the context, in logs, goes on (a point forecast)."""
 
-    name = "drift"
-    ranks, speaks_of_volatility = True, False
+    name, meaning = "drift", "the line through the context's first and last close goes on (a point)"
+    ranks = straight = True
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         slope = float(context.log_returns().mean())
@@ -141,10 +142,11 @@ def season_length(context: Context) -> int:
 class SeasonalNaive(Baseline):
     """The moves of the last season again, chained from the last close (a point forecast).
 
+    It is judged on volatility too: its path is not straight, and has that of the last season.
     Repeating last season's *prices* would begin with a jump back to them; for prices the season is in the moves.
     """
 
-    name = "seasonal-naive"
+    name, meaning = "seasonal-naive", "the moves of the last day, or week, again (a point)"
     ranks = True
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
@@ -156,7 +158,7 @@ class SeasonalNaive(Baseline):
 class RandomWalkGaussian(Baseline):
     """Independent normal log moves with the context's standard deviation and no drift."""
 
-    name = "rw-gaussian"
+    name, meaning = "rw-gaussian", "a random walk of normal moves with the context's volatility"
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         shapes = BarShapes.of(context)
@@ -167,20 +169,28 @@ class RandomWalkGaussian(Baseline):
 class RandomWalkResampled(Baseline):
     """Independent draws of the bars of the context.
 
-    Args:
-        drift: False takes the context's mean move out of the draws (the default: over 24 bars the estimated drift
-            costs more than it brings); True leaves the moves as they were.
+    Its mean move is taken out: over 24 bars the estimated drift costs more than it brings.
     """
 
-    def __init__(self, drift: bool = False) -> None:
-        self.drift = drift
-        self.name = "rw-resampled-drift" if drift else "rw-resampled"
+    name = "rw-resampled"
+    meaning = (
+        "a random walk that draws its moves from the context's own bars, mean move taken out; the walk that all are "
+        "measured by"
+    )
+    drift = False  # whether the mean move stays in
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         shapes = BarShapes.of(context)
         picked = rng.integers(len(shapes.move), size=(num_samples, horizon))
         moves = shapes.move - (0.0 if self.drift else shapes.move.mean())
         return build_bars(context.last_close, shapes, picked, moves[picked])
+
+
+class RandomWalkResampledDrift(RandomWalkResampled):
+    """Independent draws of the bars of the context, its mean move among them."""
+
+    name, meaning = "rw-resampled-drift", "the same with the context's mean move left in"
+    drift = True
 
 
 @dataclass(frozen=True)
@@ -233,6 +243,7 @@ class EwmaVolatility(Baseline):
     """
 
     name = "ewma"
+    meaning = "a volatility that weighs recent moves most (RiskMetrics), and moves of the context drawn anew"
 
     def __init__(self, decay: float = 0.94) -> None:
         if not 0.0 < decay < 1.0:
@@ -259,8 +270,10 @@ class Garch(Baseline):
     baseline's paths, and ``fallbacks`` counts it.
     """
 
-    def __init__(self, orders: Sequence[Order] = ((1, 1),), name: str = "garch") -> None:
-        self.orders, self.name, self.fallbacks = tuple(orders), name, 0
+    name, meaning = "garch", "a volatility by GARCH(1,1), fitted on every context, and its residuals drawn anew"
+
+    def __init__(self, orders: Sequence[Order] = ((1, 1),)) -> None:
+        self.orders, self.fallbacks = tuple(orders), 0
 
     def choose(self, moves: FloatArray) -> VarianceFit | None:
         """The fit of lowest BIC on unit-variance moves (T,); larger orders start from the GARCH(1,1) solution."""
@@ -278,6 +291,16 @@ class Garch(Baseline):
             self.fallbacks += 1
             return EwmaVolatility().paths(context, horizon, num_samples, rng)
         return filtered_paths(context, moves / unit, unit, fit, (num_samples, horizon), rng)
+
+
+class GarchBest(Garch):
+    """The best of all ARCH and GARCH orders up to (3, 3) on every context."""
+
+    name = "garch-best"
+    meaning = "the best of the ARCH and GARCH models up to (3,3) on every context, by BIC"
+
+    def __init__(self) -> None:
+        super().__init__(ALL_ORDERS)
 
 
 def fit_garch(moves: FloatArray, order: Order, start: VarianceFit | None = None) -> VarianceFit | None:
@@ -315,33 +338,23 @@ def fit_garch(moves: FloatArray, order: Order, start: VarianceFit | None = None)
     return fit if healthy and calm and fit.omega > 0 and (sigma > 0).all() else None
 
 
-#: Every baseline by name.
-BASELINES: dict[str, Callable[[], Forecaster]] = {
-    "last-close": LastClose,
-    "drift": Drift,
-    "seasonal-naive": SeasonalNaive,
-    "rw-gaussian": RandomWalkGaussian,
-    "rw-resampled": RandomWalkResampled,
-    "rw-resampled-drift": lambda: RandomWalkResampled(drift=True),
-    "ewma": EwmaVolatility,
-    "garch": Garch,
-    "garch-best": lambda: Garch(ALL_ORDERS, "garch-best"),
-}
-#: What each of them does, in a line for reports.
-MEANINGS: dict[str, str] = {
-    "last-close": "every price is the last close (a point)",
-    "drift": "the line through the context's first and last close goes on (a point)",
-    "seasonal-naive": "the moves of the last day, or week, again (a point)",
-    "rw-gaussian": "a random walk of normal moves as wild as the context's",
-    "rw-resampled": "a random walk that draws its moves from the context's own bars, mean move taken out; the "
-    "walk that all are measured by",
-    "rw-resampled-drift": "the same with the context's mean move left in",
-    "ewma": "a volatility that weighs recent moves most (RiskMetrics), and moves of the context drawn anew",
-    "garch": "a volatility by GARCH(1,1), fitted on every context, and its residuals drawn anew",
-    "garch-best": "the best of the ARCH and GARCH models up to (3,3) on every context, by BIC",
-}
-RANKING = tuple(name for name, make in BASELINES.items() if getattr(make, "ranks", False))
-SILENT = tuple(name for name, make in BASELINES.items() if not getattr(make, "speaks_of_volatility", True))
+_ALL: tuple[type[Baseline], ...] = (
+    LastClose,
+    Drift,
+    SeasonalNaive,
+    RandomWalkGaussian,
+    RandomWalkResampled,
+    RandomWalkResampledDrift,
+    EwmaVolatility,
+    Garch,
+    GarchBest,
+)
+BASELINES: dict[str, type[Baseline]] = {baseline.name: baseline for baseline in _ALL}
+"""Every baseline by name, each made without arguments."""
+
+MEANINGS = {name: baseline.meaning for name, baseline in BASELINES.items()}
+RANKING = tuple(name for name, baseline in BASELINES.items() if baseline.ranks)
+STRAIGHT = tuple(name for name, baseline in BASELINES.items() if baseline.straight)
 
 
 def make_baselines(names: Sequence[str] | str = "all") -> list[Forecaster]:

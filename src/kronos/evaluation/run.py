@@ -44,7 +44,7 @@ ForecastersOf = Callable[[str], Sequence[Forecaster]]
 
 YARDSTICK = "rw-resampled"
 #: Tasks that are not scored window by window.
-APART = ("generation", "investment")
+NOT_BY_WINDOW = ("generation", "investment")
 #: Bar size in minutes → (look-back, horizon), in bars.
 PAPER_WINDOWS = {5: (480, 96), 15: (160, 32), 60: (80, 12), 240: (90, 18), 1440: (40, 12)}
 
@@ -130,7 +130,7 @@ def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, 
             raise DataError(f"market {market!r} has no series of two bars or more")
         context, horizon = paper_window(np.median(np.array(steps).astype(np.int64)).astype("timedelta64[ns]"))
         horizon = plan.horizon or horizon
-        if plan.reads is not None:  # as a forecast does: so many bars, or as many as nearly all symbols have
+        if plan.reads is not None:  # as a forecast does: this many bars, or as many as nearly all symbols have
             room = int(np.quantile([len(one.timestamps) for one in kept.values()], 0.1)) - horizon
             context = min(plan.reads, max(context, room - (plan.step or horizon) * (plan.n_windows - 1)))
         context = plan.context or context
@@ -227,7 +227,7 @@ def _score(
     Tasks that ask the same forecasters share one run.
     """
     groups: dict[tuple[str, ...], list[str]] = {}
-    for task in dict.fromkeys(task for task in plan.tasks if task not in APART):
+    for task in dict.fromkeys(task for task in plan.tasks if task not in NOT_BY_WINDOW):
         groups.setdefault(tuple(map(identity, of_task(task))), []).append(task)
     tables: dict[str, Any] = {}
     notes: dict[str, None] = {}

@@ -172,14 +172,14 @@ def block_bootstrap(
 
 
 def _percentiles(value: float, draws: FloatArray, level: float, units: int) -> Estimate:
-    """The interval of bootstrap draws from so many clusters or blocks."""
+    """The interval of bootstrap draws from this many clusters or blocks."""
     tail = _expanded_tail(level, units)
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     return Estimate(value, float(low), float(high))
 
 
 def _expanded_tail(level: float, units: int) -> float:
-    """The tail probability at which a percentile interval from so many units holds its level."""
+    """The tail probability at which a percentile interval from this many units holds its level."""
     stats = _library("scipy.stats")
     return float(stats.norm.sf(stats.t.isf((1.0 - level) / 2.0, units - 1) * np.sqrt(units / (units - 1))))
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kronos.evaluation import metrics
 from kronos.evaluation import statistics as stats
-from kronos.evaluation.baselines import RANKING, SILENT
+from kronos.evaluation.baselines import RANKING, STRAIGHT
 from kronos.evaluation.statistics import Estimate
 
 ALL = "all markets"
@@ -31,10 +31,10 @@ QUESTIONS = {
     "investment": ("rw-resampled",),
 }
 #: One family, as they come up in every evaluation; the other tasks are families of their own.
-TOGETHER = ("price", "volatility", "coverage")
+ONE_FAMILY = ("price", "volatility", "coverage")
 JUDGED_LEVEL = 0.9  # of the interval whose coverage is asked about
 #: What a window takes from its last step.
-CARRIED = (
+WINDOW_COLUMNS = (
     *("group", "symbol", "date", "cutoff", "hit", "first_gap", "true_first_gap", "invalid", "past_move", "volatility"),
     *("variance", "true_volatility", "context_volatility", "num_samples", "fallback", "predicted_move", "true_move"),
     "timestamp",
@@ -63,7 +63,7 @@ def per_window(table: pd.DataFrame) -> pd.DataFrame:
     averaged = ("crps", "absolute", "energy", "pinball", "covered", "width", "nats")
     grouped = table.groupby(keys, sort=False)
     out = grouped[[c for c in table.columns if c.startswith(averaged)]].mean()
-    out = out.join(table.loc[grouped["step"].idxmax()].set_index(keys)[list(CARRIED)])
+    out = out.join(table.loc[grouped["step"].idxmax()].set_index(keys)[list(WINDOW_COLUMNS)])
     out["span"] = out["timestamp"] - out["cutoff"]
     out["predicted_return"] = out["predicted_move"] * out["context_volatility"]
     out["true_return"] = out["true_move"] * out["context_volatility"]
@@ -198,7 +198,7 @@ def task_tables(table: pd.DataFrame, windows: pd.DataFrame, tasks: Iterable[str]
     for task, (market, part) in product(tasks, list(_by_market(windows))):
         base, pooled = part[part["forecaster"] == yardstick].set_index("window_id"), market == ALL
         for name, rows in part.groupby("forecaster", sort=False):
-            if task == "volatility" and name in SILENT:
+            if task == "volatility" and name in STRAIGHT:
                 continue
             if task == "price":
                 here = (table["forecaster"] == name) & table["window_id"].isin(rows["window_id"])
@@ -264,12 +264,12 @@ class Comparison:
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with Holm's correction and the words that follow.
 
-    The questions of a model in a market (or in all of them) are a family, see :data:`TOGETHER`; all that was compared
+    The questions of a model in a market (or in all of them) are a family, see :data:`ONE_FAMILY`; all that was compared
     beside them is another one, so that straw men do not weigh on what was asked.
     """
     families: dict[tuple[str, ...], list[int]] = {}
     for place, one in enumerate(comparisons):
-        key = (one.model, one.market, "" if one.task in TOGETHER else one.task) if one.asked else ()
+        key = (one.model, one.market, "" if one.task in ONE_FAMILY else one.task) if one.asked else ()
         families.setdefault(key, []).append(place)
     out = list(comparisons)
     for places in families.values():
@@ -298,7 +298,7 @@ def compare(windows: pd.DataFrame, tasks: Iterable[str], models: list[str], base
     """
     found: list[Comparison | None] = []
     for task, (market, part) in product(tasks, list(_by_market(windows))):
-        silent = {"price": (), "volatility": SILENT}.get(task, [b for b in baselines if b not in RANKING])
+        silent = {"price": (), "volatility": STRAIGHT}.get(task, [b for b in baselines if b not in RANKING])
         sides = {name: part[part["forecaster"] == name].set_index("window_id") for name in (*models, *baselines)}
         for model, baseline in product(models, [b for b in baselines if b not in silent]):
             ours, theirs = sides[model], sides[baseline].reindex(sides[model].index)
@@ -360,7 +360,7 @@ def in_words(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
 
 def headlines(comparisons: Sequence[Comparison]) -> list[str]:
     """Three sentences a model, over all markets together: prices, volatility, intervals."""
-    asked = [one for one in comparisons if one.asked and one.task in TOGETHER]
+    asked = [one for one in comparisons if one.asked and one.task in ONE_FAMILY]
     several = any(one.market == ALL for one in asked)
     lines = []
     for model, (task, said) in product(dict.fromkeys(one.model for one in asked), _SAID.items()):

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.errors import ConfigError
-from kronos.evaluation.baselines import SILENT, LastClose
+from kronos.evaluation.baselines import STRAIGHT, LastClose
 from kronos.evaluation.rolling import ResultStore, identity, window_id
 from kronos.evaluation.statistics import dates_interval, dates_test
 from kronos.evaluation.summary import Comparison
@@ -229,13 +229,13 @@ def generate_and_judge(
 ) -> dict[str, Any]:
     """``{market: {forecaster: figures}}``; one market at a time, since horizons and habits differ.
 
-    Points have no path to sample and are left out; of the others, the first path per window is judged by the truths.
+    Straight lines are no market and are left out; of the others, the first path per window is judged by the truths.
 
     Args:
         most: windows of a market that are used, drawn by the seed; ``steps``: of each network's training.
     """
     out: dict[str, Any] = {}
-    forecasters = [one for one in forecasters if one.name not in SILENT]
+    forecasters = [one for one in forecasters if one.name not in STRAIGHT]
     markets = list(dict.fromkeys(window.group for window in windows))
     for market in markets:
         mine = [window for window in windows if window.group == market]

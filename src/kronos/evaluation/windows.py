@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.bars.arrays import MAX_JUMP
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.metrics import invalid_bars
-from kronos.protocol import AMOUNT, CLOSE, FEATURES, VOLUME, Context, FloatArray, TimeArray
+from kronos.protocol import AMOUNT, CLOSE, FEATURES, VOLUME, Context, FloatArray, TimeArray, traded_value
 
-#: A longer pause than this ends a series, whatever its bar size: weekends and holidays stay inside.
+#: A longer pause than this ends a series, whatever its bar size: weekends and holidays stay inside. Training has a
+#: stricter rule (96 hours, 10 steps; ``kronos.bars.arrays``). Both stay: by that one kronos-nano was trained, and by
+#: this one the published figures were made.
 LONGEST_PAUSE = np.timedelta64(108, "h")
 #: ... unless the bars themselves are long: then this many steps.
 PAUSE_STEPS = 12
-#: A close-to-close log move beyond this is taken for a split or a mistake, in a context as in a truth.
-MAX_JUMP = 0.4
 NO_TIME = np.timedelta64(0, "ns")
 
 
@@ -84,8 +85,7 @@ class Series:
         stamps = (times if times.tz is None else times.tz_convert("UTC").tz_localize(None)).to_numpy("datetime64[ns]")
         values = np.array(bars.reindex(columns=list(FEATURES)), dtype=float, order="C")
         values[:, VOLUME] = np.nan_to_num(values[:, VOLUME], nan=0.0)
-        estimate = values[:, VOLUME] * values[:, : CLOSE + 1].mean(axis=1)
-        values[:, AMOUNT] = np.where(np.isnan(values[:, AMOUNT]), estimate, values[:, AMOUNT])
+        values[:, AMOUNT] = np.where(np.isnan(values[:, AMOUNT]), traded_value(values), values[:, AMOUNT])
         if (np.diff(stamps) <= NO_TIME).any():
             raise DataError(f"bars of {symbol!r} are not in ascending time order without repeats; sort them first")
         return cls(symbol, stamps, values, times.tz)
@@ -129,7 +129,7 @@ def as_series(bars: BarsInput) -> dict[str, Series]:
 
 
 def some_symbols(series: Mapping[str, Series], most: int | None, seed: int) -> dict[str, Series]:
-    """At most so many symbols, drawn by the seed, in the order of their names."""
+    """At most this many symbols, drawn by the seed, in the order of their names."""
     names = sorted(series)
     if most is not None and len(names) > most:
         rng = np.random.default_rng([seed, len(names)])

@@ -29,7 +29,7 @@ from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Monitor
 from kronos.protocol import CLOSE, FEATURES, HIGH, LOW, VOLUME, width_at
-from kronos.spec import ForecastSpec
+from kronos.spec import SAMPLING, ForecastSpec
 
 if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor
@@ -220,7 +220,7 @@ def assemble_forecast(
     notes += beyond_notes(predictor.name, *size, config.judged, predictor.loaded_by)
     if estimated := int(np.count_nonzero(future.estimated)):
         notes.append(f"{estimated} timestamps lie beyond the calendar's end and are estimated")
-    drawn = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p")}
+    drawn = {name: getattr(settings, name) for name in SAMPLING}
     metadata = {
         "model": predictor.name,
         "revision": predictor.revision,

@@ -76,7 +76,7 @@ class CapturedModel:
         """
         n_series, n_paths, horizon = batch.uniforms.shape[:3]
         shape = (n_series, n_paths, *(bucket(size) for size in (*sizes, horizon)))
-        key = (*shape, settings.temperature, settings.top_k, settings.top_p)
+        key = (*shape, settings)
         steps = self.kept.pop(key, None)
         if steps is None:
             self._make_room(self._bytes(shape))

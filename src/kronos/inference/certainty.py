@@ -40,7 +40,7 @@ def count_distinct(samples: npt.NDArray[np.float32]) -> int:
 
 
 def few_paths_note(distinct: int) -> str:
-    """What has to be said of a forecast of too few distinct paths."""
+    """The caution on a forecast of too few distinct paths."""
     paths = "one path" if distinct == 1 else f"{distinct} distinct paths"
     return (
         f"{paths}, no distribution: intervals, chances and risk need {ENOUGH_PATHS} distinct paths and are left out; "
@@ -56,7 +56,7 @@ def beyond_notes(
     judged: Mapping[str, int] | None,
     loaded_by: str | None = None,
 ) -> list[str]:
-    """What has to be said of a forecast that goes beyond what its checkpoint was trained or judged on.
+    """The cautions on a forecast that goes beyond what its checkpoint was trained or judged on.
 
     Args:
         name: of the checkpoint.
@@ -106,7 +106,7 @@ class Shown:
 
     @property
     def notes(self) -> list[str]:
-        """What has to be said about the forecast, as sentences without a full stop."""
+        """The cautions on the forecast, as sentences without a full stop."""
         notes = [str(note) for note in self.forecast.metadata.get("warnings", ())]
         few = [] if self.enough else [few_paths_note(self.forecast.distinct_paths)]
         return [*(note for note in few if note not in notes), *notes]

@@ -185,7 +185,7 @@ def _source(forecast: Forecast) -> str:
 
 
 def page(forecast: Forecast) -> str:
-    """A whole HTML document: the headline numbers, what has to be said of them, the figure, the bars ahead as a table.
+    """A whole HTML document: the headline numbers, their cautions, the figure, the bars ahead as a table.
 
     It carries plotly.js inside, so it opens offline, and follows the reader's light or dark setting.
     """

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from kronos.inference import kernels
 from kronos.inference.fused import FusedModel, Linear
-from kronos.inference.groups import Array, Draw, Heads, KeysValues, Matrix, Rows, Scratch, Stack
+from kronos.inference.kernel_types import Array, Draw, Heads, KeysValues, Matrix, Rows, Scratch, Stack
 from kronos.inference.settings import DecodeSettings
 
 _LINE = 16  # float32 numbers in a cache line
@@ -131,7 +131,8 @@ class CompiledSteps:
     def sample(self, hidden: Tensor, uniforms: Tensor, settings: DecodeSettings) -> tuple[Tensor, Tensor]:
         states, numbers = (x.reshape(-1, x.shape[-1]).contiguous().numpy() for x in (hidden, uniforms))
         tokens = torch.empty((len(states), 2), dtype=torch.long)
-        draw = Draw(0.0 if settings.greedy else float(settings.temperature), int(settings.top_k), float(settings.top_p))
+        top_k = min(settings.top_k, 2**31)  # more than any vocabulary, and within a machine's integers
+        draw = Draw(0.0 if settings.greedy else float(settings.temperature), top_k, float(settings.top_p))
         rows, past = self._at(self.length - 1), self.dependency.arrays
         kernels.draw_tokens(self.model.heads, past, rows, states, numbers, draw, self.scratch, tokens.numpy())
         both = tokens.view(self.series, self.paths, 2)

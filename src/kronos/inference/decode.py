@@ -145,7 +145,7 @@ class Sampling:
             self.tokens = torch.empty((2, *sizes[:2], horizon), dtype=torch.long, device=net.device)
 
     def run(self, monitor: Monitor, encoding: float) -> tuple[Tensor, Tensor]:
-        """Draws every bar of every path: s1 and s2, (B, S, H) each; ``encoding`` the context took so many seconds."""
+        """Draws every bar of every path: s1 and s2, (B, S, H) each; ``encoding`` the seconds that the context took."""
         n_series, n_paths, horizon = self.wanted
         s1, s2 = self.tokens
         starts = [self.window.start(self.window.context + i) for i in range(horizon)]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from kronos.bars.arrays import time_features
 from kronos.inference.assemble import past_bars
 from kronos.inference.pair import eval_mode
-from kronos.inference.settings import check_setting
+from kronos.spec import check_setting
 
 if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor

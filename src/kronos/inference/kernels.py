@@ -4,9 +4,9 @@ A step of a small network is a hundred tiny operations, and calling each of them
 they are plain loops in one function, without the interpreter's lock, so that workers run side by side. The compiler
 turns the inner loops into vector instructions, which is why they run over contiguous slices and nothing else.
 
-Arrays are those of :mod:`kronos.inference.groups`. Rows are new positions of paths, sorted by series and, within a
-path, by place: row r belongs to series ``series[r]``, to path ``path[r]`` (counted over all series) and is that path's
-position ``place[r]``. Products with weights are those of :mod:`kronos.inference.products`.
+Arrays are those of :mod:`kronos.inference.kernel_types`. Rows are new positions of paths, sorted by series and,
+within a path, by place: row r belongs to series ``series[r]``, to path ``path[r]`` (counted over all series) and is
+that path's position ``place[r]``. Products with weights are those of :mod:`kronos.inference.products`.
 
 Shapes: R rows, C width, N heads, D head width, P and T room for common positions and for those of a path, V tokens.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kronos.inference.groups import Array, Draw, Heads, KeysValues, Number, Rows, Scratch, Stack
+from kronos.inference.kernel_types import Array, Draw, Heads, KeysValues, Number, Rows, Scratch, Stack
 from kronos.inference.products import add_dots, add_product, linear, machine_code
 
 _compiled, _in_order = machine_code(), machine_code({"contract"})
@@ -23,7 +23,7 @@ _entry = machine_code(cache=True)  # called from outside; its machine code, with
 
 #: Digest of products.py: numba tells by this file alone whether what it has kept is stale. A test says what to write.
 PRODUCTS = "19c5e380b4cb385f"
-ROWS_AT_ONCE = 30  # the activations of so many rows stay in the nearest caches while weights stream past them
+ROWS_AT_ONCE = 30  # the activations of this many rows stay in the nearest caches while weights stream past them
 _ZERO: Number = np.float32(0)
 _ONE: Number = np.float32(1)
 _EPS: Number = np.float32(1e-5)  # as in ``fused.normalise``

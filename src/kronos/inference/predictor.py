@@ -26,12 +26,13 @@ from kronos.inference import assemble, inside, published
 from kronos.inference.engine import DecodeEngine, series_at_once
 from kronos.inference.forecast import Forecast
 from kronos.inference.pair import SavedPair, check_pair, load_pair, pair_fingerprint, usable_device
-from kronos.inference.settings import DecodeSettings, check_setting, spec_of
+from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Cancel, Monitor, OnProgress
 from kronos.model import Kronos, KronosTokenizer
 from kronos.model.checkpoint import stated_cutoffs
 from kronos.model.config import TIME_FEATURES
 from kronos.protocol import FEATURES, Context, ForecastSpec
+from kronos.spec import check_setting, spec_of
 
 
 class KronosPredictor(SavedPair):

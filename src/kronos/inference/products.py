@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from kronos.inference.groups import Array, Matrix, Number
+from kronos.inference.kernel_types import Array, Matrix, Number
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -26,11 +26,11 @@ from kronos.bars.transform import BarTransform
 from kronos.errors import DataError
 from kronos.inference.assemble import as_times, make_request
 from kronos.inference.engine import DecodeRequest
-from kronos.inference.settings import DecodeSettings, check_setting
+from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Monitor
 from kronos.model.network import TIME_TABLES
 from kronos.protocol import FEATURES
-from kronos.spec import ForecastSpec
+from kronos.spec import ForecastSpec, check_setting
 
 if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor

@@ -8,28 +8,16 @@ costs a little memory of the past and saves most of the work.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from kronos.errors import ConfigError
 from kronos.model import KronosConfig
-from kronos.spec import ForecastSpec, settings
+from kronos.spec import SAMPLING, ForecastSpec, check_setting
 
-_SETTINGS: Final = {setting.name: setting for setting in settings()}
 _PUBLISHED_TOP_P = 0.9
 _STRIDES_A_WINDOW = 8  # a full window is read again about this often while it slides once through
-
-
-def check_setting(setting: str, value: object, **changes: Any) -> Any:
-    """A value of one of the spec's settings, whose ``changes`` (limits, name) are those of the case; never None."""
-    return dataclasses.replace(_SETTINGS[setting], optional=False, **changes).check(value)
-
-
-def spec_of(arguments: Mapping[str, Any]) -> ForecastSpec:
-    """The spec among a call's arguments, those of other names left out."""
-    return ForecastSpec(**{name: value for name, value in arguments.items() if name in _SETTINGS})
 
 
 @dataclass(frozen=True)
@@ -66,14 +54,15 @@ class DecodeSettings:
         Raises:
             ConfigError: a context or a stride longer than the checkpoint's window.
         """
-        settled = {"temperature": 1.0, "top_k": 0, "top_p": 1.0 if config.consistent else _PUBLISHED_TOP_P}
+        settled = dict(SAMPLING) if config.consistent else {**SAMPLING, "top_p": _PUBLISHED_TOP_P}
         for source in (config.calibration or {}, vars(spec)):
             settled |= {name: source[name] for name in settled if source.get(name) is not None}
         if spec.context_length is not None:
             check_setting("context_length", spec.context_length, high=max_context)
         stride = max(1, max_context // _STRIDES_A_WINDOW) if spec.window_stride is None else spec.window_stride
         check_setting("window_stride", stride, high=max_context - 1)
-        return cls(float(settled["temperature"]), int(settled["top_k"]), float(settled["top_p"]), max_context, stride)
+        drawn: dict[str, Any] = {name: check_setting(name, value) for name, value in settled.items()}
+        return cls(**drawn, max_context=max_context, window_stride=stride)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from kronos.errors import ConfigError
+from kronos.spec import SAMPLING, check_setting
 
 TIME_FEATURES = ("minute", "hour", "weekday", "day", "month")  # the order of a stamp's last dimension
 
@@ -36,7 +37,6 @@ HeadCount = Annotated[int, (1, 256)]
 FeedForwardWidth = Annotated[int, (1, 8 * _MAX_WIDTH)]
 Dropout = Annotated[float, (0, 0.99)]
 Weight = Annotated[float, (0, 1e3)]
-_CALIBRATED = (("temperature", float, 0, 100), ("top_k", int, 0, 2**_MAX_BITS), ("top_p", float, 1e-9, 1))
 
 
 class _Config:
@@ -168,9 +168,8 @@ class KronosConfig(_Config):
         object.__setattr__(self, "time_features", tuple(names))  # JSON holds a list
         fitted = {} if self.calibration is None else self.calibration
         self._require(isinstance(fitted, Mapping), f"calibration is {fitted!r}; it must be an object of settings")
-        for name, kind, low, high in _CALIBRATED:
-            if name in fitted:
-                self._check_number(f"calibration: {name}", fitted[name], kind, low, high)
+        for name in [name for name in SAMPLING if name in fitted]:
+            check_setting(name, fitted[name], name=f"{type(self).__name__}: calibration: {name}")
         if fitted.get("width") is not None:
             check_width(fitted["width"])
         judged = {} if self.judged is None else self.judged

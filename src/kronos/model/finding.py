@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from kronos.errors import CheckpointError
+from kronos.errors import CheckpointError, some_of
 from kronos.model.layout import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, kind_of, read_config, read_header
 
 EMBEDDED = Path(__file__).parent.parent / "pretrained"
@@ -134,7 +134,7 @@ def _in_folder(folder: Path, kind: str) -> Path:
         return found[0]
     if not (folder / CONFIG_FILE).is_file():
         there = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-        shown = ", ".join(there[:6]) + (" …" if len(there) > 6 else "") if there else "nothing"
+        shown = some_of(there) or "nothing"
         raise CheckpointError(
             f"{folder}: no {CONFIG_FILE} here nor in {folder / kind}. It holds {shown}; name a folder with "
             f"{CONFIG_FILE} and {WEIGHTS_FILE}, or one with model/ and tokenizer/"

@@ -77,16 +77,16 @@ class LocalEngine:
 
     def device(self) -> str:
         """See ``WorkEngine.device``."""
-        import torch
+        from kronos.inference.pair import usable_device
 
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return usable_device(None).type
 
     def map(self, make: Callable[[], Callable[[P], R]], pieces: Sequence[P]) -> Iterator[R]:
         """See ``WorkEngine.map``."""
         import torch
 
         work, rest, before = make(), iter(pieces), torch.get_num_threads()
-        workers = self.workers or (1 if torch.cuda.is_available() else before)
+        workers = self.workers or (before if self.device() == "cpu" else 1)
         waiting: set[Future[R]] = set()
         pool, whole = ThreadPoolExecutor(workers, "kronos-scale", single_thread), False
         try:
@@ -128,7 +128,7 @@ class RayEngine:
         import ray
 
         if self.address is None and not ray.is_initialized():
-            return LocalEngine().device()  # what a Ray that is started here will find
+            return "cuda" if LocalEngine().device() == "cuda" else "cpu"  # what a Ray that is started here will find
         with connected(self.address, self.workers):
             return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
 

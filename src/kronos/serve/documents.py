@@ -19,14 +19,14 @@ from kronos.bars import read_bars
 from kronos.bars.cut import as_written
 from kronos.bars.reading import describe
 from kronos.bars.schema import PRICES
-from kronos.errors import CapacityError, DataError
+from kronos.errors import CapacityError, DataError, some_of
 from kronos.evaluation import metrics
 from kronos.files import json_text, replacing, to_json, write_text
 from kronos.inference.certainty import Shown
 from kronos.inference.forecast import DEFAULT_LEVELS, Forecast
 from kronos.protocol import CLOSE, VOLUME
 
-LEVELS = tuple(sorted((*DEFAULT_LEVELS, 0.1, 0.9)))  # the studio also draws the band between these two
+LEVELS = tuple(sorted({*DEFAULT_LEVELS, 0.1, 0.9}))  # the studio also draws the band between these two
 SHOWN_HISTORY = 512
 PREVIEW_ROWS = 5
 _MOST_SYMBOLS = 10_000
@@ -52,8 +52,7 @@ def one_series(bars: pd.DataFrame) -> pd.DataFrame:
     """The table, if it holds one symbol."""
     symbols = bars.attrs["report"].symbols
     if len(symbols) > 1:
-        some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "")
-        raise DataError(f"These bars are of {len(symbols)} symbols ({some}); choose one of them as symbol.")
+        raise DataError(f"These bars are of {len(symbols)} symbols ({some_of(symbols)}); choose one of them as symbol.")
     return bars
 
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from kronos.bars.report import shown
 from kronos.bars.samples import SAMPLES, sample_path
-from kronos.errors import DataError
+from kronos.errors import DataError, some_of
 from kronos.files import bars_files, write_json
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, not_found
@@ -82,11 +82,11 @@ class Library:
     Args:
         data: the data folder.
         reader: looks into what is already accepted.
-        gate: the reader of uploads, whose memory is limited.
+        upload_reader: the reader of uploads, whose memory is limited.
     """
 
-    def __init__(self, data: Path, reader: Child, gate: Child) -> None:
-        self.reader, self.gate = reader, gate
+    def __init__(self, data: Path, reader: Child, upload_reader: Child) -> None:
+        self.reader, self.upload_reader = reader, upload_reader
         self._folder, self._uploads_folder = data / "bars", data / "uploads"
         self._samples = {
             f"sample-{name}": Bars(f"sample-{name}", name, "sample", sample_path(name)) for name in SAMPLES
@@ -131,7 +131,7 @@ class Library:
     async def choose(self, bars: Bars, symbol: str | None) -> str | None:
         """The symbol to read: the one that is named, or the only one; None where the bars name none."""
         symbols = (await self.describe(bars))["symbols"]
-        some = ", ".join(symbols[:6]) + (" …" if len(symbols) > 6 else "") or "none"
+        some = some_of(symbols) or "none"
         if symbol is None and len(symbols) > 1:
             raise ApiError(422, "symbol", f"These bars hold {len(symbols)} symbols ({some}); choose one.")
         if symbol is not None and symbol not in symbols:
@@ -150,7 +150,7 @@ class Library:
         self._uploading += 1
         id = f"upload-{secrets.token_hex(8)}"
         target = self._uploads_folder / f"{id}.parquet"
-        part = target.with_name(f".{id}.{secrets.token_hex(4)}")
+        part = target.with_name(f".{id}.{secrets.token_hex(4)}.part")
         try:
             async with request.form(max_files=1, max_fields=len(READING_OPTIONS), max_part_size=_FIELD_BYTES) as form:
                 file = form.get("file")
@@ -168,7 +168,7 @@ class Library:
                     raise ApiError(409, "store_full", f"The file cannot be stored: {error.strerror}.") from error
             words = {"path": str(part), "target": str(target), "name": name, "options": options}
             try:
-                found = dict(await self.gate.call("accept", timeout=_PARSE_SECONDS, **words))
+                found = dict(await self.upload_reader.call("accept", timeout=_PARSE_SECONDS, **words))
             except TimeoutError:
                 told = f"{name} was not read within {_PARSE_SECONDS:g} s; send fewer bars."
                 raise ApiError(413, "too_slow", told) from None

@@ -21,7 +21,8 @@ from kronos.files import to_json
 from kronos.inference.forecast import document
 from kronos.inference.predictor import KronosPredictor
 from kronos.serve.documents import one_series
-from kronos.serve.schemas import annotated, check_work, offered, spec_of
+from kronos.serve.schemas import annotated, check_work, offered
+from kronos.spec import spec_of
 from kronos.workflows.evaluate import evaluate
 
 _LONGEST_DEFAULT: Final = 96  # bars; the longest of the paper's horizons
@@ -46,7 +47,7 @@ class Tools:
         folder: bars are read from inside this folder only.
         model: the checkpoint.
         device: where to compute.
-        tokenizer: another one than belongs to the model.
+        tokenizer: one other than the model's own.
     """
 
     def __init__(self, folder: Path, model: str, device: str | None, tokenizer: str | None = None) -> None:

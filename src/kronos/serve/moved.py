@@ -18,7 +18,7 @@ MOVED = {
 """Published address below /api → ours, in a sentence."""
 
 
-def gone(request: Request) -> None:
+def say_where(request: Request) -> None:
     """Says where it is now."""
     raise ApiError(410, "moved", f"The published web app had this address; here {MOVED[request.url.path[5:]]}.")
 
@@ -27,5 +27,5 @@ def moved() -> APIRouter:
     """A route for each of them."""
     router = APIRouter(prefix="/api", include_in_schema=False)
     for address in MOVED:
-        router.add_api_route(f"/{address}", gone, methods=["GET", "POST"])
+        router.add_api_route(f"/{address}", say_where, methods=["GET", "POST"])
     return router

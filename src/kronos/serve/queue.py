@@ -18,8 +18,9 @@ from kronos.serve.child import Child, Message
 from kronos.serve.errors import ApiError, from_error, log
 from kronos.serve.history import History, Row, now, stored_headline
 from kronos.serve.models import Models
-from kronos.serve.schemas import OF_THE_TIMES, spec_of
+from kronos.serve.schemas import OF_THE_TIMES
 from kronos.serve.settings import COUNTS, SECONDS
+from kronos.spec import spec_of
 
 FINAL = ("done", "failed", "cancelled", "interrupted")
 DRAIN_SECONDS = 30.0  # that running forecasts get when the server is told to stop
@@ -117,7 +118,7 @@ class ForecastQueue:
         self._pace = 1.0  # seconds a forecast takes, lately
         self._dispatcher: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        worker.on_event = self.hear
+        worker.on_event = self.on_event
         _QUEUED.set_function(lambda: len(self.waiting))
         _RUNNING.set_function(lambda: len(self.running))
 
@@ -192,7 +193,7 @@ class ForecastQueue:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=5)
 
-    def hear(self, event: Message) -> None:
+    def on_event(self, event: Message) -> None:
         """What the worker says: that it is ready, or how the running batch goes."""
         kind = event["event"]
         if kind == "ready":

@@ -51,8 +51,8 @@ class Services:
         self.history = History(data / "history.sqlite", data / "results")
         self.worker = Child("kronos.serve.worker")
         self.reader = Child("kronos.serve.reader", serial=True)
-        self.gate = Child("kronos.serve.reader", str(_PARSE_BYTES), serial=True)  # for uploads
-        self.library = Library(data, self.reader, self.gate)
+        self.upload_reader = Child("kronos.serve.reader", str(_PARSE_BYTES), serial=True)  # for uploads
+        self.library = Library(data, self.reader, self.upload_reader)
         self.models = Models(self.worker, data / "models", settings.budget)
         self.queue = ForecastQueue(settings.max_queue, self.worker, self.models, self.history)
         _STREAMS.set_function(lambda: self.streams)
@@ -61,13 +61,13 @@ class Services:
     async def start(self) -> None:
         """Tidy up after the last run, and start the processes."""
         await self.history.recover()
-        await asyncio.gather(*(child.start() for child in (self.worker, self.gate, self.reader)))
+        await asyncio.gather(*(child.start() for child in (self.worker, self.upload_reader, self.reader)))
         self.queue.start()
 
     async def stop(self) -> None:
         """Finish what was accepted, then end the processes."""
         await self.queue.drain()
-        await asyncio.gather(*(child.close() for child in (self.worker, self.gate, self.reader)))
+        await asyncio.gather(*(child.close() for child in (self.worker, self.upload_reader, self.reader)))
         await self.history.close()
 
     async def read(self, what: str, op: str, **arguments: Any) -> Any:

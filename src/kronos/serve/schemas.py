@@ -7,14 +7,13 @@ stand here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from kronos.errors import ConfigError
-from kronos.spec import ForecastSpec, Setting, settings
+from kronos.spec import ForecastSpec, Setting, settings, spec_of
 
 CAPS: Final[dict[str, float]] = {
     "horizon": 512,
@@ -66,11 +65,6 @@ def check_work(horizon: int, num_samples: int) -> None:
             f"horizon × num_samples may be at most {MOST_PATH_BARS:,}, with a horizon from 1 to {most}; "
             "ask for fewer paths or bars"
         )
-
-
-def spec_of(parameters: Mapping[str, Any]) -> ForecastSpec:
-    """The settings among the parameters of a forecast."""
-    return ForecastSpec(**{one.name: parameters[one.name] for one in settings(ForecastSpec) if one.name in parameters})
 
 
 _FIELDS: Any = {one.name: (annotated(one), one.default) for one in offered()}

@@ -28,17 +28,18 @@ from markdown_it.tree import SyntaxTreeNode
 from kronos.bars.calendar import FutureTimes, future_times
 from kronos.bars.cut import as_written
 from kronos.errors import Cancelled, DataError, KronosError
+from kronos.inference.assemble import CALENDAR_BARS
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
 from kronos.model.checkpoint import info, list_models, model_card
 from kronos.serve.child import Channel, Message
 from kronos.serve.documents import description, document, headline, one_series, read_table, write_result
 from kronos.serve.errors import ApiError, from_error, without_paths
-from kronos.serve.schemas import OF_THE_TIMES, spec_of
+from kronos.serve.schemas import OF_THE_TIMES
+from kronos.spec import spec_of
 
 _EVERY = 0.1  # seconds between two words on progress
 _NICER = 5  # the server answers first, the forecast goes on after
-_CALENDAR_BARS = 4096  # enough to recognise a calendar by
 Key = tuple[str, ...]
 
 
@@ -53,7 +54,7 @@ def main() -> None:
         devices.append("mps")
     channel.send({"event": "ready", "devices": devices})
     for message in channel.messages():
-        worker.hear(message)
+        worker.handle(message)
     os._exit(0)  # not a normal exit, which would wait for the threads
 
 
@@ -69,7 +70,7 @@ class Worker:
         self.told = 0.0  # when progress was last told
         Thread(target=self._work, name="kronos-forecasts", daemon=True).start()
 
-    def hear(self, message: Message) -> None:
+    def handle(self, message: Message) -> None:
         """Act on one message, without waiting for long."""
         op = message.pop("op")
         if op == "cancel":
@@ -234,7 +235,7 @@ class ForecastBatch:
             came = len(truth)
         times = pd.DatetimeIndex(bars["timestamp"].iloc[: end + came])
         lacking, asked = self.spec.horizon - came, {name: parameters[name] for name in OF_THE_TIMES}
-        future = future_times(times[-_CALENDAR_BARS:], max(1, lacking), symbol=symbol, **asked)
+        future = future_times(times[-CALENDAR_BARS:], max(1, lacking), symbol=symbol, **asked)
         if came:
             whole = pd.DatetimeIndex(times[end:].append(future.timestamps[:lacking]))
             estimated = np.concatenate([np.zeros(came, dtype=bool), future.estimated[:lacking]])

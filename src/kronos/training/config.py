@@ -29,7 +29,7 @@ class _Section(BaseModel):
 class DataSettings(_Section):
     """Which bars, and how windows are cut from them."""
 
-    arrays: Path | None = None  # a folder written by kronos.bars.write_arrays, or else …
+    arrays: Path | None = None  # a folder written by kronos.bars.arrays.write_arrays, or else …
     bars: Annotated[tuple[str, ...], _ONE_OR_MANY] = ()  # … files of bars, folders, packaged samples (sample:sp500)
     on_defect: Literal["strict", "drop"] = "strict"  # refuse a file with defective rows, or leave the rows out
     window: int = Field(257, ge=16, le=100_000)  # bars

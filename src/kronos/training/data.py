@@ -6,14 +6,13 @@ lie.
 
 Parquet shards of one table, files of one folder with a ``symbol`` column whose names differ in their last number alone
 (``crypto_1h-00000-of-00064.parquet``, ``part-0.parquet``), may together be larger than memory. A first look reads the
-symbols, a second one as many whole series as fit. Sorted by symbol, each row is read once; sorted by time, once for
-every so many rows of all.
+symbols, a second one as many whole series as fit. Sorted by symbol, each row is read once; sorted by time, the
+table is read once for each lot of series.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections import Counter, defaultdict
@@ -29,7 +28,7 @@ from kronos.bars.reading import OnDefect, read_bars
 from kronos.bars.samples import locate
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
-from kronos.files import bars_files, writing
+from kronos.files import bars_files, json_text, write_text, writing
 from kronos.training.config import DataSettings, RunConfig
 
 HELD_APART_SHARE = 0.12
@@ -52,7 +51,7 @@ def open_arrays(config: RunConfig) -> BarArrays:
     files, folder = find_files(data.bars), config.out / "arrays"
     # enough to see that a file has changed, without reading what may be hundreds of gigabytes
     seen = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    record = json.dumps({"sources": seen, "on_defect": data.on_defect}, indent=2) + "\n"
+    record = json_text({"sources": seen, "on_defect": data.on_defect}, indent=2) + "\n"
     sources = folder / "sources.json"
     if (folder / INDEX_FILE).is_file() and sources.is_file() and sources.read_text(encoding="utf-8") == record:
         return BarArrays.open(folder)
@@ -61,7 +60,7 @@ def open_arrays(config: RunConfig) -> BarArrays:
     with writing(folder / INDEX_FILE):
         tables = read_tables(files, data.on_defect)
         arrays = write_arrays(tables, folder, min_length=min(64, data.boundary[0] + 8))
-        sources.write_text(record, encoding="utf-8")
+        write_text(sources, record)
     return arrays
 
 
@@ -213,6 +212,7 @@ def split_of(config: RunConfig, arrays: BarArrays) -> tuple[list[Segment], list[
 def held_apart(symbol: str) -> bool:
     """Whether a symbol is kept out of training; a ``#source`` suffix does not matter."""
     name = symbol.split("#")[0]
+    # Not ``files.digest``: recipes are made again only while each symbol stays on its side.
     return hashlib.blake2b(name.encode(), digest_size=1).digest()[0] < HELD_APART_SHARE * 256
 
 

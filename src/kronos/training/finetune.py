@@ -18,7 +18,7 @@ import pandas as pd
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
 from kronos.errors import ConfigError, DataError
-from kronos.files import replacing, writing
+from kronos.files import remove_folder, replacing, replacing_folder, writing
 from kronos.model.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -32,7 +32,7 @@ from kronos.training.config import STAGE_NAMES, DataSettings, RunConfig, merge
 from kronos.training.data import cutoffs, find_files, held_apart, read_tables, split_of
 from kronos.training.published import translate
 
-ASIDE = "unproven"  # folder of new weights that were not shown to be better than the start
+UNPROVEN = "unproven"  # folder of new weights that were not shown to be better than the start
 PRESETS = {"daily": (128, 12), "intraday": (256, 24)}  # longest context, horizon
 _DAY = 20 * 3600  # seconds between bars from which bars are called daily
 _SHORTEST = 16  # bars of context that a model is given at least
@@ -137,21 +137,15 @@ def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES, tokeniz
 
 def set_aside(out: Path) -> None:
     """Copies a run's new pair, whole or not at all, into ``unproven/``, where it can still be loaded."""
-    half = out / f"{ASIDE}.tmp"
-    shutil.rmtree(half, ignore_errors=True)
-    take_over(str(out), half)
-    shutil.rmtree(out / ASIDE, ignore_errors=True)  # of an earlier run; the new pair is still in ``out``
-    half.rename(out / ASIDE)
+    with replacing_folder(out / UNPROVEN) as folder:
+        take_over(str(out), folder)
 
 
 def put_back(out: Path) -> None:
     """Undoes what a run that was stopped at its very end has put in the place of its new pair."""
-    if (out / ASIDE).is_dir():
-        take_over(str(out / ASIDE), out)
-        half = out / f"{ASIDE}.tmp"
-        shutil.rmtree(half, ignore_errors=True)
-        (out / ASIDE).rename(half)
-        shutil.rmtree(half)
+    if (out / UNPROVEN).is_dir():
+        take_over(str(out / UNPROVEN), out)
+        remove_folder(out / UNPROVEN)
 
 
 def state_cutoffs(plan: FinetunePlan) -> None:
@@ -246,7 +240,7 @@ def _lengths(bars: int, epochs: float, config: RunConfig) -> dict[str, Any]:
 
 
 def _passes(config: RunConfig, windows: int) -> dict[str, dict[str, int]]:
-    """By stage the steps of so many passes over all windows, where the settings say so."""
+    """By stage the steps of this many passes over all windows, where the settings say so."""
     sizes = {stage: config.optim_of(stage) for stage in config.passes}
     return {
         stage: {"steps": config.passes[stage] * max(1, windows // (optim.batch_size * optim.accumulation))}

@@ -73,7 +73,7 @@ def main_first(*, cpu: bool = False) -> Iterator[None]:
         yield
 
 
-def leave() -> None:
+def leave_group() -> None:
     """Parts from the other processes at the end of the program."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
@@ -199,7 +199,7 @@ class MeanOverProcesses(BatchMean):
         return all_reduce(mean) / self.processes  # type: ignore[no-any-return, no-untyped-call]
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor put together from its shards, where it is divided; each process has to call."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 

@@ -30,7 +30,7 @@ from kronos.model.checkpoint import WEIGHTS_FILE, change_config
 from kronos.training.config import OptimSettings, RunConfig
 from kronos.training.data import open_arrays, samplers
 from kronos.training.log import Log, Report
-from kronos.training.parallel import Processes, is_main, main_first, restarted, whole
+from kronos.training.parallel import Processes, full_tensor, is_main, main_first, restarted
 from kronos.training.stages import STAGES, ModelStage, TokenizerStage, TrainingBatch, measured_gain
 from kronos.training.state import (
     PREVIOUS_FILE,
@@ -113,7 +113,7 @@ def train(
     with Processes(config, config.optim_of(stage_name).accumulation) as processes:
         if is_main():
             clear_leftovers(folder)
-        return _Run(processes, stage_name, config, judge).go(resume, progress)
+        return _Run(processes, stage_name, config, judge).run(resume, progress)
 
 
 class _Run:
@@ -141,7 +141,7 @@ class _Run:
         self.kept = ""  # a hash of the weights that had it, as they were written
         self.bars, self.clock = 0, time.perf_counter()  # since the last record, validations left out
 
-    def go(self, resume: bool, progress: Report | None) -> RunResult:
+    def run(self, resume: bool, progress: Report | None) -> RunResult:
         """From the first step, or the saved one, to the last."""
         start = self._restore() if resume else 0
         if start and progress is not None and is_main():
@@ -222,7 +222,7 @@ class _Run:
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / optim.accumulation
             self.bars += batch.features.shape[0] * batch.features.shape[1] * processes.ranks
         accelerator.unscale_gradients(self.stepper)
-        norm = whole(nn.utils.clip_grad_norm_(self.stage.module.parameters(), optim.clip_norm))
+        norm = full_tensor(nn.utils.clip_grad_norm_(self.stage.module.parameters(), optim.clip_norm))
         self.stepper.step()
         return sums, norm
 

@@ -19,7 +19,7 @@ from kronos.bars.transform import DEFAULT_CLIP
 from kronos.errors import CheckpointError
 from kronos.model.checkpoint import save_tensors
 from kronos.training.config import RunConfig
-from kronos.training.parallel import divided_like, whole
+from kronos.training.parallel import divided_like, full_tensor
 from kronos.training.stages import ModelStage, Stage
 
 STATE_FILE = "state.safetensors"
@@ -52,7 +52,7 @@ def save_state(
         for parameter in group["params"]:
             for slot, value in optimizer.state.get(parameter, {}).items():
                 key = f"optimizer/{names[id(parameter)]}/{slot}"
-                tensors[key] = whole(torch.as_tensor(value).detach()).cpu().contiguous()
+                tensors[key] = full_tensor(torch.as_tensor(value).detach()).cpu().contiguous()
     if write:
         described = {"step": str(step), "extra": json.dumps(extra)}
         metadata = {**described, "hash": _hash(tensors, described)}
@@ -61,7 +61,7 @@ def save_state(
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
     """A module's state on the CPU, put together from its shards where it is divided; each process has to call."""
-    return {name: whole(value.detach()).cpu().contiguous() for name, value in module.state_dict().items()}
+    return {name: full_tensor(value.detach()).cpu().contiguous() for name, value in module.state_dict().items()}
 
 
 def load_state(

@@ -41,7 +41,7 @@ class Signals:
 
     panel: pd.DataFrame  # index (datetime, instrument), a column a signal, exposures ``volatility`` and ``market``
     folder: Path  # holds ``signals.parquet``
-    notes: dict[str, str]  # what has to be said about them, by subject
+    notes: dict[str, str]  # cautions about them, by subject
 
 
 def read_research(config: Research, overrides: Iterable[str] | None = None) -> ResearchConfig:

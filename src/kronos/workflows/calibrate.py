@@ -21,7 +21,8 @@ from kronos.files import write_json, write_text, writing
 from kronos.model.checkpoint import card_fields, change_config, model_card
 from kronos.model.layout import CARD_FILE
 from kronos.protocol import FloatArray, Forecaster, Progress
-from kronos.training.finetune import ASIDE, take_over
+from kronos.spec import SAMPLING
+from kronos.training.finetune import UNPROVEN, take_over
 from kronos.workflows.evaluate import load_markets, read_date
 from kronos.workflows.forecasters import Configured, load_forecaster
 
@@ -69,7 +70,7 @@ def calibrate(
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
         model: the checkpoint, a name, a folder or a hub id.
-        tokenizer: another one than belongs to it.
+        tokenizer: one other than the model's own.
         out: folder for the calibrated copy; it must not hold a checkpoint yet.
         horizon, context: bars ahead, the longest that shall be right, and bars seen.
         windows: how many; the earlier half fits, the later half judges.
@@ -97,7 +98,7 @@ def calibrate(
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
     summary = {"model": model, "calibration": found, **judge(before, later, truth, _clusters(judging))}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
-    place = out if summary["better"] else out / ASIDE if keep_rejected else None
+    place = out if summary["better"] else out / UNPROVEN if keep_rejected else None
     summary |= {"written": None if place is None else str(place), "notes": _leaks(start, fitting)}
     _write(summary, out, place, tokenizer)
     return Calibration(summary)
@@ -142,9 +143,9 @@ def _fit(bare: Configured, windows: Sequence[Window], grid: Sequence[float], sam
     """The temperature of lowest CRPS, then the width of the paths at that temperature."""
     paths = {}
     for temperature in grid:
-        paths[temperature], truth = sample(bare.with_settings(temperature=temperature, top_k=0, top_p=1.0), windows)
+        paths[temperature], truth = sample(bare.with_settings(**{**SAMPLING, "temperature": temperature}), windows)
     best = fit_temperature(paths, truth)
-    return {"temperature": best, "top_k": 0, "top_p": 1.0, "width": fit_width(paths[best], truth)}
+    return {**SAMPLING, "temperature": best, "width": fit_width(paths[best], truth)}
 
 
 def read_temperatures(given: Sequence[float] | str) -> list[float]:

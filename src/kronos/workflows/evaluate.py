@@ -27,6 +27,7 @@ from kronos.evaluation.training_dates import check_market, ends_of_training
 from kronos.evaluation.windows import Series, as_series
 from kronos.files import bars_files, digest, digest_of_file
 from kronos.protocol import Forecaster, Progress, WorkEngine
+from kronos.spec import SAMPLING
 from kronos.workflows.forecasters import Configured, load_any
 
 SAMPLE, STORED = "sample:", "frequency="
@@ -68,7 +69,7 @@ def evaluate(
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
         models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already;
-            ``tokenizer``: another one than belongs to them.
+            ``tokenizer``: one other than their own.
         baselines: names, as a list or between commas, ``all`` or ``none``; ``rw-resampled`` is always among them.
         tasks: of price, return, volatility, generation, investment; a list, or between commas.
         context: bars seen; None: as many as the models read in a forecast, as far as the bars reach, or the paper's.
@@ -87,7 +88,7 @@ def evaluate(
     chosen, sources = _tasks(tasks), find_markets(bars)
     of_task = forecasters_of(models, _names(baselines), settings, sampling, device, engine, tokenizer)
     plan = Plan(tuple(chosen), context, n_windows=windows, step=step, max_symbols=max_symbols, seed=seed, market=market)
-    reads = bars_read(of_task(chosen[0])) if settings == "own" else None
+    reads = longest_context(of_task(chosen[0])) if settings == "own" else None
     samples = num_samples or (TASKS["price"].num_samples if settings == "paper" else Plan.num_samples)
     plan = replace(plan, **_ahead(horizon), num_samples=samples, reads=reads, workers=workers, after=_date(after))
     markets, digests = load_markets(sources, on_defect, symbol)
@@ -121,21 +122,23 @@ def forecasters_of(
     """The forecasters of each task; with the paper's settings, models sample differently from task to task."""
     wanted = "all" if "all" in baselines else list(dict.fromkeys([*(n for n in baselines if n != "none"), YARDSTICK]))
     common = make_baselines(wanted)
-    if unknown := set(sampling) - {"temperature", "top_k", "top_p"}:
+    if unknown := sampling.keys() - SAMPLING:
         raise TypeError(f"evaluate() has no argument {', '.join(sorted(unknown))}")
     if settings == "paper" and any(value is not None for value in sampling.values()):
-        raise ConfigError("--temperature, --top-k and --top-p belong to --settings own; the paper fixes them")
-    away = None if engine is None else device or engine.device()
+        *some, last = (f"--{name.replace('_', '-')}" for name in SAMPLING)
+        raise ConfigError(f"{', '.join(some)} and {last} belong to --settings own; the paper fixes them")
+    worker_device = None if engine is None else device or engine.device()
     several = [models] if isinstance(models, str | Forecaster) else list(models)
     once = [model for place, model in enumerate(several) if model not in several[:place]]
     loaded = [
-        load_any(model, device, away, tokenizer, **sampling) if isinstance(model, str) else model for model in once
+        load_any(model, device, worker_device, tokenizer, **sampling) if isinstance(model, str) else model
+        for model in once
     ]
 
     def of_task(task: str) -> Sequence[Forecaster]:
         if settings == "own":
             return [*loaded, *common]
-        paper = {"temperature": TASKS[task].temperature, "top_k": 0, "top_p": TASKS[task].top_p}
+        paper = {**SAMPLING, "temperature": TASKS[task].temperature, "top_p": TASKS[task].top_p}
         return [*(one.with_settings(**paper) if isinstance(one, Configured) else one for one in loaded), *common]
 
     return of_task
@@ -167,7 +170,7 @@ def _unseen(forecasters: Sequence[Forecaster], markets: Mapping[str, Mapping[str
     return ends_of_training(forecasters, markets, plan.market) if str(plan.after) == UNSEEN else plan.after
 
 
-def bars_read(forecasters: Sequence[Forecaster]) -> int | None:
+def longest_context(forecasters: Sequence[Forecaster]) -> int | None:
     """The most bars that a forecast of any of them reads; None: none has a limit."""
     limits = [getattr(one, "reads", getattr(one, "max_context", None)) for one in forecasters]
     return max((int(limit) for limit in limits if limit is not None), default=None)

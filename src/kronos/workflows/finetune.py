@@ -19,7 +19,7 @@ from kronos.model.layout import CARD_FILE
 from kronos.protocol import Progress
 from kronos.training.config import STAGE_NAMES, RunConfig, merge, override, read_recipe, read_settings
 from kronos.training.finetune import (
-    ASIDE,
+    UNPROVEN,
     FinetunePlan,
     plan_finetune,
     put_back,
@@ -28,7 +28,7 @@ from kronos.training.finetune import (
     take_over,
 )
 from kronos.training.log import save_loss_chart
-from kronos.training.parallel import effective_batch, is_main, leave, main_first, restarted, windows_a_step
+from kronos.training.parallel import effective_batch, is_main, leave_group, main_first, restarted, windows_a_step
 from kronos.training.published import is_published_file, notes, skipped_stages, translate
 from kronos.training.run import Judge, RunResult
 from kronos.training.run import train as run_stage
@@ -215,7 +215,7 @@ def _check(out: Path, skipped: Sequence[str], resume: bool) -> None:
         raise ConfigError("--skip-tokenizer and --skip-model together leave nothing to do")
     if is_main() and (out / REPORT).exists():
         raise ConfigError(f"{out} holds a finished run (see {out / REPORT}); name another --out")
-    if is_main() and not resume and any((out / name).exists() for name in (*STAGE_NAMES, ASIDE)):
+    if is_main() and not resume and any((out / name).exists() for name in (*STAGE_NAMES, UNPROVEN)):
         raise ConfigError(f"{out} holds a run already; go on with --resume, or name another --out")
 
 
@@ -248,7 +248,7 @@ def _carry_out(
             note("NOT judged: no share of the bars is kept for a verdict (test_ratio 0, data.judged_share 0).")
     judge = verdict.ForecastJudge(plan.config, choice) if choice else None
     results = _stages(plan, skipped, resume, judge, note, progress)
-    leave()
+    leave_group()
     if not is_main():
         return {}
     with progress("Judging by real forecasts") as report:
@@ -331,7 +331,7 @@ def _finish(
         "charts": [str(path) for path in charts],
     }
     if chosen["kept"] == verdict.START:
-        write_text(out / ASIDE / CARD_FILE, verdict.model_card(report, aside=True))
+        write_text(out / UNPROVEN / CARD_FILE, verdict.model_card(report, aside=True))
     write_text(out / CARD_FILE, verdict.model_card(report))
     write_json(out / REPORT, report)  # where it is, the run is over
     return report

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kronos.bars import read_bars
 from kronos.bars.cut import cut_until
-from kronos.errors import DataError
+from kronos.errors import DataError, some_of
 from kronos.inference.forecast import asked_levels, check_target
 from kronos.spec import ForecastSpec
 
@@ -49,7 +49,7 @@ def forecast_file(
         source: a file that ``read_bars`` understands, or a packaged sample such as ``sample:sp500``.
         spec: what is asked; None: the defaults.
         model, revision: a checkpoint's name, folder or hub id, and a commit or tag of a hub checkpoint.
-        tokenizer: another one than belongs to the model.
+        tokenizer: one other than the model's own.
         device: as for ``KronosPredictor``.
         targets: files to write, as for ``Forecast.save``; checked before anything is read.
         quantile_levels, paths: which quantiles go into them, or every sample path instead. None: the usual five,
@@ -69,9 +69,8 @@ def forecast_file(
     bars = read_bars(source, on_defect=on_defect, **reading or {})
     report = bars.attrs["report"]
     if len(report.symbols) > 1:
-        some = ", ".join(report.symbols[:6]) + (" …" if len(report.symbols) > 6 else "")
         raise DataError(
-            f"{report.source} holds {len(report.symbols)} symbols ({some}); choose one with "
+            f"{report.source} holds {len(report.symbols)} symbols ({some_of(report.symbols)}); choose one with "
             "--symbol, or forecast all of them into a folder with -o FOLDER (kronos.forecast_universe)."
         )
     bars = bars if until is None else cut_until(bars, until)

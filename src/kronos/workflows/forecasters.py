@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from kronos.inference.predictor import KronosPredictor
 from kronos.protocol import Context, Forecaster
-from kronos.spec import ForecastSpec
+from kronos.spec import SAMPLING, ForecastSpec
 
 CHRONOS, STATSMODELS = "chronos:", "statsmodels:"
 
@@ -34,7 +34,7 @@ class Configured:
         self, inner: Forecaster, name: str, make: Callable[..., Forecaster] | None = None, **settings: Any
     ) -> None:
         self.inner, self.name, self._make = inner, name, make
-        self.settings = {"temperature": None, "top_k": None, "top_p": None, **settings}
+        self.settings = {**dict.fromkeys(SAMPLING), **settings}
         self.recipe = None if make is None else partial(make, **self.settings)
         self.fingerprint = f"{getattr(inner, 'fingerprint', '')}|{sorted(self.settings.items())}"
         self.training_cutoffs: dict[str, np.datetime64] = dict(getattr(inner, "training_cutoffs", {}))
@@ -61,14 +61,14 @@ def load_forecaster(
     *,
     tokenizer: str | None = None,
     calibrated: bool | Mapping[str, Any] = True,
-    away: str | None = None,
+    worker_device: str | None = None,
     **settings: Any,
 ) -> Configured:
     """A checkpoint by name, folder or hub id, ready to be judged.
 
     Args:
-        tokenizer: another one than belongs to the model.
-        away: what it computes on in other processes; None: the CPU, as long as it does so here.
+        tokenizer: one other than the model's own.
+        worker_device: what it computes on in other processes; None: the CPU, as long as it does so here.
         calibrated: False leaves the checkpoint's calibration out, in order to fit another; a mapping stands for it.
         settings: temperature, top_k, top_p; None is the checkpoint's default.
     """
@@ -76,14 +76,19 @@ def load_forecaster(
     if calibrated is not True:
         calibration = None if calibrated is False else calibrated
         predictor.model.config = dataclasses.replace(predictor.model.config, calibration=calibration)
-    if away is None and predictor.device.type == "cpu":  # an accelerator is not shared out to processes
-        away = "cpu"
-    make = None if away is None else partial(load_forecaster, name, away, tokenizer=tokenizer, calibrated=calibrated)
+    if worker_device is None and predictor.device.type == "cpu":  # an accelerator is not shared out to processes
+        worker_device = "cpu"
+    words: dict[str, Any] = {"device": worker_device, "tokenizer": tokenizer, "calibrated": calibrated}
+    make = None if worker_device is None else partial(load_forecaster, name, **words)
     return Configured(predictor, Path(name).name if Path(name).is_dir() else name, make, **settings)
 
 
 def load_any(
-    name: str, device: str | None = None, away: str | None = None, tokenizer: str | None = None, **settings: Any
+    name: str,
+    device: str | None = None,
+    worker_device: str | None = None,
+    tokenizer: str | None = None,
+    **settings: Any,
 ) -> Forecaster:
     """What the name of a model stands for; the settings are for checkpoints, ours or published.
 
@@ -92,7 +97,7 @@ def load_any(
         CheckpointError: no such checkpoint.
     """
     if not name.startswith((CHRONOS, STATSMODELS)):
-        return load_forecaster(name, device, tokenizer=tokenizer, away=away, **settings)
+        return load_forecaster(name, device, tokenizer=tokenizer, worker_device=worker_device, **settings)
     from kronos.evaluation.adapters import chronos_forecaster, statsmodels_forecaster
 
     if name.startswith(CHRONOS):

@@ -113,7 +113,8 @@ def future_times(
             return _intraday(times, horizon, size, fit, notes)
     if within is not None or name == OBSERVED:
         found, estimated = observed_hours(times, horizon, size, within)
-        return FutureTimes(found, OBSERVED, str(size), stamp, estimated, notes + _parting(guess.alike, found, size))
+        notes += _holiday_notes(guess.alike, found, size)
+        return FutureTimes(found, OBSERVED, str(size), stamp, estimated, notes)
     if name in (ALWAYS, STEP):
         found, estimated = regular_step(times, horizon, size), np.zeros(horizon, dtype=bool)
         return FutureTimes(found, name, str(size), stamp, estimated, notes)
@@ -135,7 +136,8 @@ def _without_a_name(
         return OBSERVED, (f"the {seen} seen go on, holidays were not checked", *guess.choice(symbol))
     if guess.alike:
         return STEP, ("regular step: nights, weekends and holidays were not checked", *guess.choice(symbol))
-    if len(times) > 1 and size.unit in "smhd" and (times[-1] - times[0] >= pd.Timedelta(days=7) or _rests(times, size)):
+    long_enough = len(times) > 1 and times[-1] - times[0] >= pd.Timedelta(days=7)
+    if size.unit in "smhd" and (long_enough or _has_nights(times, size)):
         return OBSERVED, (
             f"no calendar stands out: the {seen} seen in the bars go on, holidays were not checked; name a calendar, "
             "such as calendar='XNYS' (--calendar XNYS)",
@@ -149,13 +151,13 @@ def _without_a_name(
     )
 
 
-def _rests(times: pd.DatetimeIndex, size: BarSize) -> bool:
+def _has_nights(times: pd.DatetimeIndex, size: BarSize) -> bool:
     """True when intraday bars of two days or more leave out nights: they will again."""
     gaps = np.diff(times.as_unit("ns").asi8)
     return size.intraday and len(times) >= 10 and bool((gaps >= max(_NIGHT, 2 * size.delta.value)).any())
 
 
-def _parting(alike: tuple[str, ...], found: pd.DatetimeIndex, size: BarSize) -> tuple[str, ...]:
+def _holiday_notes(alike: tuple[str, ...], found: pd.DatetimeIndex, size: BarSize) -> tuple[str, ...]:
     """In words, how many of the days to come are holidays of some of the calendars that fit: of those with most."""
     if size.intraday or not (names := [name for name in alike if name != ALWAYS]):
         return ()

@@ -159,7 +159,7 @@ def period_labels(sessions: Sessions, dates: pd.DatetimeIndex, size: BarSize) ->
     known, last = days[~sessions.estimated], dates[-1]
     rule = "W" if size.unit == "w" else "M"
     periods = days.to_period(rule)
-    # Every so many weeks or months are counted from the last label.
+    # Bars of several weeks or months are counted from the last label.
     counted = (periods.asi8 - dates[-1:].to_period(rule).asi8) % size.count == 0
     days, periods = days[counted], periods[counted]
     groups, starts = pd.Series(days).groupby(periods), periods.unique().to_timestamp().as_unit("ns")

@@ -34,7 +34,7 @@ FITS: Final = 0.9
 SAME_HOURS: Final = (("XNYS", "XTSE"), ("XLON", "XETR", "XPAR", "XSWX"))
 """Exchanges that trade at the same hours, so that only their holidays tell them apart."""
 
-_DAYS_ENOUGH: Final = 120  # every exchange has holidays among so many days
+_DAYS_ENOUGH: Final = 120  # every exchange has holidays among this many days
 _DAY: Final = 24 * 3600 * 10**9
 _WEEKEND: Final = 40 * 3600 * 10**9  # no currency trades that long
 _WINDOW: Final = pd.Timedelta(days=75)

@@ -3,7 +3,7 @@
 import { h, icon, fill, uniqueId } from "./dom.js";
 import { bytes, compact, frequency, integer, isDaily, wall } from "./format.js";
 import { t } from "./i18n.js";
-import { chosenModel, cutoffPosition, defaultCutoff, limitsOf, LIMITS, state } from "./state.js";
+import { chosenModel, cutoffPosition, defaultCutoff, limitsOf, LIMITS, SAMPLING, state } from "./state.js";
 
 const CALENDARS = ["XNYS", "XSHG", "XHKG", "XTKS", "XLON", "FX", "24/7", "observed", "step"];
 
@@ -150,9 +150,7 @@ export function askPanel({ onSubmit, onCutoff }) {
           h("p", { class: "hint", id: "calendar-hint" }, t("ask.calendar.hint")),
         ),
         number("context_length", { optional: true }),
-        number("temperature", { optional: true }),
-        number("top_p", { optional: true }),
-        number("top_k", { optional: true }),
+        SAMPLING.map((name) => number(name, { optional: true })),
         number("seed"),
       ),
     ),

@@ -6,6 +6,7 @@ import { fill, h, icon, notice } from "./dom.js";
 import { between, chance, decimalsOf, digits, integer, isDaily, move, percent, price, priceAbout, wall } from "./format.js";
 import { t } from "./i18n.js";
 import { problem } from "./problems.js";
+import { SAMPLING } from "./state.js";
 import { seriesTitle } from "./titles.js";
 
 export function compareView(first, second) {
@@ -126,7 +127,7 @@ function column(item, result) {
     [t("ask.horizon"), integer(item.horizon)],
     [t("ask.num_samples"), integer(item.num_samples)],
     [t("ask.seed"), String(parameters.seed)],
-    ...["context_length", "temperature", "top_p", "top_k"].map((name) => [
+    ...["context_length", ...SAMPLING].map((name) => [
       t(`ask.${name}`),
       String(parameters[name] ?? own),
     ]),

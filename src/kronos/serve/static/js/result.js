@@ -19,6 +19,7 @@ import {
 import { known, t } from "./i18n.js";
 import { noteText } from "./report.js";
 import { comparisonCard, riskCard } from "./risk.js";
+import { SAMPLING } from "./state.js";
 import { seriesTitle } from "./titles.js";
 
 const SHOWN_PATHS = 30;
@@ -325,7 +326,7 @@ function settingsCard(item, result) {
     [t("set.context"), integer(metadata.context_length ?? parameters.context_length ?? null)],
     [t("ask.model"), parameters.model],
     [t("ask.num_samples"), integer(parameters.num_samples)],
-    ...["temperature", "top_p", "top_k"].map((name) => [
+    ...SAMPLING.map((name) => [
       t(`ask.${name}`),
       digits(metadata.settings?.[name] ?? parameters[name]),
     ]),

@@ -16,6 +16,9 @@ export const state = {
   },
 };
 
+/** Settings of the sampling, in the order in which they are shown; null leaves one to the model. */
+export const SAMPLING = ["temperature", "top_p", "top_k"];
+
 /** Bounds of the numbers that the page asks for, by name; takeSettings fills them. */
 export const LIMITS = {};
 

@@ -1,5 +1,7 @@
 // The sentences about what came out: results, risk, history, models, data reports, errors.
 
+import { READING } from "./words_reading.js";
+
 export const FINDINGS = {
   "title.forecast": ["next {n} bars", "未来 {n} 根K线"],
   "title.forecast.one": ["the next bar", "下一根K线"],
@@ -310,6 +312,7 @@ export const FINDINGS = {
     "Bars on days without a session of {calendar}: {n}, the last on {day}.",
     "有 {n} 根K线不在 {calendar} 的交易日内，最近一根为 {day}。",
   ],
+  ...READING,
   "report.preview": ["First and last rows", "首尾数据"],
 
   "defect.gap": ["Bars are missing before these rows", "此前缺少K线"],
