@@ -9,6 +9,7 @@ import pytest
 
 from kronos.errors import ConfigError
 from kronos.training.config import RunConfig
+from kronos.training.published import fresh_stages, notes, skips_existing
 
 #: Every setting of ``finetune/config.py``.
 NAMES = (
@@ -117,11 +118,55 @@ def test_shares_with_nothing_to_judge_on() -> None:
         RunConfig.from_dict({**CSV, "data": {**CSV["data"], "test_ratio": 0.2}})
 
 
-def test_names_without_influence_are_told() -> None:
-    from kronos.training.published import notes
+def with_experiment(**choices: Any) -> dict[str, Any]:
+    return {**CSV, "experiment": {**CSV["experiment"], **choices}}
 
+
+def test_ranges_are_the_runs_periods() -> None:
+    ranges = {
+        "train_time_range": ["2011-01-01", "2022-12-31"],
+        "val_time_range": ["2022-09-01", "2024-06-30"],  # begins with its context
+        "test_time_range": ["2024-04-01", "2025-06-05"],
+    }
+    dates = config(**ranges).data.dates
+    assert dates is not None
+    assert [str(day) for period in (dates.training, dates.validation, dates.judged or ()) for day in period] == [
+        *("2011-01-01", "2022-12-31", "2022-09-01", "2024-06-30", "2024-04-01", "2025-06-05")
+    ]
+    with pytest.raises(ConfigError, match=r"data\.dates\.validation is missing"):
+        config(train_time_range=ranges["train_time_range"])
+    with pytest.raises(ConfigError, match="must end one after the other"):
+        config(**{**ranges, "val_time_range": ["2010-09-01", "2014-06-30"]})
+    with pytest.raises(ConfigError, match="does not go forward"):
+        config(**{**ranges, "val_time_range": ["2024-06-30", "2022-09-01"]})
+
+
+def test_readers_are_threads() -> None:
+    assert [config(num_workers=readers).workers for readers in (6, 0)] == [6, 1]
+    assert RunConfig.from_dict(CSV).workers == 6
+    with pytest.raises(ConfigError, match="num_workers is -1"):
+        config(num_workers=-1)
+
+
+def test_what_is_not_pretrained_begins_at_random() -> None:
+    assert fresh_stages(CSV) == []
+    assert fresh_stages(with_experiment(pre_trained=None)) == []
+    assert fresh_stages(with_experiment(pre_trained=False)) == ["tokenizer", "model"]
+    assert fresh_stages(with_experiment(pre_trained=False, pre_trained_tokenizer=True)) == ["model"]
+    assert fresh_stages(with_experiment(pre_trained_predictor=False)) == ["model"]
+    assert RunConfig.from_dict(with_experiment(pre_trained=False)).model == "m"
+    assert "another random one" in notes(with_experiment(pre_trained=False))[-1]
+
+
+def test_what_exists_is_skipped_where_asked() -> None:
+    assert not skips_existing(CSV)
+    assert skips_existing(with_experiment(skip_existing=True))
+    assert skips_existing({"skip_existing": True})
+
+
+def test_names_without_influence_are_told() -> None:
     told = " ".join(notes(CSV))
-    for name in ("max_context", "exp_name", "tokenizer_save_name", "num_workers"):
+    for name in ("max_context", "exp_name", "tokenizer_save_name"):
         assert name in told
     with pytest.raises(ConfigError, match="training has speed"):
         RunConfig.from_dict({**CSV, "training": {**CSV["training"], "speed": 9}})
