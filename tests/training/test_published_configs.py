@@ -9,7 +9,7 @@ import pytest
 
 from kronos.errors import ConfigError
 from kronos.training.config import RunConfig
-from kronos.training.published import fresh_stages, notes, skips_existing
+from kronos.training.published import SAID, SAME, fresh_stages, notes, skipped_stages, skips_existing, translate
 
 #: Every setting of ``finetune/config.py``.
 NAMES = (
@@ -162,6 +162,81 @@ def test_what_exists_is_skipped_where_asked() -> None:
     assert not skips_existing(CSV)
     assert skips_existing(with_experiment(skip_existing=True))
     assert skips_existing({"skip_existing": True})
+
+
+def test_what_the_csv_file_leaves_out_means_what_it_means_there() -> None:
+    few = {"data": {"data_path": "bars.csv"}, "model_paths": {"exp_name": "x", "pretrained_predictor": "m"}}
+    run = RunConfig.from_dict(few)
+    assert (run.data.window, run.data.boundary, run.seed, run.workers) == (561, (512, 512), 100, 6)
+    assert (run.data.later_share, run.data.judged_share) == (0.1, 0.0)
+    assert (run.passes, run.log_every) == ({"tokenizer": 30, "model": 30}, 50)
+    model = run.optim_of("model")
+    assert (model.batch_size, model.lr, model.betas, model.weight_decay) == (160, 4e-5, (0.9, 0.95), 0.1)
+    ours = RunConfig.from_dict({**few, "optim": {"batch_size": 4, "schedule": "cosine"}})
+    assert (ours.optim.batch_size, ours.optim.schedule) == (4, "cosine")  # laid over it by --set
+
+
+@pytest.mark.parametrize(("name", "path"), SAME.items())
+def test_values_that_mean_the_same(name: str, path: str) -> None:
+    value = {"float": 0.003, "int": 7, "range": ["2020-01-01", "2020-02-01"], "text": "mine"}
+    numbers, ranges = ("rate", "decay", "clip"), "_time_range" in name
+    kind = (
+        "range"
+        if ranges
+        else "int"
+        if name == "log_interval"
+        else "float"
+        if any(n in name for n in numbers)
+        else "text"
+    )
+    out: Any = translate({name: value[kind]})
+    for part in path.split("."):
+        out = out[part]
+    assert out == value[kind]
+
+
+def test_comet() -> None:
+    names = {"project_name": "theirs", "workspace": "ours", "api_key": "YOUR_COMET_API_KEY"}
+    run = config(use_comet=True, comet_config=names, comet_name="a", comet_tag="b")
+    assert (run.tracking, run.comet.project, run.comet.workspace) == (("comet",), "theirs", "ours")
+    assert (run.comet.name, run.comet.tag) == ("a", "b")
+    assert config(use_comet=False, comet_config={**names, "api_key": "k3y"}).tracking is None
+    with pytest.raises(ConfigError, match="set COMET_API_KEY"):
+        config(use_comet=True, comet_config={**names, "api_key": "k3y"})
+
+
+def test_features_are_all_or_refused() -> None:
+    bars, times = ["open", "high", "low", "close", "vol", "amt"], ["minute", "hour", "weekday", "day", "month"]
+    config(feature_list=bars, time_feature_list=times)
+    with pytest.raises(ConfigError, match="a bar has open, high, low, close, volume, amount here, all six"):
+        config(feature_list=bars[:4])
+    with pytest.raises(ConfigError, match="set time_features"):
+        config(time_feature_list=times[:2])
+
+
+def test_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config(use_cuda=False, device_id=0).device == "cpu"
+    for there, device in ((True, "cuda:1"), (False, "auto")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        assert config(use_cuda=True, device_id=1).device == device
+
+
+def test_stages_that_are_left_out() -> None:
+    assert skipped_stages(CSV) == []
+    assert skipped_stages(with_experiment(train_tokenizer=False, train_basemodel=False)) == ["tokenizer", "model"]
+    paths = {**CSV["model_paths"], "finetuned_tokenizer": "trained"}
+    kept = RunConfig.from_dict({**with_experiment(train_tokenizer=False), "model_paths": paths})
+    assert (kept.tokenizer, RunConfig.from_dict({**CSV, "model_paths": paths}).tokenizer) == ("trained", "t")
+
+
+def test_a_place_may_hold_the_experiments_name() -> None:
+    paths = {**CSV["model_paths"], "base_save_path": "kept/{exp_name}/here"}
+    assert str(RunConfig.from_dict({**CSV, "model_paths": paths}).out) == "kept/hk/here"
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_every_name_without_influence_is_told(name: str) -> None:
+    assert f"{name}: {SAID[name]}" in notes({"model_paths": {}, name: "x"})
 
 
 def test_names_without_influence_are_told() -> None:

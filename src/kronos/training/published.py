@@ -78,6 +78,13 @@ KNOWN = frozenset((*SAME, *SAID, *REFUSED, *TRANSLATED))
 """Every name of both files."""
 
 _CSV = {"data", "training", "model_paths", "experiment", "device", "distributed"}
+_LEFT_OUT = {
+    "lookback_window": 512, "predict_window": 48, "clip": 5.0, "epochs": 30, "batch_size": 160, "log_interval": 50,
+    "num_workers": 6, "seed": 100, "tokenizer_learning_rate": 2e-4, "predictor_learning_rate": 4e-5, "adam_beta1": 0.9,
+    "adam_beta2": 0.95, "adam_weight_decay": 0.1,
+    "train_ratio": 0.9, "val_ratio": 0.1, "test_ratio": 0.0,
+}  # fmt: skip
+"""What a name means that the CSV file leaves out."""
 _FEATURES = (("open", "high", "low", "close", "vol", "amt"), ("open", "high", "low", "close", "volume", "amount"))
 _STAMPS = ("minute", "hour", "weekday", "day", "month")
 _MANY = 12  # names from which settings are a whole published file
@@ -134,9 +141,10 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     """
     whole = is_published_file(values)
     flat = _flat(values) if whole else values
+    left_out = _LEFT_OUT if "model_paths" in values else {}
     for name in REFUSED.keys() & flat.keys() if not whole else ():
         raise ConfigError(f"{REFUSED[name]}; kronos bars import reads them")
-    names = {name: value for name, value in flat.items() if name in KNOWN and value is not None}
+    names = left_out | {name: value for name, value in flat.items() if name in KNOWN and value is not None}
     if "n_train_iter" not in names and not whole:
         names.pop("epochs", None)  # of `kronos finetune`, see docs/training.md
     given = {SAME[name]: (name, value) for name, value in names.items() if name in SAME and value != ""}
@@ -149,9 +157,9 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     out = copy.deepcopy({name: value for name, value in flat.items() if name not in names})
     for path, (name, value) in given.items():
         section, last = section_of(out, path)
-        if last in section:
-            raise ConfigError(f"both {name or path} and {path} are given, which is the same setting; keep one")
-        section[last] = value
+        if last in section and name in flat:
+            raise ConfigError(f"both {name} and {path} are given, which is the same setting; keep one")
+        section.setdefault(last, value)  # what a published file does not say is laid under ours
     return out
 
 
