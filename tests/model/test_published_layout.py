@@ -163,6 +163,13 @@ def test_hub_arguments(tmp_path: Path, tiny_model: Any) -> None:
     Kronos.from_pretrained(pretrained_model_name_or_path=tmp_path, **words)
 
 
+@pytest.mark.parametrize("word", ["proxies", "resume_download", "strict", "map_location", "dropout"])
+def test_other_words_of_the_hub_are_refused(tmp_path: Path, tiny_model: Any, word: str) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=word):
+        Kronos.from_pretrained(tmp_path, **{word: None})
+
+
 def copied(module: Kronos | KronosTokenizer, folder: Path) -> Path:
     return module.save_pretrained(folder)
 
