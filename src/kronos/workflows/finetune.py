@@ -163,8 +163,7 @@ def finetune(
     Args:
         bars: files of bars, folders of them, ``sample:NAME``. A file of the published code names them, ``out``, model
             and tokenizer itself; what is named here goes before.
-        model: where to start: a name, a folder or a hub id; None: kronos-nano.
-        tokenizer: another tokenizer than the one that belongs to the model.
+        model, tokenizer: where to start: names, folders or hub ids; None: kronos-nano, and what belongs to the model.
         config, overrides: settings that differ (docs/training.md), as for :func:`train`; also ``epochs``. A file of the
             published code, the YAML of ``finetune_csv`` or ``finetune/config.py``, is read as it is.
         preset: "daily" or "intraday"; None: as the bars are.
@@ -172,10 +171,8 @@ def finetune(
         lora: rank of low-rank adapters to train in place of all the model's weights.
         on_defect: "strict" refuses files with defective rows, "drop" leaves the rows out.
         unseen_symbols: keep some symbols out of training, and judge on those.
-        seed: of the windows, and of the paths that are judged.
-        device: where to compute; None: a GPU if there is one.
-        resume: go on with the run in ``out``.
-        skip_existing: a finished run in ``out`` is left as it is, one that was stopped is gone on with.
+        seed, device: of the windows and of the paths that are judged; where to compute, None: a GPU if there is one.
+        resume, skip_existing: go on with the run in ``out``; and where it is finished, leave it as it is.
 
     Returns:
         The report, as in ``finetune.json``: ``verdict``, ``chosen``, ``stages`` …; empty but in the first process.
@@ -192,16 +189,23 @@ def finetune(
     flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect}}
     flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
     given, named = _settle(settings, flags, {"bars": bars, "out": out, "model": model, "tokenizer": tokenizer}, note)
-    sources, fresh = named.pop("bars"), fresh_stages(settings)
+    sources = named.pop("bars")
     if skip_existing and (named["out"] / REPORT).is_file():
         return _as_it_is(named["out"], note)
     _check(named["out"], skipped, resume)
-    with main_first(cpu=given.get("device") == "cpu"):
-        if fresh:
-            named |= _random_start(fresh, named, given["seed"], note)
-        how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given, **named}
-        plan = plan_finetune(sources, write=is_main(), **how)
+    how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given}
+    plan = _plan(sources, named, fresh_stages(settings), how, note)
     return _carry_out(plan, sources, skipped, resume, note, progress)
+
+
+def _plan(
+    sources: list[str], named: dict[str, Any], fresh: Sequence[str], how: dict[str, Any], note: Note
+) -> FinetunePlan:
+    """Reads the bars and sets the run up; its start is made first where stages begin with random weights."""
+    with main_first(cpu=how["given"].get("device") == "cpu"):
+        if fresh:
+            named = named | _random_start(fresh, named, how["given"]["seed"], note)
+        return plan_finetune(sources, write=is_main(), **how, **named)
 
 
 def _settle(
