@@ -2,8 +2,8 @@
 
     python -m benchmarks.start [--repeats 3] [--clock cpu] [--json] [--keep]
 
-Both run in turn, with compiled bytecode kept as after a first start; the smallest of each counts. The limit is twice the
-import plus a second.
+Both run in turn, with compiled bytecode kept as after a first start; the smallest of each counts. The limit is twice
+the import plus a second.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from tests.backtesting.conftest import Result
 from tests.backtesting.market import market_bars, panel_of, random_table
 
 import kronos
+from kronos.backtesting.config import ResearchConfig
 from kronos.backtesting.provider import Provider
 from kronos.backtesting.signals import read_panel
 from kronos.bars import sample_bars, write_bars
 
 Run = Callable[..., Result]
+REFERENCE = Path(__file__).parents[1] / "data" / "reference_tiny"
 
 
 def settings(folder: Path) -> dict[str, object]:
@@ -169,6 +172,29 @@ def test_a_backtest_is_a_function(folder: Path, provider: Provider, tmp_path: Pa
     assert done.summary["benchmark"] == "universe"
     assert sorted(tmp_path.iterdir()) == before
     assert callable(kronos.backtest)  # the room that it stands on has another name, kronos.backtesting
+
+
+def test_the_tokenizer_of_the_signals_is_the_one_that_is_named(
+    folder: Path, provider: Provider, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model whose tokenizer lies elsewhere; each folder as seen from where the command was given."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(REFERENCE / "model", tmp_path / "mine")
+    shutil.copytree(REFERENCE / "tokenizer", tmp_path / "theirs")
+    days = "backtest_time_range=[2018-12-26, 2018-12-28]"
+    given = (f"provider={provider.folder}", f"out={tmp_path / 'run'}", "signals.model=mine", days)
+    words = [word for setting in given for word in ("--set", setting)]
+    alone = run("qlib", "signals", "--config", folder / "research.yaml", *words)
+    assert alone.status == 1
+    assert "holds a model, and no tokenizer" in " ".join(alone.stderr.split())
+    words += ["--set", "signals.tokenizer=theirs"]
+    done = run("qlib", "signals", "--config", folder / "research.yaml", *words)
+    assert done.status == 0, done.stderr
+    assert "30 signals on 1 dates" in done.stdout
+    told = ResearchConfig.from_dict(
+        {**settings(folder), "signals": {"model": "mine", "tokenizer": "theirs"}}
+    ).absolute()
+    assert (told.signals.model, told.signals.tokenizer) == (str(tmp_path / "mine"), str(tmp_path / "theirs"))
 
 
 @pytest.mark.parametrize(

@@ -286,24 +286,32 @@ def test_what_cannot_be_done_is_told_at_once(run, csv: Path, tiny: Path, tmp_pat
     assert not (tmp_path / "o" / "finetune.json").exists()
 
 
-def test_a_published_file_runs_to_its_end(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
-    """As ``finetune_csv`` reads it; nothing is kept to judge on, which the report says."""
-    pd.read_csv(csv).tail(160).to_csv(tmp_path / "bars.csv", index=False)
-    (tmp_path / "theirs.yaml").write_text(
-        f"data: {{data_path: {tmp_path / 'bars.csv'}, lookback_window: 24, predict_window: 8, max_context: 64,\n"
+def published_file(folder: Path, tiny: Path, csv: Path, **choices: str) -> Path:
+    """A file as ``finetune_csv`` reads it, with few bars."""
+    pd.read_csv(csv).tail(160).to_csv(folder / "bars.csv", index=False)
+    experiment = {"train_tokenizer": "true", "train_basemodel": "true", "skip_existing": "false", **choices}
+    (folder / "theirs.yaml").write_text(
+        f"data: {{data_path: {folder / 'bars.csv'}, lookback_window: 24, predict_window: 8, max_context: 64,\n"
         "  clip: 5.0, train_ratio: 0.8, val_ratio: 0.2, test_ratio: 0.0}\n"
         "training: {tokenizer_epochs: 1, basemodel_epochs: 1, batch_size: 32, log_interval: 1, num_workers: 0,\n"
         "  seed: 42, tokenizer_learning_rate: 0.0002, predictor_learning_rate: 0.000001, adam_beta1: 0.9,\n"
         "  adam_beta2: 0.95, adam_weight_decay: 0.1, accumulation_steps: 2}\n"
         f"model_paths: {{pretrained_tokenizer: {tiny / 'tokenizer'}, pretrained_predictor: {tiny / 'model'},\n"
-        f"  exp_name: mine, base_path: {tmp_path / 'tuned'}, base_save_path: '', finetuned_tokenizer: '',\n"
+        f"  exp_name: mine, base_path: {folder / 'tuned'}, base_save_path: '', finetuned_tokenizer: '',\n"
         "  tokenizer_save_name: tokenizer, basemodel_save_name: basemodel}\n"
-        "experiment: {name: n, description: d, use_comet: false, train_tokenizer: true, train_basemodel: true,\n"
-        "  skip_existing: false}\n"
-        "device: {use_cuda: false, device_id: 0}\n"
+        "experiment: {name: n, description: d, use_comet: false"
+        + "".join(f", {name}: {value}" for name, value in experiment.items())
+        + "}\ndevice: {use_cuda: false, device_id: 0}\n"
     )
-    more = ["--set", "threads=1", "--set", "dtype=float32"]
-    result = run("finetune", "--config", tmp_path / "theirs.yaml", *more)
+    return folder / "theirs.yaml"
+
+
+LIGHT = ["--set", "threads=1", "--set", "dtype=float32", "--set", "tracking=[]"]
+
+
+def test_a_published_file_runs_to_its_end(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
+    """As ``finetune_csv`` reads it; nothing is kept to judge on, which the report says."""
+    result = run("finetune", "--config", published_file(tmp_path, tiny, csv), *LIGHT)
     assert result.status == 0, result.stderr
     out = tmp_path / "tuned" / "mine"
     report = json.loads((out / "finetune.json").read_text())
@@ -314,6 +322,82 @@ def test_a_published_file_runs_to_its_end(run, csv: Path, tiny: Path, tmp_path: 
     assert set(report["stages"]) == {"tokenizer", "model"}
     forecast = run("forecast", csv, "--model", out, "--horizon", 2, "--samples", 2)
     assert forecast.status == 0, forecast.stderr
+
+
+def test_what_exists_is_skipped(run, csv: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped is gone on with, one that is over left as it is; without the setting both are refused."""
+    file, out = published_file(tmp_path, tiny, csv), tmp_path / "tuned" / "mine"
+    skipping = published_file(tmp_path, tiny, csv, skip_existing="true")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kronos.workflows.verdict.judge", stop)
+        assert run("finetune", "--config", skipping, *LIGHT).status == 130
+    trained = (out / "model" / "state.safetensors").stat().st_mtime_ns
+    gone_on = run("finetune", "--config", skipping, *LIGHT, "--json")
+    assert gone_on.status == 0, gone_on.stderr
+    assert (out / "model" / "state.safetensors").stat().st_mtime_ns == trained
+    over = run("finetune", "--config", skipping, *LIGHT, "--json")
+    assert (over.status, over.stdout) == (0, gone_on.stdout)
+    assert "finished run, which is left as it is" in over.stderr
+    file = published_file(tmp_path, tiny, csv)
+    assert run("finetune", "--config", file, *LIGHT, "--skip-existing").status == 0
+    assert run("finetune", "--config", file, *LIGHT).status == 1
+
+
+def test_what_the_published_trainer_wrote_is_not_trained_over(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned" / "mine"
+    (out / "basemodel" / "best_model").mkdir(parents=True)
+    result = run("finetune", "--config", published_file(tmp_path, tiny, csv, skip_existing="true"), *LIGHT)
+    assert result.status == 1
+    assert f"go on from it: --model {out}" in " ".join(result.stderr.split())
+
+
+def test_a_model_that_is_not_pretrained_begins_at_random(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
+    """In the shape of the checkpoint that is named, trained on the tokenizer of this run, which may be pretrained."""
+    from safetensors.torch import load_file
+
+    file = published_file(tmp_path, tiny, csv, pre_trained="false", pre_trained_tokenizer="true")
+    result = run("finetune", "--config", file, *LIGHT, "--json")
+    assert result.status == 0, result.stderr
+    assert "Random weights to begin with: model" in result.stderr
+    start = tmp_path / "tuned" / "mine" / "start"
+    assert json.loads(result.stdout)["start"] == str(start)
+    theirs, ours = (load_file(folder / "model" / "model.safetensors") for folder in (tiny, start))
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
+    assert not (ours["head.proj_s1.weight"] == theirs["head.proj_s1.weight"]).any()
+    kept, same = (load_file(folder / "tokenizer" / "model.safetensors") for folder in (tiny, start))
+    assert all((kept[name] == same[name]).all() for name in kept)
+    refused = run("train", "model", "--config", file)
+    assert refused.status == 1
+    assert "pre_trained is false: name the shape of a new model" in refused.stderr
+
+
+def test_periods_by_dates(run, csv: Path, tiny: Path, tmp_path: Path) -> None:
+    """The ranges of ``finetune/config.py``: what is trained on, validated by and judged on lies in them."""
+    times = pd.to_datetime(pd.read_csv(csv)["timestamp"])
+    ends = [f"{times.iloc[place]:%Y-%m-%d}" for place in (50, 399, 400 - 24, 519, 520 - 24, 639)]
+    ranges = zip(("train", "val", "test"), ends[::2], ends[1::2], strict=True)
+    words = [word for name, *pair in ranges for word in ("--set", f"{name}_time_range=[{', '.join(pair)}]")]
+    out = tmp_path / "o"
+    windows = ["--set", "lookback_window=24", "--set", "predict_window=8", "--set", "data.embargo=0"]
+    result = run("finetune", csv, "--model", tiny, "--out", out, *QUICK, *words, *windows, "--json")
+    assert result.status == 0, result.stderr
+    verdict = json.loads(result.stdout)["verdict"]
+    assert ends[3] < verdict["first"][:10] <= verdict["last"][:10] <= ends[5]
+
+    from kronos.bars.arrays import BarArrays
+
+    arrays = BarArrays.open(out / "arrays")
+    first, last = (str(np.datetime64(int(time), "s"))[:10] for time in (arrays.times[0], arrays.times[-1]))
+    assert (first, last) == (ends[0], ends[3])
+    assert f"{399 - 50 + 1:,} bars of 1 series to train on" in result.stderr
+    early = "data.dates={training: [1803-01-01, 1803-06-30], validation: [1803-07-01, 1803-12-31]}"
+    none = run("finetune", csv, "--model", tiny, "--out", tmp_path / "p", *QUICK, "--set", early)
+    assert none.status == 1
+    assert "no bar lies in the periods of data.dates, 1803-01-01 to 1803-12-31" in " ".join(none.stderr.split())
 
 
 @pytest.mark.parametrize("rows", [30, 60, 120])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -125,6 +125,22 @@ def test_a_tokenizer_may_be_named_beside_the_model(run, tiny: Path, tmp_path: Pa
     done = run(*words, "--model", tiny / "model", "--tokenizer", tmp_path / "lost-tokenizer")
     assert done.status == 1
     assert "lost-tokenizer" in done.stderr
+
+
+def commands(group: Any, *names: str) -> dict[str, set[str]]:
+    """Every command by its words, with its options."""
+    if hasattr(group, "commands"):
+        found = [commands(one, *names, name) for name, one in group.commands.items()]
+        return {name: options for part in found for name, options in part.items()}
+    return {" ".join(names): {option for parameter in group.params for option in parameter.opts}}
+
+
+def test_wherever_a_model_is_named_its_tokenizer_may_be() -> None:
+    from kronos.cli import app
+
+    named = {name: options for name, options in commands(typer.main.get_command(app)).items() if "--model" in options}
+    assert set(named) >= {"forecast", "evaluate", "calibrate", "finetune", "serve", "mcp"}
+    assert [name for name, options in named.items() if "--tokenizer" not in options] == []
 
 
 def test_the_tool_server_is_handed_the_tokenizer(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from kronos.inference.kernel_types import Draw, Stack
 from kronos.inference.pair import load_pair
 from kronos.inference.sampling import sample_token, uniforms
 from kronos.inference.settings import DecodeSettings
+from kronos.model.checkpoint import HubOptions
 
 
 @pytest.mark.parametrize("settings", [tiny.GREEDY, tiny.PLAIN, tiny.NUCLEUS], ids=["greedy", "plain", "nucleus"])
@@ -138,7 +139,7 @@ def test_products(dtype: str, inputs: int, outputs: int, rows: int) -> None:
 
 def test_sixteen_bits_are_closer_to_the_weights_than_bfloat16() -> None:
     with torch.no_grad():
-        net = FusedModel(load_pair("kronos-nano", None, None)[0], torch.float32)
+        net = FusedModel(load_pair("kronos-nano", None, HubOptions())[0], torch.float32)
     off = {"int16": 0.0, "bfloat16": 0.0}
     for linear in (net.head_s1, *(getattr(block, name) for block in net.stack.blocks for name in Stack._fields)):
         kept = make_matrix([linear], "int16")

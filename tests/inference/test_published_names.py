@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import torch
 
 from kronos import published
 from kronos.errors import ConfigError, DataError
+from kronos.inference import published as published_calls
 from kronos.inference.predictor import KronosPredictor
 from kronos.model import Kronos, KronosTokenizer
 
@@ -33,6 +36,36 @@ def test_every_name_is_there() -> None:
     assert published.model_dict["kronos_predictor"] is published.KronosPredictor is KronosPredictor
     with pytest.raises(NotImplementedError, match="choose one of kronos_tokenizer"):
         published.get_model_class("gpt")
+
+
+CALLS = {
+    Kronos.forward: "s1_ids s2_ids stamp padding_mask use_teacher_forcing s1_targets",
+    Kronos.decode_s1: "s1_ids s2_ids stamp padding_mask",
+    Kronos.decode_s2: "context s1_ids padding_mask",
+    KronosTokenizer.forward: "x",
+    KronosTokenizer.encode: "x half",
+    KronosTokenizer.decode: "x half",
+    KronosTokenizer.indices_to_bits: "x half",
+    KronosPredictor.__init__: "model tokenizer device max_context clip",
+    KronosPredictor.predict: "df x_timestamp y_timestamp pred_len T top_k top_p sample_count verbose",
+    KronosPredictor.predict_batch: (
+        "df_list x_timestamp_list y_timestamp_list pred_len T top_k top_p sample_count verbose"
+    ),
+    published_calls.generate: "x x_stamp y_stamp pred_len T top_k top_p sample_count verbose",
+    published.top_k_top_p_filtering: "logits top_k top_p filter_value min_tokens_to_keep",
+    published.sample_from_logits: "logits temperature top_k top_p sample_logits",
+    published.auto_regressive_inference: (
+        "tokenizer model x x_stamp y_stamp max_context pred_len clip T top_k top_p sample_count verbose"
+    ),
+    published.calc_time_stamps: "x_timestamp",
+    published.get_model_class: "model_name",
+}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
+def test_arguments_have_the_published_names_and_order(call: Callable[..., object]) -> None:
+    names = [name for name in inspect.signature(call).parameters if name not in ("self", "predictor")]
+    assert names[: len(CALLS[call].split())] == CALLS[call].split()
 
 
 def test_time_stamps_keep_the_index() -> None:
@@ -134,6 +167,35 @@ def test_column_names() -> None:
     assert predictor.price_cols == ["open", "high", "low", "close"]
     assert (predictor.vol_col, predictor.amt_vol) == ("volume", "amount")
     assert predictor.time_cols == ["minute", "hour", "weekday", "day", "month"]
+
+
+def test_settings_are_attributes() -> None:
+    predictor = tiny.predictor(tiny.published(), 128)
+    assert (str(predictor.device), predictor.max_context, predictor.clip) == ("cpu", 128, 5)
+    frame, times = BARS[["open", "high", "low", "close"]][:60], BARS["timestamps"]
+    call = frame, times[:60], times[60:64], 4
+    before = predictor.predict(*call, top_k=1)
+    predictor.clip = 0.5
+    clipped = predictor.predict(*call, top_k=1)
+    assert not clipped.equals(before)
+    predictor.clip, predictor.max_context = 5.0, 20
+    with pytest.warns(UserWarning, match="the model reads 20"):
+        assert not predictor.predict(*call, top_k=1).equals(before)
+
+
+def test_a_table_kept_row_by_row_is_added_up_column_by_column() -> None:
+    values = BARS[["open", "high", "low", "close", "volume", "amount"]][:60].to_numpy(np.float32)
+    times = BARS["timestamps"]
+    tables = [pd.DataFrame(order(values), columns=["open", "high", "low", "close", "volume", "amount"])
+              for order in (np.ascontiguousarray, np.asfortranarray)]  # fmt: skip
+    predictor = tiny.predictor(tiny.published(), 128)
+    rows, columns = (predictor.predict(table, times[:60], times[60:64], 4, top_k=1) for table in tables)
+    pd.testing.assert_frame_equal(rows, columns, check_exact=True)
+
+
+def test_insides_are_not_offered() -> None:
+    for name in ("BSQuantizer", "RMSNorm", "TransformerBlock", "TemporalEmbedding"):
+        assert not hasattr(published, name)
 
 
 @pytest.mark.parametrize("half", ["model", "tokenizer"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from kronos import published
 from kronos.inference.predictor import KronosPredictor
+from kronos.model import Kronos, KronosTokenizer
 
 BARS = pd.read_csv(tiny.REFERENCE / "bars.csv", parse_dates=["timestamps"])
 COLUMNS = ["open", "high", "low", "close", "volume", "amount"]
@@ -33,15 +35,18 @@ def by_the_loop(
     copies: int,
     paths: int,
     max_context: int = 128,
+    pair: tuple[Kronos, KronosTokenizer] | None = None,
     **limits: int,
 ) -> np.ndarray:
     """(B, H, 6) by the formulae: float32 moments of a column-major table, the loop, and back."""
     frame, past, future, horizon = series
     x = np.asfortranarray(frame.to_numpy(), dtype=np.float32)
     mean, scale = x.mean(axis=0), x.std(axis=0) + np.float32(1e-5)
-    z = torch.from_numpy(np.ascontiguousarray((x - mean) / scale)).expand(copies, -1, -1)
-    stamps = [torch.tensor(published.calc_time_stamps(t).to_numpy()).expand(copies, -1, -1) for t in (past, future)]
-    model, tokenizer = tiny.published()
+    model, tokenizer = pair or tiny.published()
+    place = model.head.proj_s1.weight.device
+    z = torch.from_numpy(np.ascontiguousarray((x - mean) / scale)).to(place).expand(copies, -1, -1)
+    times = [published.calc_time_stamps(series).to_numpy() for series in (past, future)]
+    stamps = [torch.tensor(each, device=place).expand(copies, -1, -1) for each in times]
     sampling = {"T": 1.0, "top_k": 0, "top_p": 0.9, **limits}
     found = published.auto_regressive_inference(
         tokenizer, model, z, *stamps, max_context, horizon, 5, **sampling, sample_count=paths
@@ -64,6 +69,30 @@ def test_sampled_numbers_are_the_loops(
     scale = np.abs(wanted).mean(axis=(0, 1))  # a volume may happen to be nearly nothing
     np.testing.assert_allclose(np.stack(found) / scale, wanted / scale, rtol=1e-5, atol=1e-5)
     assert torch.equal(torch.get_rng_state(), state)  # what is drawn next is what is drawn next there
+
+
+AT_HAND = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+DEVICES = ["cpu"] + [
+    pytest.param(name, marks=[pytest.mark.gpu, pytest.mark.skipif(not there(), reason=f"no {name}")])
+    for name, there in AT_HAND.items()
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_draws_are_the_loops_on_the_device(device: str) -> None:
+    """Its own generator, in the published order; arithmetic rounds otherwise, so a token may stand on the edge."""
+    state = {"cpu": torch.get_rng_state, "cuda": torch.cuda.get_rng_state, "mps": torch.mps.get_rng_state}[device]
+    pair = tuple(copy.deepcopy(half).to(device) for half in tiny.published())
+    frame, past, future, horizon = arguments()
+    torch.manual_seed(11)
+    wanted = by_the_loop(arguments(), 20, 1, pair=pair)  # type: ignore[arg-type]
+    left = state()
+    torch.manual_seed(11)
+    predictor = KronosPredictor(*pair, device=device, max_context=128)
+    found = predictor.predict_batch([frame] * 20, [past] * 20, [future] * 20, horizon, verbose=False)
+    same = np.isclose(np.stack(found), wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).mean()).all(axis=(1, 2))
+    assert same.mean() >= 0.8
+    assert torch.equal(state(), left)
 
 
 @pytest.mark.parametrize("limits", [{"top_k": 1}, {"top_k": 5}, {"top_p": 0}, {"top_k": 0, "top_p": 1.0, "T": 0.7}])

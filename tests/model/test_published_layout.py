@@ -163,6 +163,13 @@ def test_hub_arguments(tmp_path: Path, tiny_model: Any) -> None:
     Kronos.from_pretrained(pretrained_model_name_or_path=tmp_path, **words)
 
 
+@pytest.mark.parametrize("word", ["proxies", "resume_download", "strict", "map_location", "dropout"])
+def test_other_words_of_the_hub_are_refused(tmp_path: Path, tiny_model: Any, word: str) -> None:
+    tiny_model.save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=word):
+        Kronos.from_pretrained(tmp_path, **{word: None})
+
+
 def copied(module: Kronos | KronosTokenizer, folder: Path) -> Path:
     return module.save_pretrained(folder)
 
@@ -224,6 +231,28 @@ def test_a_pair_in_one_repository(
         assert Kronos.from_pretrained("someone/mine", revision=revision, **words).config == tiny_model.config
         found = KronosTokenizer.from_pretrained("someone/mine", revision=revision, **words)
         assert found.config == tiny_tokenizer.config
+
+
+def test_both_halves_of_a_pair_are_asked_for_alike(
+    tmp_path: Path, tiny_model: Kronos, tiny_tokenizer: KronosTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kronos import KronosPredictor
+
+    KronosPredictor(tiny_model, tiny_tokenizer, "cpu").save_pretrained(tmp_path)
+    asked: list[dict[str, Any]] = []
+
+    def download(repo_id: str, filename: str, **words: Any) -> str:
+        asked.append(words)
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    words = {"cache_dir": tmp_path / "cache", "token": "secret", "local_files_only": True, "force_download": True}
+    found = KronosPredictor.from_pretrained("someone/mine", "cpu", "trial", **words)  # type: ignore[arg-type]
+    assert found.model.config == tiny_model.config
+    assert asked == [{"revision": "trial", **words}] * 4  # config and weights of either half
+    asked.clear()
+    KronosPredictor.from_pretrained("someone/mine", "cpu", "trial", tokenizer="someone/theirs", **words)  # type: ignore[arg-type]
+    assert asked == [{"revision": revision, **words} for revision in ("trial", "trial", None, None)]
 
 
 @pytest.mark.parametrize("pair", [False, True])

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from serving import Live, eventually
 
+from kronos.errors import ConfigError
 from kronos.model.checkpoint import EMBEDDED
 from kronos.serve.child import Channel
+from kronos.serve.settings import ServerSettings
 from kronos.serve.worker import Worker, elements
 
 
@@ -139,3 +142,32 @@ def test_models_share_a_budget_of_memory(own_server: Callable[..., Live], new_da
     assert answer.status_code == 413
     assert "90 MB" in answer.json()["error"]["message"]
     assert "90 MB" in live.refused(422, model="kronos-base")  # a forecast cannot have it either
+
+
+def test_a_model_from_elsewhere_with_its_tokenizer(own_server: Callable[..., Live], tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny / "model", tmp_path / "mine")
+    shutil.copytree(tiny / "tokenizer", tmp_path / "theirs")
+    live = own_server("--model", str(tmp_path / "mine"), "--tokenizer", str(tmp_path / "theirs"))
+    kinds = {item["id"]: item["kind"] for item in live.get("/api/models")["items"]}
+    assert (kinds["local-mine"], kinds["local-tiny"]) == ("local", "local")
+    load(live, "local-mine")
+    item = live.get("/api/models/local-mine")
+    assert (item["state"], item["error"], item["context"]) == ("loaded", None, 64)
+    assert live.result(model="local-mine")["metadata"]["model"] == "local-mine"
+    shutil.rmtree(tmp_path / "theirs")
+    live.client.post("/api/models/local-mine/unload")
+    load(live, "local-mine")
+    error = live.get("/api/models/local-mine")["error"]
+    assert "its tokenizer" in error
+    assert str(tmp_path) not in error
+
+
+def test_a_model_that_is_not_here_yet_is_listed_unread(own_server: Callable[..., Live]) -> None:
+    live = own_server("--model", "someone/mine")
+    found = {item["id"]: item for item in live.get("/api/models")["items"]}["local-mine"]
+    assert (found["downloaded"], found["parameters"], found["error"]) == (False, None, None)
+
+
+def test_a_tokenizer_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name it with --model"):
+        ServerSettings(data_dir=tmp_path, tokenizer="theirs")

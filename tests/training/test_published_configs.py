@@ -9,6 +9,7 @@ import pytest
 
 from kronos.errors import ConfigError
 from kronos.training.config import RunConfig
+from kronos.training.published import SAID, SAME, fresh_stages, notes, skipped_stages, skips_existing, translate
 
 #: Every setting of ``finetune/config.py``.
 NAMES = (
@@ -117,11 +118,130 @@ def test_shares_with_nothing_to_judge_on() -> None:
         RunConfig.from_dict({**CSV, "data": {**CSV["data"], "test_ratio": 0.2}})
 
 
-def test_names_without_influence_are_told() -> None:
-    from kronos.training.published import notes
+def with_experiment(**choices: Any) -> dict[str, Any]:
+    return {**CSV, "experiment": {**CSV["experiment"], **choices}}
 
+
+def test_ranges_are_the_runs_periods() -> None:
+    ranges = {
+        "train_time_range": ["2011-01-01", "2022-12-31"],
+        "val_time_range": ["2022-09-01", "2024-06-30"],  # begins with its context
+        "test_time_range": ["2024-04-01", "2025-06-05"],
+    }
+    dates = config(**ranges).data.dates
+    assert dates is not None
+    assert [str(day) for period in (dates.training, dates.validation, dates.judged or ()) for day in period] == [
+        *("2011-01-01", "2022-12-31", "2022-09-01", "2024-06-30", "2024-04-01", "2025-06-05")
+    ]
+    with pytest.raises(ConfigError, match=r"data\.dates\.validation is missing"):
+        config(train_time_range=ranges["train_time_range"])
+    with pytest.raises(ConfigError, match="must end one after the other"):
+        config(**{**ranges, "val_time_range": ["2010-09-01", "2014-06-30"]})
+    with pytest.raises(ConfigError, match="does not go forward"):
+        config(**{**ranges, "val_time_range": ["2024-06-30", "2022-09-01"]})
+
+
+def test_readers_are_threads() -> None:
+    assert [config(num_workers=readers).workers for readers in (6, 0)] == [6, 1]
+    assert RunConfig.from_dict(CSV).workers == 6
+    with pytest.raises(ConfigError, match="num_workers is -1"):
+        config(num_workers=-1)
+
+
+def test_what_is_not_pretrained_begins_at_random() -> None:
+    assert fresh_stages(CSV) == []
+    assert fresh_stages(with_experiment(pre_trained=None)) == []
+    assert fresh_stages(with_experiment(pre_trained=False)) == ["tokenizer", "model"]
+    assert fresh_stages(with_experiment(pre_trained=False, pre_trained_tokenizer=True)) == ["model"]
+    assert fresh_stages(with_experiment(pre_trained_predictor=False)) == ["model"]
+    assert RunConfig.from_dict(with_experiment(pre_trained=False)).model == "m"
+    assert "another random one" in notes(with_experiment(pre_trained=False))[-1]
+
+
+def test_what_exists_is_skipped_where_asked() -> None:
+    assert not skips_existing(CSV)
+    assert skips_existing(with_experiment(skip_existing=True))
+    assert skips_existing({"skip_existing": True})
+
+
+def test_what_the_csv_file_leaves_out_means_what_it_means_there() -> None:
+    few = {"data": {"data_path": "bars.csv"}, "model_paths": {"exp_name": "x", "pretrained_predictor": "m"}}
+    run = RunConfig.from_dict(few)
+    assert (run.data.window, run.data.boundary, run.seed, run.workers) == (561, (512, 512), 100, 6)
+    assert (run.data.later_share, run.data.judged_share) == (0.1, 0.0)
+    assert (run.passes, run.log_every) == ({"tokenizer": 30, "model": 30}, 50)
+    model = run.optim_of("model")
+    assert (model.batch_size, model.lr, model.betas, model.weight_decay) == (160, 4e-5, (0.9, 0.95), 0.1)
+    ours = RunConfig.from_dict({**few, "optim": {"batch_size": 4, "schedule": "cosine"}})
+    assert (ours.optim.batch_size, ours.optim.schedule) == (4, "cosine")  # laid over it by --set
+
+
+@pytest.mark.parametrize(("name", "path"), SAME.items())
+def test_values_that_mean_the_same(name: str, path: str) -> None:
+    value = {"float": 0.003, "int": 7, "range": ["2020-01-01", "2020-02-01"], "text": "mine"}
+    numbers, ranges = ("rate", "decay", "clip"), "_time_range" in name
+    kind = (
+        "range"
+        if ranges
+        else "int"
+        if name == "log_interval"
+        else "float"
+        if any(n in name for n in numbers)
+        else "text"
+    )
+    out: Any = translate({name: value[kind]})
+    for part in path.split("."):
+        out = out[part]
+    assert out == value[kind]
+
+
+def test_comet() -> None:
+    names = {"project_name": "theirs", "workspace": "ours", "api_key": "YOUR_COMET_API_KEY"}
+    run = config(use_comet=True, comet_config=names, comet_name="a", comet_tag="b")
+    assert (run.tracking, run.comet.project, run.comet.workspace) == (("comet",), "theirs", "ours")
+    assert (run.comet.name, run.comet.tag) == ("a", "b")
+    assert config(use_comet=False, comet_config={**names, "api_key": "k3y"}).tracking is None
+    with pytest.raises(ConfigError, match="set COMET_API_KEY"):
+        config(use_comet=True, comet_config={**names, "api_key": "k3y"})
+
+
+def test_features_are_all_or_refused() -> None:
+    bars, times = ["open", "high", "low", "close", "vol", "amt"], ["minute", "hour", "weekday", "day", "month"]
+    config(feature_list=bars, time_feature_list=times)
+    with pytest.raises(ConfigError, match="a bar has open, high, low, close, volume, amount here, all six"):
+        config(feature_list=bars[:4])
+    with pytest.raises(ConfigError, match="set time_features"):
+        config(time_feature_list=times[:2])
+
+
+def test_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config(use_cuda=False, device_id=0).device == "cpu"
+    for there, device in ((True, "cuda:1"), (False, "auto")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        assert config(use_cuda=True, device_id=1).device == device
+
+
+def test_stages_that_are_left_out() -> None:
+    assert skipped_stages(CSV) == []
+    assert skipped_stages(with_experiment(train_tokenizer=False, train_basemodel=False)) == ["tokenizer", "model"]
+    paths = {**CSV["model_paths"], "finetuned_tokenizer": "trained"}
+    kept = RunConfig.from_dict({**with_experiment(train_tokenizer=False), "model_paths": paths})
+    assert (kept.tokenizer, RunConfig.from_dict({**CSV, "model_paths": paths}).tokenizer) == ("trained", "t")
+
+
+def test_a_place_may_hold_the_experiments_name() -> None:
+    paths = {**CSV["model_paths"], "base_save_path": "kept/{exp_name}/here"}
+    assert str(RunConfig.from_dict({**CSV, "model_paths": paths}).out) == "kept/hk/here"
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_every_name_without_influence_is_told(name: str) -> None:
+    assert f"{name}: {SAID[name]}" in notes({"model_paths": {}, name: "x"})
+
+
+def test_names_without_influence_are_told() -> None:
     told = " ".join(notes(CSV))
-    for name in ("max_context", "exp_name", "tokenizer_save_name", "num_workers"):
+    for name in ("max_context", "exp_name", "tokenizer_save_name"):
         assert name in told
     with pytest.raises(ConfigError, match="training has speed"):
         RunConfig.from_dict({**CSV, "training": {**CSV["training"], "speed": 9}})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from tiny_runs import learnable
 from kronos.bars.arrays import BarArrays, Segment, write_arrays
 from kronos.bars.windows import WindowPlan, WindowSampler
 from kronos.errors import DataError
-from kronos.training.data import HELD_APART_SHARE, check_split, cutoffs, held_apart, split_segments
+from kronos.training.config import RunConfig
+from kronos.training.data import HELD_APART_SHARE, check_split, cutoffs, held_apart, split_of, split_segments
 
 CONTEXT = 16
 APART = next(name for name in (f"S{i}" for i in range(999)) if held_apart(name))
@@ -59,7 +62,7 @@ def test_an_embargo_lies_between_the_two(arrays: BarArrays, embargo: int) -> Non
 
 
 def test_the_share_of_later_bars(arrays: BarArrays) -> None:
-    _, validation = split_segments(arrays, CONTEXT, hold_out="dates", later_share=0.4)
+    _, validation = split_segments(arrays, CONTEXT, hold_out="dates", cut=cutoffs(arrays, 0.4))
     assert sum(len(s) - CONTEXT for s in validation) == pytest.approx(0.4 * len(arrays.values), rel=0.02)
 
 
@@ -122,3 +125,22 @@ def test_the_embargo_reaches_into_the_file_before(tmp_path: Path, first: int) ->
     training, _ = split_segments(arrays, CONTEXT, hold_out="dates", embargo=40)
     times = arrays.times[arrays.times <= cutoffs(arrays)["g"]]
     assert max(arrays.times[s.stop - 1] for s in training) == times[-41]
+
+
+def day(time: np.int64) -> date:
+    return date.fromisoformat(str(np.datetime64(int(time), "s"))[:10])
+
+
+@pytest.mark.parametrize("gap", [-3, 0, 4])
+def test_periods_by_dates(tmp_path: Path, gap: int) -> None:
+    """Which may overlap by a context; days between them belong to none."""
+    table = learnable(800)
+    arrays = write_arrays([("g", "A", table)], tmp_path)
+    days = sorted({day(time) for time in arrays.times})
+    training, validation = (days[2], days[14]), (days[15 + gap], days[25])
+    data: dict[str, Any] = {"window": 32, "boundary": [CONTEXT, CONTEXT], "embargo": 0, "hold_out": "dates"}
+    data |= {"bars": "a.csv", "dates": {"training": training, "validation": validation}}
+    trained, asked = split_of(RunConfig.from_dict({"out": tmp_path, "data": data}), arrays)
+    assert [(day(arrays.times[s.start]), day(arrays.times[s.stop - 1])) for s in trained] == [training]
+    first, last = (arrays.times[i] for s in asked for i in (s.start + CONTEXT, s.stop - 1))
+    assert (day(first), day(last)) == (days[15 + max(0, gap)], days[25])

@@ -146,8 +146,9 @@ class ResearchConfig(_Section):
 
     def absolute(self) -> ResearchConfig:
         """The same files whatever the working directory."""
-        model = Path(self.signals.model)
-        signals = self.signals.model_copy(update={"model": str(model.resolve())}) if model.is_dir() else self.signals
+        halves = {name: Path(getattr(self.signals, name) or "") for name in ("model", "tokenizer")}
+        there = {name: str(half.resolve()) for name, half in halves.items() if half.name and half.is_dir()}
+        signals = self.signals.model_copy(update=there)
         folders = {"provider": self.provider.expanduser().resolve(), "out": self.out.resolve()}
         return self.model_copy(update={**folders, "signals": signals})
 

@@ -30,6 +30,10 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A further name under which the server is reached. May repeat.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="One more model beside those in models/: a folder anywhere, or a hub id.")
+    ] = None,
+    tokenizer: Tokenizer = None,
 ) -> None:
     """Serve the studio and the HTTP API until Ctrl-C.
 
@@ -49,6 +53,8 @@ def serve(
         max_queue=max_queue,
         allowed_hosts=tuple(allow_host or ()),
         memory_budget=None if model_memory is None else model_memory * 10**6,
+        model=model,
+        tokenizer=tokenizer,
     )
 
     def ready(address: str) -> None:

@@ -115,6 +115,10 @@ class FinetuneOptions:
     seed: Annotated[int, typer.Option(help="Of the windows, and of the paths that are judged.")] = 0
     device: Device = None
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Leave a finished run in --out as it is, go on with one that stopped."),
+    ] = False
 
 
 @with_options

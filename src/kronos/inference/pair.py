@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from kronos.protocol import FEATURES
 
 
 def load_pair(
-    name: str | Path, revision: str | None, tokenizer: str | Path | None
+    name: str | Path, tokenizer: str | Path | None, hub: HubOptions
 ) -> tuple[Kronos, KronosTokenizer, int, str]:
     """A model by family name, folder or hub id, its tokenizer, how many bars they read, and what to call them."""
     member, short = None, Path(name).name
@@ -35,9 +36,9 @@ def load_pair(
         member, short = family_member(str(name)), str(name)
     if member is not None:
         short = member.model.rsplit("/", 1)[-1].lower()
-    model = Kronos.from_pretrained(name, revision=revision)
-    source, at = _tokenizer_at(name, revision, tokenizer)
-    belonging = KronosTokenizer.from_pretrained(source, revision=at)
+    model = Kronos.from_pretrained(name, **asdict(hub))
+    source, at = _tokenizer_at(name, hub.revision, tokenizer)
+    belonging = KronosTokenizer.from_pretrained(source, **asdict(replace(hub, revision=at)))
     return model, belonging, bars_read(model.config, member), short
 
 

@@ -29,7 +29,7 @@ from kronos.inference.pair import SavedPair, check_pair, load_pair, pair_fingerp
 from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Cancel, Monitor, OnProgress
 from kronos.model import Kronos, KronosTokenizer
-from kronos.model.checkpoint import stated_cutoffs
+from kronos.model.checkpoint import HubOptions, stated_cutoffs
 from kronos.model.config import TIME_FEATURES
 from kronos.protocol import FEATURES, Context, ForecastSpec
 from kronos.spec import check_setting, spec_of
@@ -112,6 +112,10 @@ class KronosPredictor(SavedPair):
         revision: str | None = None,
         *,
         tokenizer: str | Path | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
         dtype: str = "float32",
         compiled: bool | None = None,
     ) -> KronosPredictor:
@@ -121,12 +125,16 @@ class KronosPredictor(SavedPair):
             name: ``nano``, ``mini``, ``small``, ``base``, a folder with ``model/`` and ``tokenizer/``, or a hub id.
             revision: a commit, branch or tag of the model's hub repository.
             tokenizer: another tokenizer; needed for a hub id outside the family.
+            cache_dir, token, local_files_only, force_download: as for both halves, see
+                :class:`~kronos.model.finding.HubOptions`.
+            dtype, compiled: as for the class.
 
         Raises:
             CheckpointError: not found, damaged, or unreachable.
             ConfigError: a hub id whose tokenizer is unknown.
         """
-        model, belonging, max_context, short = load_pair(name, revision, tokenizer)
+        hub = HubOptions(revision, cache_dir, token, local_files_only, force_download)
+        model, belonging, max_context, short = load_pair(name, tokenizer, hub)
         called: dict[str, Any] = {"name": short, "revision": revision}
         found = cls(model, belonging, device, max_context, **called, dtype=dtype, compiled=compiled)
         given = {"--model": name, "--tokenizer": tokenizer}

@@ -215,13 +215,13 @@ class KronosTokenizer(PretrainedModule):
         s1, s2 = self.tokenizer.to_ids(quantized)
         return (s1, s2) if half else join_ids(s1, s2, self.config.s1_bits)
 
-    def decode(self, ids: Tensor | Sequence[Tensor], half: bool = False) -> Tensor:
+    def decode(self, x: Tensor | Sequence[Tensor], half: bool = False) -> Tensor:
         """Ids, as :meth:`encode` gives them -> (B, T, F) features."""
-        return self._decode(self.embed_ids(*self._halves(ids, half)))
+        return self._decode(self.embed_ids(*self._halves(x, half)))
 
-    def indices_to_bits(self, ids: Tensor | Sequence[Tensor], half: bool = False) -> Tensor:
+    def indices_to_bits(self, x: Tensor | Sequence[Tensor], half: bool = False) -> Tensor:
         """Ids, as :meth:`encode` gives them -> (B, T, K) what they were quantized to: ±1/√K for the published kind."""
-        return self.tokenizer.from_ids(*self._halves(ids, half))
+        return self.tokenizer.from_ids(*self._halves(x, half))
 
     def embed_ids(self, s1: Tensor, s2: Tensor) -> Tensor:
         """The decoder's input (B, T, C) for a pair of ids."""

@@ -24,7 +24,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Model(ModelItem):
     """A model as the API shows it, and what it does not show."""
 
-    source: str = Field(exclude=True)  # what the library loads: a name or a folder
+    source: str = Field(exclude=True)  # what the library loads: a name or a folder …
+    tokenizer: str | None = Field(None, exclude=True)  # … and with what, where it is not the one that belongs to it
     used: float = Field(0.0, exclude=True)  # when it was last used, by the loop's clock
 
     @classmethod
@@ -52,10 +53,14 @@ class Models:
         worker: where they are loaded.
         folder: where the user puts checkpoints, each a folder.
         budget: bytes that loaded models may take together.
+        model, tokenizer: one more model, wherever it lies, and another tokenizer than the one that belongs to it.
     """
 
-    def __init__(self, worker: Child, folder: Path, budget: int) -> None:
+    def __init__(
+        self, worker: Child, folder: Path, budget: int, model: str | None = None, tokenizer: str | None = None
+    ) -> None:
         self.worker, self.folder, self.budget = worker, folder, budget
+        self.given, self.tokenizer = model, tokenizer
         self.devices: list[str] = []
         self.ready = asyncio.Event()
         self._models: dict[str, Model] = {}
@@ -74,9 +79,11 @@ class Models:
     async def list(self) -> list[Model]:
         """All models; the folder is looked at anew."""
         async with self._listing:
-            folders = self._folders()
-            if not self._models or folders.keys() != {m.id for m in self._models.values() if m.kind == "local"}:
-                found = await self.worker.call("catalogue", folders={id: str(path) for id, path in folders.items()})
+            sources = self._sources()
+            if not self._models or sources.keys() != {m.id for m in self._models.values() if m.kind == "local"}:
+                found = await self.worker.call("catalogue", sources=sources)
+                for entry in found:
+                    entry["tokenizer"] = self.tokenizer if entry["source"] == self.given else None
                 self._models = {entry["id"]: self._models.get(entry["id"]) or Model.found(entry) for entry in found}
         return list(self._models.values())
 
@@ -135,7 +142,8 @@ class Models:
 
     async def _load(self, model: Model, device: str | None) -> None:
         try:
-            found = await self.worker.call("load", model=model.id, source=model.source, device=device)
+            halves: dict[str, Any] = {"source": model.source, "tokenizer": model.tokenizer}
+            found = await self.worker.call("load", model=model.id, **halves, device=device)
         except Exception as error:
             refusal = from_error(error)
             model.forget("failed")
@@ -170,16 +178,21 @@ class Models:
         task.add_done_callback(done)
         return task
 
-    def _folders(self) -> dict[str, Path]:
-        """Checkpoints in the folder, by id; links that lead out of it are left out."""
+    def _sources(self) -> dict[str, str]:
+        """Checkpoints in the folder, by id, and the one that is given; links that lead out of it are left out."""
         root = self.folder.resolve()
-        found = {}
+        found: dict[str, Path | str] = {}
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             inside = path.is_dir() and path.resolve().is_relative_to(root)
             places = [path / part / "config.json" for part in ("", "model", "basemodel/best_model")]
             if "-Tokenizer-" in path.name:  # published, for the models beside it
                 continue
             if inside and any(place.is_file() for place in places):
-                name = path.name if _PLAIN_NAME.fullmatch(path.name) else digest_of_name(path.name)
-                found[f"local-{name}"] = path
-        return found
+                found[_local_id(path.name)] = path
+        if self.given is not None:
+            found[_local_id(Path(self.given).name)] = self.given
+        return {id: str(source) for id, source in found.items()}
+
+
+def _local_id(name: str) -> str:
+    return f"local-{name if _PLAIN_NAME.fullmatch(name) else digest_of_name(name)}"

@@ -53,7 +53,7 @@ class Services:
         self.reader = Child("kronos.serve.reader", serial=True)
         self.upload_reader = Child("kronos.serve.reader", str(_PARSE_BYTES), serial=True)  # for uploads
         self.library = Library(data, self.reader, self.upload_reader)
-        self.models = Models(self.worker, data / "models", settings.budget)
+        self.models = Models(self.worker, data / "models", settings.budget, settings.model, settings.tokenizer)
         self.queue = ForecastQueue(settings.max_queue, self.worker, self.models, self.history)
         _STREAMS.set_function(lambda: self.streams)
         _STARTS.set_function(lambda: self.worker.starts)

@@ -34,10 +34,12 @@ class ServerSettings:
         max_queue: forecasts that may wait.
         allowed_hosts: further names under which the server may be addressed.
         memory_budget: bytes of loaded models; None: half of this machine's memory.
+        model, tokenizer: one more model, wherever it lies, and its tokenizer, where it is not the one that belongs to
+            it.
 
     Raises:
-        ConfigError: an address beyond this machine without a token, a token that can be guessed, or numbers out of
-            range.
+        ConfigError: an address beyond this machine without a token, a token that can be guessed, numbers out of range,
+            or a tokenizer without a model.
     """
 
     data_dir: Path
@@ -47,6 +49,8 @@ class ServerSettings:
     max_queue: int = 32
     allowed_hosts: tuple[str, ...] = ()
     memory_budget: int | None = None
+    model: str | None = None
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_queue <= 10_000:
@@ -55,6 +59,8 @@ class ServerSettings:
             raise ConfigError(f"port is {self.port}; it must be from 0 to 65535.")
         if self.token is not None and len(self.token) < FEWEST_TOKEN_CHARACTERS:
             raise ConfigError(f"The token has {len(self.token)} characters; use {FEWEST_TOKEN_CHARACTERS} or more.")
+        if self.tokenizer is not None and self.model is None:
+            raise ConfigError(f"--tokenizer {self.tokenizer} belongs to a model: name it with --model.")
         if self.token is None and not is_loopback(self.host):
             raise ConfigError(
                 f"{self.host} can be reached from other machines, so callers must show a token: give --token, "

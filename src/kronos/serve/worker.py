@@ -82,12 +82,14 @@ class Worker:
             operation = {"load": self.load, "unload": self.unload, "catalogue": catalogue, "card": card}[op]
             Thread(target=self._answer, args=(operation, message), daemon=True).start()
 
-    def load(self, model: str, source: str, device: str | None) -> dict[str, Any]:
+    def load(self, model: str, source: str, device: str | None, tokenizer: str | None = None) -> dict[str, Any]:
         """Load a model, or move it to another device."""
-        predictor = KronosPredictor.from_pretrained(source, device=device)
+        predictor = KronosPredictor.from_pretrained(source, device=device, tokenizer=tokenizer)
         predictor.engine.weights()  # fused now rather than in the first forecast
         predictor.name = model
-        predictor.loaded_by = f"--model {shlex.quote(Path(source).name)}"  # a client sees no path of the server
+        given = {"--model": source, "--tokenizer": tokenizer}
+        names = [(option, Path(half).name) for option, half in given.items() if half is not None]
+        predictor.loaded_by = shlex.join(word for pair in names for word in pair)  # a client sees no path of the server
         self.models[model] = predictor
         size = sum(p.numel() * p.element_size() for m in (predictor.model, predictor.tokenizer) for p in m.parameters())
         return {"device": str(predictor.device), "bytes": 2 * size, "context": predictor.max_context}
@@ -107,7 +109,8 @@ class Worker:
 
     def _answer(self, operation: Callable[..., Any], message: Message) -> None:
         number = message.pop("call")
-        hide = [(Path(message["source"]), message.get("model", "the model"))] if "source" in message else []
+        words = {"source": message.get("model", "the model"), "tokenizer": "its tokenizer"}
+        hide = [(Path(message[name]), word) for name, word in words.items() if message.get(name)]
         try:
             answer = {"call": number, "result": operation(**message)}
         except Exception as error:
@@ -295,8 +298,8 @@ class ForecastBatch:
 # -- what is known of models -------------------------------------------------------------------------------------------
 
 
-def catalogue(folders: dict[str, str]) -> list[dict[str, Any]]:
-    """The family, and what is known of local folders without loading them."""
+def catalogue(sources: dict[str, str]) -> list[dict[str, Any]]:
+    """The family, and what is known of further models without loading them, or fetching them from the hub."""
     found = [
         {
             "id": one.name,
@@ -309,8 +312,11 @@ def catalogue(folders: dict[str, str]) -> list[dict[str, Any]]:
         }
         for one in list_models()
     ]
-    local = {"kind": "local", "downloaded": True}
-    return [*found, *({"id": id, "source": folder, **local, **_facts(id, folder)} for id, folder in folders.items())]
+    for id, source in sources.items():
+        there = Path(source).is_dir()
+        facts = _facts(id, source) if there else {}
+        found.append({"id": id, "kind": "local", "source": source, "downloaded": there, **facts})
+    return found
 
 
 def _facts(id: str, folder: str) -> dict[str, Any]:

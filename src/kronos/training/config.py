@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +28,28 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class DateSettings(_Section):
+    """Periods by their first and last days (UTC), in place of shares of the bars.
+
+    A period may begin before the one before it has ended, as the published ranges do to lend their windows a context:
+    only what is later is asked about.
+    """
+
+    training: tuple[date, date]
+    validation: tuple[date, date]
+    judged: tuple[date, date] | None = None  # `kronos finetune`: for the verdict; None: none is given
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> DateSettings:
+        periods = [period for period in (self.training, self.validation, self.judged) if period is not None]
+        for first, last in periods:
+            if first > last:
+                raise ValueError(f"{first} … {last} does not go forward")
+        if any(later[1] <= earlier[1] for earlier, later in pairwise(periods)):
+            raise ValueError("the periods training, validation, judged must end one after the other")
+        return self
+
+
 class DataSettings(_Section):
     """Which bars, and how windows are cut from them."""
 
@@ -41,6 +65,7 @@ class DataSettings(_Section):
     hold_out: Literal["symbols", "dates"] = "symbols"  # validate on later dates of symbols held apart, or of all
     later_share: float = Field(0.15, gt=0, lt=1)  # share of each group's bars, the last ones, for validation
     judged_share: float = Field(0.15, ge=0, le=0.5)  # `kronos finetune`: share kept for the verdict; 0: none is given
+    dates: DateSettings | None = None  # in place of later_share and judged_share
     clip: float = Field(5.0, gt=0)  # bound of the features
     embargo: int | None = Field(None, ge=0)  # bars unused between training and validation; None: one window
 
@@ -52,6 +77,11 @@ class DataSettings(_Section):
         if not 4 <= low <= high <= self.window - 8:
             raise ValueError(f"boundary {low}–{high} must lie within 4 … window - 8 = {self.window - 8}")
         return self
+
+    @property
+    def gives_verdict(self) -> bool:
+        """Whether `kronos finetune` keeps bars to judge on."""
+        return self.judged_share > 0 if self.dates is None else self.dates.judged is not None
 
 
 class OptimSettings(_Section):

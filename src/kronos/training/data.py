@@ -16,7 +16,8 @@ import hashlib
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from kronos.training.config import DataSettings, RunConfig
 HELD_APART_SHARE = 0.12
 LATER_SHARE: float = DataSettings.model_fields["later_share"].default
 ROWS_AT_ONCE = 8_000_000  # of a table in memory, about a gigabyte while it is read
+_DAY = 86_400  # seconds
 _VALIDATION_SEED = 20_240_701  # any constant: validation is the same in every run
 _SYMBOL = "symbol"
 _NUMBER = re.compile(r"([-_.]?(part|shard)?[-_.]?\d+([-_]of[-_]\d+)?)$", re.IGNORECASE)
@@ -201,9 +203,14 @@ def split_of(config: RunConfig, arrays: BarArrays) -> tuple[list[Segment], list[
     """A run's segments for training and for validation."""
     data = config.data
     embargo = data.window if data.embargo is None else data.embargo
-    return split_segments(
-        arrays, data.boundary[1], hold_out=data.hold_out, later_share=data.later_share, embargo=embargo
+    if data.dates is not None:
+        arrays = arrays.select(_between(arrays, arrays.segments, data.dates.training[0], data.dates.validation[1]))
+    training, validation = split_segments(
+        arrays, data.boundary[1], hold_out=data.hold_out, cut=cutoffs_of(data, arrays), embargo=embargo
     )
+    if data.dates is not None:  # between the two there may be days that belong to neither
+        training = _between(arrays, training, *data.dates.training)
+    return training, validation
 
 
 # -- split -------------------------------------------------------------------------------------------------------------
@@ -214,6 +221,35 @@ def held_apart(symbol: str) -> bool:
     name = symbol.split("#")[0]
     # Not ``files.digest``: recipes are made again only while each symbol stays on its side.
     return hashlib.blake2b(name.encode(), digest_size=1).digest()[0] < HELD_APART_SHARE * 256
+
+
+def cutoffs_of(data: DataSettings, arrays: BarArrays) -> dict[str, int]:
+    """For each group the time after which a run's validation asks: by the dates of the settings, or by its share."""
+    if data.dates is None:
+        return cutoffs(arrays, data.later_share)
+    after = ends_before(data.dates.training, data.dates.validation)
+    return dict.fromkeys((segment.group for segment in arrays.segments), after)
+
+
+def ends_before(earlier: tuple[date, date], later: tuple[date, date]) -> int:
+    """The second after which a period asks, where another comes before it: behind its context, and behind that one."""
+    return max(last_second(earlier[1]), last_second(later[0]) - _DAY)
+
+
+def last_second(day: date) -> int:
+    """The last second of a day, since 1970."""
+    return (day - date(1970, 1, 1)).days * _DAY + _DAY - 1
+
+
+def _between(arrays: BarArrays, segments: Iterable[Segment], first: date, last: date) -> list[Segment]:
+    """Segments without the bars of other days than those from a first to a last one."""
+    found = []
+    for s in segments:
+        times = arrays.times[s.start : s.stop]
+        start, stop = np.searchsorted(times, (last_second(first) - _DAY, last_second(last)), side="right")
+        if start < stop:
+            found.append(Segment(s.group, s.symbol, s.start + int(start), s.start + int(stop)))
+    return found
 
 
 def cutoffs(arrays: BarArrays, later_share: float = LATER_SHARE) -> dict[str, int]:
@@ -243,7 +279,7 @@ def _ranked(parts: list[NDArray[np.int64]], rank: int) -> int:
 
 
 def split_segments(
-    arrays: BarArrays, context: int, *, hold_out: str = "symbols", later_share: float = LATER_SHARE, embargo: int = 0
+    arrays: BarArrays, context: int, *, hold_out: str = "symbols", cut: dict[str, int] | None = None, embargo: int = 0
 ) -> tuple[list[Segment], list[Segment]]:
     """Segments for training and for validation.
 
@@ -253,11 +289,11 @@ def split_segments(
     Args:
         context: bars of context in a validation window.
         hold_out: "symbols" trains on no held-apart symbol; "dates" trains on all, up to the cutoff.
-        later_share: of each group's bars, the last ones.
+        cut: by group, the time after which validation asks; None: after all but its last :data:`LATER_SHARE` of bars.
         embargo: bars before the cutoff that training leaves out too, counted over a symbol's files as they follow each
             other. Where two hold the same dates it is the later one that is cut.
     """
-    cut = cutoffs(arrays, later_share)
+    cut = cutoffs(arrays) if cut is None else cut
     by_symbol = hold_out == "symbols"
     with_held_apart = {s.group for s in arrays.segments if by_symbol and held_apart(s.symbol)}
     last_bars: dict[tuple[str, str], int] = defaultdict(int)  # before the cutoff, over all segments of a symbol

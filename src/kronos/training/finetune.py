@@ -7,18 +7,22 @@ lies an embargo of one window.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from kronos.bars.arrays import INDEX_FILE, BarArrays, write_arrays
-from kronos.errors import ConfigError, DataError
+from kronos.errors import ConfigError, DataError, settings_in_words
 from kronos.files import remove_folder, replacing, replacing_folder, writing
+from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
 from kronos.model.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -28,12 +32,21 @@ from kronos.model.checkpoint import (
     stated_cutoffs,
     tokenizer_of,
 )
-from kronos.training.config import STAGE_NAMES, DataSettings, RunConfig, merge
-from kronos.training.data import cutoffs, find_files, held_apart, read_tables, split_of
+from kronos.training.config import STAGE_NAMES, DataSettings, DateSettings, RunConfig, merge
+from kronos.training.data import (
+    cutoffs_of,
+    ends_before,
+    find_files,
+    held_apart,
+    last_second,
+    read_tables,
+    split_of,
+)
 from kronos.training.published import translate
 
 UNPROVEN = "unproven"  # folder of new weights that were not shown to be better than the start
 PRESETS = {"daily": (128, 12), "intraday": (256, 24)}  # longest context, horizon
+_NOTHING_READ = "1970-01-01"  # the cutoff of weights that were not trained
 _DAY = 20 * 3600  # seconds between bars from which bars are called daily
 _SHORTEST = 16  # bars of context that a model is given at least
 _STEPS = (60, 2000)  # fewest and most of the model's stage
@@ -61,9 +74,13 @@ class FinetunePlan:
     def periods(self, *, validation: bool = False) -> dict[str, tuple[np.datetime64, np.datetime64 | None]]:
         """By group: the time after which the judged period lies, or (after, last) of the one for validation."""
         if not validation:
-            return {group: (after, None) for group, after in self.judged_after.items()}
+            dates = self.config.data.dates
+            if dates is None or dates.judged is None:
+                return {group: (after, None) for group, after in self.judged_after.items()}
+            after = np.datetime64(ends_before(dates.validation, dates.judged), "s")
+            return dict.fromkeys(self.judged_after, (after, None))
         arrays = BarArrays.open(self.config.out / "arrays")
-        cut = cutoffs(arrays, self.config.data.later_share)
+        cut = cutoffs_of(self.config.data, arrays)
         return {group: (np.datetime64(cut[group], "s"), last) for group, last in self.judged_after.items()}
 
     def judged_tables(self, group: str) -> dict[str, pd.DataFrame]:
@@ -103,9 +120,13 @@ def plan_finetune(
     given = translate(dict(given or {}))
     _check_given(given)
     epochs = float(given.pop("epochs", _EPOCHS))
-    on_defect, share = _read_first(given)
+    on_defect, share, dates = _read_first(given)
     tables = _read(sources, on_defect, unseen_symbols)
-    judged_after = {group: _judged_after(series, share) for group, series in tables.items()}
+    if dates is None:
+        judged_after = {group: _judged_after(series, share) for group, series in tables.items()}
+    else:
+        tables = _of_days(tables, dates)
+        judged_after = dict.fromkeys(tables, np.datetime64(last_second(dates.validation[1]), "s"))
     every = [(group, name, table) for group, series in tables.items() for name, table in series.items()]
     if write:
         known = ((group, name, table[_times(table) <= judged_after[group]]) for group, name, table in every)
@@ -127,6 +148,32 @@ def plan_finetune(
     return FinetunePlan(
         config, start, tokenizer, tables, judged_after, context, horizon, preset, bars, arrays.data_hash
     )
+
+
+def fresh_start(start: str, tokenizer: str | None, out: Path, kinds: Sequence[str], seed: int) -> str:
+    """A pair in ``out/start`` whose halves ``kinds`` have random weights in the shape of the start's; its folder.
+
+    It states that it was trained on nothing; what lies there already is left alone.
+    """
+    folder = out / "start"
+    classes: dict[str, tuple[Any, Any]] = {
+        "tokenizer": (KronosTokenizer, TokenizerConfig),
+        "model": (Kronos, KronosConfig),
+    }
+    learnt: dict[str, dict[str, Any]] = {  # what a config tells of weights, as it is for random ones
+        "tokenizer": {"move_gain": 1.0},
+        "model": {"consistent": True, "calibration": None, "judged": None, "training_cutoff": _NOTHING_READ},
+    }
+    for kind, (cls, config_class) in classes.items():
+        if (folder / kind / WEIGHTS_FILE).is_file():
+            continue
+        if kind not in kinds:
+            take_over(start, folder, [kind], tokenizer)
+            continue
+        source = tokenizer_of(start, tokenizer) if kind == "tokenizer" else start
+        config = config_class.from_dict(read_config(find_checkpoint(source, kind) / CONFIG_FILE))
+        cls.init(dataclasses.replace(config, **learnt[kind]), seed).save_pretrained(folder / kind)
+    return str(folder)
 
 
 def take_over(start: str, out: Path, kinds: Sequence[str] = STAGE_NAMES, tokenizer: str | None = None) -> None:
@@ -188,11 +235,31 @@ def _times(table: pd.DataFrame) -> np.ndarray:
     return np.asarray(times.tz_convert(None) if times.tz is not None else times, "datetime64[ns]")
 
 
-def _read_first(given: dict[str, Any]) -> tuple[Any, float]:
-    """``on_defect`` and ``judged_share`` of the data, which are needed before the run's settings can be built."""
+def _of_days(tables: Tables, dates: DateSettings) -> Tables:
+    """Bars from the first to the last day of all periods; DataError: there are none."""
+    first, last = dates.training[0], (dates.judged or dates.validation)[1]
+    low, high = (np.datetime64(last_second(day), "s") for day in (first - timedelta(days=1), last))
+    found: Tables = {}
+    for group, series in tables.items():
+        kept = {name: table[(_times(table) > low) & (_times(table) <= high)] for name, table in series.items()}
+        if kept := {name: table.reset_index(drop=True) for name, table in kept.items() if len(table)}:
+            found[group] = kept
+    if not found:
+        times = np.concatenate([_times(table) for series in tables.values() for table in series.values()])
+        lie = " to ".join(np.datetime_as_string(time, unit="D") for time in (times.min(), times.max()))
+        raise DataError(f"no bar lies in the periods of data.dates, {first} to {last}: the bars are from {lie}")
+    return found
+
+
+def _read_first(given: dict[str, Any]) -> tuple[Any, float, DateSettings | None]:
+    """``on_defect``, ``judged_share`` and ``dates`` of the data: needed before the run's settings can be built."""
     data = {name: field.default for name, field in DataSettings.model_fields.items()} | (given.get("data") or {})
     try:
-        return data["on_defect"], float(data["judged_share"])
+        dates = None if data["dates"] is None else DateSettings.model_validate(data["dates"])
+        return data["on_defect"], float(data["judged_share"]), dates
+    except ValidationError as error:
+        faults = settings_in_words(error.errors(), "run")
+        raise ConfigError(f"the periods of data.dates do not hold: {faults}") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"data.judged_share is {data['judged_share']!r}; it must be a number") from error
 

@@ -6,7 +6,8 @@ Two files are read as they are: the YAML of ``finetune_csv`` (sections ``data``,
 - :data:`SAME`: the value of one of our settings.
 - :data:`SAID`: accepted, and without influence here; :func:`notes` says why.
 - :data:`REFUSED`: what cannot be done, and what to do instead.
-- :data:`TRANSLATED`: what takes a sum.
+- :data:`TRANSLATED`: what takes a sum, or says what is trained (:func:`skipped_stages`, :func:`fresh_stages`,
+  :func:`skips_existing`) rather than how.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ SAME = {
     "clip": "data.clip",
     "comet_name": "comet.name",
     "comet_tag": "comet.tag",
+    "train_time_range": "data.dates.training",
+    "val_time_range": "data.dates.validation",
+    "test_time_range": "data.dates.judged",
     "save_path": "out",
     "pretrained_tokenizer_path": "tokenizer",
     "pretrained_predictor_path": "model",
@@ -40,20 +44,18 @@ SAID = {
     "predictor_save_folder_name": _FOLDERS,
     "finetuned_tokenizer_path": _FOLDERS,
     "finetuned_predictor_path": _FOLDERS,
-    **dict.fromkeys(("qlib_data_path", "instrument", "dataset_begin_time", "dataset_end_time"), _RESEARCH),
-    **dict.fromkeys(("train_time_range", "val_time_range", "test_time_range", "backtest_time_range"), _RESEARCH),
+    **dict.fromkeys(("qlib_data_path", "instrument", "backtest_time_range"), _RESEARCH),
+    **dict.fromkeys(("dataset_begin_time", "dataset_end_time"), "the bars are those of the ranges"),
     **dict.fromkeys(("backtest_save_folder_name", "backtest_result_path", "backtest_batch_size"), _RESEARCH),
     **dict.fromkeys(("backtest_n_symbol_hold", "backtest_n_symbol_drop", "backtest_hold_thresh"), _RESEARCH),
     **dict.fromkeys(("inference_T", "inference_top_p", "inference_top_k", "inference_sample_count"), _RESEARCH),
     "backtest_benchmark": _RESEARCH,
-    "num_workers": "windows are prepared by one thread; set workers",
     "exp_name": "it names the folder of the run",
     "base_path": "it names the folder of the run",
     "tokenizer_save_name": _FOLDERS,
     "basemodel_save_name": _FOLDERS,
     "name": "a run is called after its folder",
     "description": "the model card is written from the run",
-    "skip_existing": "a run that is there is never trained over; --resume goes on with it",
     "use_ddp": "several processes are started by torchrun or accelerate",
     "ddp_backend": "several processes are started by torchrun or accelerate",
     "backend": "several processes are started by torchrun or accelerate",
@@ -69,15 +71,24 @@ TRANSLATED = (
     "adam_beta1", "adam_beta2", "epochs", "seed", "feature_list", "time_feature_list", "use_comet", "comet_config",
     "data_path", "train_ratio", "val_ratio", "test_ratio", "tokenizer_epochs", "basemodel_epochs", "base_save_path",
     "finetuned_tokenizer", "pretrained_tokenizer", "pretrained_predictor", "train_tokenizer", "train_basemodel",
-    "pre_trained", "pre_trained_tokenizer", "pre_trained_predictor", "use_cuda", "device_id",
+    "pre_trained", "pre_trained_tokenizer", "pre_trained_predictor", "use_cuda", "device_id", "num_workers",
+    "skip_existing",
 )  # fmt: skip
 KNOWN = frozenset((*SAME, *SAID, *REFUSED, *TRANSLATED))
 """Every name of both files."""
 
 _CSV = {"data", "training", "model_paths", "experiment", "device", "distributed"}
+_LEFT_OUT = {
+    "lookback_window": 512, "predict_window": 48, "clip": 5.0, "epochs": 30, "batch_size": 160, "log_interval": 50,
+    "num_workers": 6, "seed": 100, "tokenizer_learning_rate": 2e-4, "predictor_learning_rate": 4e-5, "adam_beta1": 0.9,
+    "adam_beta2": 0.95, "adam_weight_decay": 0.1,
+    "train_ratio": 0.9, "val_ratio": 0.1, "test_ratio": 0.0,
+}  # fmt: skip
+"""What a name means that the CSV file leaves out."""
 _FEATURES = (("open", "high", "low", "close", "vol", "amt"), ("open", "high", "low", "close", "volume", "amount"))
 _STAMPS = ("minute", "hour", "weekday", "day", "month")
 _MANY = 12  # names from which settings are a whole published file
+_FRESH = "pre_trained, false: the model is trained on the tokenizer of this run; there it is on another random one"
 _LEAVES = "a window is normalised by its context alone; there it is by the bars to come as well"
 
 
@@ -95,7 +106,8 @@ def notes(values: Mapping[str, Any]) -> list[str]:
         if name in SAID or name in REFUSED:
             by_reason.setdefault(SAID.get(name) or REFUSED[name], []).append(name)
     said = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
-    return [*said, _LEAVES] if "model_paths" in values else said
+    said += [_LEAVES] if "model_paths" in values else []
+    return [*said, _FRESH] if "tokenizer" in fresh_stages(values) else said
 
 
 def skipped_stages(values: Mapping[str, Any]) -> list[str]:
@@ -103,6 +115,19 @@ def skipped_stages(values: Mapping[str, Any]) -> list[str]:
     flat = _flat(values) if is_published_file(values) else {}
     names = {"tokenizer": "train_tokenizer", "model": "train_basemodel"}
     return [stage for stage, name in names.items() if not flat.get(name, True)]
+
+
+def fresh_stages(values: Mapping[str, Any]) -> list[str]:
+    """The stages that begin with random weights, in the shape of the checkpoint that is named."""
+    flat = _flat(values)
+    both = flat.get("pre_trained")
+    names = {"tokenizer": "pre_trained_tokenizer", "model": "pre_trained_predictor"}
+    return [stage for stage, name in names.items() if flat.get(name, both) not in (True, None)]
+
+
+def skips_existing(values: Mapping[str, Any]) -> bool:
+    """Whether what an earlier run has trained is left as it is."""
+    return bool(_flat(values).get("skip_existing"))
 
 
 def translate(values: dict[str, Any]) -> dict[str, Any]:
@@ -116,9 +141,10 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     """
     whole = is_published_file(values)
     flat = _flat(values) if whole else values
+    left_out = _LEFT_OUT if "model_paths" in values else {}
     for name in REFUSED.keys() & flat.keys() if not whole else ():
         raise ConfigError(f"{REFUSED[name]}; kronos bars import reads them")
-    names = {name: value for name, value in flat.items() if name in KNOWN and value is not None}
+    names = left_out | {name: value for name, value in flat.items() if name in KNOWN and value is not None}
     if "n_train_iter" not in names and not whole:
         names.pop("epochs", None)  # of `kronos finetune`, see docs/training.md
     given = {SAME[name]: (name, value) for name, value in names.items() if name in SAME and value != ""}
@@ -131,9 +157,9 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     out = copy.deepcopy({name: value for name, value in flat.items() if name not in names})
     for path, (name, value) in given.items():
         section, last = section_of(out, path)
-        if last in section:
-            raise ConfigError(f"both {name or path} and {path} are given, which is the same setting; keep one")
-        section[last] = value
+        if last in section and name in flat:
+            raise ConfigError(f"both {name} and {path} are given, which is the same setting; keep one")
+        section.setdefault(last, value)  # what a published file does not say is laid under ours
     return out
 
 
@@ -248,9 +274,9 @@ def _choices(names: Mapping[str, Any]) -> Given:
         out["device"] = "use_cuda", "cpu"
     elif "device_id" in names and _cuda():
         out["device"] = "device_id", f"cuda:{names['device_id']}"
-    for name in ("pre_trained", "pre_trained_tokenizer", "pre_trained_predictor"):
-        if names.get(name) is False:
-            raise ConfigError(f"{name} is false: a new network is trained with kronos train, from model: {{preset: …}}")
+    if "num_workers" in names:  # 0: no process beside the one that trains, which is a thread here
+        readers = names["num_workers"]
+        out["workers"] = "num_workers", 1 if readers == 0 else _whole_number("num_workers", readers)
     return out
 
 

@@ -103,7 +103,8 @@ def identity(config: RunConfig, stage: Stage, arrays: BarArrays, ranks: int = 1)
     processes go on where one with twice the batch size has stopped: they draw the same windows.
     """
     decisive = config.model_dump(mode="json", include={"seed", "dtype", "loss", "tokenizer", "model"})
-    decisive["data"] = config.data.model_dump(mode="json", exclude={"arrays", "bars", "on_defect", "judged_share"})
+    elsewhere: Any = dict.fromkeys(("arrays", "bars", "on_defect", "judged_share"), True) | {"dates": {"judged"}}
+    decisive["data"] = config.data.model_dump(mode="json", exclude=elsewhere)
     decisive["optim"] = config.optim_of(stage.name).model_dump(mode="json", exclude={"steps"})
     decisive["optim"]["batch_size"] *= ranks
     # Settings that were added later count only where they are used, so that older states can be gone on from.
@@ -112,6 +113,8 @@ def identity(config: RunConfig, stage: Stage, arrays: BarArrays, ranks: int = 1)
             del decisive["optim"][name]
     if decisive["data"]["clip"] == DEFAULT_CLIP:
         del decisive["data"]["clip"]
+    if config.data.dates is None:
+        del decisive["data"]["dates"]
     decisive |= config.model_dump(
         mode="json", include={"dropout", "lora", "choose_by", "time_features"}, exclude_defaults=True
     )

@@ -6,6 +6,7 @@ manager that yields a :class:`~kronos.protocol.Progress`. Started by torchrun, t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -21,6 +22,7 @@ from kronos.training.config import STAGE_NAMES, RunConfig, merge, override, read
 from kronos.training.finetune import (
     UNPROVEN,
     FinetunePlan,
+    fresh_start,
     plan_finetune,
     put_back,
     set_aside,
@@ -29,7 +31,14 @@ from kronos.training.finetune import (
 )
 from kronos.training.log import save_loss_chart
 from kronos.training.parallel import effective_batch, is_main, leave_group, main_first, restarted, windows_a_step
-from kronos.training.published import is_published_file, notes, skipped_stages, translate
+from kronos.training.published import (
+    fresh_stages,
+    is_published_file,
+    notes,
+    skipped_stages,
+    skips_existing,
+    translate,
+)
 from kronos.training.run import Judge, RunResult
 from kronos.training.run import train as run_stage
 from kronos.training.state import PREVIOUS_FILE
@@ -73,7 +82,11 @@ def train(
     """
     if stage not in STAGE_NAMES:
         raise ConfigError(f"there is no stage '{stage}'; choose of {', '.join(STAGE_NAMES)}")
-    run = config if isinstance(config, RunConfig) else RunConfig.from_dict(_settings(config, overrides))
+    settings = {} if isinstance(config, RunConfig) else _settings(config, overrides)
+    run = config if isinstance(config, RunConfig) else RunConfig.from_dict(settings)
+    resume = resume or skips_existing(settings)
+    if stage in fresh_stages(settings):
+        raise ConfigError(f"pre_trained is false: name the shape of a new {stage}, such as {stage}: {{preset: …}}")
     if stage in run.passes:
         raise ConfigError("epochs over all windows are counted by kronos finetune; for kronos train set optim.steps")
     if is_main():
@@ -138,6 +151,7 @@ def finetune(
     seed: int = 0,
     device: str | None = None,
     resume: bool = False,
+    skip_existing: bool = False,
     note: Note = _no_note,
     progress: Bar = _no_bar,
 ) -> dict[str, Any]:
@@ -149,8 +163,7 @@ def finetune(
     Args:
         bars: files of bars, folders of them, ``sample:NAME``. A file of the published code names them, ``out``, model
             and tokenizer itself; what is named here goes before.
-        model: where to start: a name, a folder or a hub id; None: kronos-nano.
-        tokenizer: another tokenizer than the one that belongs to the model.
+        model, tokenizer: where to start: names, folders or hub ids; None: kronos-nano, and what belongs to the model.
         config, overrides: settings that differ (docs/training.md), as for :func:`train`; also ``epochs``. A file of the
             published code, the YAML of ``finetune_csv`` or ``finetune/config.py``, is read as it is.
         preset: "daily" or "intraday"; None: as the bars are.
@@ -158,9 +171,8 @@ def finetune(
         lora: rank of low-rank adapters to train in place of all the model's weights.
         on_defect: "strict" refuses files with defective rows, "drop" leaves the rows out.
         unseen_symbols: keep some symbols out of training, and judge on those.
-        seed: of the windows, and of the paths that are judged.
-        device: where to compute; None: a GPU if there is one.
-        resume: go on with the run in ``out``.
+        seed, device: of the windows and of the paths that are judged; where to compute, None: a GPU if there is one.
+        resume, skip_existing: go on with the run in ``out``; and where it is finished, leave it as it is.
 
     Returns:
         The report, as in ``finetune.json``: ``verdict``, ``chosen``, ``stages`` …; empty but in the first process.
@@ -169,18 +181,31 @@ def finetune(
         ConfigError, DataError, CheckpointError: a setting, the bars or the start will not do, or ``out`` is taken.
         CapacityError, MissingExtraError: the disk is full; accelerate or scipy is not installed.
     """
-    resume, settings = resume or restarted(), _settings(config, overrides)
+    settings = _settings(config, overrides)
+    skip_existing = skip_existing or skips_existing(settings)
+    resume = resume or skip_existing or restarted()
     skips = zip(STAGE_NAMES, (skip_tokenizer, skip_model), strict=True)
     skipped = [stage for stage, skip in skips if skip or stage in skipped_stages(settings)]
     flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect}}
     flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
     given, named = _settle(settings, flags, {"bars": bars, "out": out, "model": model, "tokenizer": tokenizer}, note)
     sources = named.pop("bars")
+    if skip_existing and (named["out"] / REPORT).is_file():
+        return _as_it_is(named["out"], note)
     _check(named["out"], skipped, resume)
-    with main_first(cpu=given.get("device") == "cpu"):
-        how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given, **named}
-        plan = plan_finetune(sources, write=is_main(), **how)
+    how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given}
+    plan = _plan(sources, named, fresh_stages(settings), how, note)
     return _carry_out(plan, sources, skipped, resume, note, progress)
+
+
+def _plan(
+    sources: list[str], named: dict[str, Any], fresh: Sequence[str], how: dict[str, Any], note: Note
+) -> FinetunePlan:
+    """Reads the bars and sets the run up; its start is made first where stages begin with random weights."""
+    with main_first(cpu=how["given"].get("device") == "cpu"):
+        if fresh:
+            named = named | _random_start(fresh, named, how["given"]["seed"], note)
+        return plan_finetune(sources, write=is_main(), **how, **named)
 
 
 def _settle(
@@ -200,6 +225,26 @@ def _settle(
     return given, {**named, "bars": sources, "start": start, "out": Path(named["out"])}
 
 
+def _random_start(stages: Sequence[str], named: dict[str, Any], seed: int, note: Note) -> dict[str, Any]:
+    """Where a run starts whose stages begin with random weights, in the shape of the start that was named."""
+    start = named["out"] / "start"
+    if is_main():
+        note(
+            f"Random weights to begin with: {', '.join(stages)}, in the shape of {named['start']}; they are in {start}."
+        )
+        fresh_start(named["start"], named["tokenizer"], named["out"], stages, seed)
+    return {"start": str(start), "tokenizer": None}
+
+
+def _as_it_is(out: Path, note: Note) -> dict[str, Any]:
+    """The report of a finished run that is not trained again."""
+    if not is_main():
+        return {}
+    note(f"{out} holds a finished run, which is left as it is.")
+    report: dict[str, Any] = json.loads((out / REPORT).read_text(encoding="utf-8"))
+    return report
+
+
 def _take_places(given: dict[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
     """Takes what a published file names out of its settings: all that the call does not name itself."""
     data = given.get("data", {})
@@ -213,6 +258,11 @@ def _check(out: Path, skipped: Sequence[str], resume: bool) -> None:
         raise MissingExtraError("scipy", "eval", "The verdict at the end of fine-tuning")
     if len(skipped) == len(STAGE_NAMES):
         raise ConfigError("--skip-tokenizer and --skip-model together leave nothing to do")
+    theirs = [out / half / "best_model" for half in ("tokenizer", "basemodel")]
+    if is_main() and any(folder.exists() for folder in theirs):
+        raise ConfigError(
+            f"{out} holds what the published trainer has written; name another --out, and go on from it: --model {out}"
+        )
     if is_main() and (out / REPORT).exists():
         raise ConfigError(f"{out} holds a finished run (see {out / REPORT}); name another --out")
     if is_main() and not resume and any((out / name).exists() for name in (*STAGE_NAMES, UNPROVEN)):

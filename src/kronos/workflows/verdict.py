@@ -112,7 +112,7 @@ def draw_windows(plan: FinetunePlan, *, validation: bool = False) -> list[Window
     They are spread over the period, at dates that the symbols share. DataError: not one fits into the judged period.
     """
     windows: list[Window] = []
-    if not validation and not plan.config.data.judged_share:
+    if not validation and not plan.config.data.gives_verdict:
         return windows
     periods = plan.periods(validation=validation)
     wanted = plan.config.forecasts.windows if validation else WINDOWS
