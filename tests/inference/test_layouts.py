@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -179,25 +181,37 @@ def test_records_of_many_are_rows(two: list[Forecast]) -> None:
 # -- paths as bars ----------------------------------------------------------------------------------------
 
 
-def test_backtesting_runs_a_path(make_forecast) -> None:
-    from backtesting import Backtest, Strategy
+HOLD = """
+import sys, warnings
+import pandas as pd
+from backtesting import Backtest, Strategy
 
-    class Hold(Strategy):
-        def init(self) -> None: ...
+class Hold(Strategy):
+    def init(self): ...
+    def next(self):
+        if not self.position:
+            self.buy()
 
-        def next(self) -> None:
-            if not self.position:
-                self.buy()
+warnings.simplefilter("ignore")
+bars = pd.read_csv(sys.argv[1], index_col=0, parse_dates=True)
+stats = Backtest(bars, Hold, cash=10_000, finalize_trades=True).run()
+print(stats["End"], stats["Return [%]"])
+"""
 
+
+def test_backtesting_runs_a_path(make_forecast, tmp_path: Path) -> None:
+    """In a process of its own, where a folder of tests has not the name of the package."""
     forecast = make_forecast()
+    folder = forecast.save(tmp_path / "paths", layout="backtesting")
+    found = subprocess.run(
+        [sys.executable, "-c", HOLD, folder / "path-007.csv"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    day, _, result = found.stdout.rpartition(" ")
     bars = forecast.to_frame("backtesting").loc[7]
     assert list(bars) == ["Open", "High", "Low", "Close", "Volume"]
     assert len(bars) == 150 + 12
-    stats = Backtest(bars, Hold, cash=10_000, finalize_trades=True).run()
-    assert stats["End"] == forecast.timestamps[-1]
-    assert stats["Buy & Hold Return [%]"] == pytest.approx(
-        100 * (bars["Close"].iloc[-1] / bars["Close"].iloc[0] - 1), abs=0.5
-    )
+    assert pd.Timestamp(day) == forecast.timestamps[-1]
+    assert float(result) == pytest.approx(100 * (bars["Close"].iloc[-1] / bars["Open"].iloc[2] - 1), abs=1.5)
 
 
 def test_freqtrade_bars_are_utc_and_follow_on_the_known_ones(make_forecast, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from kronos.errors import ConfigError, DataError
 from kronos.files import clear_leftovers, json_text, replacing, write_json
 from kronos.inference.export import ENDINGS, write_table
 from kronos.inference.layouts import TABLES
+from kronos.inference.pair import short_name
 from kronos.protocol import FEATURES
 
 if TYPE_CHECKING:
@@ -156,29 +157,33 @@ def begin(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def lay_out(out: Path, layout: str, model: str) -> Path:
-    """Write all series' forecasts in the layout of another tool, as one table beside their folder.
-
-    Args:
-        model: what the checkpoint is called.
+def lay_out(out: Path, layout: str, model: str) -> None:
+    """Write all forecasts as one table beside their folder; ``model`` is what the checkpoint is called.
 
     Raises:
         ConfigError: times that the layout cannot write.
     """
     rows = pq.read_table(out / FORECASTS).to_pandas().drop(columns=["source", "notes"])
     write_table(TABLES[layout](rows, "close", model), out / _layout_file(layout))
-    return out / _layout_file(layout)
 
 
 def _layout_file(layout: str) -> str:
     return f"{layout}.parquet"
 
 
-def end(out: Path, settings: UniverseSettings, facts: Sequence[str], partitions: int, report: UniverseReport) -> None:
-    """Tidy the folder, and say that all is there.
+def end(
+    out: Path,
+    settings: UniverseSettings,
+    facts: Sequence[str],
+    partitions: int,
+    report: UniverseReport,
+    layout: str | None = None,
+) -> None:
+    """Tidy the folder, lay all forecasts out as another tool takes them, and say that all is there.
 
     Args:
         facts: version, digest of the weights, kind of device.
+        layout: of one number a bar; None: none.
 
     Raises:
         DataError: no series could be forecast.
@@ -189,6 +194,8 @@ def end(out: Path, settings: UniverseSettings, facts: Sequence[str], partitions:
             f"None of the {report.failed} series could be forecast; for instance {report.trouble} "
             f"All errors are in {out / ERRORS}."
         )
+    if layout is not None:
+        lay_out(out, layout, short_name(settings.model))
     # Nothing of how the results came about is said, so that equal results have equal files.
     counts = {name: getattr(report, name) for name in ("series", "failed", "noted", "partitions")}
     stated = dict(zip(("kronos", "checkpoint", "device"), facts, strict=True))

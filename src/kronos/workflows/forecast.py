@@ -110,9 +110,9 @@ def forecast_universe(
 ) -> UniverseReport:
     """Forecast every series of a bar store, of a folder or of a file that holds many, into a folder of results.
 
-    The same settings give the same files, byte for byte, on every engine and with any number of workers, as long as
-    they compute on the same kind of device. A partition that is already there, computed with the same settings and
-    weights from the same bars on such a device, is kept; so a run that was interrupted goes on where it was.
+    The same settings give the same files, byte for byte, on every engine with any number of workers on the same kind
+    of device. A partition that is already there, computed so from the same bars and weights, is kept: a run that was
+    interrupted goes on where it was.
 
     Args:
         source: a bar store, a folder of files that ``read_bars`` understands, or one such file of many symbols.
@@ -121,8 +121,7 @@ def forecast_universe(
         engine: where to compute, such as ``make_engine("ray", workers=8)`` of :mod:`kronos.scale.engines`; None: here.
         device: as for ``KronosPredictor``, in each worker; None: a GPU where the engine has them, else the CPU.
         partition_size: series computed together and written to one file; None: 16, fewer where paths are many.
-        layout: write all forecasts also as one table in this layout (``nixtla``, ``qlib``, ``vectorbt`` …): the file
-            ``out/nixtla.parquet`` …
+        layout: write all forecasts also as one table in this layout, such as ``out/nixtla.parquet``.
         progress: told (files done, files in all).
         spec, model, tokenizer, revision, quantile_levels, paths, on_defect, reading, until: as for
             :func:`forecast_file`.
@@ -135,16 +134,14 @@ def forecast_universe(
         CheckpointError, ConfigError: what was asked cannot be done.
         CapacityError: workers died again and again, or the results cannot be written.
     """
-    if layout is not None:
-        _check_layout_of_many(layout, paths)
-    from kronos.inference.pair import pair_digest, short_name
+    from kronos.inference.pair import pair_digest
     from kronos.scale import engines, output, plan, work
 
     spec, engine = spec or ForecastSpec(), engine or engines.LocalEngine()
     levels = asked_levels(quantile_levels, spec.num_samples)
     settings = plan.UniverseSettings(spec, model, revision, tokenizer, levels, paths, on_defect, reading or {}, until)
-    out = Path(out).resolve()
-    output.check_folder(out)
+    _check_layout_of_many(layout, paths)
+    output.check_folder(out := Path(out).resolve())
     folder, sources = plan.find_series(Path(source).resolve(), settings)
     device = device or engine.device()
     facts = (version("kronos-kline"), pair_digest(model, revision, tokenizer), device.partition(":")[0])
@@ -152,14 +149,14 @@ def forecast_universe(
     output.begin(out)
     make = partial(work.ForecastWork, settings, folder, out, facts[1], device)
     report = _compute(partitions, out, engine, make, progress)
-    if layout is not None and report.series:
-        output.lay_out(out, layout, short_name(model))
-    output.end(out, settings, facts, len(partitions), report)
+    output.end(out, settings, facts, len(partitions), report, layout)
     return report
 
 
-def _check_layout_of_many(layout: str, paths: bool) -> None:
+def _check_layout_of_many(layout: str | None, paths: bool) -> None:
     """Refuses layouts that are not made of a table of quantiles."""
+    if layout is None:
+        return
     check_layout(layout)
     if layout not in TABLES:
         raise ConfigError(
