@@ -9,7 +9,7 @@ import pytest
 from tests.adapters.conftest import HORIZON, needs
 
 from kronos import KronosPredictor
-from kronos.errors import DataError, FewPathsWarning
+from kronos.errors import ConfigError, DataError, FewPathsWarning
 
 needs("sktime")
 from sktime.forecasting.base import ForecastingHorizon  # noqa: E402
@@ -51,6 +51,9 @@ def test_times_of_the_next_bars(tiny: KronosPredictor, bars: pd.DataFrame) -> No
     times = pd.DatetimeIndex(["2022-06-20", "2022-06-22", "2022-06-23"])
     found = SktimeForecaster(tiny, num_samples=20).fit(days).predict(fh=ForecastingHorizon(times, is_relative=False))
     assert list(found.index) == list(times)
+    for past in ([-1, 1], ForecastingHorizon(days.index[-2:], is_relative=False)):
+        with pytest.raises(ConfigError, match="steps from 1 on"):
+            SktimeForecaster(tiny, num_samples=20).fit(bars["close"]).predict(fh=past)
 
 
 def test_periods(tiny: KronosPredictor, bars: pd.DataFrame) -> None:

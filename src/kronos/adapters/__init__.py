@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from kronos.errors import MissingExtraError
@@ -35,12 +36,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home, package = _HOMES[name]
-    try:
-        return getattr(import_module(f"{__name__}.{home}"), name)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != package:
-            raise
-        raise MissingExtraError(package, _HOMES[name][0], f"kronos.adapters.{name}") from error
+    if find_spec(package) is None:
+        raise MissingExtraError(package, _HOMES[name][0], f"kronos.adapters.{name}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

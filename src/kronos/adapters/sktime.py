@@ -10,6 +10,7 @@ import pandas as pd
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
 from kronos.adapters.series import TargetSeries, forecasts_of, series_of, spec_of
+from kronos.errors import ConfigError
 from kronos.inference.certainty import Shown
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
@@ -20,13 +21,16 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]
 
     ``fit`` keeps the series, whose last bars are read, and trains nothing; ``predict`` gives the mean of the paths,
     ``predict_quantiles`` and ``predict_interval`` their quantiles, NaN where fewer than 20 distinct paths cannot tell.
-    Of a horizon that is given as times, the times are those of the next bars where they keep no regular step.
+    Times that keep no regular step, such as trading days, are given as an absolute horizon: they are the next bars.
 
     Args:
         model: a checkpoint's name or folder, or a loaded ``KronosPredictor``.
         num_samples: sample paths.
         seed: the same seed gives the same paths.
         settings: other fields of ``ForecastSpec``, such as ``{"temperature": 0.9}``.
+
+    Raises:
+        ConfigError: a setting out of range, or steps of the past. DataError: of ``predict``, a series of no prices.
     """
 
     _tags: ClassVar[dict[str, Any]] = {
@@ -34,7 +38,7 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]
         "X_inner_mtype": "pd.DataFrame",
         "capability:multivariate": True,
         "capability:exogenous": False,
-        "capability:insample": False,
+        "capability:insample": True,  # or sktime asks for a regular step before it hands over any times
         "capability:missing_values": False,
         "capability:pred_int": True,
         "capability:pred_int:insample": False,
@@ -79,6 +83,10 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]
             whole = ForecastingHorizon(np.arange(1, steps.max() + 1), is_relative=True).to_absolute_index(self.cutoff)
         except (TypeError, ValueError):  # times without a regular step: they are the next bars
             steps, whole = np.arange(1, len(index) + 1), index
+        if steps.min() < 1 or whole[0] <= self.context_.index[-1]:
+            raise ConfigError(
+                "SktimeForecaster forecasts the bars after the last one it knows; ask for steps from 1 on"
+            )
         spec = spec_of(int(steps.max()), self.num_samples, self.seed, self.settings)
         y = self.context_
         series = series_of(y.to_numpy(), y.index, None if y.shape[1] == 1 else list(y.columns), future=whole)

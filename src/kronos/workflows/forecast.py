@@ -115,8 +115,7 @@ def forecast_universe(
     interrupted goes on where it was.
 
     Args:
-        source: a bar store, a folder of files that ``read_bars`` understands, or one such file of many symbols.
-            Workers read it under this path.
+        source: a bar store, a folder of files, or one file of many symbols; workers read it under this path.
         out: folder for the results (see :mod:`kronos.scale.output`). Workers write there.
         engine: where to compute, such as ``make_engine("ray", workers=8)`` of :mod:`kronos.scale.engines`; None: here.
         device: as for ``KronosPredictor``, in each worker; None: a GPU where the engine has them, else the CPU.
@@ -130,8 +129,7 @@ def forecast_universe(
         What was done. Series that cannot be forecast are in the errors table and counted.
 
     Raises:
-        DataError: nothing to forecast, or no series could be.
-        CheckpointError, ConfigError: what was asked cannot be done.
+        DataError: nothing to forecast, or no series could be. CheckpointError, ConfigError: as ``forecast_file``.
         CapacityError: workers died again and again, or the results cannot be written.
     """
     from kronos.inference.pair import pair_digest
