@@ -84,9 +84,7 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]
         except (TypeError, ValueError):  # times without a regular step: they are the next bars
             steps, whole = np.arange(1, len(index) + 1), index
         if steps.min() < 1 or whole[0] <= self.context_.index[-1]:
-            raise ConfigError(
-                "SktimeForecaster forecasts the bars after the last one it knows; ask for steps from 1 on"
-            )
+            raise ConfigError("SktimeForecaster forecasts bars after the last one; ask for steps from 1 on")
         spec = spec_of(int(steps.max()), self.num_samples, self.seed, self.settings)
         y = self.context_
         series = series_of(y.to_numpy(), y.index, None if y.shape[1] == 1 else list(y.columns), future=whole)

@@ -33,14 +33,11 @@ from kronos.inference.export import (
     rows_of,
     write_table,
 )
-from kronos.protocol import FEATURES
+from kronos.protocol import FEATURES, NAMELESS
 from kronos.spec import Layout
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
-
-NAMELESS: Final = "series"
-"""What a series is called whose bars name none, in layouts that must."""
 
 _CHARTS: Final = (".html", ".png")
 
