@@ -21,7 +21,7 @@ TELL    = $(BIN)/python scripts/pip_progress.py
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pandas2 check docs wheel bench gpu soak mutants lock clean
+.PHONY: help setup demo test test-pandas2 test-adapters check docs wheel bench gpu soak mutants lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -53,6 +53,14 @@ PANDAS2 := $(CURDIR)/.cache/pandas2
 test-pandas2: setup ## the test suite with the latest pandas 2, which is laid over the environment from a folder
 	test -d $(PANDAS2)/pandas || $(BIN)/python -m pip install --quiet --no-deps --target $(PANDAS2) "pandas<3"
 	PYTHONPATH=$(PANDAS2) $(PYTEST)
+
+# Libraries that ask for pandas 2, with the few packages of their own that are not here, laid over the environment too.
+ADAPTERS := $(CURDIR)/.cache/adapters
+LIBRARIES := "pandas<3" pytz "gluonts==0.17.0" "toolz<1" "sktime==1.2.0" "scikit-base<1.2" "fev==0.10.0" "datasets<5" \
+	"multiprocess<0.70.20" xxhash "fsspec<2026.3" "huggingface_hub<2" "nautilus_trader==1.221.0" "msgspec<1" portion
+test-adapters: setup ## the adapters' tests with GluonTS, sktime, fev and nautilus_trader (470 MB, once)
+	test -d $(ADAPTERS)/gluonts || $(BIN)/python -m pip install --quiet --no-deps --target $(ADAPTERS) $(LIBRARIES)
+	PYTHONPATH=$(ADAPTERS) $(THREADS) $(BIN)/python -m pytest tests/adapters
 
 check: setup ## lint, format and types only
 	$(BIN)/ruff check .

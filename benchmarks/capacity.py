@@ -39,6 +39,7 @@ from kronos.inference.engine import DecodeEngine
 from kronos.inference.pair import load_pair
 from kronos.inference.settings import DecodeSettings
 from kronos.model import MODEL_PRESETS, TOKENIZER_PRESETS, Kronos, KronosTokenizer
+from kronos.model.finding import HubOptions
 from kronos.scale.engines import LocalEngine
 from kronos.scale.plan import UniverseSettings
 from kronos.spec import ForecastSpec
@@ -108,7 +109,7 @@ class Costs:
 def pair(name: str) -> tuple[Kronos, KronosTokenizer]:
     """The packaged checkpoint, or a preset with random weights: speed does not depend on them."""
     if name == "nano":
-        return load_pair("kronos-nano", None, None)[:2]
+        return load_pair("kronos-nano", None, HubOptions())[:2]
     tokenizer = TOKENIZER_PRESETS["2k" if name == "mini" else "base"]
     return Kronos.init(MODEL_PRESETS[name]).eval(), KronosTokenizer.init(tokenizer, seed=1).eval()
 

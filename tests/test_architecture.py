@@ -26,6 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "training": {"model", "bars"},
     "evaluation": {"bars"},
     "backtesting": {"bars", "evaluation"},
+    "adapters": {"inference", "bars"},
     "scale": {"inference", "bars"},
     "workflows": {"model", "bars", "inference", "training", "evaluation", "backtesting", "scale", "pretrained"},
     "serve": {"model", "bars", "inference", "evaluation", "workflows"},
@@ -41,6 +42,7 @@ OWNERS = {
     "rich": {"cli"},
     "fastapi": {"serve"},
     "mcp": {"serve"},
+    **{name: {"adapters"} for name in ("gluonts", "sktime", "darts", "fev", "datasets", "nautilus_trader")},
 }
 SERIALISERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 NUMPY_STREAMS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox", "BitGenerator"}

@@ -28,6 +28,7 @@ from kronos.errors import (
 if TYPE_CHECKING:
     from kronos.bars import future_timestamps, read_bars
     from kronos.inference.forecast import Forecast
+    from kronos.inference.layouts import forecasts_to_frame
     from kronos.inference.predictor import KronosPredictor
     from kronos.model import Kronos, KronosTokenizer
     from kronos.spec import ForecastSpec
@@ -60,6 +61,7 @@ __all__ = [
     "finetune",
     "forecast_file",
     "forecast_universe",
+    "forecasts_to_frame",
     "future_timestamps",
     "read_bars",
     "train",
@@ -69,6 +71,7 @@ __all__ = [
 _ROOMS = {
     "bars": ("future_timestamps", "read_bars"),
     "inference.forecast": ("Forecast",),
+    "inference.layouts": ("forecasts_to_frame",),
     "inference.predictor": ("KronosPredictor",),
     "model": ("Kronos", "KronosTokenizer"),
     "spec": ("ForecastSpec",),

@@ -39,6 +39,9 @@ R = TypeVar("R")
 FEATURES: Final = ("open", "high", "low", "close", "volume", "amount")
 """The six features of a bar, in the order that the model knows."""
 
+NAMELESS: Final = "series"
+"""What a series is called whose bars name none, where a name must be."""
+
 OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(6)
 """Their places in the last axis of every array of bars."""
 

@@ -15,6 +15,9 @@ from typing import Any, Final, Literal, get_args, get_type_hints
 
 from kronos.errors import ConfigError
 
+Layout = Literal["paths", "summary", "nixtla", "qlib", "vectorbt", "predict", "record", "freqtrade", "backtesting"]
+"""The forms of a forecast that other tools take: :mod:`kronos.inference.layouts`."""
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -16,6 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 TOOLS = {"dev", "docs", "all"}  # for who works on the project; nothing in src imports them
 SERVICES = {"tracking"}  # other people's trackers, which accelerate imports by name
+LIBRARIES = {"gluonts", "sktime", "darts", "fev", "nautilus"}  # that take our forecasts; some want an older pandas
 FEATURES = sorted(set(EXTRAS) - TOOLS - SERVICES)
 MODULES = {  # where the module has another name
     "chronos-forecasting": "chronos",
@@ -79,12 +80,14 @@ def test_what_an_extra_brings_is_imported(extra: str) -> None:
 
 
 def test_all_brings_every_extra() -> None:
-    assert set(re.findall(r"[a-z]+", EXTRAS["all"][0].split("[")[1])) == set(FEATURES)
+    assert set(re.findall(r"[a-z]+", EXTRAS["all"][0].split("[")[1])) == set(FEATURES) - LIBRARIES
 
 
 def test_what_tests_import_comes_with_dev() -> None:
     """A fresh clone skips no test for want of a package, and every one of them is of a tested version."""
-    wanted = {"ccxt", "duckdb", "lightgbm", "polars", "scoringrules"}
+    wanted = {"backtesting", "ccxt", "duckdb", "lightgbm", "polars", "scoringrules", "utilsforecast"}
     assert wanted <= set(map(distribution, EXTRAS["dev"]))
+    assert "darts" in re.findall(r"\w+", EXTRAS["dev"][0])
+    wanted.add("darts")
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert wanted <= pinned

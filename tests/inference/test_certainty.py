@@ -19,7 +19,8 @@ from kronos.bars import sample_bars
 from kronos.errors import ConfigError
 from kronos.inference.certainty import ENOUGH_PATHS, NO_DIRECTION, Shown, beyond_notes, share_error
 from kronos.inference.charts import Scene, facts, next_bars, page
-from kronos.inference.forecast import DEFAULT_LEVELS, Forecast, asked_levels, document, summary
+from kronos.inference.export import DEFAULT_LEVELS, asked_levels, document, summary
+from kronos.inference.forecast import Forecast
 from kronos.model import Kronos
 
 

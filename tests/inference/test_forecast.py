@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kronos.errors import ConfigError, KronosError, MissingExtraError
 from kronos.files import replacing, to_json
-from kronos.inference import forecast as forecasts
+from kronos.inference import export
 from kronos.inference.forecast import Forecast
 
 FEATURES = ["open", "high", "low", "close", "volume", "amount"]
@@ -269,7 +269,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(make_forecast, tm
 
 
 def test_png_without_matplotlib_names_the_extra(make_forecast, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(forecasts, "find_spec", lambda name: None)
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install 'matplotlib"):
         make_forecast().save(tmp_path / "out.png")
 

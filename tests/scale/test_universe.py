@@ -18,7 +18,7 @@ from universes import CHECKPOINT, QUICK, SPEC, contents, make_folder, make_store
 from kronos import KronosPredictor, forecast_universe, read_bars
 from kronos.bars import sample_bars, write_bars
 from kronos.errors import CheckpointError, ConfigError, DataError
-from kronos.inference.forecast import summary
+from kronos.inference.export import summary
 from kronos.scale.engines import LocalEngine
 from kronos.scale.output import UniverseReport
 from kronos.scale.work import ForecastWork

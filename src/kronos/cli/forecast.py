@@ -30,7 +30,7 @@ from kronos.cli.common import (
     with_options,
 )
 from kronos.errors import ConfigError
-from kronos.spec import ForecastSpec
+from kronos.spec import ForecastSpec, Layout
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
@@ -55,6 +55,10 @@ def forecast(
         str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")
     ] = None,
     paths: Annotated[bool, typer.Option("--paths", help="Write every sample path instead of the summary.")] = False,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="Write the layout of another tool; freqtrade and backtesting write a folder, a file a path."),
+    ] = None,
     out: Annotated[
         list[Path] | None,
         typer.Option(
@@ -84,9 +88,10 @@ def forecast(
     levels = None if quantiles is None else _levels(quantiles)
     chosen: dict[str, Any] = {} if levels is None else {"quantile_levels": levels}
     words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, **chosen}
-    words |= {"paths": paths, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
+    words |= {"paths": paths, "layout": layout, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
     with standard_input(bars) as source:
-        if Path(source).is_dir() or (Path(source).is_file() and _is_folder(out or [])):
+        folder = _is_folder(out or []) and layout not in ("freqtrade", "backtesting")
+        if Path(source).is_dir() or (Path(source).is_file() and folder):
             many = words | {"partition_size": partition}
             _forecast_many(Path(source), out or [], spec, compute, many, as_json)
         else:
@@ -112,9 +117,9 @@ def _forecast_one(
         result = kronos.forecast_file(source, spec, targets=targets, on_read=told, progress=report, **words)
     levels = words.get("quantile_levels")
     if as_json:
-        from kronos.inference.forecast import DEFAULT_LEVELS, document
+        from kronos.inference.layouts import shown_as_json
 
-        emit_json(document(result, levels or DEFAULT_LEVELS, paths=words["paths"]))
+        emit_json(shown_as_json(result, words["layout"], levels, paths=words["paths"]))
     else:
         _show(result, levels, targets)
 
@@ -155,7 +160,7 @@ def _forecast_many(
         note(f"All of them are in {out / 'errors'}")
     if result.noted:
         note(f"{result.noted:,} forecasts carry notes (column 'notes'), for instance {result.note}")
-    note(f"Wrote {out}")
+    note(f"Wrote {out}" + (f", in it {words['layout']}.parquet" if words["layout"] else ""))
 
 
 def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path]) -> None:
@@ -184,7 +189,7 @@ def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path
     for text in Shown(result).notes:
         note(f"Note: {text}.")
     for path in written:
-        size = path.stat().st_size / 1e6
+        size = 0 if path.is_dir() else path.stat().st_size / 1e6
         inside = ", the charting code inside, so that it opens without a network"
         told = f" ({size:.1f} MB{inside if path.suffix.lower() == '.html' else ''})" if size > 1 else ""
         note(f"Wrote {path}{told}")

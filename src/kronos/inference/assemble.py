@@ -224,6 +224,7 @@ def assemble_forecast(
     metadata = {
         "model": predictor.name,
         "revision": predictor.revision,
+        "weights": predictor.fingerprint,
         "seed": spec.seed,
         "settings": {**drawn, "num_samples": spec.num_samples, "window_stride": settings.window_stride},
         "cutoff": past.times[-1].isoformat(),

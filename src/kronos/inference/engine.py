@@ -126,10 +126,14 @@ class DecodeEngine:
     def device(self) -> torch.device:
         return self.model.norm.weight.device
 
+    def version(self) -> tuple[Any, ...]:
+        """Another value once any weight has changed."""
+        state = [*self.model.parameters(), *self.tokenizer.parameters()]
+        return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in state)
+
     def weights(self) -> tuple[FusedModel, FusedTokenizer]:
         """The fused weights, made anew when the model's own have changed since."""
-        state = [*self.model.parameters(), *self.tokenizer.parameters()]
-        version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in state)
+        version = self.version()
         if self._fused is None or self._fused[0] != version:
             with torch.no_grad():
                 net, tok = FusedModel(self.model, self.dtype), FusedTokenizer(self.tokenizer, self.dtype)

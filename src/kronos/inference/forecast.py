@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -18,25 +17,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.errors import ConfigError, FewPathsWarning, MissingExtraError
-from kronos.files import check_place, json_text, replacing, to_json
-from kronos.inference.certainty import (
-    ENOUGH_PATHS,
-    Shown,
-    asks_spread,
-    count_distinct,
-    few_paths_note,
-    share_error,
-)
+from kronos.errors import ConfigError, FewPathsWarning
+from kronos.files import json_text, replacing, to_json
+from kronos.inference.certainty import ENOUGH_PATHS, asks_spread, count_distinct, few_paths_note, share_error
+from kronos.inference.export import DEFAULT_LEVELS, check_levels, check_target, document, summary, write_table
+from kronos.inference.layouts import lay_out, save_layout
 from kronos.protocol import CLOSE, FEATURES
+from kronos.spec import Layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Floats = npt.NDArray[np.float64]
-
-DEFAULT_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-ENDINGS = (".html", ".png", ".csv", ".parquet", ".json")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -57,6 +49,7 @@ class Forecast:
         history: the last bars of the context (a bars table), for charts and for the last close.
         symbol: the name of the series.
         columns: names of the six features.
+        made_at: when it was made, in UTC; None: now.
 
     Raises:
         ConfigError: the parts do not fit each other.
@@ -68,6 +61,7 @@ class Forecast:
     history: pd.DataFrame | None = None
     symbol: str | None = None
     columns: tuple[str, ...] = FEATURES
+    made_at: pd.Timestamp | None = None
     distinct_paths: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +79,7 @@ class Forecast:
         samples.setflags(write=False)
         object.__setattr__(self, "samples", samples)
         object.__setattr__(self, "timestamps", times)
+        object.__setattr__(self, "made_at", self.made_at or pd.Timestamp.now("UTC").floor("s"))
         object.__setattr__(self, "distinct_paths", count_distinct(samples))
 
     def __repr__(self) -> str:
@@ -239,12 +234,29 @@ class Forecast:
 
     # -- out of here --------------------------------------------------------------------------------------
 
-    def to_frame(self) -> pd.DataFrame:
-        """Every path as long rows, path after path: ``timestamp, path`` and the six features."""
-        frame = pd.DataFrame(self.samples.reshape(-1, len(self.columns)), columns=list(self.columns))
-        frame.insert(0, "timestamp", self.timestamps[np.tile(np.arange(self.horizon), self.num_samples)])
-        frame.insert(1, "path", np.repeat(np.arange(self.num_samples), self.horizon))
-        return frame
+    def to_frame(
+        self, layout: Layout = "paths", *, quantile_levels: Sequence[float] = DEFAULT_LEVELS, column: str = "close"
+    ) -> pd.DataFrame:
+        """The forecast as the table that another tool takes.
+
+        Args:
+            layout: ``paths``: every path as long rows, path after path, ``timestamp, path`` and the six features.
+                ``summary``: one row a bar, as in the files. The others are those of
+                :func:`kronos.inference.layouts.forecasts_to_frame`, which takes many forecasts too.
+            quantile_levels: of ``summary``, ``nixtla`` and ``record``.
+            column: which feature the layouts of one number a bar are about.
+
+        Raises:
+            ConfigError: an unknown layout or column, a level outside [0, 1], or times that the layout cannot write.
+        """
+        if layout == "paths":
+            frame = pd.DataFrame(self.samples.reshape(-1, len(self.columns)), columns=list(self.columns))
+            frame.insert(0, "timestamp", self.timestamps[np.tile(np.arange(self.horizon), self.num_samples)])
+            frame.insert(1, "path", np.repeat(np.arange(self.num_samples), self.horizon))
+            return frame
+        if layout == "summary":
+            return summary(self, quantile_levels)
+        return lay_out([self], layout, quantile_levels, column)
 
     def plot(self) -> go.Figure:
         """An interactive chart: candles of the history, median path, 50/80/90 % fan, volume."""
@@ -252,39 +264,48 @@ class Forecast:
 
         return figure(Scene(self))
 
-    def save(self, path: str | Path, *, quantile_levels: Sequence[float] = DEFAULT_LEVELS, paths: bool = False) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        quantile_levels: Sequence[float] = DEFAULT_LEVELS,
+        paths: bool = False,
+        layout: Layout | None = None,
+    ) -> Path:
         """Write the forecast; the ending chooses the form.
 
         ``.csv`` and ``.parquet`` hold one row a bar, as :func:`summary` gives them: ``timestamp, prob_up`` with its
         error, then for each feature its mean and quantiles (``close_mean, close_q0.05 …``), empty where too few
         distinct paths cannot tell; with ``paths`` the long table of ``to_frame`` instead.
         ``.json`` holds one document (with ``paths`` also every path), ``.html`` and ``.png`` the chart.
+        With ``layout`` it holds what ``to_frame(layout)`` gives: a table as ``.csv``, ``.parquet`` or ``.json``, a
+        record as ``.json``; of ``freqtrade`` and ``backtesting`` the path is a folder, with a file of bars a path.
         The file, whose path is returned, appears whole or not at all.
 
         Raises:
-            ConfigError: an unknown ending, a missing folder, or a level outside [0, 1].
+            ConfigError: an unknown ending or layout, a missing folder, or a level outside [0, 1].
             MissingExtraError: ``.png`` without matplotlib.
         """
-        target = check_target(path)
         check_levels(quantile_levels)
+        if layout is not None:
+            return save_layout(self, path, layout, quantile_levels)
+        target = check_target(path)
         ending = target.suffix.lower()
-        with replacing(target) as part:
-            if ending in (".html", ".png"):
-                from kronos.inference.charts import draw, page
+        if ending in (".html", ".png"):
+            from kronos.inference.charts import draw, page
 
+            with replacing(target) as part:
                 if ending == ".png":
                     draw(self, part)
                 else:
                     part.write_text(page(self), encoding="utf-8")
-            elif ending == ".json":
+        elif ending == ".json":
+            with replacing(target) as part:
                 part.write_text(json_text(document(self, quantile_levels, paths=paths)), encoding="utf-8")
-            else:
-                table = self.to_frame() if paths else summary(self, quantile_levels)
-                if ending == ".csv":
-                    table.to_csv(part, index=False, float_format="%.9g")  # brings every float32 back exactly
-                else:
-                    table.attrs = {"symbol": self.symbol, "metadata": to_json(self.metadata)}
-                    table.to_parquet(part, index=False)
+        else:
+            table = self.to_frame() if paths else summary(self, quantile_levels)
+            table.attrs = {"symbol": self.symbol, "metadata": to_json(self.metadata)}
+            write_table(table, target)
         return target
 
     def _warn_if_few(self, levels: Sequence[float] = ()) -> None:
@@ -300,94 +321,3 @@ class Forecast:
         if not 1 <= bar <= self.horizon:
             raise ConfigError(f"step counts bars ahead, from 1 to {self.horizon}; it is {bar}.")
         return np.asarray(1.0 - self.close()[:, bar - 1] / self.last_close)
-
-
-# -- files ------------------------------------------------------------------------------------------------------------
-
-
-def check_target(path: str | Path) -> Path:
-    """The path, if a forecast can be written there; raises as ``Forecast.save``, but before the work begins."""
-    target = Path(path)
-    ending = target.suffix.lower()
-    if ending not in ENDINGS:
-        found = f"the ending '{ending}'" if ending else "no ending"
-        raise ConfigError(f"'{target}' has {found}; a forecast is written as one of {', '.join(ENDINGS)}.")
-    check_place(target)
-    if ending == ".png" and find_spec("matplotlib") is None:
-        raise MissingExtraError("matplotlib", "plot", "A PNG chart")
-    return target
-
-
-def summary(forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVELS) -> pd.DataFrame:
-    """One row a bar: ``timestamp, prob_up, prob_up_error, close_median_error``, then for each feature
-    ``<name>_mean`` and ``<name>_q<level>``. What too few distinct paths cannot tell is NaN.
-    """
-    shown = Shown(forecast)
-    mean, bands = forecast.mean(), shown.quantiles(quantile_levels)
-    table: dict[str, Any] = {"timestamp": forecast.timestamps}
-    if forecast.history is not None:
-        table["prob_up"], table["prob_up_error"] = shown.prob_up().to_numpy().T
-    table["close_median_error"] = shown.median_error()["close"].to_numpy()
-    for index, column in enumerate(forecast.columns):
-        table[f"{column}_mean"] = mean[column].to_numpy()
-        for level, band in zip(quantile_levels, bands, strict=True):
-            table[f"{column}_q{level:g}"] = band[:, index]
-    return pd.DataFrame(table)
-
-
-def document(
-    forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVELS, *, paths: bool = False
-) -> dict[str, Any]:
-    """The forecast as one JSON-ready document: ``symbol, metadata, last_close, timestamps``, by bar ``prob_up,
-    prob_up_error, close_median_error``, at the 95 % level over the whole horizon ``value_at_risk,
-    expected_shortfall``, then ``mean`` {feature: [H]}, ``quantiles`` {level: {feature: [H]}} and, with ``paths``,
-    ``columns`` and ``paths`` [S][H][6]. What too few distinct paths cannot tell is null.
-    """
-
-    def by_column(values: Any) -> dict[str, Any]:
-        return {column: values[:, index] for index, column in enumerate(forecast.columns)}
-
-    shown = Shown(forecast)
-    bands, chance = shown.quantiles(quantile_levels), shown.prob_up()
-    content: dict[str, Any] = {
-        "symbol": forecast.symbol,
-        "metadata": forecast.metadata,
-        "last_close": forecast.last_close if shown.known else None,
-        "timestamps": forecast.timestamps,
-        "prob_up": chance["prob_up"] if shown.known else None,
-        "prob_up_error": chance["error"] if shown.known else None,
-        "close_median_error": shown.median_error()["close"],
-        "value_at_risk": shown.value_at_risk(),
-        "expected_shortfall": shown.expected_shortfall(),
-        "mean": by_column(forecast.mean().to_numpy()),
-        "quantiles": {f"{level:g}": by_column(band) for level, band in zip(quantile_levels, bands, strict=True)},
-    }
-    whole = {"columns": forecast.columns, "paths": forecast.samples} if paths else {}
-    return {key: to_json(value) for key, value in (content | whole).items()}
-
-
-def asked_levels(levels: Sequence[float] | None, num_samples: int) -> Sequence[float]:
-    """The quantile levels asked for, checked before the work begins; None: ``DEFAULT_LEVELS``.
-
-    Raises:
-        ConfigError: as ``check_levels``, or quantiles other than the median of fewer than ``ENOUGH_PATHS`` paths.
-    """
-    if levels is None:
-        return DEFAULT_LEVELS
-    check_levels(levels)
-    if num_samples < ENOUGH_PATHS and asks_spread(levels):
-        raise ConfigError(
-            f"Quantiles need {ENOUGH_PATHS} paths or more; these are of {num_samples}. Raise num_samples "
-            f"(--samples {ENOUGH_PATHS}), or ask for the median .5 alone."
-        )
-    return levels
-
-
-def check_levels(levels: Sequence[float]) -> None:
-    """Raises ConfigError where quantile levels lie outside [0, 1], are repeated, or are missing."""
-    if len(levels) == 0:
-        raise ConfigError("At least one quantile level is needed, for instance 0.1, 0.5, 0.9.")
-    if wrong := [level for level in levels if not 0 <= level <= 1]:
-        raise ConfigError(f"Quantile levels lie between 0 and 1, as 0.9 for 90 %; found {wrong[0]:g}.")
-    if len(set(levels)) < len(levels):
-        raise ConfigError("Each quantile level may be given once; found one twice.")

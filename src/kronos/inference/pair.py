@@ -31,15 +31,19 @@ def load_pair(
     name: str | Path, tokenizer: str | Path | None, hub: HubOptions
 ) -> tuple[Kronos, KronosTokenizer, int, str]:
     """A model by family name, folder or hub id, its tokenizer, how many bars they read, and what to call them."""
-    member, short = None, Path(name).name
-    if not Path(name).is_dir():
-        member, short = family_member(str(name)), str(name)
-    if member is not None:
-        short = member.model.rsplit("/", 1)[-1].lower()
+    member = None if Path(name).is_dir() else family_member(str(name))
     model = Kronos.from_pretrained(name, **asdict(hub))
     source, at = _tokenizer_at(name, hub.revision, tokenizer)
     belonging = KronosTokenizer.from_pretrained(source, **asdict(replace(hub, revision=at)))
-    return model, belonging, bars_read(model.config, member), short
+    return model, belonging, bars_read(model.config, member), short_name(name)
+
+
+def short_name(name: str | Path) -> str:
+    """What a forecast calls the model that this name loads: that of its family, of its folder, or the hub id."""
+    if Path(name).is_dir():
+        return Path(name).name
+    member = family_member(str(name))
+    return str(name) if member is None else member.model.rsplit("/", 1)[-1].lower()
 
 
 def _tokenizer_at(

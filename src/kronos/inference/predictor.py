@@ -85,6 +85,7 @@ class KronosPredictor(SavedPair):
         self.loaded_by = "--model FOLDER"  # options of the command line; of a pair made here, once it is saved
         self.transform = get_transform(tokenizer.config.bar_transform, tokenizer.config.move_gain)
         self.engine = DecodeEngine(model.to(self.device), tokenizer.to(self.device), **self._precision)
+        self._identity: tuple[Any, str] | None = None  # the fingerprint, and of what
 
     @property
     def model(self) -> Kronos:
@@ -374,7 +375,10 @@ class KronosPredictor(SavedPair):
     @property
     def fingerprint(self) -> str:
         """Digest of all that a forecast depends on but the spec, so that scores stored for others are not reused."""
-        return pair_fingerprint(self.model, self.tokenizer, self.max_context)
+        state = self.engine.version(), self.model.config, self.tokenizer.config, self.max_context
+        if self._identity is None or self._identity[0] != state:
+            self._identity = state, pair_fingerprint(self.model, self.tokenizer, self.max_context)
+        return self._identity[1]
 
     @property
     def training_cutoffs(self) -> dict[str, np.datetime64]:

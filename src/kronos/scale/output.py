@@ -2,6 +2,7 @@
 
     OUT/forecasts/part-00000.parquet   rows by symbol and time
     OUT/errors/part-00000.parquet      symbol, source, error, message; only where a series could not be forecast
+    OUT/nixtla.parquet …               all of them as one table in a layout that was asked for
     OUT/summary.json                   written last: its presence says that all is there
 
 A partition is finished when its file of forecasts is there and carries the partition's key.
@@ -21,11 +22,12 @@ import pyarrow.parquet as pq
 
 from kronos.errors import ConfigError, DataError
 from kronos.files import clear_leftovers, json_text, replacing, write_json
-from kronos.inference.forecast import ENDINGS, summary
+from kronos.inference.export import ENDINGS, write_table
+from kronos.inference.layouts import TABLES
+from kronos.inference.pair import short_name
 from kronos.protocol import FEATURES
 
 if TYPE_CHECKING:
-    from kronos.inference.forecast import Forecast
     from kronos.scale.plan import Partition, UniverseSettings
 
 FORECASTS, ERRORS, SUMMARY = "forecasts", "errors", "summary.json"
@@ -58,31 +60,6 @@ class UniverseReport:
         """Both together; of the errors and notes the first."""
         both = zip(astuple(self), astuple(other), strict=True)
         return UniverseReport(*(a + b if isinstance(a, int) else a or b for a, b in both))
-
-
-def rows_of(forecast: Forecast, source: str, settings: UniverseSettings) -> pd.DataFrame:
-    """The rows of a forecast: its summary, or all its paths.
-
-    Times are wall times, as the series writes them, with their zone beside them; where it names one, also instants.
-    """
-    frame = forecast.to_frame() if settings.paths else summary(forecast, settings.quantile_levels)
-    times, cutoff = forecast.timestamps, pd.Timestamp(forecast.metadata["cutoff"])
-    instants = pd.Series(pd.NaT, frame.index, dtype="datetime64[ns, UTC]")
-    if times.tz is not None:
-        instants = frame["timestamp"].dt.tz_convert("UTC")
-        frame["timestamp"], cutoff = (
-            frame["timestamp"].dt.tz_localize(None),
-            cutoff.tz_convert(times.tz).tz_localize(None),
-        )
-    return frame.assign(
-        symbol=forecast.symbol,
-        source=source,
-        timezone=None if times.tz is None else str(times.tz),
-        cutoff=cutoff,
-        last_close=forecast.last_close,
-        notes="; ".join(forecast.metadata["warnings"]) or None,
-        instant=instants,
-    )
 
 
 def schema(settings: UniverseSettings) -> pa.Schema:
@@ -176,14 +153,37 @@ def begin(out: Path) -> None:
     """Make the folder; it says that all is there only when it is. Raises as ``check_folder``."""
     check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / SUMMARY).unlink(missing_ok=True)
+    for name in (SUMMARY, *map(_layout_file, TABLES)):
+        (out / name).unlink(missing_ok=True)
 
 
-def end(out: Path, settings: UniverseSettings, facts: Sequence[str], partitions: int, report: UniverseReport) -> None:
-    """Tidy the folder, and say that all is there.
+def lay_out(out: Path, layout: str, model: str) -> None:
+    """Write all forecasts as one table beside their folder; ``model`` is what the checkpoint is called.
+
+    Raises:
+        ConfigError: times that the layout cannot write.
+    """
+    rows = pq.read_table(out / FORECASTS).to_pandas().drop(columns=["source", "notes"])
+    write_table(TABLES[layout](rows, "close", model), out / _layout_file(layout))
+
+
+def _layout_file(layout: str) -> str:
+    return f"{layout}.parquet"
+
+
+def end(
+    out: Path,
+    settings: UniverseSettings,
+    facts: Sequence[str],
+    partitions: int,
+    report: UniverseReport,
+    layout: str | None = None,
+) -> None:
+    """Tidy the folder, lay all forecasts out as another tool takes them, and say that all is there.
 
     Args:
         facts: version, digest of the weights, kind of device.
+        layout: of one number a bar; None: none.
 
     Raises:
         DataError: no series could be forecast.
@@ -194,6 +194,8 @@ def end(out: Path, settings: UniverseSettings, facts: Sequence[str], partitions:
             f"None of the {report.failed} series could be forecast; for instance {report.trouble} "
             f"All errors are in {out / ERRORS}."
         )
+    if layout is not None:
+        lay_out(out, layout, short_name(settings.model))
     # Nothing of how the results came about is said, so that equal results have equal files.
     counts = {name: getattr(report, name) for name in ("series", "failed", "noted", "partitions")}
     stated = dict(zip(("kronos", "checkpoint", "device"), facts, strict=True))

@@ -14,7 +14,7 @@ from typing import Any
 from kronos.bars import BarStore, read_bars
 from kronos.errors import ConfigError, DataError
 from kronos.files import bars_files, digest
-from kronos.inference.forecast import DEFAULT_LEVELS, check_levels
+from kronos.inference.export import DEFAULT_LEVELS, check_levels
 from kronos.spec import ForecastSpec
 
 PARTITION = 16  # series; enough for full batches, few enough for many workers

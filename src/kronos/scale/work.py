@@ -14,9 +14,10 @@ from kronos.bars.cut import cut_until
 from kronos.bars.store import read_last
 from kronos.errors import CheckpointError, DataError, KronosError
 from kronos.inference.assemble import CALENDAR_BARS
+from kronos.inference.export import rows_of
 from kronos.inference.pair import pair_digest
 from kronos.inference.predictor import KronosPredictor
-from kronos.scale.output import Trouble, UniverseReport, rows_of, write
+from kronos.scale.output import Trouble, UniverseReport, write
 from kronos.scale.plan import Partition, Source, UniverseSettings
 
 Group = dict[str, tuple[Source, pd.DataFrame]]
@@ -70,7 +71,8 @@ class ForecastWork:
 
             tables = {symbol: table for symbol, (_, table) in group.items()}
             for symbol, forecast in self.predictor.answer_many(tables, spec, on_error=fail):
-                frames.append(rows_of(forecast, group[symbol][0].path, self.settings))
+                rows = rows_of(forecast, self.settings.quantile_levels, paths=self.settings.paths)
+                frames.append(rows.assign(source=group[symbol][0].path))
         troubles.sort(key=lambda trouble: (trouble.source, trouble.symbol))
         return len(partition.sources), write(self.out, partition, self.settings, frames, troubles)
 

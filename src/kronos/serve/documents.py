@@ -23,7 +23,8 @@ from kronos.errors import CapacityError, DataError, some_of
 from kronos.evaluation import metrics
 from kronos.files import json_text, replacing, to_json, write_text
 from kronos.inference.certainty import Shown
-from kronos.inference.forecast import DEFAULT_LEVELS, Forecast
+from kronos.inference.export import DEFAULT_LEVELS
+from kronos.inference.forecast import Forecast
 from kronos.protocol import CLOSE, VOLUME
 
 LEVELS = tuple(sorted({*DEFAULT_LEVELS, 0.1, 0.9}))  # the studio also draws the band between these two

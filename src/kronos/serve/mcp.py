@@ -18,7 +18,7 @@ from kronos.bars import inspect_bars, read_bars
 from kronos.bars.samples import PREFIX, SAMPLES, locate
 from kronos.errors import DataError, KronosError, settings_in_words
 from kronos.files import to_json
-from kronos.inference.forecast import document
+from kronos.inference.export import document
 from kronos.inference.predictor import KronosPredictor
 from kronos.serve.documents import one_series
 from kronos.serve.schemas import annotated, check_work, offered

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kronos.bars import read_bars
 from kronos.bars.cut import cut_until
-from kronos.errors import DataError, some_of
-from kronos.inference.forecast import asked_levels, check_target
-from kronos.spec import ForecastSpec
+from kronos.errors import ConfigError, DataError, some_of
+from kronos.inference.export import asked_levels
+from kronos.inference.layouts import TABLES, check_layout, check_layout_target
+from kronos.spec import ForecastSpec, Layout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,7 @@ def forecast_file(
     targets: Sequence[str | Path] = (),
     quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
+    layout: Layout | None = None,
     on_defect: Literal["strict", "drop"] = "strict",
     reading: Mapping[str, Any] | None = None,
     until: str | None = None,
@@ -54,6 +56,7 @@ def forecast_file(
         targets: files to write, as for ``Forecast.save``; checked before anything is read.
         quantile_levels, paths: which quantiles go into them, or every sample path instead. None: the usual five,
             which hold nothing where too few distinct paths were drawn.
+        layout: the layout of another tool instead, as for ``Forecast.save``.
         on_defect, reading: options of ``read_bars``.
         until: forecast from the bars up to and including this time, as a replay; a date takes in its whole day.
         on_read: told the bars before they are forecast.
@@ -65,7 +68,7 @@ def forecast_file(
     """
     spec = spec or ForecastSpec()
     levels = asked_levels(quantile_levels, spec.num_samples)
-    files = [check_target(target) for target in targets]
+    files = [check_layout_target(target, layout) for target in targets]
     bars = read_bars(source, on_defect=on_defect, **reading or {})
     report = bars.attrs["report"]
     if len(report.symbols) > 1:
@@ -81,7 +84,7 @@ def forecast_file(
     predictor = KronosPredictor.from_pretrained(model, device, revision, tokenizer=tokenizer)
     forecast = predictor.answer(bars, spec, progress=progress)
     for file in files:
-        forecast.save(file, quantile_levels=levels, paths=paths)
+        forecast.save(file, quantile_levels=levels, paths=paths, layout=layout)
     return forecast
 
 
@@ -97,6 +100,7 @@ def forecast_universe(
     engine: WorkEngine | None = None,
     quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
+    layout: Layout | None = None,
     on_defect: Literal["strict", "drop"] = "strict",
     reading: Mapping[str, Any] | None = None,
     until: str | None = None,
@@ -105,17 +109,17 @@ def forecast_universe(
 ) -> UniverseReport:
     """Forecast every series of a bar store, of a folder or of a file that holds many, into a folder of results.
 
-    The same settings give the same files, byte for byte, on every engine and with any number of workers, as long as
-    they compute on the same kind of device. A partition that is already there, computed with the same settings and
-    weights from the same bars on such a device, is kept; so a run that was interrupted goes on where it was.
+    The same settings give the same files, byte for byte, on every engine with any number of workers on the same kind
+    of device. A partition that is already there, computed so from the same bars and weights, is kept: a run that was
+    interrupted goes on where it was.
 
     Args:
-        source: a bar store, a folder of files that ``read_bars`` understands, or one such file of many symbols.
-            Workers read it under this path.
+        source: a bar store, a folder of files, or one file of many symbols; workers read it under this path.
         out: folder for the results (see :mod:`kronos.scale.output`). Workers write there.
         engine: where to compute, such as ``make_engine("ray", workers=8)`` of :mod:`kronos.scale.engines`; None: here.
         device: as for ``KronosPredictor``, in each worker; None: a GPU where the engine has them, else the CPU.
         partition_size: series computed together and written to one file; None: 16, fewer where paths are many.
+        layout: write all forecasts also as one table in this layout, such as ``out/nixtla.parquet``.
         progress: told (files done, files in all).
         spec, model, tokenizer, revision, quantile_levels, paths, on_defect, reading, until: as for
             :func:`forecast_file`.
@@ -124,8 +128,7 @@ def forecast_universe(
         What was done. Series that cannot be forecast are in the errors table and counted.
 
     Raises:
-        DataError: nothing to forecast, or no series could be.
-        CheckpointError, ConfigError: what was asked cannot be done.
+        DataError: nothing to forecast, or no series could be. CheckpointError, ConfigError: as ``forecast_file``.
         CapacityError: workers died again and again, or the results cannot be written.
     """
     from kronos.inference.pair import pair_digest
@@ -134,8 +137,8 @@ def forecast_universe(
     spec, engine = spec or ForecastSpec(), engine or engines.LocalEngine()
     levels = asked_levels(quantile_levels, spec.num_samples)
     settings = plan.UniverseSettings(spec, model, revision, tokenizer, levels, paths, on_defect, reading or {}, until)
-    out = Path(out).resolve()
-    output.check_folder(out)
+    _check_layout_of_many(layout, paths)
+    output.check_folder(out := Path(out).resolve())
     folder, sources = plan.find_series(Path(source).resolve(), settings)
     device = device or engine.device()
     facts = (version("kronos-kline"), pair_digest(model, revision, tokenizer), device.partition(":")[0])
@@ -143,8 +146,22 @@ def forecast_universe(
     output.begin(out)
     make = partial(work.ForecastWork, settings, folder, out, facts[1], device)
     report = _compute(partitions, out, engine, make, progress)
-    output.end(out, settings, facts, len(partitions), report)
+    output.end(out, settings, facts, len(partitions), report, layout)
     return report
+
+
+def _check_layout_of_many(layout: str | None, paths: bool) -> None:
+    """Refuses layouts that are not made of a table of quantiles."""
+    if layout is None:
+        return
+    check_layout(layout)
+    if layout not in TABLES:
+        raise ConfigError(
+            f"The layout {layout} is written of one series; of many, {', '.join(TABLES)} are. In Python "
+            "kronos.forecasts_to_frame(predictor.forecast_many(…), layout=…) takes any."
+        )
+    if paths:
+        raise ConfigError(f"The layout {layout} is made of quantiles; leave paths (--paths) out.")
 
 
 def _compute(

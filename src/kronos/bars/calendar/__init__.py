@@ -1,5 +1,6 @@
 """When bars fall: bar sizes, the sessions of markets, which calendar timestamps follow, and the bars to come."""
 
+from kronos.bars.calendar.frames import calendar_covariates
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.future import FutureTimes, future_times, future_timestamps, infer_calendar
 from kronos.bars.calendar.grid import Stamp
@@ -10,6 +11,7 @@ __all__ = [
     "FutureTimes",
     "Stamp",
     "calendar_aliases",
+    "calendar_covariates",
     "calendar_names",
     "future_times",
     "future_timestamps",

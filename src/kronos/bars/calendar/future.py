@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.bars.calendar.frames import by_series, nixtla_frame
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.grid import Stamp, future_days, intraday_stamps, observed_hours, read_dates, regular_step
 from kronos.bars.calendar.guess import FITS, Fit, Guess, extends_hours, fit_intraday, guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, RULES, STEP, Market, Nanos, market, resolve_calendar
 from kronos.errors import CalendarError, ConfigError
+from kronos.protocol import NAMELESS
 from kronos.spec import ForecastSpec
 
 _CHECKED: Final = 2048  # daily bars back, which no forecast reads beyond; earlier years need a second calendar
@@ -45,13 +47,35 @@ class FutureTimes:
     notes: tuple[str, ...] = ()
 
 
+@overload
+def future_timestamps(
+    history: Any,
+    horizon: int,
+    calendar: str | None = ...,
+    frequency: str | None = ...,
+    stamp: Stamp | None = ...,
+    *,
+    layout: None = ...,
+) -> pd.DatetimeIndex: ...
+@overload
+def future_timestamps(
+    history: Any,
+    horizon: int,
+    calendar: str | None = ...,
+    frequency: str | None = ...,
+    stamp: Stamp | None = ...,
+    *,
+    layout: Literal["nixtla"],
+) -> pd.DataFrame: ...
 def future_timestamps(
     history: Any,
     horizon: int,
     calendar: str | None = None,
     frequency: str | None = None,
     stamp: Stamp | None = None,
-) -> pd.DatetimeIndex:
+    *,
+    layout: Literal["nixtla"] | None = None,
+) -> pd.DatetimeIndex | pd.DataFrame:
     """The timestamps of the next ``horizon`` bars.
 
     Args:
@@ -62,12 +86,24 @@ def future_timestamps(
             one timestamp or nothing stands out.
         frequency: bar size (``"5m"``, ``"1h"``, ``"1d"`` …); inferred from an index.
         stamp: ``"start"`` or ``"end"``, the end of the bar that a timestamp names; inferred from an index.
+        layout: ``nixtla``: a frame instead, ``unique_id, ds`` and what the calendar says of each bar (``minute, hour,
+            weekday, day, month, days_since_last``), which other models take as future covariates; of a table of many
+            symbols for each of them. :func:`kronos.bars.calendar_covariates` gives the same of the bars so far.
 
     Raises:
         CalendarError: unknown calendar, history that does not fit it, or times that cannot tell the stamp.
-        ConfigError: horizon out of range, or a bar size that is missing or unknown.
+        ConfigError: horizon out of range, an unknown layout, or a bar size that is missing or unknown.
     """
-    return future_times(history, horizon, calendar, frequency, stamp).timestamps
+    if layout is None:
+        return future_times(history, horizon, calendar, frequency, stamp).timestamps
+    if layout != "nixtla":
+        raise ConfigError(f"layout is {layout!r}; it must be 'nixtla', or None for timestamps alone")
+    found = {}
+    for name, times in by_series(history).items():
+        symbol = None if name == NAMELESS else name
+        future = future_times(times, horizon, calendar, frequency, stamp, symbol).timestamps
+        found[name] = future, history_index(times)[-1]
+    return nixtla_frame(found)
 
 
 def future_times(
