@@ -18,13 +18,14 @@ import pyarrow.csv as pacsv
 
 from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import Finding
-from kronos.bars.reading.layouts import Roles, has_header, normal
+from kronos.bars.reading.layouts import Roles, has_header
+from kronos.bars.reading.words import normal
 from kronos.bars.report import ReadContext, shown
 from kronos.errors import DataError
 
 _HEAD: Final = 256 * 1024
 _BLOCK: Final = 2**21  # bytes a thread parses at a time; also the longest row
-_TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
+TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
 _BLANKS: Final = ("", "nan", "NaN", "NAN", "null", "NULL", "None", "none", "NA", "N/A", "n/a", "-", "--", "#N/A")
 # 1,234 and 1,234,567.8 and 1,23,456 (Indian lakh); the first reading of a comma
 _GROUP_COMMA: Final = r"^[+-]?\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?$"
@@ -54,9 +55,6 @@ def shape_of(data: bytes, where: str) -> Shape:
     lines = lines[: -1 if len(data) > _HEAD and len(lines) > 1 else None][:2000]  # the last one is cut
     if not any(line.strip() for line in lines):
         raise DataError(f"{where}: the file is empty. Bars need a header and at least one row.")
-    if lines[0].lstrip()[:1] in ("{", "[", "<") and not lines[0].upper().startswith(("<DATE", "<TICKER", "<TIME")):
-        kind = "HTML or XML" if lines[0].lstrip()[0] == "<" else "JSON"
-        raise DataError(f"{where}: this is {kind}, not a table. Export the bars as CSV, Parquet or Feather.")
     delimiter = _delimiter(lines)
     cells = [split(line, delimiter) for line in lines]
     width = max(Counter(len(row) for row in cells if any(row)).most_common(1), default=(0, 0))[0]
@@ -141,14 +139,14 @@ class Columns:
 def read_text(data: bytes, shape: Shape, roles: Roles, reading: ReadContext) -> Columns:
     """Parse the columns that play a part."""
     parts = {f"c{position}": role for role, position in roles.at.items()}
-    quick = {name: pa.string() if role in _TEXT_ROLES else pa.float64() for name, role in parts.items()}
+    quick = {name: pa.string() if role in TEXT_ROLES else pa.float64() for name, role in parts.items()}
     found: dict[str, Any] = {}
     try:
         table, bad = _parse(data, shape, quick)
     except pa.ArrowInvalid:
         table, bad = _parse_as_text(data, shape, list(parts), reading.where)
-        text = {parts[name]: table.column(name).combine_chunks() for name in parts if parts[name] not in _TEXT_ROLES}
-        found = _to_plain(text, reading)
+        text = {parts[name]: table.column(name).combine_chunks() for name in parts if parts[name] not in TEXT_ROLES}
+        found = as_numbers(text, reading)
     for name, role in parts.items():
         if role not in found:
             column = table.column(name)
@@ -210,7 +208,7 @@ def read_every_column(data: bytes, shape: Shape, reading: ReadContext) -> list[A
             try:
                 text = pc.cast(text, pa.float64())
             except pa.ArrowInvalid:
-                text = _to_plain({name: text}, ReadContext(where=reading.where))[name]
+                text = as_numbers({name: text}, ReadContext(where=reading.where))[name]
         columns.append(text)
     return columns
 
@@ -242,7 +240,7 @@ def _filled_lines(data: bytes) -> npt.NDArray[np.int64]:
     return np.array([k for k, line in enumerate(data.splitlines(), start=1) if line], dtype=np.int64)
 
 
-def _to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
+def as_numbers(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
     """Text columns as float64 where every cell is a number, by one reading for the whole table.
 
     Decimal commas, thousands separators, currency signs, K and M are understood. A column that holds other text
