@@ -35,6 +35,10 @@ _QUOTES: Final = ("USDT", "USDC", "BUSD", "FDUSD", "USD", "EUR", "GBP", "JPY", "
 
 _TIME_OF_DAY: Final = r"^\s*\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s*$"
 _DATE: Final = r"^\s*\d{1,4}[-/.年]\d{1,2}[-/.月]\d{1,4}|^\s*\d{8}(?:[ T]?\d{4,6})?\s*$"
+_WEEKDAY: Final = (
+    r"(?i)^\s*(?:(?:星期|周|週)?[一二三四五六日天月火水木金土월화수목금토일](?:曜日?|요일)?"
+    r"|(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\.?)\s*$"
+)
 _OBEYS: Final = 0.995  # of the rows; the others are defects for the validator
 
 Floats = npt.NDArray[np.float64]
@@ -177,6 +181,8 @@ def recognise(columns: list[Any], reading: ReadContext) -> Roles:
     if 0 not in values and share(0, _DATE) < 0.5 and share(0, r"[A-Za-z]") > 0.9:
         at["symbol"] = 0
     spot = at["timestamp"] = len(at)
+    if share(spot + 1, _WEEKDAY) >= 0.9:
+        spot += 1
     if share(spot + 1, _TIME_OF_DAY) >= 0.9:
         spot = at["clock"] = spot + 1
     numeric = [k for k in values if k > spot]
@@ -191,19 +197,30 @@ def recognise(columns: list[Any], reading: ReadContext) -> Roles:
     reading.note("no header: columns told apart by their values")
     if len(columns) in (11, 12) and at["timestamp"] == 0 and {0, 6} <= values.keys() and len(values[0]) > 1:
         # The first column is the open time, the seventh the close time just before the next open time.
-        length, step = values[6] - values[0], float(np.median(np.diff(values[0])))
-        if np.isfinite(length).all() and abs(step - float(np.median(length))) <= 0.01 * step:
+        length, step = values[6] - values[0], np.diff(values[0])
+        if np.isfinite(length).all() and np.mean(np.abs(step - length[:-1]) <= 0.01 * step) > 0.5:
             return Roles("Binance klines", at | {"volume": 5, "amount": 7})
     # The next column is volume; the one after it is amount when it is about volume times price.
-    rest = [values[k] for k in numeric[4:6]]
+    after = numeric[4:]
+    if len(after) > 1 and _within(values[after[0]], values[at["low"]], values[at["high"]]):
+        after = after[1:]  # a mean price, as Kraken has it before the volume
+    rest = [values[k] for k in after[:2]]
     if rest and np.nanmin(rest[0], initial=0) >= 0:
-        at["volume"] = numeric[4]
+        at["volume"] = after[0]
         worth = rest[0] * values[at["close"]]
         if len(rest) == 2 and np.nanmin(rest[1], initial=0) >= 0 and (worth > 0).any():
             ratio = np.nanmedian(np.where(worth > 0, rest[1] / worth, np.nan))
             if any(0.5 < ratio / lot < 2 for lot in (1, 100)):
-                at["amount"] = numeric[5]
+                at["amount"] = after[1]
     return Roles("MetaTrader 4" if "clock" in at else "no header", at)
+
+
+def _within(values: Floats, low: Floats, high: Floats) -> bool:
+    """Whether nearly every value lies between low and high where they differ, and no value is far from them."""
+    traded = (values > 0) & np.isfinite(values) & (high > low)
+    slack = TOLERANCE * high
+    inside = (values >= low - slack) & (values <= high + slack)
+    return bool(traded.sum() >= 3 and inside[traded].mean() >= _OBEYS)
 
 
 def _price_order(prices: dict[int, Floats]) -> dict[str, int] | None:
