@@ -89,9 +89,18 @@ def parse_dates(text: Any, reading: ReadContext) -> Stamps:
     if best in (_NUMERIC, _COMPACT):
         a, b, c = (_ints(fields, name) for name in "abc")
         return _numeric_dates(a, b, c, clock, reading)
-    names = pc.utf8_slice_codeunits(pc.utf8_lower(pc.struct_field(fields, "b")), 0, 3)
-    month = pc.fill_null(pc.index_in(names, pa.array(_MONTHS)), -1).to_numpy(zero_copy_only=False) + 1
+    month = _months(fields)
+    if (month == 0).sum() > fields.null_count:  # names of months in another language
+        fields = pc.extract_regex(in_plain_words(text), best)
+        month, clock = _months(fields), _clock(fields)
     return to_days(_ints(fields, "c"), month, _ints(fields, "a")) + clock
+
+
+def _months(fields: Any) -> Ints:
+    """The months that names begin with, 0 where one is unknown."""
+    names = pc.utf8_slice_codeunits(pc.utf8_lower(pc.struct_field(fields, "b")), 0, 3)
+    places: Ints = pc.fill_null(pc.index_in(names, pa.array(_MONTHS)), -1).to_numpy(zero_copy_only=False)
+    return places + 1
 
 
 def _best_pattern(text: Any) -> tuple[str, int]:
@@ -140,6 +149,9 @@ def to_days(year: Ints, month: Ints, day: Ints) -> Stamps:
 
 def _numeric_dates(a: Ints, b: Ints, c: Ints, clock: Durations, reading: ReadContext) -> Stamps:
     """Dates of three numbers, in the order that most rows obey and that keeps the column sorted."""
+    if 100 <= np.median(a) < 200:  # 113/01/02 is 2024 in Taiwan, whose years count from 1912
+        reading.note("years are counted from 1912 (Minguo)")
+        a = a + 1911
     orders = {"day first": (c, b, a), "month first": (c, a, b), "year first": (a, b, c)}
     if long_first := np.median(a) > 31:
         orders = {"year first": (a, b, c)}

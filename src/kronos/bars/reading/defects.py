@@ -182,7 +182,7 @@ def time_findings(times: pd.DatetimeIndex, unread: str | None, codes: npt.NDArra
 
 
 def _in_its_place(times: pd.DatetimeIndex, row: int) -> str:
-    """A stamp that repeats or is out of order, beside that of the row before, and a change of clocks that explains it."""
+    """A stamp that repeats or is out of order, beside that of the row before, and a clock change that may be why."""
     stamp = times[row]
     text = f"{stamp}, after {times[row - 1]}" if row and not pd.isna(times[row - 1]) else str(stamp)
     zone = clock_change(stamp)

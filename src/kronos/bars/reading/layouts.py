@@ -187,7 +187,8 @@ def recognise(columns: list[Any], reading: ReadContext) -> Roles:
         spot = at["clock"] = spot + 1
     numeric = [k for k in values if k > spot]
     sound = numeric[:4] == list(range(spot + 1, spot + 5))
-    prices = _price_order({k: values[k] for k in numeric[:4]}) if sound else None
+    turn = -1 if _falls(columns[at["timestamp"]]) else 1
+    prices = _price_order({k: values[k][::turn] for k in numeric[:4]}) if sound else None
     if prices is None:
         raise DataError(
             f"{reading.where}: there is no header, and the values do not tell which column is open, high, low and "
@@ -197,7 +198,7 @@ def recognise(columns: list[Any], reading: ReadContext) -> Roles:
     reading.note("no header: columns told apart by their values")
     if len(columns) in (11, 12) and at["timestamp"] == 0 and {0, 6} <= values.keys() and len(values[0]) > 1:
         # The first column is the open time, the seventh the close time just before the next open time.
-        length, step = values[6] - values[0], np.diff(values[0])
+        length, step = values[6] - values[0], np.abs(np.diff(values[0]))
         if np.isfinite(length).all() and np.mean(np.abs(step - length[:-1]) <= 0.01 * step) > 0.5:
             return Roles("Binance klines", at | {"volume": 5, "amount": 7})
     # The next column is volume; the one after it is amount when it is about volume times price.
@@ -213,6 +214,13 @@ def recognise(columns: list[Any], reading: ReadContext) -> Roles:
             if any(0.5 < ratio / lot < 2 for lot in (1, 100)):
                 at["amount"] = after[1]
     return Roles("MetaTrader 4" if "clock" in at else "no header", at)
+
+
+def _falls(times: Any) -> bool:
+    """Whether a column of times, of numbers or of dates that begin with the year, ends before it begins."""
+    filled = times.drop_null()
+    first, last = (filled[0].as_py(), filled[len(filled) - 1].as_py()) if len(filled) else (0, 0)
+    return bool(first > last) and (not isinstance(first, str) or first[:4].isdecimal())
 
 
 def _within(values: Floats, low: Floats, high: Floats) -> bool:

@@ -264,7 +264,7 @@ def _of_mapping(value: Mapping[Any, Any], like: Test) -> Grid | None:
         inner = {normal(name) for name in first}
         timed = bool(inner & set(ALIASES["timestamp"]))
         counts = [str(k) for k in keys] == [str(k) for k in range(len(keys))]
-        name = "(count)" if timed and counts else "symbol" if timed else "timestamp"
+        name = "(empty)" if timed and counts else "symbol" if timed else "timestamp"
         return _of_records([{name: key, **row} for key, row in value.items()], like)
     return None
 

@@ -17,7 +17,15 @@ import pyarrow.parquet as pq
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.layouts import Roles, assign, given, recognise
 from kronos.bars.reading.objects import Grid, find_grids
-from kronos.bars.reading.textfile import TEXT_ROLES, Columns, as_numbers, read_every_column, read_text, shape_of
+from kronos.bars.reading.textfile import (
+    TEXT_ROLES,
+    Columns,
+    as_numbers,
+    read_every_column,
+    read_text,
+    shape_of,
+    without_sources,
+)
 from kronos.bars.reading.times import as_arrow
 from kronos.bars.reading.words import ALIASES, normal
 from kronos.bars.reading.workbook import sheets_as_text
@@ -33,6 +41,7 @@ def from_text(data: bytes, reading: ReadContext) -> Columns:
     shape = shape_of(data, reading.where)
     if shape.delimiter in _SEPARATED:
         reading.note(_SEPARATED[shape.delimiter])
+    data = without_sources(data, shape, reading)
     if shape.delimiter == " ":
         data, shape = re.sub(rb"[ \t]+", b"\t", data), replace(shape, delimiter="\t")
     tickers = list(dict.fromkeys(name for name in shape.tickers[1:] if name))
@@ -100,7 +109,9 @@ def from_objects(value: Any, reading: ReadContext, source: str) -> Columns:
     """Columns of a JSON document or of Python objects: lists, dicts, arrays, at any depth."""
     if isinstance(value, Mapping) and value and all(isinstance(table, pd.DataFrame) for table in value.values()):
         tables = {str(symbol): from_frame(table, reading) for symbol, table in value.items()}
-        return _stack({symbol: _in_arrow(found) for symbol, found in tables.items()}, reading)
+        return _stack({symbol: _in_arrow(found) for symbol, found in tables.items()}, reading, source)
+    if isinstance(value, Mapping) and value and all(isinstance(column, pd.Series) for column in value.values()):
+        return from_frame(pd.DataFrame(value), reading)
     grids = find_grids(value, reading)
     if len(grids) > 1:
         parts = {str(grid.symbol): _in_arrow(_from_grid(grid, reading)) for grid in grids}
@@ -224,12 +235,13 @@ def _index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
     index = frame.index
     counts = index.nlevels == 1 and index.name is None and pd.api.types.is_integer_dtype(index.dtype)
     if not counts and not isinstance(index, pd.RangeIndex):
-        names: list[str] = []  # of the levels: their own, or what they hold
+        names: list[str] = []  # of the levels: their own where it is one that we know, or what they hold
         for values in map(index.get_level_values, range(index.nlevels)):
-            fallback = (
-                "timestamp" if isinstance(values, pd.DatetimeIndex) else "symbol" if index.nlevels > 1 else "index"
-            )
+            timed = isinstance(values, pd.DatetimeIndex | pd.PeriodIndex)
+            fallback = "timestamp" if timed else "symbol" if index.nlevels > 1 else "index"
             name = fallback if values.name is None else str(values.name)
+            if name != fallback and (timed or index.nlevels == 2) and normal(name) not in ALIASES[fallback]:
+                name = name if set(map(normal, frame.columns)) & set(ALIASES[fallback]) else fallback
             names.append(name if name not in frame.columns else f"{name} (index)")
         return frame.reset_index(names=names)
     return frame

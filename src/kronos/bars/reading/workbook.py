@@ -17,7 +17,7 @@ from kronos.errors import CapacityError, DataError, KronosError
 FREE_SIZE: Final = 64 * 2**20  # below this, any ratio of unpacked to packed bytes is harmless
 MOST_RATIO: Final = 100
 _MOST_ROWS: Final = 2**20  # of a sheet, by the format
-_MOST_CELLS: Final = 2**26
+_MOST_CELLS: Final = 2**24
 _LOST_DAYS: Final = 1462  # from 1900's first day to 1904's, where the other date system begins
 
 
@@ -41,11 +41,13 @@ def sheets_as_text(data: bytes, reading: ReadContext) -> Iterator[tuple[str, byt
             import openpyxl
 
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
-            added = _LOST_DAYS if book.epoch == openpyxl.utils.datetime.CALENDAR_MAC_1904 else 0
-            for sheet in book.worksheets:
-                sheet.reset_dimensions()  # what the file claims is not to be relied on
-                if text := _as_csv(_rows(sheet.iter_rows(values_only=True), reading)):
-                    yield sheet.title, text, added
+        added = _LOST_DAYS if book.epoch == openpyxl.utils.datetime.CALENDAR_MAC_1904 else 0
+        for sheet in book.worksheets:
+            sheet.reset_dimensions()  # what the file claims is not to be relied on
+            with warnings.catch_warnings(action="ignore"):
+                text = _as_csv(_rows(sheet.iter_rows(values_only=True), reading))
+            if text:
+                yield sheet.title, text, added
     except KronosError:
         raise
     except Exception as error:  # the library's errors have no common base
