@@ -165,7 +165,7 @@ def test_symbols_and_zones_beside_a_table(bars: pd.DataFrame, tmp_path: Path) ->
 
 def test_names_that_nobody_knows_are_listed(bars: pd.DataFrame) -> None:
     odd = [dict(zip(("zeitpunkt", "a", "b", "c", "d"), row)) for row in rows_of(bars)]
-    with pytest.raises(DataError, match="no column for timestamp, open"):
+    with pytest.raises(DataError, match="no column for open, high, low among"):
         read_bars(odd)
     named = {"timestamp": "zeitpunkt", "open": "a", "high": "b", "low": "c", "close": "d"}
     same(read_bars(odd, columns=named), bars, volume=False)
