@@ -134,6 +134,7 @@ def test_rows_that_run_newest_first(live: Live) -> None:
         found = accepted(live, text, **fields)
         assert found["report"]["first"] == bars["timestamp"].iloc[0].isoformat()
         assert "rows run newest first: reversed" in found["report"]["notes"]
+    assert upload(live, text, newest_first="perhaps").status_code == 422
 
 
 def test_workbooks_and_json_are_taken(live: Live) -> None:
@@ -143,7 +144,6 @@ def test_workbooks_and_json_are_taken(live: Live) -> None:
     texts = (book.getvalue(), bars.to_json(orient="records", date_format="iso"))
     for content in texts:
         assert accepted(live, content)["report"]["rows"] == len(bars)
-    assert upload(live, text, newest_first="perhaps").status_code == 422
 
 
 def test_defective_rows_are_left_out_on_request(live: Live) -> None:
