@@ -23,7 +23,9 @@ from typing import Any, Final
 
 from kronos.errors import CapacityError, ConfigError, DataError, KronosError
 
-BARS_ENDINGS: Final = (".csv", ".tsv", ".txt", ".parquet", ".feather", ".arrow")
+BARS_ENDINGS: Final = (
+    ".csv", ".tsv", ".txt", ".parquet", ".feather", ".arrow", ".xlsx", ".xlsm", ".json", ".jsonl", ".ndjson",
+)  # fmt: skip
 """Endings of files that may hold bars; each also packed as ``.gz``, ``.bz2``, ``.xz`` or ``.zip``."""
 
 LEFTOVERS: Final = ".*.part*"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pyarrow as pa
+from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
 from kronos.bars import FEATURES, sample_bars
 
@@ -522,3 +525,62 @@ def columns_given() -> Variant:
     roles = ("timestamp", "open", "high", "low", "close", "volume")
     options = {"columns": dict(zip(roles, frame.columns, strict=True))}
     return Variant("z.csv", csv(frame), bars, "generic OHLCV", "1h", "FX", guess="UTC", options=options)
+
+
+def workbook(*sheets: tuple[str, list[list[Any]]], mac: bool = False) -> bytes:
+    """An Excel workbook of sheets, as rows of cells; ``mac``: its dates count from 1904."""
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    if mac:
+        book.epoch = CALENDAR_MAC_1904
+    for name, rows in sheets:
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    held = io.BytesIO()
+    book.save(held)
+    return held.getvalue()
+
+
+def cells(bars: pd.DataFrame, names: list[str]) -> list[list[Any]]:
+    """Header and rows of a sheet."""
+    frame = ohlcv(bars, names, bars["timestamp"])
+    stamps = [stamp.to_pydatetime() for stamp in bars["timestamp"]]
+    return [names, *([stamp, *row] for stamp, row in zip(stamps, frame.iloc[:, 1:].to_numpy().tolist()))]
+
+
+@variant
+def excel() -> Variant:
+    bars = daily()
+    table = cells(bars, ["Date", "Open", "High", "Low", "Close", "Volume"])
+    return Variant("e.xlsx", workbook(("S&P 500", table)), bars, "yfinance", "1d", "XNYS", guess="America/New_York")
+
+
+@variant
+def json_rows() -> Variant:
+    bars = crypto()
+    data = json.dumps(ohlcv(bars, list("tohlcv"), millis(bars)).to_numpy().tolist()).encode()
+    return Variant("r.json", data, bars, "JSON", "1h", "24/7", timezone="UTC")
+
+
+@variant
+def json_objects() -> Variant:
+    bars = crypto()
+    rows = ohlcv(bars, list("tohlcv"), millis(bars)).to_dict("records")
+    data = json.dumps({"ticker": "X:BTCUSD", "status": "OK", "results": rows}).encode()
+    return Variant("o.json", data, bars, "JSON", "1h", "24/7", timezone="UTC", symbols=("X:BTCUSD",))
+
+
+@variant
+def json_arrays() -> Variant:
+    bars = crypto()
+    columns = ohlcv(bars, list("tohlcv"), millis(bars) // 1000).to_dict("list")
+    return Variant("c.json", json.dumps({"s": "ok", **columns}).encode(), bars, "JSON", "1h", "24/7", timezone="UTC")
+
+
+@variant
+def json_lines() -> Variant:
+    bars = crypto()
+    frame = ohlcv(bars, ["time", "open", "high", "low", "close", "volume"], millis(bars))
+    data = frame.to_json(orient="records", lines=True, double_precision=15).encode()
+    return Variant("l.jsonl", data, bars, "TradingView", "1h", "24/7", timezone="UTC")

@@ -18,15 +18,20 @@ from layout_files import BUILDERS
 from mutate import Tally, check, mutated
 
 HEAD = 6000  # bytes of text files: short ones break in more ways a second
-PACKED = ("parquet", "feather", "arrow_stream", "gzipped", "zipped")
-READERS = {"text": tuple(sorted(set(BUILDERS) - set(PACKED))), **{name: (name,) for name in PACKED}}
+PACKED = ("parquet", "feather", "arrow_stream", "gzipped", "zipped", "excel")
+JSON = ("json_rows", "json_objects", "json_arrays", "json_lines")
+READERS = {
+    "text": tuple(sorted(set(BUILDERS) - {*PACKED, *JSON})),
+    **{name: (name,) for name in PACKED},
+    "json": JSON,
+}
 """Reader → the layouts that go through it; the text reader meets all of its layouts in turn."""
 
 
 def shortened(name: str) -> bytes:
     """The layout's file, cut to its first lines where it is text."""
     data = BUILDERS[name]().data
-    if name in PACKED or name == "utf16":
+    if name in (*PACKED, *JSON) or name == "utf16":
         return data
     return data[: data.rfind(b"\n", 0, HEAD) + 1]
 

@@ -205,15 +205,6 @@ def test_timezone_reads_wall_time(tmp_path: Path) -> None:
         read_bars(hourly(), timezone="Mars/Base")
 
 
-def test_newest_first_is_refused_or_told(tmp_path: Path) -> None:
-    bars = hourly()
-    path = tmp_path / "a.csv"
-    path.write_bytes(csv(bars.drop(columns="symbol").iloc[::-1]))
-    with pytest.raises(DataError, match="newest first"):
-        read_bars(path)
-    same_bars(read_bars(path, newest_first=True), bars)
-
-
 def test_two_columns_that_could_be_close(tmp_path: Path) -> None:
     frame = hourly().drop(columns="symbol")
     frame.insert(5, "Close", frame["close"])

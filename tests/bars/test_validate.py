@@ -243,7 +243,7 @@ def test_fewest_rows_go_when_order_is_broken() -> None:
         (b"\x00\x01\x02" * 50, "binary"),
         (b"timestamp,open,high,low,close\n", "no rows"),
         (b"hello world\nthis is prose\n", "rows have 1 column"),
-        (b'{"a": 1}\n', "JSON"),
+        (b'{"a": 1}\n', "no table of bars"),
         (b"<html><body></body></html>", "HTML"),
         (b"PAR1 cut", "Parquet file is damaged"),
         (b"ARROW1 cut", "Arrow file is damaged"),

@@ -129,10 +129,21 @@ def test_reading_options_decide_and_are_checked(live: Live) -> None:
 def test_rows_that_run_newest_first(live: Live) -> None:
     bars = table()
     text = bars[::-1].to_csv(index=False)
-    assert "newest_first: true" in upload(live, text).json()["error"]["message"]
-    found = accepted(live, text, newest_first="true")
-    assert found["report"]["first"] == bars["timestamp"].iloc[0].isoformat()
+    assert "newest first" in upload(live, text, newest_first="false").json()["error"]["message"]
+    for fields in ({}, {"newest_first": "true"}):
+        found = accepted(live, text, **fields)
+        assert found["report"]["first"] == bars["timestamp"].iloc[0].isoformat()
+        assert "rows run newest first: reversed" in found["report"]["notes"]
     assert upload(live, text, newest_first="perhaps").status_code == 422
+
+
+def test_workbooks_and_json_are_taken(live: Live) -> None:
+    bars = table()
+    book = io.BytesIO()
+    bars.assign(timestamp=bars["timestamp"].dt.tz_localize(None)).to_excel(book, index=False)
+    texts = (book.getvalue(), bars.to_json(orient="records", date_format="iso"))
+    for content in texts:
+        assert accepted(live, content)["report"]["rows"] == len(bars)
 
 
 def test_defective_rows_are_left_out_on_request(live: Live) -> None:

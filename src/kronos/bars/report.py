@@ -69,7 +69,7 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
         "the rows run newest first",
         "Say that they do with newest_first=True (--newest-first), or sort them oldest first",
     ),
-    "unsorted_time": ("the timestamp is earlier than the row before", "Sort the rows oldest first"),
+    "unsorted_time": ("the timestamp is out of order", "Sort the rows oldest first"),
     "ragged_row": ("the row has another number of columns than the header", ""),
     "gap": ("bars are missing before this row", ""),
     "zero_volume": ("no volume was traded", ""),

@@ -51,5 +51,6 @@ def to_table(obj: Any) -> pd.DataFrame:
         return frame
     raise DataError(
         f"A {type(obj).__name__} cannot be read as bars. "
-        "Pass a path, or a pandas, polars or Arrow table with open, high, low, close and a timestamp."
+        "Pass a path, a pandas, polars or Arrow table with open, high, low, close and a timestamp, a list of rows or "
+        "of dicts, or a dict of arrays."
     )

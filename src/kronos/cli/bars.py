@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look over, convert, clean, resample, fetch and store bars.", no_args_is_help=True)
 
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet or Feather, or sample:sp500.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, Excel, JSON, Parquet or Feather, or sample:sp500.")]
 Files = Annotated[list[str], typer.Argument(metavar="FILES", help="Files, or folders of them.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help=".parquet, .csv, .csv.gz or .feather.")]
 Calendar = Annotated[str | None, typer.Option(help="MIC code such as XNYS or XSHG, 24/7, FX or observed.")]

@@ -42,8 +42,8 @@ def forecast(
         str,
         typer.Argument(
             metavar="BARS",
-            help="CSV, Parquet or Feather file of bars, - for standard input, or a packaged sample such as "
-            "sample:sp500; or a bar store, a folder of files, or a file of many symbols, for all of their series: "
+            help="CSV, Excel, JSON, Parquet or Feather file of bars, - for standard input, or a packaged sample such "
+            "as sample:sp500; or a bar store, a folder of files, or a file of many symbols, for all of their series: "
             "these need -o FOLDER, or of a file of many choose one with --symbol.",
         ),
     ],

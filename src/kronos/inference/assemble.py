@@ -156,7 +156,8 @@ def entries_of(source: Any, future: Any) -> list[tuple[str, Any, Any]]:
     if isinstance(source, Mapping):
         tables = {str(name): table for name, table in source.items()}
     else:
-        frame = to_table(source)
+        values = isinstance(source, list | tuple | np.ndarray)
+        frame = read_bars(source) if values else to_table(source)
         if frame.columns.nlevels > 1:  # a column for each price and symbol
             frame = read_bars(frame)
         found = by_symbol(frame)

@@ -145,7 +145,7 @@ _FORM = {
     "required": ["file"],
     "additionalProperties": False,
     "properties": {
-        "file": {"type": "string", "format": "binary", "description": "CSV, Parquet or Feather."},
+        "file": {"type": "string", "format": "binary", "description": "CSV, Excel, JSON, Parquet or Feather."},
         **{name: {"type": "string", "maxLength": 1024} for name in schemas.READING_OPTIONS},
     },
 }

@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from kronos.bars.reading.encodings import decode
+from kronos.bars.reading.workbook import FREE_SIZE, MOST_RATIO
 from kronos.bars.report import ReadContext, shown
 from kronos.errors import CapacityError, DataError, KronosError
 
 _HEAD: Final = 4096
 _PIECE: Final = 2**20
-_MOST_RATIO: Final = 100
-_FREE_SIZE: Final = 64 * 2**20  # below this, any ratio is harmless
 _PACKERS: Final[dict[bytes, tuple[str, Any]]] = {
     b"\x1f\x8b": ("gzip", gzip.open),
     b"BZh": ("bzip2", bz2.open),
@@ -34,11 +34,16 @@ _OTHERS: Final = {
     b"\x80\x04": "a pickle, which is never opened",
     b"\x80\x05": "a pickle, which is never opened",
 }
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_PARTS: Final = {"xl/workbook.bin": "a binary Excel workbook (.xlsb)", "content.xml": "an OpenDocument sheet (.ods)"}
+_EXPORT: Final = "Export the bars as CSV, JSON, an Excel workbook (.xlsx), Parquet or Feather."
+_METATRADER: Final = (b"<DATE", b"<TICKER", b"<TIME")  # headers, not tags
 
 
 def open_content(path: Path, reading: ReadContext) -> tuple[str, Any]:
-    """What a file is, and what is in it: ``text`` as UTF-8, or a kind of ``_TABLES`` as a path or, unpacked, bytes."""
+    """What a file is, and what is in it.
+
+    ``text`` and ``json`` as UTF-8, ``workbook`` as bytes, or a kind of ``_TABLES`` as a path or, unpacked, bytes.
+    """
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file. Name one file in it, or import them: kronos bars import.")
     if not path.is_file():
@@ -51,23 +56,36 @@ def open_content(path: Path, reading: ReadContext) -> tuple[str, Any]:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     for _ in range(3):  # a zip of a gzip of a table is as far as it goes
         if data is not None and data.startswith(tuple(_PACKERS)):
+            if _is_workbook(data):
+                return "workbook", data
             data = _unpack(data, reading)
             head = data[:_HEAD]
     if len(head) < _HEAD and not head.strip():
         raise DataError(f"{reading.where}: the file is empty. Bars need a header and at least one row.")
     for magic, kind in _OTHERS.items():
         if head.startswith(magic):
-            raise DataError(f"{reading.where}: this is {kind}. Export the bars as CSV, Parquet or Feather.")
+            raise DataError(f"{reading.where}: this is {kind}. {_EXPORT}")
     for magic, kind in _TABLES.items():
         if head.startswith(magic):
             return kind, path if data is None else data
-    return "text", _decode(path.read_bytes() if data is None else data, reading)
+    text = decode(path.read_bytes() if data is None else data, reading)
+    start = text[:_HEAD].lstrip()
+    if start.startswith(b"<") and not start.upper().startswith(_METATRADER):
+        raise DataError(f"{reading.where}: this is HTML or XML, not a table. {_EXPORT}")
+    return "json" if start.startswith((b"{", b"[")) else "text", text
+
+
+def _is_workbook(data: bytes) -> bool:
+    """An archive of the parts of an Excel workbook."""
+    with suppress(Exception):  # what is wrong with an archive is told where it is unpacked
+        return "xl/workbook.xml" in zipfile.ZipFile(io.BytesIO(data)).namelist()
+    return False
 
 
 def _unpack(data: bytes, reading: ReadContext) -> bytes:
     name, opener = next(packer for magic, packer in _PACKERS.items() if data.startswith(magic))
     reading.note(name)
-    limit, size = max(_FREE_SIZE, _MOST_RATIO * len(data)), 0
+    limit, size = max(FREE_SIZE, MOST_RATIO * len(data)), 0
     pieces: list[bytes] = []
     try:
         stream = opener(io.BytesIO(data)) if opener else _unzip(data, reading.where)
@@ -99,44 +117,12 @@ def _unzip(data: bytes, where: str) -> Any:
         if not entry.is_dir() and not entry.filename.startswith("__MACOSX") and entry.file_size
     ]
     names = [entry.filename for entry in entries]
-    if "xl/workbook.xml" in names:
-        raise DataError(f"{where}: this is an Excel workbook. Save the sheet as CSV and read that.")
+    for part, kind in _PARTS.items():
+        if part in names:
+            raise DataError(f"{where}: this is {kind}. Save it as .xlsx or CSV.")
     if len(entries) != 1:
         some = ", ".join(shown(name) for name in names[:5]) + (" …" if len(names) > 5 else "")
         raise DataError(f"{where}: the zip holds {len(entries)} files ({some}). Unpack it and name one.")
     if entries[0].flag_bits & 1:
         raise DataError(f"{where}: the zip is encrypted. Unpack it with its password first.")
     return archive.open(entries[0])
-
-
-def _decode(data: bytes, reading: ReadContext) -> bytes:
-    """The text of a file as UTF-8 without a byte order mark."""
-    given, head = reading.encoding, data[: 256 * 1024].removeprefix(_BYTE_ORDER_MARK)
-    names: tuple[str, ...] = ("utf-8", "gb18030", "latin-1")
-    if given is not None:
-        names = (given,)
-    elif data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        names = ("utf-16",)
-    elif b"\x00" in head:  # of plain words in UTF-16 every other byte
-        halves = {"utf-16-le": head[1:400:2], "utf-16-be": head[0:400:2]}
-        names = tuple(name for name, half in halves.items() if half.count(0) > 0.8 * len(half))[:1]
-        if not names:
-            raise DataError(f"{reading.where}: this is a binary file, not a table. Give CSV text, Parquet or Feather.")
-    if given is None:
-        data = data.removeprefix(_BYTE_ORDER_MARK)
-        if names[0] == "utf-8" and data.isascii():
-            return data
-    for name in names:
-        with suppress(LookupError, UnicodeError):
-            text = data.decode(name)
-            if name == "utf-8" and given is None:
-                return data
-            if name not in ("ascii", "utf-8"):
-                reading.note(f"encoding {name}")
-            return text.lstrip("\ufeff").encode()
-    trouble = (
-        f"the text is cut or damaged (it starts as {names[0]}). Export it again."
-        if given is None
-        else f"the text is not {given}. Leave encoding (--encoding) out, or name the right one."
-    )
-    raise DataError(f"{reading.where}: {trouble}")

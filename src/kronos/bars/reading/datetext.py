@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kronos.bars.reading.datewords import in_plain_words
 from kronos.bars.report import ReadContext, name_columns, shown
 from kronos.errors import DataError
 
@@ -19,9 +20,11 @@ Stamps = npt.NDArray[np.datetime64]
 Durations = npt.NDArray[np.timedelta64]
 
 _OFFSET: Final = r"[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?"
-_ZONE: Final = rf"(?i)(?P<zone>\s*(?:(?:GMT|UTC)?\s*{_OFFSET}|Z|GMT|UTC))$"
+_UTC_TWICE: Final = r"[+-]00:?00Z"  # of exporters that add an offset to what is written in UTC, or the other way round
+_SUFFIX: Final = rf"\s*(?:{_UTC_TWICE}|(?:GMT|UTC)?\s*{_OFFSET}|Z|GMT|UTC)"
+_ZONE: Final = rf"(?i)(?P<zone>{_SUFFIX})$"
 # A zone can only follow a clock time; otherwise the year of 31-12-2024 would look like one.
-_CLOCK_THEN_ZONE: Final = rf"(?i)\d:\d{{2}}(?::\d{{2}}(?:[.,]\d+)?)?\s*(?:(?:GMT|UTC)?\s*{_OFFSET}|Z|GMT|UTC)$"
+_CLOCK_THEN_ZONE: Final = rf"(?i)\d:\d{{2}}(?::\d{{2}}(?:[.,]\d+)?)?{_SUFFIX}$"
 _CLOCK: Final = (
     r"(?:(?:\s+|T|\s*[,;]\s*)(?P<hour>\d{1,2}):(?P<minute>\d{2})"
     r"(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?\s*(?P<half>[AaPp]\.?[Mm]\.?)?)?"
@@ -69,9 +72,12 @@ def parse_dates(text: Any, reading: ReadContext) -> Stamps:
     with suppress(pa.ArrowInvalid):  # the common case, ISO 8601, straight in Arrow
         stamps: Stamps = pc.cast(text, pa.timestamp("ns")).to_numpy(zero_copy_only=False)
         return stamps
-    counts = {pattern: count_matches(text, pattern) for pattern in (_NUMERIC, _DAY_NAME, _NAME_DAY, _COMPACT)}
-    best = max(counts, key=counts.__getitem__)
-    if counts[best] < _SHARE * (len(text) - text.null_count):
+    best, count = _best_pattern(text)
+    if count < _SHARE * (len(text) - text.null_count):
+        plain = in_plain_words(text)
+        better, count = _best_pattern(plain)
+        text, best = (plain, better) if count >= _SHARE * (len(text) - text.null_count) else (text, best)
+    if count < _SHARE * (len(text) - text.null_count):
         raise DataError(
             f"{reading.where}: timestamps such as '{_example(text, best)}' cannot be read. Write them as "
             f"2024-12-31 09:30:00, or name the right column with {name_columns(timestamp='NAME')}."
@@ -83,9 +89,25 @@ def parse_dates(text: Any, reading: ReadContext) -> Stamps:
     if best in (_NUMERIC, _COMPACT):
         a, b, c = (_ints(fields, name) for name in "abc")
         return _numeric_dates(a, b, c, clock, reading)
-    names = pc.utf8_slice_codeunits(pc.utf8_lower(pc.struct_field(fields, "b")), 0, 3)
-    month = pc.fill_null(pc.index_in(names, pa.array(_MONTHS)), -1).to_numpy(zero_copy_only=False) + 1
+    month = _months(fields)
+    if (month == 0).sum() > fields.null_count:  # names of months in another language
+        fields = pc.extract_regex(in_plain_words(text), best)
+        month, clock = _months(fields), _clock(fields)
     return to_days(_ints(fields, "c"), month, _ints(fields, "a")) + clock
+
+
+def _months(fields: Any) -> Ints:
+    """The months that names begin with, 0 where one is unknown."""
+    names = pc.utf8_slice_codeunits(pc.utf8_lower(pc.struct_field(fields, "b")), 0, 3)
+    places: Ints = pc.fill_null(pc.index_in(names, pa.array(_MONTHS)), -1).to_numpy(zero_copy_only=False)
+    return places + 1
+
+
+def _best_pattern(text: Any) -> tuple[str, int]:
+    """The layout of dates that fits most cells, and how many."""
+    counts = {pattern: count_matches(text, pattern) for pattern in (_NUMERIC, _DAY_NAME, _NAME_DAY, _COMPACT)}
+    best = max(counts, key=counts.__getitem__)
+    return best, counts[best]
 
 
 def _example(text: Any, pattern: str) -> str:
@@ -127,6 +149,9 @@ def to_days(year: Ints, month: Ints, day: Ints) -> Stamps:
 
 def _numeric_dates(a: Ints, b: Ints, c: Ints, clock: Durations, reading: ReadContext) -> Stamps:
     """Dates of three numbers, in the order that most rows obey and that keeps the column sorted."""
+    if 100 <= np.median(a) < 200:  # 113/01/02 is 2024 in Taiwan, whose years count from 1912
+        reading.note("years are counted from 1912 (Minguo)")
+        a = a + 1911
     orders = {"day first": (c, b, a), "month first": (c, a, b), "year first": (a, b, c)}
     if long_first := np.median(a) > 31:
         orders = {"year first": (a, b, c)}

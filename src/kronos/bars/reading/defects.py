@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.bars.reading.times import clock_change
 from kronos.bars.report import Defect, ReadContext, shown
 from kronos.bars.schema import PRICES
 
@@ -176,8 +177,17 @@ def time_findings(times: pd.DatetimeIndex, unread: str | None, codes: npt.NDArra
         unsorted = unsorted[:0]
     for kind, rows in (("duplicate_time", duplicates), ("unsorted_time", unsorted)):
         if len(rows):
-            found.append(Finding(kind, rows, "timestamp", str(times[rows[0]])))
+            found.append(Finding(kind, rows, "timestamp", _in_its_place(times, rows[0])))
     return found
+
+
+def _in_its_place(times: pd.DatetimeIndex, row: int) -> str:
+    """A stamp that repeats or is out of order, beside that of the row before, and a clock change that may be why."""
+    stamp = times[row]
+    text = f"{stamp}, after {times[row - 1]}" if row and not pd.isna(times[row - 1]) else str(stamp)
+    zone = clock_change(stamp)
+    hint = f"timezone='{zone}' (--timezone {zone}) tells the hours apart"
+    return text if zone is None else f"{text}; the clocks went back then in {zone}: {hint}"
 
 
 def _order(positions: Rows, stamps: Rows) -> tuple[Rows, Rows]:
@@ -195,7 +205,13 @@ def _order(positions: Rows, stamps: Rows) -> tuple[Rows, Rows]:
 
 
 def _longest_rising(series: Rows) -> list[int]:
-    """Positions of a longest strictly rising subsequence (patience sorting)."""
+    """Positions of a longest strictly rising subsequence; of two rows that changed places the earlier one is in it."""
+    last = len(series) - 1
+    return [last - position for position in _latest_rising(-series[::-1])][::-1]
+
+
+def _latest_rising(series: Rows) -> list[int]:
+    """Positions of a longest strictly rising subsequence, the last of equal ones (patience sorting)."""
     tails: list[int] = []
     ends: list[int] = []
     before = [-1] * len(series)

@@ -1,7 +1,7 @@
 """Which column is which: by the names that real files use, or without names by what every row obeys.
 
-A new layout: its names in ``ALIASES``; where its rows run backwards or the report shall name it, a line in
-``_layout_of_header`` (and ``_NEWEST_FIRST``); a builder in ``tests/bars/layout_files.py``.
+A new layout: its names in ``words.py``; where the report shall name it, a line in ``_layout_of_header``; a builder in
+``tests/bars/layout_files.py``.
 """
 
 from __future__ import annotations
@@ -16,53 +16,29 @@ import pyarrow as pa
 
 from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import TOLERANCE
+from kronos.bars.reading.words import (
+    ALIASES,
+    CLOCK_NAMES,
+    DATE_NAMES,
+    SPARE,
+    UTC_NAMES,
+    WHOLE_TIMES,
+    normal,
+    without_unit,
+)
 from kronos.bars.report import ReadContext, listing, name_columns, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
 
-ALIASES: Final[dict[str, tuple[str, ...]]] = {
-    "timestamp": (
-        "timestamp", "timestamps", "datetime", "opentime", "unix", "unixtime", "unixtimestamp", "epoch",
-        "tradetime", "gmttime", "utctime", "timeutc", "dateutc", "datetimeutc", "localtime", "date", "time",
-        "tradedate", "tradingdate", "day", "dt", "ts", "t", "ds", "begin", "begins", "bar", "eob", "bob",
-        "日期", "时间", "交易日期", "交易时间", "datetimestamp", "timeperiodstart", "windowstart", "index", "",
-    ),
-    "symbol": (
-        "symbol", "ticker", "tic", "instrument", "tscode", "code", "stockcode", "股票代码", "代码", "证券代码",
-        "合约代码", "kdcode", "asset", "pair", "uniqueid", "sym", "secid", "orderbookid", "contract",
-    ),
-    "open": ("open", "openprice", "priceopen", "o", "开盘", "开盘价", "今开", "1open", "first"),
-    "high": ("high", "highprice", "pricehigh", "h", "最高", "最高价", "2high", "max"),
-    "low": ("low", "lowprice", "pricelow", "l", "最低", "最低价", "3low", "min"),
-    "close": ("close", "closeprice", "priceclose", "c", "收盘", "收盘价", "4close", "closelast", "last", "price"),
-    "volume": (
-        "volume", "vol", "v", "成交量", "5volume", "6volume", "tradevolume", "totalvolume", "basevolume",
-        "volumefrom", "volumetraded", "baseassetvolume", "成交股数", "shares", "tickvol", "tickvolume",
-    ),
-    "amount": (
-        "amount", "quoteassetvolume", "quotevolume", "quotevol", "成交额", "成交金额", "money", "volumeto", "value",
-        "dollarvolume", "tradedvalue", "totalturnover", "turnover",
-    ),
-}  # fmt: skip
-"""Names of each column after ``normal``, the likeliest first; the first that is present is taken."""
-
-SPARE: Final = {"tick_volume": ("tickvol", "tickvolume"), "adjusted": ("adjclose", "adjustedclose")}
-"""Columns that are read only to judge others: tick counts beside an empty volume, adjusted closes."""
-
-_WHOLE_TIMES: Final = (
-    "timestamp", "timestamps", "datetime", "opentime", "unix", "unixtime", "unixtimestamp", "epoch", "tradetime",
-    "gmttime",
-)  # fmt: skip
-"""Names of a column that holds a date and a clock in one."""
-
-_CLOCK_NAMES: Final = ("time", "时间", "clock", "timeofday", "hour", "交易时间")
-_DATE_NAMES: Final = ("date", "日期", "交易日期", "tradedate", "day", "dtyyyymmdd", "tradingday", "tradingdate")
-_UTC_NAMES: Final = ("gmttime", "utctime", "timeutc", "dateutc", "datetimeutc")
-_NEWEST_FIRST: Final = ("tushare", "Alpha Vantage", "Nasdaq", "Investing.com", "CryptoDataDownload")
+_EVERY: Final = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
 _QUOTES: Final = ("USDT", "USDC", "BUSD", "FDUSD", "USD", "EUR", "GBP", "JPY", "KRW", "TRY", "CNY", "BTC", "ETH")
 
 _TIME_OF_DAY: Final = r"^\s*\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s*$"
 _DATE: Final = r"^\s*\d{1,4}[-/.年]\d{1,2}[-/.月]\d{1,4}|^\s*\d{8}(?:[ T]?\d{4,6})?\s*$"
+_WEEKDAY: Final = (
+    r"(?i)^\s*(?:(?:星期|周|週)?[一二三四五六日天月火水木金土월화수목금토일](?:曜日?|요일)?"
+    r"|(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\.?)\s*$"
+)
 _OBEYS: Final = 0.995  # of the rows; the others are defects for the validator
 
 Floats = npt.NDArray[np.float64]
@@ -75,39 +51,39 @@ class Roles:
     layout: str
     at: dict[str, int]  # role → position; roles are the columns of a bars table, spare ones, and a clock apart
     left_out: tuple[str, ...] = ()  # names of the columns that do not end up in the bars
-    newest_first: bool = False  # the layout is known to run backwards
     zone: str | None = None  # that the header names
-
-
-def normal(name: object) -> str:
-    """A column name without case, spaces, signs and brackets: ``<Open Price>`` → ``openprice``."""
-    text = str(name).strip().strip("\ufeff").lower()
-    text = re.sub(r"^unnamed: ?\d+$", "", text)
-    return re.sub(r"[\s_\-./<>$\"'()\[\]:#]+", "", text)
 
 
 def has_header(cells: list[str]) -> bool:
     """True when the cells are column names of bars: at least two prices, or a time and a close."""
-    names = {normal(cell) for cell in cells}
+    names = {_plain_name(cell) for cell in cells}
     prices = sum(1 for price in PRICES if names & set(ALIASES[price]))
     return prices >= 2 or (prices >= 1 and bool(names & set(ALIASES["timestamp"]) - {""}))
+
+
+def _plain_name(name: str) -> str:
+    """A name as ``normal`` makes it, without the unit in its brackets where only that makes it a known one."""
+    plain = normal(name)
+    return plain if plain in _EVERY or (bare := without_unit(name)) not in _EVERY or bare in ("volume", "") else bare
 
 
 def assign(names: list[str], reading: ReadContext) -> Roles:
     """Give each column its part by name."""
     at = given(names, reading)
-    plain = [normal(name) for name in names]
+    plain = [_plain_name(name) for name in names]
 
     def free(aliases: tuple[str, ...]) -> list[int]:
         return [k for k, name in enumerate(plain) if name in aliases and k not in at.values()]
 
-    if not ("timestamp" in at or "clock" in at or set(plain) & set(_WHOLE_TIMES)):
+    if not ("timestamp" in at or "clock" in at or set(plain) & set(WHOLE_TIMES)):
         # ``<DATE>`` beside ``<TIME>``: two columns make one timestamp.
-        days, clocks = ([k for k, name in enumerate(plain) if name in some] for some in (_DATE_NAMES, _CLOCK_NAMES))
+        days, clocks = ([k for k, name in enumerate(plain) if name in some] for some in (DATE_NAMES, CLOCK_NAMES))
         if len(days) == len(clocks) == 1:
             at["timestamp"], at["clock"] = days[0], clocks[0]
     for role, aliases in ALIASES.items():
         spots = [] if role in at else next(filter(None, (free((alias,)) for alias in aliases)), [])
+        if len(spots) > 1 and len(exact := [k for k in spots if names[k] == plain[k] and len(plain[k]) == 1]) == 1:
+            spots = exact  # ``t`` beside ``T``, open time and close time of a candle
         if len(spots) > 1 and plain[spots[0]]:
             rivals = " and ".join(repr(shown(names[k], 24)) for k in spots[:4])
             raise DataError(
@@ -158,7 +134,7 @@ def given(names: list[str], reading: ReadContext) -> dict[str, int]:
 def _layout_of_header(names: list[str], plain: list[str], at: dict[str, int]) -> Roles:
     """The layout that the header shows: the first that fits."""
     have, raw = set(plain), [name.strip() for name in names]
-    zone = "UTC" if plain[at["timestamp"]] in _UTC_NAMES else None
+    zone = "UTC" if plain[at["timestamp"]] in UTC_NAMES else None
     titled = ["Open", "High", "Low", "Close", "Volume"]
     fits: tuple[tuple[str, object], ...] = (
         ("Qlib", any(name.startswith("$") for name in raw)),
@@ -181,7 +157,7 @@ def _layout_of_header(names: list[str], plain: list[str], at: dict[str, int]) ->
     layout = next((name for name, fit in fits if fit), "generic OHLCV")
     used = {position for role, position in at.items() if role not in SPARE}
     left_out = tuple(name for k, name in enumerate(names) if k not in used and name not in ("", "(empty)"))
-    return Roles(layout, at, left_out, layout in _NEWEST_FIRST, zone)
+    return Roles(layout, at, left_out, zone)
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -205,11 +181,14 @@ def recognise(columns: list[Any], reading: ReadContext) -> Roles:
     if 0 not in values and share(0, _DATE) < 0.5 and share(0, r"[A-Za-z]") > 0.9:
         at["symbol"] = 0
     spot = at["timestamp"] = len(at)
+    if share(spot + 1, _WEEKDAY) >= 0.9:
+        spot += 1
     if share(spot + 1, _TIME_OF_DAY) >= 0.9:
         spot = at["clock"] = spot + 1
     numeric = [k for k in values if k > spot]
     sound = numeric[:4] == list(range(spot + 1, spot + 5))
-    prices = _price_order({k: values[k] for k in numeric[:4]}) if sound else None
+    turn = -1 if _falls(columns[at["timestamp"]]) else 1
+    prices = _price_order({k: values[k][::turn] for k in numeric[:4]}) if sound else None
     if prices is None:
         raise DataError(
             f"{reading.where}: there is no header, and the values do not tell which column is open, high, low and "
@@ -219,19 +198,37 @@ def recognise(columns: list[Any], reading: ReadContext) -> Roles:
     reading.note("no header: columns told apart by their values")
     if len(columns) in (11, 12) and at["timestamp"] == 0 and {0, 6} <= values.keys() and len(values[0]) > 1:
         # The first column is the open time, the seventh the close time just before the next open time.
-        length, step = values[6] - values[0], float(np.median(np.diff(values[0])))
-        if np.isfinite(length).all() and abs(step - float(np.median(length))) <= 0.01 * step:
+        length, step = values[6] - values[0], np.abs(np.diff(values[0]))
+        if np.isfinite(length).all() and np.mean(np.abs(step - length[:-1]) <= 0.01 * step) > 0.5:
             return Roles("Binance klines", at | {"volume": 5, "amount": 7})
     # The next column is volume; the one after it is amount when it is about volume times price.
-    rest = [values[k] for k in numeric[4:6]]
+    after = numeric[4:]
+    if len(after) > 1 and _within(values[after[0]], values[at["low"]], values[at["high"]]):
+        after = after[1:]  # a mean price, as Kraken has it before the volume
+    rest = [values[k] for k in after[:2]]
     if rest and np.nanmin(rest[0], initial=0) >= 0:
-        at["volume"] = numeric[4]
+        at["volume"] = after[0]
         worth = rest[0] * values[at["close"]]
         if len(rest) == 2 and np.nanmin(rest[1], initial=0) >= 0 and (worth > 0).any():
             ratio = np.nanmedian(np.where(worth > 0, rest[1] / worth, np.nan))
             if any(0.5 < ratio / lot < 2 for lot in (1, 100)):
-                at["amount"] = numeric[5]
+                at["amount"] = after[1]
     return Roles("MetaTrader 4" if "clock" in at else "no header", at)
+
+
+def _falls(times: Any) -> bool:
+    """Whether a column of times, of numbers or of dates that begin with the year, ends before it begins."""
+    filled = times.drop_null()
+    first, last = (filled[0].as_py(), filled[len(filled) - 1].as_py()) if len(filled) else (0, 0)
+    return bool(first > last) and (not isinstance(first, str) or first[:4].isdecimal())
+
+
+def _within(values: Floats, low: Floats, high: Floats) -> bool:
+    """Whether nearly every value lies between low and high where they differ, and no value is far from them."""
+    traded = (values > 0) & np.isfinite(values) & (high > low)
+    slack = TOLERANCE * high
+    inside = (values >= low - slack) & (values <= high + slack)
+    return bool(traded.sum() >= 3 and inside[traded].mean() >= _OBEYS)
 
 
 def _price_order(prices: dict[int, Floats]) -> dict[str, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,10 +19,12 @@ from kronos.bars.calendar.markets import ALWAYS, market
 from kronos.bars.clean import split_suspects
 from kronos.bars.reading.content import open_content
 from kronos.bars.reading.defects import Finding, Rows
-from kronos.bars.reading.layouts import SPARE, normal
-from kronos.bars.reading.tables import from_arrow, from_frame, from_text
+from kronos.bars.reading.objects import parse_json
+from kronos.bars.reading.tables import from_arrow, from_frame, from_objects, from_text, from_workbook
+from kronos.bars.reading.textfile import Columns
 from kronos.bars.reading.times import parse_times
 from kronos.bars.reading.validate import build_bars
+from kronos.bars.reading.words import SPARE, normal
 from kronos.bars.report import BarsReport, Defect, OnDefect, ReadContext, shown
 from kronos.bars.samples import locate, sample_path
 from kronos.bars.schema import FEATURES, to_table
@@ -48,8 +50,10 @@ def read_bars(
     """Read bars from a file or a table; layout, units and zone are recognised by content.
 
     Args:
-        path_or_table: CSV text in any common encoding, Parquet, Feather, Arrow (each also in gzip or zip),
-            ``sample:NAME`` for a packaged sample, or a pandas, polars or Arrow table.
+        path_or_table: CSV text in any common encoding, an Excel workbook (its first sheet with bars), JSON, JSON
+            lines, Parquet, Feather, Arrow (each also in gzip or zip), ``sample:NAME`` for a packaged sample; or a
+            pandas, polars or Arrow table; or Python objects as JSON holds them: a list of rows (ccxt) or of dicts,
+            a dict of arrays, at any depth.
         symbol: of a table of many symbols, return this one; of a table that names none, call it so.
         columns: role → column name or position (from 0), where names do not tell: roles are ``timestamp,
             symbol, open, high, low, close, volume, amount`` and ``clock`` (a time of day beside a date).
@@ -58,7 +62,8 @@ def read_bars(
         min_rows: refuse fewer bars.
         dayfirst, epoch, decimal, encoding: decide where two readings of dates, epoch units, decimal marks
             or characters fit.
-        newest_first: the rows run backwards; None: only for layouts known to.
+        newest_first: False refuses rows that run backwards; None or True: they are turned round, and the report
+            says so.
 
     Returns:
         DataFrame ``timestamp[, symbol], open, high, low, close, volume, amount``, sorted, with a
@@ -143,14 +148,7 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
 
 def _read(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, Rows]:
     """As ``read_bars``, with the row number in the file of each bar."""
-    source, is_file = "table", isinstance(path_or_table, (str, os.PathLike))
-    if is_file:
-        path = locate(path_or_table)
-        source, reading = str(path), replace(reading, where=path.name)
-        kind, content = open_content(path, reading)
-        found = from_text(content, reading) if kind == "text" else from_arrow(kind, content, reading)
-    else:
-        found = from_frame(to_table(path_or_table), reading)
+    found, source, reading = _columns(path_or_table, reading)
     data, rows, roles = found.data, found.rows, found.roles
     if not found.ragged:
         reading.refuse_empty(len(data["timestamp"]))
@@ -168,16 +166,48 @@ def _read(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, Rows]
         left_out = tuple(name for name in left_out if normal(name) not in SPARE["tick_volume"])
     warnings = _adjustments(frame, spare.get("adjusted"), rows)
     report = BarsReport(layout=roles.layout, source=source, left_out=left_out, warnings=warnings)
-    backwards = roles.newest_first and is_file if reading.newest_first is None else reading.newest_first
-    filled = index.dropna()
-    backwards = backwards and len(filled) > 1 and filled[0] > filled[-1]
     picked = _rows_of(frame, reading)
-    if backwards:
+    if _run_backwards(
+        frame if picked is None else frame.iloc[picked], index if picked is None else index[picked], reading
+    ):
         picked = (np.arange(len(frame)) if picked is None else picked)[::-1]
         reading.note("rows run newest first: reversed")
     if picked is not None:
         frame, rows, index = frame.iloc[picked].reset_index(drop=True), rows[picked], index[picked]
     return build_bars(frame, (index, unread), rows, report, reading, found.ragged)
+
+
+def _columns(path_or_table: Any, reading: ReadContext) -> tuple[Columns, str, ReadContext]:
+    """The columns of a file, a table or Python objects, what to call their source, and the options with its name."""
+    if isinstance(path_or_table, (str, os.PathLike)):
+        path = locate(path_or_table)
+        reading = replace(reading, where=path.name)
+        kind, content = open_content(path, reading)
+        if kind == "json":
+            found = from_objects(parse_json(content, reading), reading, "JSON")
+        elif kind == "workbook":
+            found = from_workbook(content, reading)
+        else:
+            found = from_text(content, reading) if kind == "text" else from_arrow(kind, content, reading)
+        return found, str(path), reading
+    if isinstance(path_or_table, Mapping | list | tuple | np.ndarray):
+        return from_objects(path_or_table, reading, "Python objects"), "table", reading
+    return from_frame(to_table(path_or_table), reading), "table", reading
+
+
+def _run_backwards(frame: pd.DataFrame, index: pd.DatetimeIndex, reading: ReadContext) -> bool:
+    """Whether rows run newest first: most steps of time go back. What is out of order then is found afterwards."""
+    if reading.newest_first is False or len(index) < 2:
+        return False
+    stamps = index.asi8[np.asarray(index.notna())]
+    steps = np.diff(stamps)
+    if (steps >= 0).all():
+        return False
+    if "symbol" in frame.columns:  # of a long table the first symbol tells
+        names = frame["symbol"].to_numpy()
+        mine = index[names == names[0]]
+        steps = np.diff(mine.asi8[np.asarray(mine.notna())])
+    return len(steps) > 0 and float((steps < 0).mean()) > 0.5
 
 
 def _rows_of(frame: pd.DataFrame, reading: ReadContext) -> Any:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
-from kronos.bars.reading.layouts import ALIASES, Roles, assign, given, normal, recognise
-from kronos.bars.reading.textfile import Columns, read_every_column, read_text, shape_of
+from kronos.bars.reading.defects import Finding
+from kronos.bars.reading.layouts import Roles, assign, given, recognise
+from kronos.bars.reading.objects import Grid, find_grids
+from kronos.bars.reading.textfile import (
+    TEXT_ROLES,
+    Columns,
+    as_numbers,
+    read_every_column,
+    read_text,
+    shape_of,
+    without_sources,
+)
 from kronos.bars.reading.times import as_arrow
+from kronos.bars.reading.words import ALIASES, normal
+from kronos.bars.reading.workbook import sheets_as_text
 from kronos.bars.report import ReadContext, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
@@ -27,6 +41,7 @@ def from_text(data: bytes, reading: ReadContext) -> Columns:
     shape = shape_of(data, reading.where)
     if shape.delimiter in _SEPARATED:
         reading.note(_SEPARATED[shape.delimiter])
+    data = without_sources(data, shape, reading)
     if shape.delimiter == " ":
         data, shape = re.sub(rb"[ \t]+", b"\t", data), replace(shape, delimiter="\t")
     tickers = list(dict.fromkeys(name for name in shape.tickers[1:] if name))
@@ -40,10 +55,7 @@ def from_text(data: bytes, reading: ReadContext) -> Columns:
     if shape.names:
         roles = assign(shape.names, reading)
     elif reading.columns:
-        at = given([f"column {k}" for k in range(shape.width)], reading)
-        if missing := [role for role in ("timestamp", *PRICES) if role not in at]:
-            raise DataError(f"{reading.where}: there is no header; columns must also place {', '.join(missing)}.")
-        roles = Roles("no header", at)
+        roles = _placed(shape.width, reading)
     else:
         roles = recognise(read_every_column(data, shape, reading), reading)
     found = read_text(data, shape, roles, reading)
@@ -51,6 +63,122 @@ def from_text(data: bytes, reading: ReadContext) -> Columns:
         found.data["symbol"] = pa.array([tickers[0]] * len(found.data["open"]))
         found = replace(found, roles=replace(roles, layout="yfinance"))
     return found
+
+
+def from_workbook(data: bytes, reading: ReadContext) -> Columns:
+    """Columns of the first sheet of a workbook that holds bars."""
+    first: DataError | None = None
+    others: list[str] = []
+    for name, text, days in sheets_as_text(data, reading):
+        where = f"{reading.where}, sheet '{shown(name)}'"
+        attempt = replace(reading, where=where, notes=[])
+        try:
+            found = from_text(text, attempt)
+        except DataError as error:
+            first, others = first or error, [*others, name]
+            continue
+        reading.note(f"sheet '{shown(name)}'" + (f", after {len(others)} without bars" if others else ""))
+        for note in attempt.notes:
+            reading.note(note)
+        if days:
+            reading.note("dates count from 1904")
+            found.data["timestamp"] = _shifted(found.data["timestamp"], days)
+        return found
+    raise first or DataError(f"{reading.where}: the workbook is empty. Bars need a header and at least one row.")
+
+
+def _shifted(column: Any, days: int) -> Any:
+    """Serial dates, which cells without a date format hold, in the other date system; other stamps stay."""
+    try:
+        serials = pc.cast(column, pa.float64())
+    except pa.ArrowInvalid:
+        return column
+    largest = pc.max(serials).as_py()
+    return pc.add(serials, float(days)) if largest is not None and largest < 75_000 else column
+
+
+def _placed(width: int, reading: ReadContext) -> Roles:
+    """The parts of columns without names, as the caller places them."""
+    at = given([f"column {k}" for k in range(width)], reading)
+    if missing := [role for role in ("timestamp", *PRICES) if role not in at]:
+        raise DataError(f"{reading.where}: there is no header; columns must also place {', '.join(missing)}.")
+    return Roles("no header", at)
+
+
+def from_objects(value: Any, reading: ReadContext, source: str) -> Columns:
+    """Columns of a JSON document or of Python objects: lists, dicts, arrays, at any depth."""
+    if isinstance(value, Mapping) and value and all(isinstance(table, pd.DataFrame) for table in value.values()):
+        tables = {str(symbol): from_frame(table, reading) for symbol, table in value.items()}
+        return _stack({symbol: _in_arrow(found) for symbol, found in tables.items()}, reading, source)
+    if isinstance(value, Mapping) and value and all(isinstance(column, pd.Series) for column in value.values()):
+        return from_frame(pd.DataFrame(value), reading)
+    grids = find_grids(value, reading)
+    if len(grids) > 1:
+        parts = {str(grid.symbol): _in_arrow(_from_grid(grid, reading)) for grid in grids}
+        return _stack(parts, reading, layout=source)
+    found = _from_grid(grids[0], reading)
+    layout = found.roles.layout if found.roles.layout not in ("generic OHLCV", "no header") else source
+    return replace(found, roles=replace(found.roles, layout=layout))
+
+
+def _from_grid(grid: Grid, reading: ReadContext) -> Columns:
+    """Columns of one table among values."""
+    if grid.text is not None:
+        found = from_text(grid.text, reading)
+    else:
+        columns: dict[int, Any] = {}
+
+        def column(k: int) -> Any:
+            if k not in columns:
+                columns[k] = _plain_cells(as_arrow(grid.column(k)))
+            return columns[k]
+
+        if grid.names:
+            roles = assign(list(grid.names), reading)
+        elif reading.columns:
+            roles = _placed(grid.width, reading)
+        else:
+            roles = recognise([_measured(column(k)) for k in range(grid.width)], reading)
+        data = _numbers({role: column(position) for role, position in roles.at.items()}, reading)
+        ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {grid.width} cells", grid.odd)
+        found = Columns(data, grid.rows, replace(roles, zone=grid.zone or roles.zone), (ragged,) if grid.odd else ())
+    if grid.symbol and "symbol" not in found.data:
+        found.data["symbol"] = pa.array([grid.symbol] * len(found.data["open"]), type=pa.string())
+    return found
+
+
+def _plain_cells(column: Any) -> Any:
+    """Lists and objects in cells become text: they are no values of a bar."""
+    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        return pa.array([None if cell is None else str(cell) for cell in column.to_pylist()], type=pa.string())
+    return column
+
+
+def _measured(column: Any) -> Any:
+    """A column as float64 where every cell is a number, for telling columns apart by their values."""
+    kind = column.type
+    if pa.types.is_string(kind):
+        try:
+            return pc.cast(column, pa.float64())
+        except pa.ArrowInvalid:
+            return column
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        return pc.cast(column, pa.float64(), safe=False)
+    return column.cast(pa.string())
+
+
+def _numbers(data: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
+    """Columns by role whose numbers are text are read as in a text file; the others stay as they are."""
+    text = {
+        role: column
+        for role, column in data.items()
+        if role not in TEXT_ROLES and isinstance(column, pa.Array) and pa.types.is_string(column.type)
+    }
+    return {**data, **as_numbers(text, reading)} if text else data
+
+
+def _in_arrow(found: Columns) -> Columns:
+    return replace(found, data={role: as_arrow(column) for role, column in found.data.items()})
 
 
 def from_arrow(kind: str, source: Any, reading: ReadContext) -> Columns:
@@ -107,12 +235,13 @@ def _index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
     index = frame.index
     counts = index.nlevels == 1 and index.name is None and pd.api.types.is_integer_dtype(index.dtype)
     if not counts and not isinstance(index, pd.RangeIndex):
-        names: list[str] = []  # of the levels: their own, or what they hold
+        names: list[str] = []  # of the levels: their own where it is one that we know, or what they hold
         for values in map(index.get_level_values, range(index.nlevels)):
-            fallback = (
-                "timestamp" if isinstance(values, pd.DatetimeIndex) else "symbol" if index.nlevels > 1 else "index"
-            )
+            timed = isinstance(values, pd.DatetimeIndex | pd.PeriodIndex)
+            fallback = "timestamp" if timed else "symbol" if index.nlevels > 1 else "index"
             name = fallback if values.name is None else str(values.name)
+            if name != fallback and (timed or index.nlevels == 2) and normal(name) not in ALIASES[fallback]:
+                name = name if set(map(normal, frame.columns)) & set(ALIASES[fallback]) else fallback
             names.append(name if name not in frame.columns else f"{name} (index)")
         return frame.reset_index(names=names)
     return frame
@@ -137,11 +266,11 @@ def _from_wide_frame(frame: pd.DataFrame, reading: ReadContext) -> Columns:
     for symbol in dict.fromkeys(symbols):
         one = frame.loc[:, np.asarray(symbols == symbol)]
         found = from_frame(one.set_axis(one.columns.get_level_values(level), axis=1), reading)
-        parts[str(symbol)] = replace(found, data={role: as_arrow(column) for role, column in found.data.items()})
+        parts[str(symbol)] = _in_arrow(found)
     return _stack(parts, reading)
 
 
-def _stack(parts: dict[str, Columns], reading: ReadContext) -> Columns:
+def _stack(parts: dict[str, Columns], reading: ReadContext, layout: str = "yfinance") -> Columns:
     """Tables of single symbols as one; rows in which a symbol has no price at all are not its bars."""
     if len(parts) > 1:
         reading.note(f"{len(parts)} symbols side by side")
@@ -165,4 +294,4 @@ def _stack(parts: dict[str, Columns], reading: ReadContext) -> Columns:
         kind = kinds.pop() if len(kinds) == 1 else pa.string() if kinds else pa.null()
         data[role] = pa.chunked_array([column.cast(kind) for column in columns], type=kind).combine_chunks()
     first, *_, last = *parts.values(), *parts.values()
-    return Columns(data, np.concatenate(numbers), replace(last.roles, layout="yfinance", left_out=()), first.ragged)
+    return Columns(data, np.concatenate(numbers), replace(last.roles, layout=layout, left_out=()), first.ragged)

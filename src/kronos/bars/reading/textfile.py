@@ -18,21 +18,30 @@ import pyarrow.csv as pacsv
 
 from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import Finding
-from kronos.bars.reading.layouts import Roles, has_header, normal
+from kronos.bars.reading.layouts import Roles, has_header
+from kronos.bars.reading.words import normal
 from kronos.bars.report import ReadContext, shown
 from kronos.errors import DataError
 
 _HEAD: Final = 256 * 1024
 _BLOCK: Final = 2**21  # bytes a thread parses at a time; also the longest row
-_TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
+TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
 _BLANKS: Final = ("", "nan", "NaN", "NAN", "null", "NULL", "None", "none", "NA", "N/A", "n/a", "-", "--", "#N/A")
 # 1,234 and 1,234,567.8 and 1,23,456 (Indian lakh); the first reading of a comma
+_POWER: Final = r"(?:[eE][+-]?\d+)?"
+_GAPS: Final = r"' ’_\x{00A0}\x{202F}"  # marks of thousands that are no comma and no point
 _GROUP_COMMA: Final = r"^[+-]?\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?$"
-_DECIMAL_COMMA: Final = r"^[+-]?(?:\d+|\d{1,3}(?:[. '\x{00A0}\x{202F}]\d{3})+)(?:,\d*)?$"
-_GROUP_SPACE: Final = r"^[+-]?\d{1,3}(?:[ '_\x{00A0}\x{202F}]\d{3})+(?:\.\d*)?$"
-_UNIT_TAIL: Final = r"^[+-]?[\d.,]+\s*[kKmMbBtT万亿]$"
-_NUMBER_UNIT: Final = r"^(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))\s*(?P<unit>[kKmMbBtT万亿]?)$"
-_UNITS: Final = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "万": 1e4, "亿": 1e8, "": 1.0}
+_DECIMAL_COMMA: Final = rf"^[+-]?(?:\d+|\d{{1,3}}(?:[.{_GAPS}]\d{{3}})+)(?:,\d*)?{_POWER}$"
+_GROUP_SPACE: Final = rf"^[+-]?\d{{1,3}}(?:[{_GAPS}]\d{{3}})+(?:\.\d*)?$"
+_UNITS: Final = {
+    "k": 1e3, "tsd": 1e3, "тыс": 1e3, "千": 1e3, "천": 1e3, "万": 1e4, "萬": 1e4, "만": 1e4, "m": 1e6, "mio": 1e6,
+    "mln": 1e6, "mn": 1e6, "млн": 1e6, "百万": 1e6, "亿": 1e8, "億": 1e8, "억": 1e8, "b": 1e9, "bn": 1e9, "mrd": 1e9,
+    "mld": 1e9, "млрд": 1e9, "t": 1e12, "трлн": 1e12, "兆": 1e12, "조": 1e12, "": 1.0,
+}  # fmt: skip
+_UNIT: Final = "|".join(sorted(filter(None, _UNITS), key=len, reverse=True))
+_UNIT_TAIL: Final = rf"(?i)^([+-]?[\d.,{_GAPS}]*[\d.,])\s*((?:{_UNIT})\.?)$"
+_NUMBER_UNIT: Final = rf"(?i)^(?P<number>[+-]?(?:\d+\.?\d*|\.\d+){_POWER})\s*(?P<unit>(?:{_UNIT})?)\.?$"
+_MONEY: Final = r"(?:US|HK|A|C|R|NT)?[$€£¥￥₹₩₽₺฿₿]|USD[TC]?|EUR|GBP|CHF|CNY|HKD|JPY|KRW|RUB|BRL|руб\.?|元|円|원|zł"
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class Shape:
     tickers: list[str] = field(
         default_factory=list
     )  # the second header line of yfinance's newer files: a symbol for each column
+    titles: tuple[str, ...] = ()  # lines above the header
 
 
 def shape_of(data: bytes, where: str) -> Shape:
@@ -54,9 +64,6 @@ def shape_of(data: bytes, where: str) -> Shape:
     lines = lines[: -1 if len(data) > _HEAD and len(lines) > 1 else None][:2000]  # the last one is cut
     if not any(line.strip() for line in lines):
         raise DataError(f"{where}: the file is empty. Bars need a header and at least one row.")
-    if lines[0].lstrip()[:1] in ("{", "[", "<") and not lines[0].upper().startswith(("<DATE", "<TICKER", "<TIME")):
-        kind = "HTML or XML" if lines[0].lstrip()[0] == "<" else "JSON"
-        raise DataError(f"{where}: this is {kind}, not a table. Export the bars as CSV, Parquet or Feather.")
     delimiter = _delimiter(lines)
     cells = [split(line, delimiter) for line in lines]
     width = max(Counter(len(row) for row in cells if any(row)).most_common(1), default=(0, 0))[0]
@@ -102,11 +109,12 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
     for position, row in enumerate(cells[:30]):
         if not has_header(row):
             continue
-        names, tickers, end = row, list[str](), position + 1
+        names, tickers, end, first = row, list[str](), position + 1, position
         if normal(row[0]) in ("price", ""):  # yfinance: a line with the ticker of each column, below or above
             for near in (end, position - 1):
                 if 0 <= near < len(cells) and not tickers and cells[near] and normal(cells[near][0]) == "ticker":
                     names, tickers, end = ["Date", *row[1:]], cells[near], max(end, near + 1)
+                    first = min(near, position)
         if (
             len(cells) > end
             and cells[end]
@@ -119,13 +127,39 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
         if body and all(len(line) == len(names) + 1 for line in body):
             # Each row ends with a delimiter that the header lacks, or begins with an index column without a name.
             names = [*names, "(empty)"] if all(line[-1] == "" for line in body) else ["index", *names]
-        return Shape(delimiter, end, names, len(names), tickers)
+        titles = tuple(" ".join(filter(None, line)) for line in cells[:first] if any(line))
+        return Shape(delimiter, end, names, len(names), tickers, titles)
     for position, row in enumerate(cells[:30]):
         words = sum(map(bool, row)) >= 4 and not any(re.match(r"[+-]?[.,]?\d", cell) for cell in row)
         if len(row) == width and words:  # names in a language that we do not know: the error lists them
             return Shape(delimiter, position + 1, row, width)
     # Titles and notes may stand above a table without column names.
     return Shape(delimiter, next((k for k, row in enumerate(cells) if len(row) == width), 0), [], width)
+
+
+def without_sources(data: bytes, shape: Shape, reading: ReadContext) -> bytes:
+    """The text without lines below the table that name its source, and a note of what stands in them and above it."""
+    below: list[str] = []
+    while len(below) < 10 and (body := data.rstrip()):
+        start = body.rfind(b"\n") + 1
+        cells = split(body[start:].decode("utf-8", errors="replace"), shape.delimiter)
+        filled = [cell for cell in cells if cell]
+        if not filled or not _names_source(filled, len(cells) == shape.width) or data.count(b"\n") < shape.header_lines:
+            break
+        below.append(" ".join(filled))
+        data = body[:start]
+    for lines, place in ((shape.titles, "above"), (below[::-1], "below")):
+        if lines:
+            reading.note(f"{len(lines)} line{'s' * (len(lines) > 1)} {place} the table left out: '{shown(lines[0])}'")
+    return data
+
+
+def _names_source(filled: list[str], full: bool) -> bool:
+    """Whether a line is words, not a row: it does not begin as a date, and no other cell of it is a number."""
+    begins = re.match(r"[\W_]*(?:\d|[^\W\d]{3,9}[ .,\-/]*\d)", filled[0])
+    numbers = any(re.match(r"[^\w]*\d", cell) for cell in filled[1:])
+    blank = filled[0] in _BLANKS or not any(map(str.isalpha, filled[0]))
+    return not (begins or numbers or blank) and (not full or len(filled) == 1)
 
 
 @dataclass(frozen=True)
@@ -141,14 +175,14 @@ class Columns:
 def read_text(data: bytes, shape: Shape, roles: Roles, reading: ReadContext) -> Columns:
     """Parse the columns that play a part."""
     parts = {f"c{position}": role for role, position in roles.at.items()}
-    quick = {name: pa.string() if role in _TEXT_ROLES else pa.float64() for name, role in parts.items()}
+    quick = {name: pa.string() if role in TEXT_ROLES else pa.float64() for name, role in parts.items()}
     found: dict[str, Any] = {}
     try:
         table, bad = _parse(data, shape, quick)
     except pa.ArrowInvalid:
         table, bad = _parse_as_text(data, shape, list(parts), reading.where)
-        text = {parts[name]: table.column(name).combine_chunks() for name in parts if parts[name] not in _TEXT_ROLES}
-        found = _to_plain(text, reading)
+        text = {parts[name]: table.column(name).combine_chunks() for name in parts if parts[name] not in TEXT_ROLES}
+        found = as_numbers(text, reading)
     for name, role in parts.items():
         if role not in found:
             column = table.column(name)
@@ -210,7 +244,7 @@ def read_every_column(data: bytes, shape: Shape, reading: ReadContext) -> list[A
             try:
                 text = pc.cast(text, pa.float64())
             except pa.ArrowInvalid:
-                text = _to_plain({name: text}, ReadContext(where=reading.where))[name]
+                text = as_numbers({name: text}, ReadContext(where=reading.where))[name]
         columns.append(text)
     return columns
 
@@ -242,7 +276,7 @@ def _filled_lines(data: bytes) -> npt.NDArray[np.int64]:
     return np.array([k for k, line in enumerate(data.splitlines(), start=1) if line], dtype=np.int64)
 
 
-def _to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
+def as_numbers(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
     """Text columns as float64 where every cell is a number, by one reading for the whole table.
 
     Decimal commas, thousands separators, currency signs, K and M are understood. A column that holds other text
@@ -250,8 +284,8 @@ def _to_plain(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
     """
     bare: dict[str, Any] = {}  # cells without currency signs; blanks become null
     for name, column in columns.items():
-        text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-        text = pc.replace_substring_regex(text, r"^([+-]?)\s*[$€£¥₹]\s*|\s*(?:[$€£¥₹]|USDT?|EUR|CNY|HKD)$", r"\1")
+        text = pc.replace_substring(pc.utf8_trim_whitespace(column.cast(pa.string())), "\u2212", "-")
+        text = pc.replace_substring_regex(text, rf"^([+-]?)\s*(?:{_MONEY})\s*|\s*(?:{_MONEY})$", r"\1")
         bare[name] = pc.if_else(pc.is_in(text, pa.array(_BLANKS)), pa.scalar(None, pa.string()), text)
     mark = reading.decimal or _decimal_mark(bare, reading.where)
     if mark == ",":
@@ -265,6 +299,7 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
     either: list[str] = []
     for column in columns.values():
         cells = pc.filter(column, pc.match_substring(column, ","))
+        cells = pc.replace_substring_regex(cells, _UNIT_TAIL, r"\1")
         grouped, decimal = (
             pc.match_substring_regex(cells, pattern).to_numpy(zero_copy_only=False).astype(bool)
             for pattern in (_GROUP_COMMA, _DECIMAL_COMMA)
@@ -284,23 +319,35 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
 
 def _plain(column: Any, mark: str, name: str, reading: ReadContext) -> Any:
     """One column by the table's reading of commas; volume and amount may carry units (``1.2M``, ``3.4万``)."""
-    if mark == ",":
-        text = pc.replace_substring_regex(column, r"[. '\x{00A0}\x{202F}]", "")
-        fits = pc.match_substring_regex(column, _DECIMAL_COMMA + "|" + _UNIT_TAIL)
-        text = pc.if_else(fits, pc.replace_substring(text, ",", "."), column)
+    text, unit = column, pc.match_substring_regex(column, _UNIT_TAIL)
+    if pc.any(unit).as_py():  # the number is read as any other, and its unit put back
+        number, tail = (pc.replace_substring_regex(column, _UNIT_TAIL, part) for part in (r"\1", r"\2"))
+        plain = _plain_cells(pc.if_else(unit, number, column), mark)
+        text = pc.if_else(unit, pc.binary_join_element_wise(plain, tail, ""), plain)
     else:
-        text = column
-        for pattern, marks in ((_GROUP_COMMA, ","), (_GROUP_SPACE, r"[ '_\x{00A0}\x{202F}]")):
-            fits = pc.match_substring_regex(text, pattern)
-            if pc.any(fits).as_py():
-                text = pc.if_else(fits, pc.replace_substring_regex(text, marks, ""), text)
+        text = _plain_cells(column, mark)
     try:
         return pc.cast(text, pa.float64())
     except pa.ArrowInvalid:
         fields = pc.extract_regex(text, _NUMBER_UNIT)
     if name not in ("volume", "amount") or fields.null_count > text.null_count:
         return text
-    reading.note(f"{name} is written with units (K, M, B)")
-    units = pc.index_in(pc.utf8_lower(pc.struct_field(fields, "unit")), pa.array(list(_UNITS)))
+    found = pc.utf8_lower(pc.struct_field(fields, "unit"))
+    some = [str(unit) for unit in pc.unique(found).to_pylist() if unit]
+    usual = all(unit in "kmbt" for unit in some)
+    reading.note(f"{name} is written with units ({'K, M, B' if usual else ', '.join(some)})")
+    units = pc.index_in(found, pa.array(list(_UNITS)))
     factor = pc.take(pa.array(list(_UNITS.values())), units)
     return pc.multiply(pc.cast(pc.struct_field(fields, "number"), pa.float64()), factor)
+
+
+def _plain_cells(text: Any, mark: str) -> Any:
+    """Numbers by one reading of commas, without marks of thousands and with a decimal point; other text as it is."""
+    if mark == ",":
+        bare = pc.replace_substring(pc.replace_substring_regex(text, rf"[.{_GAPS}]", ""), ",", ".")
+        return pc.if_else(pc.match_substring_regex(text, _DECIMAL_COMMA), bare, text)
+    for pattern, marks in ((_GROUP_COMMA, ","), (_GROUP_SPACE, rf"[{_GAPS}]")):
+        fits = pc.match_substring_regex(text, pattern)
+        if pc.any(fits).as_py():
+            text = pc.if_else(fits, pc.replace_substring_regex(text, marks, ""), text)
+    return text

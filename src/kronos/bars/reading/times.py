@@ -5,7 +5,9 @@ Where two readings fit, a DataError names the option that decides.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -41,25 +43,33 @@ def parse_times(
         if clock is not None:
             stamps = stamps + parse_clock(time_of_day, reading)
     elif clock is None and (numbers := _numbers(column)) is not None:
-        stamps, aware = _from_numbers(numbers, reading)
-        zone = "UTC" if aware else header_zone
+        stamps, aware = _from_numbers(numbers, rows, reading)
+        zone = header_zone or "UTC" if aware else header_zone
     elif clock is None and (plain := _iso(column)) is not None:
         stamps = plain
     else:
         stamps, zone = _from_text(column, time_of_day, header_zone, rows, reading)
-    index, timezone = pd.DatetimeIndex(_nanoseconds(stamps)), reading.timezone
+    stamps, timezone = _nanoseconds(stamps), reading.timezone
+    if zone == "UTC" and timezone is None and (dates := local_midnights(stamps)) is not None:
+        reading.note("timestamps are midnights of a zone east of UTC: read as dates")
+        stamps, zone = dates, None
+    index = pd.DatetimeIndex(stamps)
     if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
         index = index.tz_localize("UTC").tz_convert(timezone or ("UTC" if zone == "GMT" else zone))
     elif timezone is not None:
         reading.note(f"times without a zone are read as {timezone}")
-        try:
-            index = index.tz_localize(timezone, ambiguous="infer", nonexistent="NaT")
-        except ValueError:
-            # The repeated hour in autumn cannot be told apart; those rows become NaT and are reported.
-            index = index.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
+        index = _localized(index, timezone)
     bad = np.flatnonzero(np.asarray(index.isna()))
     found = column[int(bad[0])].as_py() if len(bad) else None
     return index, None if len(bad) == 0 else "nothing" if found is None else shown(found)
+
+
+def _localized(index: pd.DatetimeIndex, timezone: str) -> pd.DatetimeIndex:
+    """Wall times as instants; the hour that repeats in autumn is told apart by the order of the rows, either way."""
+    for step in (1, -1):
+        with suppress(ValueError):
+            return index[::step].tz_localize(timezone, ambiguous="infer", nonexistent="NaT")[::step]
+    return index.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")  # those rows are reported
 
 
 def as_arrow(values: Any) -> Any:
@@ -67,6 +77,8 @@ def as_arrow(values: Any) -> Any:
     array = values
     if not isinstance(values, (pa.Array, pa.ChunkedArray)):
         series = pd.Series(values)
+        if isinstance(series.dtype, pd.PeriodDtype):
+            series = series.dt.to_timestamp()
         try:
             array = pa.Array.from_pandas(series)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
@@ -115,7 +127,7 @@ def _blank_to_null(column: Any) -> Any:
     return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
 
 
-def _from_numbers(numbers: npt.NDArray[Any], reading: ReadContext) -> tuple[Stamps, bool]:
+def _from_numbers(numbers: npt.NDArray[Any], rows: Any, reading: ReadContext) -> tuple[Stamps, bool]:
     """Epoch in one of four units, compact dates, or spreadsheet serials; True when it is an instant (UTC)."""
     finite, epoch = np.isfinite(numbers), reading.epoch
     if not finite.any():
@@ -133,6 +145,8 @@ def _from_numbers(numbers: npt.NDArray[Any], reading: ReadContext) -> tuple[Stam
             f"{reading.where}: the timestamps fit an epoch in {' and in '.join(units)}. Say which, "
             f"such as epoch='{units[0]}' (--epoch {units[0]})."
         )
+    if (mixed := mixed_epochs(numbers, rows, reading)) is not None:
+        return mixed, True
     if units:
         reading.note(f"timestamps are epoch {units[0]}, read as UTC")
         return _from_epoch(numbers, units[0]), True
@@ -145,6 +159,66 @@ def _from_numbers(numbers: npt.NDArray[Any], reading: ReadContext) -> tuple[Stam
     fits = finite & (numbers > 0) & (numbers < 75000)
     stamps = _SERIAL_ORIGIN + np.round(np.where(fits, numbers, 0.0) * 86400).astype("timedelta64[s]")
     return np.where(fits, stamps, np.datetime64("NaT")), False
+
+
+def mixed_epochs(numbers: npt.NDArray[Any], rows: Any, reading: ReadContext) -> Stamps | None:
+    """Epochs whose unit changes, as Binance's files did in 2025, each by its own size; None: there is one unit.
+
+    Raises:
+        DataError: time does not run on across the change, so that size alone does not tell.
+    """
+    fits = {unit: inside for unit in _PER_SECOND if (inside := _in_epoch(numbers, unit)).any()}
+    known = np.logical_or.reduce(list(fits.values())) if len(fits) > 1 else np.zeros(0)
+    if len(fits) < 2 or known.sum() < _SHARE * np.isfinite(numbers).sum():
+        return None
+    stamps = np.full(len(numbers), np.datetime64("NaT", "ns"))
+    for unit, inside in fits.items():
+        stamps[inside] = _from_epoch(numbers[inside], unit)
+    first = next(unit for unit, inside in fits.items() if inside[known.argmax()])
+    place = int((known & ~fits[first]).argmax())
+    second = next(unit for unit, inside in fits.items() if inside[place])
+    steps = np.diff(stamps[known].astype(np.int64))
+    if not ((steps >= 0).all() or (steps <= 0).all()):
+        raise DataError(
+            f"{reading.where}, row {rows[place]}, column timestamp: the epochs are in {first} before and in {second} "
+            "here, and time does not run on across the change. Write all in one unit, or read each part alone."
+        )
+    reading.note(f"timestamps are epoch {first}, from row {rows[place]} on {second}, each read by its size as UTC")
+    return stamps
+
+
+def local_midnights(stamps: Stamps) -> Stamps | None:
+    """Days that a source east of UTC stamps at its own midnight, as dates; None where they are nothing like it.
+
+    18:30 is midnight in India; elsewhere weekdays tell: a session of Monday begins on Sunday in UTC, and none on
+    Friday. 21:00 and 22:00 are left alone, where the days of currencies begin. Rows at 00:00 are dates already.
+    """
+    filled = stamps[~np.isnat(stamps)]
+    if len(filled) < 2:
+        return None
+    some = filled[:: len(filled) // 1000 + 1]
+    day = some.astype("datetime64[D]")
+    clocks = (some - day).astype("timedelta64[m]").astype(np.int64)
+    hours = np.unique(clocks[clocks > 0]).tolist()
+    if not 0 < len(hours) <= 2 or hours[0] < 14 * 60 or hours[-1] - hours[0] not in (0, 60):
+        return None
+    weekdays = (day[clocks > 0].astype(np.int64) + 3) % 7  # Monday 0
+    elsewhere = 4 in weekdays or not (6 in weekdays or hours == [18 * 60 + 30])
+    if elsewhere or hours[-1] in (21 * 60, 22 * 60) or len(np.unique(some)) > len(np.unique(day)):
+        return None
+    every = stamps.astype("datetime64[D]")
+    return np.where(stamps > every, every + 1, every).astype("datetime64[ns]")
+
+
+def clock_change(stamp: pd.Timestamp) -> str | None:
+    """A zone whose clocks show this wall time twice, for errors about times that repeat; None: none of the usual."""
+    if stamp.tz is not None:
+        return None
+    for zone in ("America/New_York", "Europe/London", "Europe/Berlin", "Europe/Athens", "Australia/Sydney"):
+        first, second = (stamp.to_pydatetime().replace(tzinfo=ZoneInfo(zone), fold=fold) for fold in (0, 1))
+        if first.utcoffset() > second.utcoffset():
+            return zone
+    return None
 
 
 def _in_epoch(numbers: npt.NDArray[Any], unit: str) -> npt.NDArray[np.bool_]:

@@ -7,7 +7,7 @@ import { bytes, integer } from "./format.js";
 import { t } from "./i18n.js";
 import { server, state } from "./state.js";
 
-const ENDINGS = ".csv,.tsv,.txt,.parquet,.pq,.feather,.arrow";
+const ENDINGS = ".csv,.tsv,.txt,.parquet,.pq,.feather,.arrow,.xlsx,.xlsm,.json,.jsonl,.ndjson";
 const SOURCES = ["upload", "sample", "folder"];
 
 /** The panel; onChoose(id, symbol) is called when the reader picks a series. */

@@ -38,7 +38,7 @@ export const WORDS = {
 
   "bars.title": ["Choose bars", "选择行情数据"],
   "bars.drop": ["Drop or choose a file", "拖入或选择文件"],
-  "bars.drop.hint": ["CSV, Parquet or Feather, up to 20 MB", "CSV、Parquet 或 Feather，不超过 20 MB"],
+  "bars.drop.hint": ["CSV, Excel, JSON, Parquet or Feather, up to 20 MB", "CSV、Excel、JSON、Parquet 或 Feather，不超过 20 MB"],
   "bars.drop.now": ["Drop the file to read it", "松开鼠标即可读取"],
   "bars.upload": ["Your files", "我的文件"],
   "bars.folder": ["Folder of the server", "服务器目录"],
