@@ -75,6 +75,16 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
     "zero_volume": ("no volume was traded", ""),
     "dividend_suspect": ("the adjusted close changes its distance: a dividend or split", ""),
     "split_suspect": ("the price jumps by a ratio that looks like a split", ""),
+    "price_limit": (
+        "the price jumps by more than the exchange allows a day: a split, a rights issue, or a mistake",
+        "",
+    ),
+    "price_jump": ("the price jumps by half or more: a split, another unit, or a mistake", ""),
+    "wild_bar": ("the price jumps and comes back: a wrong bar", ""),
+    "volume_step": ("the volume goes on in another size: its unit or source changed", ""),
+    "tiny_volume": ("less than one unit was traded where thousands are usual: the volume is broken", ""),
+    "flat_filler": ("bars repeat the close before and trade nothing: filler, or nobody traded", ""),
+    "outside_session": ("the bar lies outside the trading sessions", ""),
 }
 """Every kind of defect or warning, in plain words, and what mends it where correcting the rows does not say it all."""
 

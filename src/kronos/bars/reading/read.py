@@ -13,13 +13,12 @@ import pandas as pd
 import pyarrow as pa
 
 from kronos.bars.calendar.frequency import parse_frequency
-from kronos.bars.calendar.future import missing_before
 from kronos.bars.calendar.guess import guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, market
-from kronos.bars.clean import split_suspects
 from kronos.bars.reading.content import open_content
 from kronos.bars.reading.defects import Finding, Rows
 from kronos.bars.reading.layouts import SPARE, normal
+from kronos.bars.reading.oddities import oddities
 from kronos.bars.reading.tables import from_arrow, from_frame, from_text
 from kronos.bars.reading.times import parse_times
 from kronos.bars.reading.validate import build_bars
@@ -102,7 +101,7 @@ def inspect_bars(path_or_table: Any, **options: Any) -> BarsReport:
 
 
 def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
-    """The report of a bars table, completed by calendar, stamp, gaps and split suspects.
+    """The report of a bars table, completed by calendar, stamp, gaps, breaks and what else is odd.
 
     Args:
         bars: a bars table; of several symbols, the longest series is looked at.
@@ -121,16 +120,7 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
     size = parse_frequency(report.frequency)
     guess = guess_calendar(times, size, symbol)
     calendar, fit = guess.name, guess.fit
-    found: list[Defect] = []
-    missing = missing_before(times, size, calendar, fit)
-    if missing is not None and missing.any():
-        places = np.flatnonzero(missing)
-        example = f"{int(missing[places[0]])} before {times[places[0]]}, {len(places)} places"
-        gap = Finding("gap", places, None, example).defect(rows)
-        found.append(replace(gap, count=int(missing.sum())))
-    if suspects := split_suspects(bars):
-        places = np.array([suspect.row - 1 for suspect in suspects])
-        found.append(Finding("split_suspect", places, None, suspects[0].text).defect(rows))
+    found = oddities(bars, rows, size, calendar, fit)
     zone = fit.clock.label if fit else None if calendar is None or calendar == ALWAYS else market(calendar).zone
     return report.noted(
         *guess.choice(symbol),
