@@ -9,11 +9,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from kronos.bars.breaks import find_breaks, split_words
+from kronos.bars.breaks import Break, find_breaks, split_words
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import PRICES
 from kronos.errors import ConfigError
 
+_MOST_DAYS: Final = 6  # in a note
 _AROUND: Final = 20  # bars on either side of a split whose volume is compared
 
 
@@ -134,6 +135,15 @@ class Adjustment:
         return cls(*(name in words for name in ("splits", "volume", "cut")), {date: float(f) for date, f in pairs})
 
 
+def refuse_factors(adjust: str | None, series: int) -> None:
+    """Raise ConfigError where factors, which belong to one series, are given for several."""
+    if series > 1 and Adjustment.read(adjust).factors:
+        raise ConfigError(
+            "A factor belongs to one series: forecast it alone, or give adjust='splits' or 'cut' (--adjust splits) for "
+            "many."
+        )
+
+
 def mend_breaks(
     bars: pd.DataFrame, adjust: str | None, symbol: str | None = None, calendar: str | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -178,7 +188,18 @@ def mend_breaks(
         bars = bars.iloc[first:].reset_index(drop=True)
         notes.append(f"read from {bars['timestamp'].iloc[0]} on alone, behind a break, as asked (adjust=cut)")
         breaks = []
-    return bars, [*(one.caution for one in breaks), *notes]
+    return bars, [*_cautions(breaks), *notes]
+
+
+def _cautions(breaks: list[Break]) -> list[str]:
+    """The last break of prices and of volume in full, those before them by their dates."""
+    volume, price = ([one for one in breaks if (one.kind == "volume_step") == of_volume] for of_volume in (True, False))
+    told = [some[-1].caution for some in (price, volume) if some]
+    earlier = sorted([*price[:-1], *volume[:-1]], key=lambda one: one.row)
+    if earlier:
+        days = ", ".join(one.day for one in earlier[:_MOST_DAYS]) + (" …" if len(earlier) > _MOST_DAYS else "")
+        told.append(f"the context holds {len(earlier)} more break{'s' * (len(earlier) > 1)} like it: {days}")
+    return told
 
 
 def _rescaled(bars: pd.DataFrame, first: int, end: int, factor: float) -> pd.DataFrame:
