@@ -206,7 +206,7 @@ def _wild(breaks: list[Break]) -> list[Break]:
         last = found[-1] if found else None
         undone = last is not None and last.end is None and one.row - last.row <= _BACK
         if last is not None and undone and abs(np.log(last.seen * one.seen)) < 0.2 * abs(np.log(last.seen)):
-            found[-1] = Break("wild_bar", last.row, last.timestamp, last.seen, last.factor, end=one.row)
+            found[-1] = Break("wild_bar", last.row, last.timestamp, last.seen, last.factor or last.seen, end=one.row)
         else:
             found.append(one)
     return found

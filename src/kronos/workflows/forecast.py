@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kronos.bars import read_bars
 from kronos.bars.cut import cut_until
+from kronos.bars.report import OnDefect
 from kronos.errors import DataError
 from kronos.inference.forecast import asked_levels, check_target
 from kronos.spec import ForecastSpec
@@ -37,7 +38,7 @@ def forecast_file(
     targets: Sequence[str | Path] = (),
     quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
-    on_defect: Literal["strict", "drop"] = "strict",
+    on_defect: OnDefect = "strict",
     reading: Mapping[str, Any] | None = None,
     until: str | None = None,
     on_read: Callable[[pd.DataFrame], None] | None = None,
@@ -98,7 +99,7 @@ def forecast_universe(
     engine: WorkEngine | None = None,
     quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
-    on_defect: Literal["strict", "drop"] = "strict",
+    on_defect: OnDefect = "strict",
     reading: Mapping[str, Any] | None = None,
     until: str | None = None,
     partition_size: int | None = None,

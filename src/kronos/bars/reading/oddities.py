@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kronos.bars.breaks import find_breaks
-from kronos.bars.calendar.frequency import BarSize
+from kronos.bars.calendar.frequency import BarSize, on_the_minute
 from kronos.bars.calendar.future import missing_before
 from kronos.bars.calendar.grid import intraday_stamps
 from kronos.bars.calendar.guess import Fit
@@ -49,6 +49,8 @@ def oddities(bars: pd.DataFrame, rows: Rows, size: BarSize, calendar: str | None
         places = np.flatnonzero(closed)
         where = calendar or ("weekends" if not size.intraday else "sessions")
         found.append(Finding("outside_session", places, "timestamp", f"{where}, {times[places[0]]}").defect(rows))
+    if size.intraday and len(beside := np.flatnonzero(times != on_the_minute(times))):
+        found.append(Finding("off_grid", beside, "timestamp", str(times[beside[0]])).defect(rows))
     if len(tiny := _tiny_volumes(bars["volume"].to_numpy())):
         example = f"{bars['volume'].iloc[tiny[0]]:.6g}"
         found.append(Finding("tiny_volume", tiny, "volume", example).defect(rows))

@@ -13,8 +13,9 @@ import pandas as pd
 import pyarrow as pa
 
 from kronos.bars.calendar.frequency import parse_frequency
-from kronos.bars.calendar.guess import guess_calendar
+from kronos.bars.calendar.guess import Guess, guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, market
+from kronos.bars.filler import flat_filler
 from kronos.bars.reading.content import open_content
 from kronos.bars.reading.defects import Finding, Rows
 from kronos.bars.reading.layouts import SPARE, normal
@@ -53,7 +54,8 @@ def read_bars(
         columns: role → column name or position (from 0), where names do not tell: roles are ``timestamp,
             symbol, open, high, low, close, volume, amount`` and ``clock`` (a time of day beside a date).
         timezone: IANA name. Times without a zone are wall time there; others are converted to it.
-        on_defect: ``strict`` refuses defects, ``drop`` drops the defective rows and reports them.
+        on_defect: ``strict`` refuses defects, ``drop`` drops the defective rows and reports them, ``mend`` sets opens
+            of 0 to the close before and drops what else is defective.
         min_rows: refuse fewer bars.
         dayfirst, epoch, decimal, encoding: decide where two readings of dates, epoch units, decimal marks
             or characters fit.
@@ -118,7 +120,10 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
         bars, rows = bars[longest], rows[longest]
     times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
     size = parse_frequency(report.frequency)
-    guess = guess_calendar(times, size, symbol)
+    real = times[~flat_filler(bars)]  # filler lies where the market is closed
+    guess = guess_calendar(real, size, symbol) if len(real) < len(times) else Guess()
+    if guess.name in (None, ALWAYS):
+        guess = guess_calendar(times, size, symbol)
     calendar, fit = guess.name, guess.fit
     found = oddities(bars, rows, size, calendar, fit)
     zone = fit.clock.label if fit else None if calendar is None or calendar == ALWAYS else market(calendar).zone
