@@ -4,6 +4,19 @@ export const DEFECTS = {
   "defect.gap": ["Bars are missing before these rows", "此前缺少K线"],
   "defect.zero_volume": ["No volume was traded", "成交量为零"],
   "defect.split_suspect": ["The price jumps by a ratio that looks like a split", "价格跳变比例疑似拆股"],
+  "defect.empty_bar": ["All prices are missing: a suspended day, or a row without a bar", "价格全部缺失：停牌或空行"],
+  "defect.halted_bar": ["Open, high and low are 0: nothing was traded", "开、高、低价为零：停牌或休市"],
+  "defect.rounded_prices": ["Every price is 0: the source has probably rounded them", "价格全为零，可能被数据源四舍五入"],
+  "defect.zero_open": ["The open is 0 beside real prices", "开盘价为零而其他价格正常"],
+  "defect.negative_price": [
+    "The price is negative: it can be real, but has no log returns, which models here read",
+    "价格为负：可能真实，但无法计算对数收益率",
+  ],
+  "defect.forming_bar": [
+    "A later row of the same time holds the bar as it was formed",
+    "同一时间的后一行才是完整的K线",
+  ],
+  "defect.off_grid": ["The time lies a moment beside the minute that others keep", "时间与整分钟略有偏差"],
   "defect.price_limit": [
     "The price jumps by more than the exchange allows a day: a split, a rights issue, or a mistake",
     "价格跳变超过涨跌幅限制，疑似除权或错误",
