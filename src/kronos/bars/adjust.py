@@ -132,7 +132,8 @@ class Adjustment:
                     f"adjust has '{date}={factor}'; write a date and a positive factor, such as 2010-06-10=1.3 for a "
                     "bonus issue of three shares for ten."
                 )
-        return cls(*(name in words for name in ("splits", "volume", "cut")), {date: float(f) for date, f in pairs})
+        factors = {date: float(factor) for date, factor in pairs}
+        return cls("splits" in words, "volume" in words, "cut" in words, factors)
 
 
 def refuse_factors(adjust: str | None, series: int) -> None:

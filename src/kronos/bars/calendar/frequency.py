@@ -70,7 +70,8 @@ def _canonical(count: int, unit: str) -> BarSize:
 def on_the_minute(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """Times that all lie within two seconds of a whole minute, moved onto it; others as they are."""
     whole = times.round("min")
-    return whole if (abs(times - whole) <= pd.Timedelta(seconds=2)).all() else times
+    apart = np.abs((times - whole).to_numpy().astype("timedelta64[s]").astype(np.int64))
+    return whole if (apart <= 2).all() else times
 
 
 def infer_frequency(times: pd.DatetimeIndex) -> BarSize | None:

@@ -109,9 +109,9 @@ def _with_reasons(values: dict[str, Floats], findings: list[Finding]) -> list[Fi
     with np.errstate(invalid="ignore"):
         valid = (low <= np.minimum(opened, close)) & (high >= np.maximum(opened, close))
     kinds: dict[str, tuple[Mask, str]] = {
-        "empty_bar": (missing.all(axis=0), ", ".join(PRICES)),
+        "empty_bar": (np.asarray(missing.all(axis=0)), ", ".join(PRICES)),
         "rounded_prices": (np.full(len(close), bool(zero.all())), ", ".join(PRICES)),
-        "halted_bar": (zero[:3].all(axis=0) & ~missing[3] & (close >= 0), "open, high, low"),
+        "halted_bar": (np.asarray(zero[:3].all(axis=0) & ~missing[3] & (close >= 0)), "open, high, low"),
         "zero_open": (zero[0] & (prices[1:] > 0).all(axis=0) & (low <= close) & (close <= high), "open"),
         "negative_price": ((low < 0) & valid & ~zero.any(axis=0), ", ".join(PRICES)),
     }
