@@ -82,3 +82,16 @@ def test_every_setting_of_the_sampling_reaches_sampler_evaluation_and_studio() -
     assert set(SAMPLING) <= {field.name for field in dataclasses.fields(EvaluationOptions)}
     state = (Path(kronos.__file__).parent / "serve" / "static" / "js" / "state.js").read_text(encoding="utf-8")
     assert set(SAMPLING) == set(re.findall(r'"(\w+)"', state.partition("export const SAMPLING = ")[2].split("\n")[0]))
+
+
+@pytest.mark.parametrize(
+    "text", ["splits", "volume,cut", "2020-08-31=4", "2010-06-10=1.3,splits", "2024-01-02T09:30=2"]
+)
+def test_adjust_takes_words_and_factors(text: str) -> None:
+    assert ForecastSpec(adjust=text).adjust == text
+
+
+@pytest.mark.parametrize("text", ["", "split", "2020-08-31", "2020-08-31=x", "splits;cut", "2020-08-31=-4", "a" * 100])
+def test_what_adjust_cannot_mean_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="it must be splits, volume, cut or DATE=FACTOR"):
+        ForecastSpec(adjust=text)

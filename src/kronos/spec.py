@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -17,6 +18,7 @@ from kronos.errors import ConfigError
 
 Layout = Literal["paths", "summary", "nixtla", "qlib", "vectorbt", "predict", "record", "freqtrade", "backtesting"]
 """The forms of a forecast that other tools take: :mod:`kronos.inference.layouts`."""
+_MEND = r"(splits|volume|cut|[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:]{5,8})?=[0-9]{1,9}([.][0-9]{1,9})?)"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Setting:
     flag: str = ""  # of the command line, without the dashes
     pattern: str | None = None  # a regular expression that text must match
     off: Any = None  # of a setting of the sampling: the value that leaves the network's own distribution
+    form: str = ""  # the pattern in words, where the spec itself refuses other text
 
     def check(self, value: Any) -> Any:
         """The value as its plain Python type; refuses another type, or what is out of range."""
@@ -44,6 +47,7 @@ class Setting:
             plain = self.kind(value)
             if self.kind is str:
                 inside = not self.choices or plain in self.choices
+                inside &= not self.form or re.fullmatch(self.pattern or "", plain) is not None
             else:
                 low = -math.inf if self.low is None else self.low
                 high = math.inf if self.high is None else self.high
@@ -56,7 +60,7 @@ class Setting:
     def range(self) -> str:
         """What is allowed, in words: 'a whole number from 1 to 100,000'."""
         if self.kind is str:
-            return "one of " + ", ".join(self.choices) if self.choices else "text"
+            return "one of " + ", ".join(self.choices) if self.choices else self.form or "text"
         words = "a whole number" if self.kind is int else "a number"
         if self.above is not None:
             words += f" above {self.above:,g}"
@@ -111,6 +115,13 @@ class ForecastSpec:
     )
     stamp: Literal["start", "end"] | None = _setting(None, "Which end of a bar its timestamp names.")
     frequency: str | None = _setting(None, "Bar size: 1m, 5m, 1h, 1d, 1w …")
+    adjust: str | None = _setting(
+        None,
+        "Mend breaks in the context: splits and volume bring the past into today's unit, DATE=FACTOR divides prices "
+        "before a date, cut reads the bars behind the last break alone; several with commas. Default: nothing.",
+        pattern=f"^{_MEND}(,{_MEND}){{0,31}}$",
+        form="splits, volume, cut or DATE=FACTOR such as 2020-08-31=4, or several of them with commas between",
+    )
 
     def __post_init__(self) -> None:
         for setting in settings(type(self)):

@@ -142,9 +142,9 @@ def test_float32_rounding_is_no_defect() -> None:
 def test_rows_alike_are_counted_in_words() -> None:
     bars = clean()
     bars.loc[[ROW, ROW + 1], ["open", "high", "low", "close"]] = np.nan
-    with pytest.raises(DataError, match=r"columns open, high, low, close: a price is missing; 1 more row like it\."):
+    with pytest.raises(DataError, match=r"columns open, high, low, close: all prices .* bar; 1 more row like it\."):
         validate_bars(bars)
-    bars.loc[ROW + 2, "close"] = np.nan
+    bars.loc[ROW + 2, ["open", "high", "low", "close"]] = np.nan
     with pytest.raises(DataError, match="; 2 more rows like it"):
         validate_bars(bars)
 

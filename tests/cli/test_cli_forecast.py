@@ -392,3 +392,41 @@ def test_a_damaged_checkpoint_is_refused(forecast, tiny: Path, tmp_path: Path, d
     else:
         weights.unlink()
     refused(forecast(model=copy), ["config.json" if damage == "config" else "model.safetensors"])
+
+
+# -- breaks in the context --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def split_csv(bars_csv: Path, tmp_path: Path) -> tuple[Path, str]:
+    """The small file with a split of three for one, and its first day at the new price."""
+    bars = pd.read_csv(bars_csv)
+    bars.loc[bars.index[:-30], ["open", "high", "low", "close"]] *= 3
+    path = tmp_path / "split.csv"
+    bars.to_csv(path, index=False)
+    return path, str(bars["timestamp"].iloc[-30])[:10]
+
+
+def test_a_break_is_told_with_what_to_do(forecast, split_csv: tuple[Path, str]) -> None:
+    path, day = split_csv
+    result = forecast(bars=path)
+    assert f"Note: the price breaks on {day}" in result.stderr
+    assert "--adjust splits" in result.stderr
+    told = json.loads(forecast("--json", bars=path).stdout)["metadata"]["warnings"]
+    assert told[0].startswith(f"the price breaks on {day}")
+
+
+def test_splits_are_adjusted_when_asked(forecast, split_csv: tuple[Path, str]) -> None:
+    path, day = split_csv
+    whole = json.loads(forecast("--json").stdout)
+    for adjust in ("splits", f"{day}=3"):
+        mended = json.loads(forecast("--json", "--adjust", adjust, bars=path).stdout)
+        assert f"prices before {day} divided by 3, as asked" in mended["metadata"]["warnings"][0]
+        assert (
+            mended["median"]["close"] == pytest.approx(whole["median"]["close"], rel=1e-4)
+            if "median" in whole
+            else True
+        )
+    wrong = forecast("--adjust", "split", bars=path)
+    assert wrong.status == 1
+    assert "adjust is 'split'; it must be splits, volume, cut or DATE=FACTOR" in wrong.stderr

@@ -431,3 +431,57 @@ def test_many_symbols_however_a_table_names_them(bars: pd.DataFrame) -> None:
         entries = entries_of(table, None)
         assert [name for name, _, _ in entries] == ["A", "B"]
         assert [len(past_bars(rows, 2, None, name).bars) for name, rows, _ in entries] == [90, 50]
+
+
+# -- breaks in the context --------------------------------------------------------------------------------------------
+
+
+def split_bars(bars: pd.DataFrame, ratio: float = 4.0, row: int = 60) -> pd.DataFrame:
+    broken = bars.copy()
+    broken.loc[: row - 1, PRICES] *= ratio
+    broken.loc[: row - 1, "volume"] /= ratio
+    return broken
+
+
+def test_a_break_in_the_context_is_told_and_mended_on_request(predictor: KronosPredictor, bars: pd.DataFrame) -> None:
+    whole, day = predictor.forecast(bars, 5, 24), f"{bars['timestamp'][60]:%Y-%m-%d}"
+    broken = split_bars(bars)
+    asis = predictor.forecast(broken, 5, 24)
+    assert asis.metadata["warnings"][0].startswith(f"the price breaks on {day}")
+    assert "4 for 1" in asis.metadata["warnings"][0]
+    assert not np.allclose(asis.samples, whole.samples)
+    for adjust in ("splits", f"{day}=4"):
+        mended = predictor.forecast(broken, 5, 24, adjust=adjust)
+        np.testing.assert_allclose(mended.samples, whole.samples, rtol=1e-4)
+        assert mended.metadata["warnings"][0].startswith(f"prices before {day} divided by 4, as asked")
+        assert mended.last_close == asis.last_close
+    cut = predictor.forecast(broken, 5, 24, adjust="cut")
+    np.testing.assert_allclose(cut.samples, predictor.forecast(bars[60:], 5, 24).samples, rtol=1e-4)
+    assert not any("break" in note for note in whole.metadata["warnings"])
+
+
+def test_a_break_before_the_context_is_none(ours: KronosPredictor, bars: pd.DataFrame) -> None:
+    broken = split_bars(bars, row=10)
+    assert not any("break" in note for note in ours.forecast(broken, 5, 24).metadata["warnings"])
+    np.testing.assert_array_equal(ours.forecast(broken, 5, 24).samples, ours.forecast(bars, 5, 24).samples)
+
+
+def test_too_few_bars_behind_the_break(ours: KronosPredictor, bars: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match=r"2 bars lie behind the last break.*at least 3.*adjust='cut'"):
+        ours.forecast(split_bars(bars, row=88), 5, 24, adjust="cut")
+
+
+def test_breaks_of_many_series(ours: KronosPredictor, bars: pd.DataFrame) -> None:
+    series = {"CALM": bars, "SPLIT": split_bars(bars)}
+    found = dict(ours.forecast_many(series, 5, 24, adjust="splits"))
+    np.testing.assert_allclose(found["SPLIT"].samples, found["CALM"].samples, rtol=1e-4)
+    with pytest.raises(ConfigError, match="A factor belongs to one series"):
+        ours.forecast_many(series, 5, 24, adjust="2018-12-14=4")
+
+
+def test_a_context_of_filler_warns(ours: KronosPredictor, bars: pd.DataFrame) -> None:
+    filled = bars.copy()
+    filled.loc[50:70, PRICES] = filled["close"][49]
+    filled.loc[50:70, ["volume", "amount"]] = 0.0
+    [note] = [note for note in ours.forecast(filled, 5, 24).metadata["warnings"] if "filler" in note]
+    assert note.startswith("32% of the context repeats the close before")

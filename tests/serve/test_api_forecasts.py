@@ -274,3 +274,18 @@ def test_an_unusual_number_is_refused_in_words(live: Live) -> None:
     )
     assert answer.status_code == 422
     assert math.isfinite(len(answer.json()["error"]["message"]))
+
+
+def test_a_break_is_told_and_mended_as_in_the_library(live: Live, predictor: KronosPredictor) -> None:
+    bars = sample_bars("sp500").tail(200).reset_index(drop=True)
+    bars.loc[:169, ["open", "high", "low", "close"]] *= 2
+    answer = live.client.post("/api/bars", files={"file": ("split.csv", bars.to_csv(index=False).encode())})
+    assert answer.status_code in (200, 201), answer.text
+    name = answer.json()["id"]
+    for adjust in (None, "splits", f"{bars['timestamp'][170]:%Y-%m-%d}=2", "cut"):
+        found = live.result(bars=name, horizon=5, num_samples=40, adjust=adjust)
+        own = predictor.forecast(bars, horizon=5, num_samples=40, adjust=adjust)
+        assert found["warnings"] == own.metadata["warnings"]
+        assert found["metadata"]["calendar"] == own.metadata["calendar"]
+        np.testing.assert_allclose(found["median"]["close"], own.median()["close"], rtol=1e-5)
+    assert "adjust" in live.refused(422, bars=name, adjust="2020=4")

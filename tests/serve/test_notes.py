@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 import kronos
+from kronos.bars import sample_bars
+from kronos.bars.adjust import mend_breaks
 from kronos.bars.calendar import future_times
 from kronos.inference.certainty import beyond_notes
 
@@ -60,3 +62,23 @@ def test_dates_that_are_no_sessions_are_counted() -> None:
 )
 def test_what_was_read_is_told_in_the_readers_language(note: str, key: str) -> None:
     assert told(note)[0] == key
+
+
+def test_breaks_and_what_was_done_about_them_are_said_in_both_languages() -> None:
+    bars = sample_bars("sp500").tail(400).reset_index(drop=True)
+    earlier = bars.index < 300
+    bars.loc[earlier, ["open", "high", "low", "close"]] *= 4.0
+    bars.loc[100:, ["volume", "amount"]] *= 90
+    notes = [note for adjust in (None, "splits,volume", "cut") for note in mend_breaks(bars, adjust)[1]]
+    bars.loc[200, ["open", "high", "low", "close"]] /= 9.0
+    notes += [note for adjust in (None, "splits") for note in mend_breaks(bars, adjust)[1]]
+    words = (SCRIPTS / "words_findings.js").read_text(encoding="utf-8")
+    keys = set()
+    for note in notes:
+        key, filled = told(note)
+        keys.add(key)
+        english, chinese = re.findall(rf'"{key}": \[\s*"(.+?)",\s+"(.+?)",?\s*\]', words)[0]
+        for text in (english, chinese):
+            assert set(re.findall(r"{(\w+)}", text)) <= filled.keys()
+    expected = {"break", "breaks", "volume_step", "divided", "multiplied", "cut", "brought_back"}
+    assert {key.removeprefix("note.") for key in keys} >= expected

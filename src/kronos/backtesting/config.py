@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from kronos.bars.report import OnDefect
 from kronos.errors import ConfigError, settings_in_words
 from kronos.spec import ForecastSpec, settings
 
@@ -120,7 +121,7 @@ class ResearchConfig(_Section):
     val_time_range: Range
     test_time_range: Range
     backtest_time_range: Range | None = None  # None: what test_time_range scores
-    on_defect: Literal["strict", "drop"] = "strict"  # of the provider's bars
+    on_defect: OnDefect = "strict"  # of the provider's bars
     training: dict[str, Any] = {}  # a run file's settings, docs/training.md
     signals: SignalSettings = SignalSettings()
     backtest: BacktestSettings = BacktestSettings()

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from kronos.bars.reading import read_bars
+from kronos.bars.report import OnDefect
 from kronos.bars.schema import FEATURES, PRICES
 from kronos.errors import ConfigError, DataError, MissingExtraError
 
@@ -173,7 +174,7 @@ class Provider:
         end: Day | None = None,
         *,
         prices: Literal["adjusted", "raw"] = "adjusted",
-        on_defect: Literal["strict", "drop"] = "strict",
+        on_defect: OnDefect = "strict",
     ) -> pd.DataFrame:
         """Bars of a set, or of symbols, as a bars table; suspended days have none.
 

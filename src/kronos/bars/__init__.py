@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kronos.bars.adjust import SplitSuspect, adjust_bars, split_suspects
+    from kronos.bars.breaks import Break, find_breaks
     from kronos.bars.calendar import (
         BarSize,
         FutureTimes,
@@ -21,15 +23,7 @@ if TYPE_CHECKING:
         infer_frequency,
         parse_frequency,
     )
-    from kronos.bars.clean import (
-        CLEANING,
-        CleanedBars,
-        CleaningRule,
-        SplitSuspect,
-        adjust_bars,
-        clean_bars,
-        split_suspects,
-    )
+    from kronos.bars.clean import CLEANING, CleanedBars, CleaningRule, clean_bars
     from kronos.bars.reading import describe, inspect_bars, read_bars, sample_bars, validate_bars
     from kronos.bars.report import BarsReport, Defect
     from kronos.bars.resample import resample_bars
@@ -46,6 +40,7 @@ __all__ = [
     "BarSize",
     "BarStore",
     "BarsReport",
+    "Break",
     "CleanedBars",
     "CleaningRule",
     "Defect",
@@ -58,6 +53,7 @@ __all__ = [
     "clean_bars",
     "describe",
     "fetch_bars",
+    "find_breaks",
     "future_times",
     "future_timestamps",
     "import_bars",
@@ -76,7 +72,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "clean": ("CLEANING", "CleanedBars", "CleaningRule", "SplitSuspect", "adjust_bars", "clean_bars", "split_suspects"),
+    "adjust": ("SplitSuspect", "adjust_bars", "split_suspects"),
+    "breaks": ("Break", "find_breaks"),
+    "clean": ("CLEANING", "CleanedBars", "CleaningRule", "clean_bars"),
     "reading": ("describe", "inspect_bars", "read_bars", "sample_bars", "validate_bars"),
     "report": ("BarsReport", "Defect"),
     "resample": ("resample_bars",),

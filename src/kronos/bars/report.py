@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import pandas as pd
 
 from kronos.errors import ConfigError, DataError
 
-OnDefect = Literal["strict", "drop"]
+OnDefect = Literal["strict", "drop", "mend"]
 
 
 def shown(found: object, width: int = 40) -> str:
@@ -54,6 +54,26 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
     "missing_price": ("a price is missing", ""),
     "infinite_price": ("a price is infinite, or too large for 32-bit floats", ""),
     "nonpositive_price": ("a price is zero or negative", ""),
+    "empty_bar": (
+        "all prices are missing: a suspended day, or a row without a bar",
+        "Leave such rows out",
+    ),
+    "halted_bar": (
+        "open, high and low are 0: nothing was traded, as on a day of halt or a holiday",
+        "Leave such rows out",
+    ),
+    "rounded_prices": (
+        "every price is 0: the source has probably rounded them",
+        "Get the prices with more decimals; they cannot be restored",
+    ),
+    "zero_open": (
+        "the open is 0 beside real prices, as some sources write the minutes of past days (akshare)",
+        "Set such opens to the close before with on_defect='mend' (--on-defect mend)",
+    ),
+    "negative_price": (
+        "the price is negative",
+        "Such prices can be real (oil in April 2020, power, spreads), but have no log returns, which models here read",
+    ),
     "high_below_low": ("high is below low", ""),
     "high_below_body": ("high is below open or close", ""),
     "low_above_body": ("low is above open or close", ""),
@@ -65,6 +85,10 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
         "the timestamp appeared before",
         f"Keep one row a timestamp; where many symbols share the table, name theirs with {name_columns(symbol='NAME')}",
     ),
+    "forming_bar": (
+        "a later row of the same time holds the bar as it was formed",
+        "Keep the last row of each bar",
+    ),
     "newest_first": (
         "the rows run newest first",
         "Say that they do with newest_first=True (--newest-first), or sort them oldest first",
@@ -75,6 +99,17 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
     "zero_volume": ("no volume was traded", ""),
     "dividend_suspect": ("the adjusted close changes its distance: a dividend or split", ""),
     "split_suspect": ("the price jumps by a ratio that looks like a split", ""),
+    "price_limit": (
+        "the price jumps by more than the exchange allows a day: a split, a rights issue, or a mistake",
+        "",
+    ),
+    "price_jump": ("the price jumps by half or more: a split, another unit, or a mistake", ""),
+    "wild_bar": ("the price jumps and comes back: a wrong bar", ""),
+    "volume_step": ("the volume goes on in another size: its unit or source changed", ""),
+    "tiny_volume": ("less than one unit was traded where thousands are usual: the volume is broken", ""),
+    "flat_filler": ("bars repeat the close before and trade nothing: filler, or nobody traded", ""),
+    "off_grid": ("the timestamp lies a moment beside the minute that others keep", ""),
+    "outside_session": ("the bar lies outside the trading sessions", ""),
 }
 """Every kind of defect or warning, in plain words, and what mends it where correcting the rows does not say it all."""
 
@@ -101,8 +136,8 @@ class ReadContext:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.on_defect not in ("strict", "drop"):
-            raise ConfigError(f"on_defect must be 'strict' or 'drop', not '{self.on_defect}'.")
+        if self.on_defect not in get_args(OnDefect):
+            raise ConfigError(f"on_defect must be 'strict', 'drop' or 'mend', not '{self.on_defect}'.")
         if self.timezone is not None:
             try:
                 pd.Timestamp("2024-01-01").tz_localize(self.timezone)

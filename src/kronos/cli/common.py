@@ -146,7 +146,13 @@ MANY = "Many series"  # of the help, a panel of its own
 _many = functools.partial(typer.Option, rich_help_panel=MANY)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Defects = Annotated[Literal["strict", "drop"], typer.Option("--on-defect", help="Refuse defective rows, or drop them.")]
+Defects = Annotated[
+    Literal["strict", "drop", "mend"],
+    typer.Option(
+        "--on-defect",
+        help="Refuse defective rows, drop them, or set opens of 0 to the close before and drop the others.",
+    ),
+]
 Model = Annotated[str, typer.Option(help="A name (see 'kronos models list'), a folder or a hub id.")]
 Tokenizer = Annotated[
     str | None, typer.Option(help="The tokenizer, where it is not the one that belongs to the model or lies by it.")

@@ -7,16 +7,19 @@ features of a bar independently, bars are made valid (:func:`repair_bars`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.bars.adjust import mend_breaks
 from kronos.bars.arrays import time_features
 from kronos.bars.calendar import future_times
 from kronos.bars.calendar.future import FutureTimes
+from kronos.bars.calendar.markets import RULES
+from kronos.bars.filler import flat_filler
 from kronos.bars.reading import as_bars, read_bars
 from kronos.bars.reading.tables import by_symbol
 from kronos.bars.report import for_table
@@ -39,6 +42,7 @@ Floats = npt.NDArray[np.float64]
 CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only costs time
 _PRICES = slice(CLOSE + 1)
 _PRICE_FLOOR = 1e-3  # of the last close, for prices that are not positive
+_MUCH_FILLER = 0.2  # of the context
 _STILL = 2e-6  # no market moves as little as this a bar: the closes stand, or drift by the same step each time
 _STILL_SHARE = 0.05  # of a bar's own range: closes that move less than that say nothing about the risk
 
@@ -52,6 +56,7 @@ class PastBars:
     values: Floats  # (T, 6) in the order of ``FEATURES``
     times: pd.DatetimeIndex  # (T,)
     history: pd.DatetimeIndex  # the same, begun earlier
+    notes: tuple[str, ...] = ()  # of breaks and filler in the bars
 
 
 @dataclass(frozen=True)
@@ -70,22 +75,31 @@ class SeriesJob:
 def prepare(
     predictor: KronosPredictor, table: Any, spec: ForecastSpec, given: Any = None, name: str | None = None
 ) -> SeriesJob:
-    """A caller's table as the engine takes it; ``given``: the times to come, ``name``: of one of many series."""
+    """A caller's table as the engine takes it; ``name``: of one of many series.
+
+    ``given``: the times to come, alone or as :func:`~kronos.bars.calendar.future_times` found them.
+    """
     lost = predictor.transform.lost
     past = past_bars(table, 2 + lost, (spec.context_length or predictor.max_context) + lost, name)
     if given is None:
         future = future_times(past.history, spec.horizon, spec.calendar, spec.frequency, spec.stamp, past.symbol)
     else:
-        times, cutoff = as_times(given, "future"), past.times[-1]
-        if len(times) != spec.horizon:
-            raise DataError(f"future has {len(times)} timestamps for a horizon of {spec.horizon} bars; give one a bar")
-        if (times.tz is None) != (cutoff.tz is None):
-            raise DataError("future and the bars must both have a time zone, or neither")
-        if not times.is_monotonic_increasing or not times.is_unique or times[0] <= cutoff:
-            raise DataError(f"future must increase and start after the last bar ({cutoff})")
-        future = FutureTimes(times, "given", "", None, np.zeros(spec.horizon, dtype=bool))
+        future = given if isinstance(given, FutureTimes) else _given_times(given, spec.horizon, past.times[-1])
+    past = mended(past, spec, future.calendar, 2 + lost)
     request, state = make_request(predictor, past.values, past.times, future.timestamps, spec, name)
     return SeriesJob(past, future, request, state)
+
+
+def _given_times(given: Any, horizon: int, cutoff: pd.Timestamp) -> FutureTimes:
+    """A caller's times to come, one a bar after the cutoff."""
+    times = as_times(given, "future")
+    if len(times) != horizon:
+        raise DataError(f"future has {len(times)} timestamps for a horizon of {horizon} bars; give one a bar")
+    if (times.tz is None) != (cutoff.tz is None):
+        raise DataError("future and the bars must both have a time zone, or neither")
+    if not times.is_monotonic_increasing or not times.is_unique or times[0] <= cutoff:
+        raise DataError(f"future must increase and start after the last bar ({cutoff})")
+    return FutureTimes(times, "given", "", None, np.zeros(horizon, dtype=bool))
 
 
 def past_bars(table: Any, least: int, most: int | None = None, name: str | None = None) -> PastBars:
@@ -116,6 +130,28 @@ def past_bars(table: Any, least: int, most: int | None = None, name: str | None 
         bars = bars.iloc[-most:].reset_index(drop=True)
     values = bars[list(FEATURES)].to_numpy(dtype=np.float64)
     return PastBars(symbol, bars, values, times[-len(bars) :], times[-CALENDAR_BARS:])
+
+
+def mended(past: PastBars, spec: ForecastSpec, calendar: str, least: int) -> PastBars:
+    """A context whose breaks are told, and mended as far as the spec asks."""
+    known = None if calendar in (*RULES, "given") else calendar
+    symbol = str(past.bars["symbol"].iloc[0]) if "symbol" in past.bars.columns else past.symbol
+    bars, notes = mend_breaks(past.bars, spec.adjust, symbol, known)
+    if len(bars) < least:
+        raise DataError(
+            f"{len(bars)} bars lie behind the last break, on {bars['timestamp'].iloc[0]}; this model needs at least "
+            f"{least} as context. Leave out adjust='cut' (--adjust cut), or divide the prices before by a factor"
+        )
+    filler = float(flat_filler(bars).mean())
+    if filler >= _MUCH_FILLER:
+        notes.append(
+            f"{filler:.0%} of the context repeats the close before and trades nothing: filler of a closed market, from "
+            "which the paths look calmer than the market is; leave these bars out (kronos bars clean)"
+        )
+    if not notes:
+        return past
+    values = bars[list(FEATURES)].to_numpy(dtype=np.float64)
+    return replace(past, bars=bars, values=values, times=past.times[-len(bars) :], notes=tuple(notes))
 
 
 def make_request(
@@ -206,7 +242,7 @@ def assemble_forecast(
     """The forecast of one series from its sampled features (S, H, F)."""
     transform, past, future = predictor.transform, job.past, job.future
     bars, last_close = transform.decode(features, job.state), float(past.values[-1, CLOSE])
-    notes = list(future.notes)
+    notes = [*past.notes, *future.notes]
     if transform.takes_moves:
         sigma, reach = float(job.state.sigma), float(np.median(np.log(past.values[:, HIGH] / past.values[:, LOW])))
         if sigma < max(_STILL, _STILL_SHARE * reach):

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from kronos.bars import sample_bars
+from kronos.bars.adjust import refuse_factors
 from kronos.bars.calendar import Stamp
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, KronosError
@@ -222,6 +223,7 @@ class KronosPredictor(SavedPair):
         window_stride: int | None = None,
         stamp: Stamp | None = None,
         frequency: str | None = None,
+        adjust: str | None = None,
     ) -> Forecast:
         """Sample paths of the next bars of one series; every bar of every path is valid.
 
@@ -240,6 +242,8 @@ class KronosPredictor(SavedPair):
             window_stride: bars to drop at once when the window is full; None: an eighth of ``max_context``.
             stamp: ``start`` or ``end``, the end of a bar that its timestamp names. None: inferred.
             frequency: bar size (``5m``, ``1h``, ``1d`` …). None: inferred.
+            adjust: how breaks in the context are mended: ``splits``, ``volume``, ``cut``, ``DATE=FACTOR``, several with
+                commas. None: not at all; they are told in ``metadata["warnings"]``.
 
         Raises:
             DataError, CalendarError: bars or times that cannot be used.
@@ -275,6 +279,7 @@ class KronosPredictor(SavedPair):
         window_stride: int | None = None,
         stamp: Stamp | None = None,
         frequency: str | None = None,
+        adjust: str | None = None,
         on_error: Callable[[str, KronosError], None] | None = None,
     ) -> Iterator[tuple[str, Forecast]]:
         """Forecasts of many series, each equal to what ``forecast`` gives for it alone.
@@ -303,6 +308,7 @@ class KronosPredictor(SavedPair):
         """What ``forecast_many`` does, from a spec; every other surface calls this."""
         settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
         entries = assemble.entries_of(series, future)
+        refuse_factors(spec.adjust, len(entries))
         monitor = Monitor(progress, cancel, len(entries) * spec.num_samples * spec.horizon)
 
         def computed() -> Iterator[tuple[str, Forecast]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kronos.bars import BarStore, read_bars
+from kronos.bars.adjust import refuse_factors
 from kronos.errors import ConfigError, DataError
 from kronos.files import bars_files, digest
 from kronos.inference.export import DEFAULT_LEVELS, check_levels
@@ -37,6 +38,7 @@ class UniverseSettings:
 
     def __post_init__(self) -> None:
         check_levels(self.quantile_levels)
+        refuse_factors(self.spec.adjust, 2)
 
     def to_dict(self) -> dict[str, Any]:
         """All settings by name, those of the spec among them."""

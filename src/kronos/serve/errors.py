@@ -100,7 +100,7 @@ def as_options(text: str) -> str:
     text = re.sub(r" \(--[^)]*\)", "", text)
     text = _OPTION.sub(lambda found: found[1] + ("" if found[2] in (".", ",", " ") else ": "), text)
     text = re.sub(r": (True|False)\b", lambda found: found[0].lower(), text)
-    return text.replace("on_defect: 'drop'", "on_defect: drop")
+    return re.sub(r"on_defect: '(\w+)'", r"on_defect: \1", text)
 
 
 def without_paths(text: str, hide: Sequence[tuple[Path, str]] = ()) -> str:

@@ -31,7 +31,7 @@ _CHOICES: dict[str, dict[str, Any]] = {
     "newest_first": _SWITCH,
     "decimal": {".": ".", ",": ","},
     "epoch": {unit: unit for unit in ("s", "ms", "us", "ns")},
-    "on_defect": {"refuse": "strict", "drop": "drop"},
+    "on_defect": {"refuse": "strict", "drop": "drop", "mend": "mend"},
 }
 _COLUMNS = TypeAdapter(dict[str, StrictStr | StrictInt])
 _MOST_FILES = 2000  # of the user's folder

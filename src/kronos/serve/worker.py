@@ -208,7 +208,7 @@ class ForecastBatch:
         made = predictor.answer_many(
             {name: ready[key].context for name, key in keys.items()},
             self.spec,
-            future={name: ready[key].future.timestamps for name, key in keys.items()},
+            future={name: ready[key].future for name, key in keys.items()},
             cancel=lambda: not self._wanted(keys.values()),
             progress=lambda done, total: self.tell({"event": "progress", "done": done, "total": total}),
         )
@@ -249,19 +249,7 @@ class ForecastBatch:
         return PreparedSeries(context, future, truth, {"name": order.name, "symbol": symbol, **known, "report": report})
 
     def _finish(self, key: Key, forecast: Forecast, prepared: PreparedSeries, seconds: float) -> None:
-        future = prepared.future
-        estimated = int(future.estimated.sum())
-        notes = [*forecast.metadata["warnings"], *future.notes]
-        if estimated:
-            notes.append(f"{estimated} timestamps lie beyond the calendar's end and are estimated")
-        metadata = {
-            **forecast.metadata,
-            "calendar": future.calendar,
-            "frequency": future.frequency,
-            "estimated_timestamps": estimated,
-            "warnings": notes,
-            "seconds": round(seconds, 3),
-        }
+        metadata = {**forecast.metadata, "seconds": round(seconds, 3)}
         forecast = dataclasses.replace(forecast, metadata=metadata, symbol=prepared.facts["symbol"])
         content = document(forecast, prepared.truth)
         for order in self.groups[key]:

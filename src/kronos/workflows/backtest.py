@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from platform import node
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -24,6 +24,7 @@ from kronos.backtesting.signals import DateSignals, read_panel
 from kronos.backtesting.signals import make_signals as make_panel
 from kronos.backtesting.simulate import benchmark_returns, tradable_sessions
 from kronos.bars import BarStore, read_bars
+from kronos.bars.report import OnDefect
 from kronos.errors import CheckpointError, ConfigError, DataError
 from kronos.files import bars_files
 from kronos.protocol import Progress, WorkEngine
@@ -63,7 +64,7 @@ def export_provider(
     factors: pd.DataFrame | Path | None = None,
     adjusted: bool = False,
     symbol: str | None = None,
-    on_defect: Literal["strict", "drop"] = "strict",
+    on_defect: OnDefect = "strict",
     note: Callable[[str], None] | None = None,
 ) -> Exported:
     """Writes daily bars as a Qlib provider: calendar, instruments with listing ranges, nine features.

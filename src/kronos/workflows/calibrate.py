@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kronos.bars.report import OnDefect
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.calibrate import fit_temperature, fit_width, judge, sample_closes, split_by_time
 from kronos.evaluation.summary import cluster_labels
@@ -58,7 +59,7 @@ def calibrate(
     after: Any = None,
     seed: int = 0,
     device: str | None = None,
-    on_defect: Literal["strict", "drop"] = "strict",
+    on_defect: OnDefect = "strict",
     keep_rejected: bool = False,
     progress: Progress | None = None,
 ) -> Calibration:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from kronos.bars import FEATURES, read_bars
+from kronos.bars.report import OnDefect
 from kronos.bars.store import BarStore
 from kronos.errors import ConfigError, DataError, MissingExtraError
 from kronos.evaluation.baselines import make_baselines
@@ -54,7 +55,7 @@ def evaluate(
     after: Any = None,
     market: str | None = None,
     seed: int = 0,
-    on_defect: Literal["strict", "drop"] = "strict",
+    on_defect: OnDefect = "strict",
     device: str | None = None,
     workers: int = 1,
     engine: WorkEngine | None = None,

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kronos.bars import read_bars
 from kronos.bars.cut import cut_until
+from kronos.bars.report import OnDefect
 from kronos.errors import ConfigError, DataError, some_of
 from kronos.inference.export import asked_levels
 from kronos.inference.layouts import TABLES, check_layout, check_layout_target
@@ -39,7 +40,7 @@ def forecast_file(
     quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
     layout: Layout | None = None,
-    on_defect: Literal["strict", "drop"] = "strict",
+    on_defect: OnDefect = "strict",
     reading: Mapping[str, Any] | None = None,
     until: str | None = None,
     on_read: Callable[[pd.DataFrame], None] | None = None,
@@ -101,7 +102,7 @@ def forecast_universe(
     quantile_levels: Sequence[float] | None = None,
     paths: bool = False,
     layout: Layout | None = None,
-    on_defect: Literal["strict", "drop"] = "strict",
+    on_defect: OnDefect = "strict",
     reading: Mapping[str, Any] | None = None,
     until: str | None = None,
     partition_size: int | None = None,

@@ -46,6 +46,24 @@ def symbol_hint(symbol: str | None) -> str | None:
     return next(ends, None) or next((code for start, code in BEGINNINGS.items() if text.startswith(start)), None)
 
 
+_LIMITS: Final = {"XKRX": 0.3, "XTAI": 0.1}
+
+
+def daily_limit(symbol: str | None, calendar: str | None = None) -> float | None:
+    """The share by which a price may leave the close before, where symbol and calendar name an exchange with a limit.
+
+    None: there is none, or it is not known. Of China's boards the limits of today are taken for older bars, too.
+    """
+    where = calendar or symbol_hint(symbol)
+    if where != "XSHG":
+        return _LIMITS.get(where or "")
+    digits = re.search(r"[0-9]{6}", symbol or "")
+    if symbol_hint(symbol) != "XSHG" or digits is None:
+        return None
+    code = digits.group()
+    return 0.2 if code.startswith(("688", "689", "30")) else 0.3 if code.startswith(("43", "8", "92")) else 0.1
+
+
 def likely_calendar(symbol: str | None) -> str | None:
     """Where a symbol that names no exchange is most often traded: pairs of currencies, coins, tickers as in New York.
 

@@ -12,6 +12,7 @@ import pandas as pd
 from kronos.errors import ConfigError
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "mo": 30 * 86_400}
+_UNSTEADY: Final = 50  # seconds; shorter bars are no minutes
 _WORDS: Final = {
     "s": "s sec second seconds", "m": "m t min mins minute minutes", "h": "h hr hour hours", "d": "d day days daily b",
     "w": "w wk week weeks weekly", "mo": "mo mon month months monthly me ms",
@@ -66,6 +67,13 @@ def _canonical(count: int, unit: str) -> BarSize:
     return BarSize(count, unit)
 
 
+def on_the_minute(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Times that all lie within two seconds of a whole minute, moved onto it; others as they are."""
+    whole = times.round("min")
+    apart = np.abs((times - whole).to_numpy().astype("timedelta64[s]").astype(np.int64))
+    return whole if (apart <= 2).all() else times
+
+
 def infer_frequency(times: pd.DatetimeIndex) -> BarSize | None:
     """The bar size that sorted, unique timestamps show, or None when they are too few or too irregular.
 
@@ -83,6 +91,8 @@ def infer_frequency(times: pd.DatetimeIndex) -> BarSize | None:
         return None
     counts = pd.Series(steps).value_counts().sort_index()  # of steps as common as each other the smallest
     step, count = int(counts.index[int(counts.argmax())]), int(counts.max())
+    if step % 60 and _UNSTEADY < step < 86400 - 3600 and (times != (whole := on_the_minute(times))).any():
+        return infer_frequency(whole.unique())  # bars that begin with the first trade of their minute
     if step < 86400 - 3600:
         # Other steps are gaps, which leave out whole bars, not times at which something happened.
         share, whole = count / len(steps), np.mean(steps % step == 0) >= 0.9

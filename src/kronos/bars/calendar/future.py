@@ -14,6 +14,7 @@ from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequ
 from kronos.bars.calendar.grid import Stamp, future_days, intraday_stamps, observed_hours, read_dates, regular_step
 from kronos.bars.calendar.guess import FITS, Fit, Guess, extends_hours, fit_intraday, guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, RULES, STEP, Market, Nanos, market, resolve_calendar
+from kronos.bars.calendar.nights import NIGHTS_GO_ON, SESSIONS, keeps_nights, night_hours
 from kronos.errors import CalendarError, ConfigError
 from kronos.protocol import NAMELESS
 from kronos.spec import ForecastSpec
@@ -22,7 +23,7 @@ _CHECKED: Final = 2048  # daily bars back, which no forecast reads beyond; earli
 _NIGHT: Final = 2 * 3600 * 10**9  # nanoseconds without a bar
 _LONGER: Final = (
     "hours beyond those of {name} are seen: they go on, on the sessions of {name}; "
-    "days that close early were not checked"
+    "on a day that closes early they end as much earlier"
 )
 
 
@@ -128,6 +129,9 @@ def future_times(
             "Pass frequency (--frequency), such as '5m', '1h' or '1d'."
         )
     notes: tuple[str, ...] = ()
+    if (calendar is None or resolve_calendar(calendar) == SESSIONS) and keeps_nights(times, size):
+        found, estimated = night_hours(times, horizon, size)
+        return FutureTimes(found, OBSERVED, str(size), stamp, estimated, (NIGHTS_GO_ON,))
     if calendar is not None:
         name, guess = resolve_calendar(calendar), Guess()
     else:
@@ -143,6 +147,11 @@ def future_times(
             fits = fit_intraday(times, size, where, stamp)
             if fits[0].share < FITS and name != FX and len(times) > 1 and extends_hours(times, fits):
                 within, notes = where, (*notes, _LONGER.format(name=name))
+            elif fits[0].coverage >= FITS and 0.5 <= fits[0].share < FITS and len(times) > 1:
+                fit, notes = (
+                    fits[0],
+                    (*notes, f"{1 - fits[0].share:.0%} of the bars lie outside the sessions of {name}"),
+                )
             else:
                 fit = _best_fit(times, size, fits, stamp)
         if within is None and fit is not None:

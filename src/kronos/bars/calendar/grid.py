@@ -212,9 +212,19 @@ def observed_hours(
     if within is not None:
         days = future - future % _DAY
         sessions = within.days(pd.Timestamp(int(days[0])), pd.Timestamp(int(days[-1])))
-        kept = np.isin(days, sessions.dates)
+        kept = np.isin(days, sessions.dates) & _before_early_closes(future, days, slots % 1440, sessions, within.zone)
         future, estimated = future[kept], np.isin(days[kept], sessions.dates[sessions.estimated])
     return localize(pd.DatetimeIndex(future[:horizon].view("datetime64[ns]")), times.tz), estimated[:horizon]
+
+
+def _before_early_closes(future: Nanos, days: Nanos, minutes: Nanos, sessions: Sessions, zone: str) -> Flags:
+    """Whether bars of longer hours still fall on days that close early, after whose close they end as soon as usual."""
+    closes = pd.DatetimeIndex(sessions.closes.view("datetime64[ns]")).tz_localize("UTC").tz_convert(zone)
+    closing = closes.tz_localize(None).as_unit("ns").asi8 - sessions.dates
+    usual = int(np.median(closing))
+    earlier = np.maximum(usual - closing, 0)[np.minimum(np.searchsorted(sessions.dates, days), len(sessions) - 1)]
+    last = max(int(minutes.max()) * _MINUTE, usual)
+    return np.asarray((earlier == 0) | (future - days <= last - earlier))
 
 
 def _weekly_slots(wall: pd.DatetimeIndex, monday: int) -> Nanos:

@@ -204,9 +204,16 @@ def extends_hours(times: pd.DatetimeIndex, fits: list[Fit]) -> bool:
     best = max(fits, key=lambda fit: fit.coverage)
     where = best.market
     local = times.tz_convert(where.zone).tz_localize(None) if times.tz is not None else times
-    days = local.normalize().unique().as_unit("ns")
-    sessions = where.days(days[0], days[-1]).dates
-    return best.coverage >= FITS and bool(np.isin(days.asi8, sessions).mean() >= 0.97)
+    dates = local.normalize()
+    days = dates.unique().as_unit("ns")
+    sessions = where.days(days[0], days[-1])
+    if best.coverage < FITS or np.isin(days.asi8, sessions.dates).mean() < 0.97:
+        return False
+    # A few minutes after one close are strays: longer hours are kept day by day.
+    nanos = best.clock.to_utc(times)
+    place = np.maximum(np.searchsorted(sessions.dates, dates.as_unit("ns").asi8, side="right") - 1, 0)
+    outside = (nanos < sessions.opens[place]) | (nanos > sessions.closes[place])
+    return bool(dates[outside].nunique() > 0.5 * len(days))
 
 
 def _round_the_clock(times: pd.DatetimeIndex, size: BarSize) -> bool:

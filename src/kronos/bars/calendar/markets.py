@@ -32,7 +32,8 @@ NO_BREAK: Final = np.iinfo(np.int64).min  # what pandas has for a missing time
 _NEW_YORK: Final = "America/New_York"
 _EDGES: Final = ("open", "close", "break_start", "break_end")  # of a session, in a schedule
 _SAME_SESSIONS: Final = {
-    "XSHE": "XSHG", "SZSE": "XSHG", "SHFE": "XSHG", "NYSE ARCA": "XNYS", "AMEX": "XNYS",
+    "XSHE": "XSHG", "SZSE": "XSHG", "SHFE": "XSHG", "INE": "XSHG", "DCE": "XSHG", "CZCE": "XSHG",
+    "GFEX": "XSHG", "CFFEX": "XSHG", "NYSE ARCA": "XNYS", "AMEX": "XNYS",
     "TSE": "XTKS", "EURONEXT": "XPAR", "XETRA": "XETR", "CRYPTO": ALWAYS, "24X7": ALWAYS, "FOREX": FX,
     "24/5": FX, "24X5": FX,
 }  # fmt: skip

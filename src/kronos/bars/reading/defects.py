@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -64,9 +64,15 @@ def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str,
             findings.append(Finding("missing_price", positions, name))
         findings += _at("infinite_price", np.isinf(single), name, price)
         findings += _at("nonpositive_price", ~missing & (single <= 0), name, price)
+    if findings and any(finding.kind in ("missing_price", "nonpositive_price") for finding in findings):
+        findings = _with_reasons(values, findings)
+        zero = next((finding for finding in findings if finding.kind == "zero_open"), None)
+        if zero is not None and reading.on_defect == "mend":
+            findings.remove(zero)
+            _open_at_the_close_before(values, frame, zero, reading)
     findings += _shape_findings(values, findings)
     for name in ("volume", "amount"):
-        values[name], found = _traded(name, frame, values, reading)
+        values[name], found = _traded(name, frame, values, reading, findings)
         findings += found
     if {"volume", "amount"} <= set(frame.columns):
         # Volume in lots or amount in thousands is common; it is said, never changed.
@@ -87,6 +93,60 @@ def value_findings(frame: pd.DataFrame, reading: ReadContext) -> tuple[dict[str,
             finding = Finding(finding.kind, where, column, earlier.example)
         merged[finding.kind] = finding
     return values, list(merged.values())
+
+
+def _with_reasons(values: dict[str, Floats], findings: list[Finding]) -> list[Finding]:
+    """The findings of prices, those of missing and non-positive ones divided by what the rows are.
+
+    Most such rows are a habit of their source, which has a name and a remedy.
+
+    Args:
+        values: the four prices.
+        findings: at most one of each price and kind.
+    """
+    prices = np.stack([values[name] for name in PRICES])
+    zero, missing = prices == 0, np.isnan(prices)
+    opened, high, low, close = prices
+    with np.errstate(invalid="ignore"):
+        valid = (low <= np.minimum(opened, close)) & (high >= np.maximum(opened, close))
+    kinds: dict[str, tuple[Mask, str]] = {
+        "empty_bar": (np.asarray(missing.all(axis=0)), ", ".join(PRICES)),
+        "rounded_prices": (np.full(len(close), bool(zero.all())), ", ".join(PRICES)),
+        "halted_bar": (np.asarray(zero[:3].all(axis=0) & ~missing[3] & (close >= 0)), "open, high, low"),
+        "zero_open": (zero[0] & (prices[1:] > 0).all(axis=0) & (low <= close) & (close <= high), "open"),
+        "negative_price": ((low < 0) & valid & ~zero.any(axis=0), ", ".join(PRICES)),
+    }
+    taken = np.zeros(len(close), dtype=bool)
+    named: list[Finding] = []
+    for kind, (mask, column) in kinds.items():
+        rows = np.flatnonzero(mask & ~taken)
+        taken |= mask
+        if len(rows):
+            found = prices[:, rows[0]]
+            example = None if kind in ("empty_bar", "zero_open") else f"close {found[3]:.10g}"
+            named.append(Finding(kind, rows, column, example))
+    left = [
+        replace(finding, where=finding.where[~taken[finding.where]])
+        if finding.kind in ("missing_price", "nonpositive_price")
+        else finding
+        for finding in findings
+    ]
+    return [*named, *(finding for finding in left if len(finding.where))]
+
+
+def _open_at_the_close_before(
+    values: dict[str, Floats], frame: pd.DataFrame, zero: Finding, reading: ReadContext
+) -> None:
+    """Set opens of 0 to the close before, held within the bar's own low and high; the first bar's to its own close."""
+    rows, close, opened = zero.where, values["close"], values["open"].copy()
+    before = np.append(close[:1], close[:-1])
+    if "symbol" in frame.columns:
+        symbol = frame["symbol"].to_numpy()
+        before = np.where(np.append(False, symbol[1:] == symbol[:-1]), before, close)
+    before = np.where(before > 0, before, close)
+    opened[rows] = np.clip(before[rows], values["low"][rows], values["high"][rows])
+    values["open"] = opened
+    reading.note(f"open is 0 in {len(rows)} rows: set to the close before, as asked")
 
 
 def _mean_price(values: dict[str, Floats]) -> Floats:
@@ -135,7 +195,7 @@ def _shape_findings(values: dict[str, Floats], earlier: list[Finding]) -> list[F
 
 
 def _traded(
-    name: str, frame: pd.DataFrame, values: dict[str, Floats], reading: ReadContext
+    name: str, frame: pd.DataFrame, values: dict[str, Floats], reading: ReadContext, earlier: list[Finding]
 ) -> tuple[Floats, list[Finding]]:
     """Volume or amount; absent volume is 0, absent amount is volume times the mean price."""
     there = name in frame.columns
@@ -152,7 +212,10 @@ def _traded(
     if missing.all() and not text.any():
         reading.note("no volume: volume and amount are 0" if name == "volume" else "no amount: volume × mean price")
         return stand_in, findings
-    if filled := int((missing & ~text).sum()):
+    blank = missing & ~text
+    for finding in earlier:
+        blank[finding.where] = False  # of a row that goes, nothing is filled in
+    if filled := int(blank.sum()):
         words = "0" if name == "volume" else "volume × mean price"
         reading.note(f"{name} is missing in {filled} rows: read as {words}")
     findings += _at(f"negative_{name}", column < 0, name, column)
@@ -188,6 +251,33 @@ def _in_its_place(times: pd.DatetimeIndex, row: int) -> str:
     zone = clock_change(stamp)
     hint = f"timezone='{zone}' (--timezone {zone}) tells the hours apart"
     return text if zone is None else f"{text}; the clocks went back then in {zone}: {hint}"
+
+
+def forming_rows(
+    found: list[Finding], values: dict[str, Floats], stamps: Rows, codes: npt.NDArray[np.intp] | None
+) -> list[Finding]:
+    """The findings, those of repeated times parted: where rows hold one bar while it formed, the last one is the bar.
+
+    Such rows stand one below the other, have one open, and none shrinks: high, low and volume only grow.
+    """
+    repeated = next((finding for finding in found if finding.kind == "duplicate_time"), None)
+    if repeated is None:
+        return found
+    rows = repeated.where
+    before = np.maximum(rows - 1, 0)
+    grown = (rows > 0) & (stamps[rows] == stamps[before]) & (values["open"][rows] == values["open"][before])
+    grown &= (values["high"][rows] >= values["high"][before]) & (values["low"][rows] <= values["low"][before])
+    grown &= values["volume"][rows] >= values["volume"][before]
+    grown &= (values["close"][rows] != values["close"][before]) | (values["volume"][rows] > values["volume"][before])
+    if codes is not None:
+        grown &= codes[rows] == codes[before]
+    if not grown.any():
+        return found
+    first, last = (values["close"][some[grown][0]] for some in (before, rows))
+    example = f"{repeated.example}, close {first:.10g} and then {last:.10g}"
+    forming = Finding("forming_bar", before[grown], "timestamp", example)
+    rest = replace(repeated, where=rows[~grown])
+    return [*(one for one in found if one is not repeated), forming, *([rest] if len(rest.where) else [])]
 
 
 def _order(positions: Rows, stamps: Rows) -> tuple[Rows, Rows]:

@@ -13,13 +13,13 @@ import pandas as pd
 import pyarrow as pa
 
 from kronos.bars.calendar.frequency import parse_frequency
-from kronos.bars.calendar.future import missing_before
-from kronos.bars.calendar.guess import guess_calendar
+from kronos.bars.calendar.guess import Guess, guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, market
-from kronos.bars.clean import split_suspects
+from kronos.bars.filler import flat_filler
 from kronos.bars.reading.content import open_content
 from kronos.bars.reading.defects import Finding, Rows
 from kronos.bars.reading.objects import parse_json
+from kronos.bars.reading.oddities import oddities
 from kronos.bars.reading.tables import from_arrow, from_frame, from_objects, from_text, from_workbook
 from kronos.bars.reading.textfile import Columns
 from kronos.bars.reading.times import parse_times
@@ -58,7 +58,8 @@ def read_bars(
         columns: role → column name or position (from 0), where names do not tell: roles are ``timestamp,
             symbol, open, high, low, close, volume, amount`` and ``clock`` (a time of day beside a date).
         timezone: IANA name. Times without a zone are wall time there; others are converted to it.
-        on_defect: ``strict`` refuses defects, ``drop`` drops the defective rows and reports them.
+        on_defect: ``strict`` refuses defects, ``drop`` drops the defective rows and reports them, ``mend`` sets opens
+            of 0 to the close before and drops what else is defective.
         min_rows: refuse fewer bars.
         dayfirst, epoch, decimal, encoding: decide where two readings of dates, epoch units, decimal marks
             or characters fit.
@@ -107,7 +108,7 @@ def inspect_bars(path_or_table: Any, **options: Any) -> BarsReport:
 
 
 def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
-    """The report of a bars table, completed by calendar, stamp, gaps and split suspects.
+    """The report of a bars table, completed by calendar, stamp, gaps, breaks and what else is odd.
 
     Args:
         bars: a bars table; of several symbols, the longest series is looked at.
@@ -124,18 +125,12 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
         bars, rows = bars[longest], rows[longest]
     times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
     size = parse_frequency(report.frequency)
-    guess = guess_calendar(times, size, symbol)
+    real = times[~flat_filler(bars)]  # filler lies where the market is closed
+    guess = guess_calendar(real, size, symbol) if len(real) < len(times) else Guess()
+    if guess.name in (None, ALWAYS):
+        guess = guess_calendar(times, size, symbol)
     calendar, fit = guess.name, guess.fit
-    found: list[Defect] = []
-    missing = missing_before(times, size, calendar, fit)
-    if missing is not None and missing.any():
-        places = np.flatnonzero(missing)
-        example = f"{int(missing[places[0]])} before {times[places[0]]}, {len(places)} places"
-        gap = Finding("gap", places, None, example).defect(rows)
-        found.append(replace(gap, count=int(missing.sum())))
-    if suspects := split_suspects(bars):
-        places = np.array([suspect.row - 1 for suspect in suspects])
-        found.append(Finding("split_suspect", places, None, suspects[0].text).defect(rows))
+    found = oddities(bars, rows, size, calendar, fit)
     zone = fit.clock.label if fit else None if calendar is None or calendar == ALWAYS else market(calendar).zone
     return report.noted(
         *guess.choice(symbol),

@@ -56,6 +56,7 @@ class Shape:
         default_factory=list
     )  # the second header line of yfinance's newer files: a symbol for each column
     titles: tuple[str, ...] = ()  # lines above the header
+    stray: tuple[int, ...] = ()  # numbers of broken rows above the first whole one of a table without a header
 
 
 def shape_of(data: bytes, where: str) -> Shape:
@@ -134,7 +135,8 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
         if len(row) == width and words:  # names in a language that we do not know: the error lists them
             return Shape(delimiter, position + 1, row, width)
     # Titles and notes may stand above a table without column names.
-    return Shape(delimiter, next((k for k, row in enumerate(cells) if len(row) == width), 0), [], width)
+    first = next((k for k, row in enumerate(cells) if len(row) == width), 0)
+    return Shape(delimiter, first, [], width, stray=tuple(k + 1 for k in range(first) if len(cells[k]) > 1))
 
 
 def without_sources(data: bytes, shape: Shape, reading: ReadContext) -> bytes:
@@ -188,7 +190,11 @@ def read_text(data: bytes, shape: Shape, roles: Roles, reading: ReadContext) -> 
             column = table.column(name)
             found[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
     rows = LineNumbers(data, shape.header_lines + 1, table.num_rows, bad)
-    ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {shape.width} cells", tuple(bad))
+    bad = [*shape.stray, *bad]
+    what = (
+        f"{shown(data.splitlines()[bad[0] - 1].decode(errors='replace'))!r}, not {shape.width} cells" if bad else None
+    )
+    ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, what, tuple(bad))
     return Columns(found, rows, roles, (ragged,) if bad else ())
 
 

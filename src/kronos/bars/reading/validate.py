@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import infer_frequency
-from kronos.bars.reading.defects import Finding, Mask, Rows, time_findings, value_findings
+from kronos.bars.reading.defects import Finding, Mask, Rows, forming_rows, time_findings, value_findings
 from kronos.bars.reading.times import parse_times
 from kronos.bars.report import DEFECTS, BarsReport, Defect, OnDefect, ReadContext, listing, name_columns
 from kronos.bars.schema import COLUMNS, FEATURES, PRICES, to_table
@@ -34,7 +34,7 @@ def validate_bars(
             optionally ``volume`` and ``amount``. Volume absent: both are 0. Only amount absent:
             volume times the mean price. Other columns are left out and named in the report.
         on_defect: ``strict`` refuses any defect; ``drop`` drops the defective rows and lists them in the
-            report. Nothing else is changed in silence.
+            report; ``mend`` does, too, but sets opens of 0 to the close before. Nothing else is changed in silence.
         source: what to call the table in errors.
         min_rows: refuse fewer rows, after dropping.
         timezone: as in ``read_bars``.
@@ -102,7 +102,7 @@ def build_bars(
         names = pd.Index(unique)
         columns["symbol"] = names.take(codes)
     values, findings = value_findings(frame, reading)
-    findings = [*earlier, *findings, *time_findings(*times, codes)]
+    findings = [*earlier, *findings, *forming_rows(time_findings(*times, codes), values, times[0].asi8, codes)]
     defects = tuple(finding.defect(rows) for finding in findings)
     keep = _judge(findings, defects, len(frame), reading)
     bars = pd.DataFrame({**columns, **{name: values[name] for name in FEATURES}}, copy=False)
@@ -117,8 +117,12 @@ def build_bars(
         raise DataError(f"{reading.where}: there are {len(bars)} usable bars, at least {reading.min_rows} are needed.")
     empty = np.flatnonzero(bars["volume"].to_numpy() == 0)
     some = [Finding("zero_volume", empty, "volume").defect(rows)] if 0 < len(empty) < len(bars) else []
+    summary = _summary(bars, report, codes, names)
+    if summary.frequency is None and codes is None and len(bars) < rows_read:  # dropped rows show it, too
+        size = infer_frequency(times[0].dropna().unique().sort_values())
+        summary = replace(summary, frequency=str(size) if size else None)
     bars.attrs["report"] = replace(
-        _summary(bars, report, codes, names),
+        summary,
         rows=len(bars),
         rows_read=rows_read,
         dropped=rows_read - len(bars),
@@ -161,6 +165,10 @@ def _judge(findings: list[Finding], defects: tuple[Defect, ...], total: int, rea
     """The rows to keep (None: all), or a refusal: of strict mode with the first defective row in full."""
     if not findings:
         return None
+    bad = np.zeros(total, dtype=bool)
+    for finding in findings:
+        bad[finding.where] = True
+    droppable = bad.mean() <= _MOST_DROPPED
     if reading.on_defect == "strict":
         first, *others = sorted(defects, key=lambda defect: defect.rows[0])
         mend = DEFECTS[first.kind][1] or "Correct the rows"
@@ -170,19 +178,22 @@ def _judge(findings: list[Finding], defects: tuple[Defect, ...], total: int, rea
         example = f" ({first.example})" if first.example else ""
         more = f"; {first.count - 1} more row{'s' * (first.count > 2)} like it" if first.count > 1 else ""
         also = "; also " + ", ".join(f"{other.kind} {other.count}×" for other in others[:4]) if others else ""
+        drop = ", or drop defective rows with on_defect='drop' (--on-defect drop)" if droppable else ""
         raise DataError(
-            f"{reading.where}, row {first.rows[0]}{column}: {first.text}{example}{more}{also}.\n"
-            f"{mend}, or drop defective rows with on_defect='drop' (--on-defect drop)."
+            f"{reading.where}, row {first.rows[0]}{column}: {first.text}{example}{more}{also}.\n{mend}{drop}."
         )
-    bad = np.zeros(total, dtype=bool)
-    for finding in findings:
-        bad[finding.where] = True
-    if bad.mean() > _MOST_DROPPED:
+    if not droppable:
         worst = max(defects, key=lambda defect: defect.count)
+        mend = DEFECTS[worst.kind][1] or "Check the columns and the order of the rows"
         raise DataError(
             f"{reading.where}: {int(bad.sum())} of {total} rows are defective, mostly because "
-            f"{worst.text}; too many to drop. Check the columns and the order of the rows."
+            f"{worst.text}; too many to drop. {mend}."
         )
+    for finding in findings:
+        if finding.kind == "forming_bar":
+            reading.note(
+                f"of bars that were still forming the last row is kept: {len(finding.where)} earlier ones dropped"
+            )
     return ~bad
 
 

@@ -5,6 +5,7 @@ import { bytes, compact, frequency, integer, isDaily, wall } from "./format.js";
 import { t } from "./i18n.js";
 import { chosenModel, cutoffPosition, defaultCutoff, limitsOf, LIMITS, SAMPLING, state } from "./state.js";
 
+const ADJUST = ["splits", "volume", "splits,volume", "cut"];
 const CALENDARS = ["XNYS", "XSHG", "XHKG", "XTKS", "XLON", "FX", "24/7", "observed", "step"];
 
 /** The panel; onSubmit() runs a forecast, onCutoff() tells that the cutoff or the mode changed. */
@@ -109,6 +110,13 @@ export function askPanel({ onSubmit, onCutoff }) {
     CALENDARS.map((name) => h("option", { value: name, selected: name === state.ask.calendar }, t(`calendar.${name}`))),
   );
 
+  const adjust = h(
+    "select",
+    { id: "adjust", "aria-describedby": "adjust-hint", onchange: () => (state.ask.adjust = adjust.value) },
+    h("option", { value: "" }, t("ask.adjust.none")),
+    ADJUST.map((name) => h("option", { value: name, selected: name === state.ask.adjust }, t(`adjust.${name}`))),
+  );
+
   const element = h(
     "form",
     {
@@ -149,6 +157,13 @@ export function askPanel({ onSubmit, onCutoff }) {
           calendar,
           h("p", { class: "hint", id: "calendar-hint" }, t("ask.calendar.hint")),
         ),
+        h(
+          "div",
+          { class: "field" },
+          h("label", { for: "adjust" }, t("ask.adjust")),
+          adjust,
+          h("p", { class: "hint", id: "adjust-hint" }, t("ask.adjust.hint")),
+        ),
         number("context_length", { optional: true }),
         SAMPLING.map((name) => number(name, { optional: true })),
         number("seed"),
@@ -160,6 +175,7 @@ export function askPanel({ onSubmit, onCutoff }) {
   function update() {
     for (const field of fields.values()) field.refresh();
     for (const radio of element.querySelectorAll('input[name="mode"]')) radio.checked = radio.value === state.ask.mode;
+    adjust.value = ADJUST.includes(state.ask.adjust) ? state.ask.adjust : "";
     calendar.value = CALENDARS.includes(state.ask.calendar) ? state.ask.calendar : "";
     updateModel();
     updateSpan();

@@ -83,6 +83,15 @@ function findings(report) {
 
 /** Notes that hold names and numbers, and the sentence that says each of them in the reader's language. */
 const NOTES = [
+  [/^the price breaks on (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) .it opens at (?<ratio>\S+) /, "note.break"],
+  [/^the price jumps on (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) .it opens at (?<ratio>\S+) /, "note.wild"],
+  [/^volume is (?<ratio>\S+) (?:times )?as large from (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) on/, "note.volume_step"],
+  [/^the context holds (?<n>\d+) more breaks? like it: (?<days>.+)$/, "note.breaks"],
+  [/^(?<share>\d+%) of the context repeats/, "note.filler"],
+  [/^prices before (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) divided by (?<factor>[\d.e+-]+), as asked/, "note.divided"],
+  [/^prices from (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) on multiplied by (?<factor>[\d.e+-]+) until/, "note.brought_back"],
+  [/^volume before (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) multiplied by (?<factor>[\d.e+-]+), as asked/, "note.multiplied"],
+  [/^read from (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?).* on alone, behind a break/, "note.cut"],
   [/^calendar (?<calendar>\S+) inferred .* the symbol (?<symbol>.+)$/, "note.calendar.symbol"],
   [/^calendar (?<calendar>\S+) inferred .* the time zone (?<zone>.+)$/, "note.calendar.zone"],
   [/^(?<n>\d+) lines? above the table left out: '(?<line>.*)'$/, "note.above"],

@@ -12,6 +12,7 @@ export const state = {
     model: null,
     device: "",
     calendar: "",
+    adjust: "",
     // and the numbers in LIMITS
   },
 };
@@ -75,6 +76,7 @@ export function request() {
     model: ask.model,
     ...Object.fromEntries(Object.keys(LIMITS).map((name) => [name, ask[name]])),
     calendar: ask.calendar || null,
+    adjust: ask.adjust || null,
     cutoff: ask.mode === "replay" ? ask.cutoff : null,
   };
 }
@@ -85,6 +87,7 @@ export function adopt(parameters) {
   for (const name of Object.keys(LIMITS)) if (name in parameters) ask[name] = parameters[name];
   ask.model = parameters.model ?? ask.model;
   ask.calendar = parameters.calendar ?? "";
+  ask.adjust = parameters.adjust ?? "";
   ask.mode = parameters.cutoff ? "replay" : "forecast";
   ask.cutoff = parameters.cutoff ?? null;
 }

@@ -1,5 +1,6 @@
 // The sentences about what came out: results, risk, history, models, data reports, errors.
 
+import { DEFECTS } from "./words_defects.js";
 import { READING } from "./words_reading.js";
 
 export const FINDINGS = {
@@ -283,6 +284,33 @@ export const FINDINGS = {
     "{model} was trained on windows of {trained} bars; {ahead} bars ahead lie beyond them, so it extrapolates. Choose a shorter horizon or larger bars.",
     "{model} 的训练窗口为 {trained} 根K线，向前 {ahead} 根已超出训练范围，属于外推。请缩短预测长度或使用更大的K线周期。",
   ],
+  "note.break": [
+    "On {day} the price opens at {ratio} of the close before: a split, a bonus or another unit, which the forecast takes for a move of the market. Finer settings → Breaks mends it.",
+    "{day} 开盘价为前收盘的 {ratio} 倍，疑似拆股、送股除权或单位变化，模型会当作行情波动。可在“高级设置 → 断点处理”中修正。",
+  ],
+  "note.wild": [
+    "On {day} the price jumps to {ratio} of the close before and comes back: the bars between are wrong. Finer settings → Breaks mends it.",
+    "{day} 价格跳至前收盘的 {ratio} 倍后又恢复，期间K线有误。可在“高级设置 → 断点处理”中修正。",
+  ],
+  "note.volume_step": [
+    "From {day} on volume is {ratio} times as large, as if its unit or source had changed. Finer settings → Breaks mends it.",
+    "自 {day} 起成交量变为之前的 {ratio} 倍，单位或来源可能已改变。可在“高级设置 → 断点处理”中修正。",
+  ],
+  "note.breaks": ["More breaks like it in the context: {n} ({days}).", "参考K线中还有 {n} 处类似断点（{days}）。"],
+  "note.filler": [
+    "{share} of the context is filler of a closed market, from which the paths look calmer than the market is. Leave those bars out.",
+    "参考K线中有 {share} 为休市填充数据，预测会显得过于平静，请先剔除。",
+  ],
+  "note.divided": ["Prices before {day} divided by {factor}, as asked.", "已按要求将 {day} 之前的价格除以 {factor}。"],
+  "note.brought_back": [
+    "Prices from {day} on multiplied by {factor} until they are back, as asked.",
+    "已按要求将 {day} 起的异常价格乘以 {factor}。",
+  ],
+  "note.multiplied": [
+    "Volume before {day} multiplied by {factor}, as asked.",
+    "已按要求将 {day} 之前的成交量乘以 {factor}。",
+  ],
+  "note.cut": ["Read from {day} on alone, as asked.", "已按要求只读取 {day} 及之后的K线。"],
   "note.calendar": [
     "Calendar {calendar}, recognised from the times of the bars.",
     "根据K线时间识别出交易日历 {calendar}。",
@@ -327,29 +355,7 @@ export const FINDINGS = {
   ...READING,
   "report.preview": ["First and last rows", "首尾数据"],
 
-  "defect.gap": ["Bars are missing before these rows", "此前缺少K线"],
-  "defect.zero_volume": ["No volume was traded", "成交量为零"],
-  "defect.split_suspect": ["The price jumps by a ratio that looks like a split", "价格跳变比例疑似拆股"],
-  "defect.dividend_suspect": [
-    "The adjusted close changes its distance: a dividend or split",
-    "复权价差变化，疑似分红或拆股",
-  ],
-  "defect.unparsable_time": ["The time cannot be read", "时间无法识别"],
-  "defect.text_in_number": ["Text where a number is expected", "数字列中出现文字"],
-  "defect.missing_price": ["A price is missing", "价格缺失"],
-  "defect.infinite_price": ["A price is infinite or too large", "价格无穷大或过大"],
-  "defect.nonpositive_price": ["A price is zero or negative", "价格为零或负数"],
-  "defect.high_below_low": ["High is below low", "最高价低于最低价"],
-  "defect.high_below_body": ["High is below open or close", "最高价低于开盘或收盘价"],
-  "defect.low_above_body": ["Low is above open or close", "最低价高于开盘或收盘价"],
-  "defect.negative_volume": ["Volume is negative", "成交量为负"],
-  "defect.infinite_volume": ["Volume is infinite", "成交量无穷大"],
-  "defect.negative_amount": ["Amount is negative", "成交额为负"],
-  "defect.infinite_amount": ["Amount is infinite", "成交额无穷大"],
-  "defect.duplicate_time": ["The time appeared before", "时间重复"],
-  "defect.newest_first": ["The rows run newest first", "数据按时间倒序排列"],
-  "defect.unsorted_time": ["The time is earlier than the row before", "时间早于上一行"],
-  "defect.ragged_row": ["The row has another number of columns than the header", "该行列数与表头不符"],
+  ...DEFECTS,
 
   "calendar.XNYS": ["New York (XNYS)", "纽约（XNYS）"],
   "calendar.XSHG": ["Shanghai and Shenzhen (XSHG)", "沪深（XSHG）"],
