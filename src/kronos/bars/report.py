@@ -91,7 +91,7 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "newest_first": (
         "the rows run newest first",
-        "Say that they do with newest_first=True (--newest-first), or sort them oldest first",
+        "Sort them oldest first, or have them turned round with newest_first=True (--newest-first)",
     ),
     "unsorted_time": ("the timestamp is out of order", "Sort the rows oldest first"),
     "ragged_row": ("the row has another number of columns than the header", ""),

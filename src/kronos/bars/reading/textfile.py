@@ -25,6 +25,7 @@ from kronos.errors import DataError
 
 _HEAD: Final = 256 * 1024
 _BLOCK: Final = 2**21  # bytes a thread parses at a time; also the longest row
+_LONGEST_SOURCE: Final = 4096  # bytes of a line below the table
 TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
 _BLANKS: Final = ("", "nan", "NaN", "NAN", "null", "NULL", "None", "none", "NA", "N/A", "n/a", "-", "--", "#N/A")
 # 1,234 and 1,234,567.8 and 1,23,456 (Indian lakh); the first reading of a comma
@@ -142,14 +143,20 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
 def without_sources(data: bytes, shape: Shape, reading: ReadContext) -> bytes:
     """The text without lines below the table that name its source, and a note of what stands in them and above it."""
     below: list[str] = []
-    while len(below) < 10 and (body := data.rstrip()):
-        start = body.rfind(b"\n") + 1
-        cells = split(body[start:].decode("utf-8", errors="replace"), shape.delimiter)
+    end = len(data)
+    while len(below) < 10:
+        first = max(0, end - _LONGEST_SOURCE)
+        tail = data[first:end].rstrip()
+        start = tail.rfind(b"\n") + 1
+        cells = split(tail[start:].decode("utf-8", errors="replace"), shape.delimiter) if start else []
         filled = [cell for cell in cells if cell]
-        if not filled or not _names_source(filled, len(cells) == shape.width) or data.count(b"\n") < shape.header_lines:
+        if not filled or not _names_source(filled, len(cells) == shape.width):
+            break
+        if data.count(b"\n", 0, first + start) <= shape.header_lines:  # nothing but it is below the header
             break
         below.append(" ".join(filled))
-        data = body[:start]
+        end = first + start
+    data = data[:end] if below else data
     for lines, place in ((shape.titles, "above"), (below[::-1], "below")):
         if lines:
             reading.note(f"{len(lines)} line{'s' * (len(lines) > 1)} {place} the table left out: '{shown(lines[0])}'")
