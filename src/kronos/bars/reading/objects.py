@@ -323,6 +323,7 @@ def _of_yahoo(value: Mapping[Any, Any], like: Test) -> Grid | None:
     extra = adjusted[0] if isinstance(adjusted, list) and adjusted and isinstance(adjusted[0], Mapping) else {}
     every = {"timestamp": value["timestamp"], **quote, **extra}
     grid = _of_columns({str(key): column for key, column in every.items() if isinstance(column, list)})
-    meta = value.get("meta") if isinstance(value.get("meta"), Mapping) else {}
+    meta = value.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
     symbol, zone = meta.get("symbol"), meta.get("exchangeTimezoneName")
     return replace(grid, symbol=str(symbol) if symbol else None, zone=zone if isinstance(zone, str) else None)
