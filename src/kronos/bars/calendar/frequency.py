@@ -69,9 +69,9 @@ def _canonical(count: int, unit: str) -> BarSize:
 
 def on_the_minute(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """Times that all lie within two seconds of a whole minute, moved onto it; others as they are."""
-    whole = times.round("min")
-    apart = np.abs((times - whole).to_numpy().astype("timedelta64[s]").astype(np.int64))
-    return whole if (apart <= 2).all() else times
+    seconds = times.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
+    off = (seconds + 30) // 60 * 60 - seconds
+    return times + pd.to_timedelta(off, unit="s") if off.any() and (np.abs(off) <= 2).all() else times
 
 
 def infer_frequency(times: pd.DatetimeIndex) -> BarSize | None:
