@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from kronos.bars.arrays import time_features
 from kronos.inference.assemble import past_bars
 from kronos.inference.pair import eval_mode
+from kronos.protocol import Context
 from kronos.spec import check_setting
 
 if TYPE_CHECKING:
@@ -70,3 +71,14 @@ def _tokens(
     with eval_mode(predictor.tokenizer):
         s1, s2 = predictor.tokenizer.encode(torch.from_numpy(features).to(predictor.device)[None], half=True)
     return s1, s2, torch.from_numpy(stamps).to(predictor.device)[None]
+
+
+def nats(predictor: KronosPredictor, context: Context, truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(H,) negative log-likelihood of the tokens of true bars (H, 6) after a context; NaN where they do not fit."""
+    horizon, length = len(truth), min(len(context.timestamps), predictor.max_context - 1)
+    if length + horizon > predictor.max_context:
+        return np.full(horizon, np.nan)
+    times = np.concatenate([context.timestamps[-length:], context.future_timestamps])
+    values = np.concatenate([context.values[-length:], truth])
+    bars = Context(context.symbol, times, values, times[:0], context.zone).to_table()
+    return score(predictor, bars, length)[-horizon:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -36,6 +37,12 @@ def load_pair(
     source, at = _tokenizer_at(name, hub.revision, tokenizer)
     belonging = KronosTokenizer.from_pretrained(source, **asdict(replace(hub, revision=at)))
     return model, belonging, bars_read(model.config, member), short_name(name)
+
+
+def options_of(name: str | Path, tokenizer: str | Path | None) -> str:
+    """The options of the command line that load the same pair, for advice."""
+    given = {"--model": name, "--tokenizer": tokenizer}
+    return shlex.join(str(part) for option in given.items() if option[1] is not None for part in option)
 
 
 def short_name(name: str | Path) -> str:

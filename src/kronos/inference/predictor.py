@@ -8,7 +8,6 @@ use: they never touch that state, and the same seed, 0 by default, gives the sam
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,7 +25,7 @@ from kronos.errors import ConfigError, KronosError
 from kronos.inference import assemble, inside, published
 from kronos.inference.engine import DecodeEngine, series_at_once
 from kronos.inference.forecast import Forecast
-from kronos.inference.pair import SavedPair, check_pair, load_pair, pair_fingerprint, usable_device
+from kronos.inference.pair import SavedPair, check_pair, load_pair, options_of, pair_fingerprint, usable_device
 from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Cancel, Monitor, OnProgress
 from kronos.model import Kronos, KronosTokenizer
@@ -136,11 +135,9 @@ class KronosPredictor(SavedPair):
             ConfigError: a hub id whose tokenizer is unknown.
         """
         hub = HubOptions(revision, cache_dir, token, local_files_only, force_download)
-        model, belonging, max_context, short = load_pair(name, tokenizer, hub)
-        called: dict[str, Any] = {"name": short, "revision": revision}
-        found = cls(model, belonging, device, max_context, **called, dtype=dtype, compiled=compiled)
-        given = {"--model": name, "--tokenizer": tokenizer}
-        found.loaded_by = shlex.join(str(part) for option in given.items() if option[1] is not None for part in option)
+        model, belonging, longest, short = load_pair(name, tokenizer, hub)
+        found = cls(model, belonging, device, longest, name=short, revision=revision, dtype=dtype, compiled=compiled)
+        found.loaded_by = options_of(name, tokenizer)
         return found
 
     # -- the published interface ------------------------------------------------------------------------------
@@ -178,9 +175,8 @@ class KronosPredictor(SavedPair):
             DataError: columns or times that are missing, that differ in number, or that hold no finite numbers.
             ConfigError: a setting out of range.
         """
-        series = [df], [x_timestamp], [y_timestamp]
-        spec = published.spec_of_call(pred_len, T, top_k, top_p, sample_count, seed)
-        return published.predict_batch(self, *series, spec, follow_torch=seed is None, verbose=verbose)[0]
+        sampling = pred_len, T, top_k, top_p, sample_count
+        return self.predict_batch([df], [x_timestamp], [y_timestamp], *sampling, verbose, seed=seed)[0]
 
     def predict_batch(
         self,
@@ -401,10 +397,4 @@ class KronosPredictor(SavedPair):
 
     def nats(self, context: Context, truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(H,) negative log-likelihood of the tokens of the true bars, each given the true bars before it."""
-        horizon, length = len(truth), min(len(context.timestamps), self.max_context - 1)
-        if length + horizon > self.max_context:
-            return np.full(horizon, np.nan)
-        times = np.concatenate([context.timestamps[-length:], context.future_timestamps])
-        values = np.concatenate([context.values[-length:], truth])
-        bars = Context(context.symbol, times, values, times[:0], context.zone).to_table()
-        return self.score(bars, context_length=length)[-horizon:]
+        return inside.nats(self, context, truth)
