@@ -109,6 +109,14 @@ def test_explicit_cutoffs_take_the_last_bar_at_hand_but_no_stale_one(make_bars: 
     assert refused.counts["no bar at the cutoff"] == 1
 
 
+def test_a_symbol_without_bars_gives_no_windows(make_bars: Maker) -> None:
+    """As one that was listed after the validation period of a fine-tuning has none in it."""
+    whole = as_series(make_bars(300, seed=1))[""]
+    none = Series("B", whole.timestamps[:0], whole.values[:0])
+    windows = rolling_windows({"A": whole, "B": none}, 100, 6, cutoffs=[whole.timestamps[200]])
+    assert [window.context.symbol for window in windows] == [whole.symbol]
+
+
 def test_after_and_embargo(make_bars: Maker) -> None:
     bars = market(make_bars, 2)
     after, embargo = bars["timestamp"].iloc[350].to_datetime64(), np.timedelta64(10, "h")

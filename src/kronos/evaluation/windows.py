@@ -285,7 +285,8 @@ def rolling_windows(
     found = []
     for symbol, one in series.items():
         places = np.searchsorted(one.timestamps, dates, side="right") - 1
-        there = (places >= 0) & (dates - one.timestamps[places] <= one.step())
+        there = places >= 0
+        there[there] = dates[there] - one.timestamps[places[there]] <= one.step()
         refused.counts["no bar at the cutoff"] += int((~there).sum())
         allowed = set(candidate_ends(one, context, horizon, after, embargo, refused, among=places[there]).tolist())
         for date, place in zip(dates[there], places[there].tolist(), strict=True):
