@@ -6,6 +6,7 @@ Where two readings fit, a DataError names the option that decides.
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -78,7 +79,7 @@ def as_arrow(values: Any) -> Any:
     if not isinstance(values, (pa.Array, pa.ChunkedArray)):
         series = pd.Series(values)
         if isinstance(series.dtype, pd.PeriodDtype):
-            series = series.dt.to_timestamp()
+            series = pd.Series(pd.PeriodIndex(series).to_timestamp())
         try:
             array = pa.Array.from_pandas(series)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
@@ -168,8 +169,10 @@ def mixed_epochs(numbers: npt.NDArray[Any], rows: Any, reading: ReadContext) -> 
         DataError: time does not run on across the change, so that size alone does not tell.
     """
     fits = {unit: inside for unit in _PER_SECOND if (inside := _in_epoch(numbers, unit)).any()}
-    known = np.logical_or.reduce(list(fits.values())) if len(fits) > 1 else np.zeros(0)
-    if len(fits) < 2 or known.sum() < _SHARE * np.isfinite(numbers).sum():
+    if len(fits) < 2:
+        return None
+    known = np.any(list(fits.values()), axis=0)
+    if known.sum() < _SHARE * np.isfinite(numbers).sum():
         return None
     stamps = np.full(len(numbers), np.datetime64("NaT", "ns"))
     for unit, inside in fits.items():
@@ -216,7 +219,7 @@ def clock_change(stamp: pd.Timestamp) -> str | None:
         return None
     for zone in ("America/New_York", "Europe/London", "Europe/Berlin", "Europe/Athens", "Australia/Sydney"):
         first, second = (stamp.to_pydatetime().replace(tzinfo=ZoneInfo(zone), fold=fold) for fold in (0, 1))
-        if first.utcoffset() > second.utcoffset():
+        if (first.utcoffset() or timedelta()) > (second.utcoffset() or timedelta()):
             return zone
     return None
 
