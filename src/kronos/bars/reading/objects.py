@@ -24,12 +24,13 @@ _DEEPEST: Final = 8  # wrappers around a table
 _MOST_MEMORY: Final = 2 * 2**30
 _COSTS: Final = {b",": 40, b"[": 100, b"{": 250}  # bytes that Python takes for each value, list and object
 _MOST_NAMES: Final = 1000
+_SAMPLE: Final = 200  # rows that tell whether a list is a table
 _SYMBOL_KEYS: Final = ("symbol", "ticker", "instrument", "pair", "instrument_id", "symbolName")
 _HEADS, _BODIES = ("columns", "fields", "header"), ("data", "items", "rows", "values")
 
 
 @dataclass(frozen=True)
-class Grid:
+class FoundTable:
     """A table that was found.
 
     Attributes:
@@ -99,7 +100,7 @@ def _parse_lines(data: bytes) -> list[Any]:
     return values
 
 
-def find_grids(value: Any, reading: ReadContext) -> list[Grid]:
+def find_grids(value: Any, reading: ReadContext) -> list[FoundTable]:
     """The tables of bars in a value; several only where each has a symbol.
 
     Raises:
@@ -138,7 +139,7 @@ def _kind(value: Any) -> str:
 Test = Callable[[Sequence[Any]], bool]
 
 
-def _search(value: Any, like: Test, label: str, depth: int) -> Iterator[Grid]:
+def _search(value: Any, like: Test, label: str, depth: int) -> Iterator[FoundTable]:
     """The tables in a value, outermost first; what stands beside them tells symbol and zone."""
     grid = _grid(value, like)
     if grid is not None:
@@ -161,7 +162,7 @@ def _search(value: Any, like: Test, label: str, depth: int) -> Iterator[Grid]:
                 yield replace(found, symbol=found.symbol or facts.get("symbol"))
 
 
-def _grid(value: Any, like: Test) -> Grid | None:
+def _grid(value: Any, like: Test) -> FoundTable | None:
     """A value as a table, None where it is none."""
     if isinstance(value, np.ndarray):
         return _of_array(value)
@@ -176,7 +177,7 @@ def _grid(value: Any, like: Test) -> Grid | None:
         some = value[:20]
         if all(isinstance(line, str) and len(line.split(",")) >= 5 for line in some):
             text = "\n".join(str(line).replace("\n", " ") for line in value).encode()
-            return Grid((), lambda k: None, None, 0, text=text)
+            return FoundTable((), lambda k: None, None, 0, text=text)
         return None
     if isinstance(first, list | tuple | np.ndarray):
         return _of_rows(value, like)
@@ -185,17 +186,19 @@ def _grid(value: Any, like: Test) -> Grid | None:
     return None
 
 
-def _of_array(value: Any) -> Grid | None:
+def _of_array(value: Any) -> FoundTable | None:
     if value.dtype.names and value.ndim == 1:
         names = tuple(value.dtype.names)
-        return Grid(names, lambda k: value[names[k]], np.arange(1, 1 + len(value)), len(names))
+        return FoundTable(names, lambda k: value[names[k]], np.arange(1, 1 + len(value)), len(names))
     if value.ndim == 2 and value.shape[1] >= 5:
-        return Grid((), lambda k: value[:, k], np.arange(1, 1 + len(value)), value.shape[1])
+        return FoundTable((), lambda k: value[:, k], np.arange(1, 1 + len(value)), value.shape[1])
     return None
 
 
-def _of_rows(value: Sequence[Any], like: Test) -> Grid | None:
+def _of_rows(value: Sequence[Any], like: Test) -> FoundTable | None:
     """A list of rows, with or without one of names on top."""
+    if all(len(row) < 5 for row in value[:_SAMPLE] if isinstance(row, list | tuple | np.ndarray)):
+        return None
     lengths = Counter(len(row) for row in value if isinstance(row, list | tuple | np.ndarray))
     width = lengths.most_common(1)[0][0]
     plain = all(not isinstance(cell, Mapping | list | tuple | np.ndarray) for cell in value[0] or ())
@@ -210,25 +213,30 @@ def _of_rows(value: Sequence[Any], like: Test) -> Grid | None:
         good[0] = False
     odd = tuple(k + 1 for k, fits in enumerate(good) if not fits and not (top and k == 0))
     kept = value if all(good) else [row for row, fits in zip(value, good) if fits]
-    return Grid(names, lambda k: [row[k] for row in kept], np.flatnonzero(good) + 1, width, odd)
+    return FoundTable(names, lambda k: [row[k] for row in kept], np.flatnonzero(good) + 1, width, odd)
 
 
-def _of_records(value: Sequence[Any], like: Test) -> Grid | None:
+def _of_records(value: Sequence[Any], like: Test) -> FoundTable | None:
     """A list of objects; prices may lie one level deeper (OANDA: ``{"time": …, "mid": {"o": …}}``)."""
+    some = [row for row in value[:_SAMPLE] if isinstance(row, Mapping)]
+    names, inner = _keys(some), None
+    if not like(names):
+        inner = next((key for key in names if isinstance(some[0].get(key), Mapping) and like(list(some[0][key]))), None)
+        if inner is None:
+            return None
     good = [isinstance(row, Mapping) for row in value]
     kept = [row for row in value if isinstance(row, Mapping)]
     names = _keys(kept)
-    if not like(names):
-        inner = next((key for key in names if isinstance(kept[0].get(key), Mapping) and like(list(kept[0][key]))), None)
-        if inner is None:
-            return None
+    if inner is not None:
         kept = [
             {**row, **(row.get(inner) or {})} if isinstance(row.get(inner), Mapping | None) else row for row in kept
         ]
         names = [name for name in _keys(kept) if name != inner]
     odd = tuple(k + 1 for k, fits in enumerate(good) if not fits)
     shown_names = tuple(map(str, names))
-    return Grid(shown_names, lambda k: [row.get(names[k]) for row in kept], np.flatnonzero(good) + 1, len(names), odd)
+    return FoundTable(
+        shown_names, lambda k: [row.get(names[k]) for row in kept], np.flatnonzero(good) + 1, len(names), odd
+    )
 
 
 def _keys(rows: Sequence[Mapping[Any, Any]]) -> list[Any]:
@@ -241,7 +249,7 @@ def _keys(rows: Sequence[Mapping[Any, Any]]) -> list[Any]:
     return list(names)
 
 
-def _of_mapping(value: Mapping[Any, Any], like: Test) -> Grid | None:
+def _of_mapping(value: Mapping[Any, Any], like: Test) -> FoundTable | None:
     """Arrays by name, objects by time or by name, and the layouts of pandas and of Yahoo's chart."""
     if "indicators" in value and "timestamp" in value:
         return _of_yahoo(value, like)
@@ -287,7 +295,7 @@ def _name(head: Any) -> str:
     return str(head)
 
 
-def _with_names(names: list[str], body: list[Any], index: Any, like: Test) -> Grid | None:
+def _with_names(names: list[str], body: list[Any], index: Any, like: Test) -> FoundTable | None:
     """Rows beside a list of their names; pandas' ``split`` has an index too."""
     if body and isinstance(body[0], Mapping):
         return _of_records(body, like)
@@ -296,7 +304,7 @@ def _with_names(names: list[str], body: list[Any], index: Any, like: Test) -> Gr
     return _of_rows([names, *body], like) if body else None
 
 
-def _of_columns(columns: Mapping[str, Any]) -> Grid:
+def _of_columns(columns: Mapping[str, Any]) -> FoundTable:
     """A list for each column, all of one length."""
     lengths = {name: len(column) for name, column in columns.items()}
     count = Counter(lengths.values()).most_common(1)[0][0]
@@ -309,10 +317,10 @@ def _of_columns(columns: Mapping[str, Any]) -> Grid:
         )
     kept = {name: column for name, column in columns.items() if name not in short}
     names = tuple(kept)
-    return Grid(names, lambda k: kept[names[k]], np.arange(1, 1 + count), len(names))
+    return FoundTable(names, lambda k: kept[names[k]], np.arange(1, 1 + count), len(names))
 
 
-def _of_yahoo(value: Mapping[Any, Any], like: Test) -> Grid | None:
+def _of_yahoo(value: Mapping[Any, Any], like: Test) -> FoundTable | None:
     """Yahoo's chart: times, and prices below ``indicators.quote[0]``; bars that it lacks are nulls."""
     indicators = value["indicators"]
     quotes = indicators.get("quote") if isinstance(indicators, Mapping) else None
@@ -323,7 +331,6 @@ def _of_yahoo(value: Mapping[Any, Any], like: Test) -> Grid | None:
     extra = adjusted[0] if isinstance(adjusted, list) and adjusted and isinstance(adjusted[0], Mapping) else {}
     every = {"timestamp": value["timestamp"], **quote, **extra}
     grid = _of_columns({str(key): column for key, column in every.items() if isinstance(column, list)})
-    meta = value.get("meta")
-    meta = meta if isinstance(meta, Mapping) else {}
+    meta = beside if isinstance(beside := value.get("meta"), Mapping) else {}
     symbol, zone = meta.get("symbol"), meta.get("exchangeTimezoneName")
     return replace(grid, symbol=str(symbol) if symbol else None, zone=zone if isinstance(zone, str) else None)

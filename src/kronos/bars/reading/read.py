@@ -192,12 +192,9 @@ def _columns(path_or_table: Any, reading: ReadContext) -> tuple[Columns, str, Re
 
 def _run_backwards(frame: pd.DataFrame, index: pd.DatetimeIndex, reading: ReadContext) -> bool:
     """Whether rows run newest first: most steps of time go back. What is out of order then is found afterwards."""
-    if reading.newest_first is False or len(index) < 2:
+    if reading.newest_first is False or len(index) < 2 or index.is_monotonic_increasing:
         return False
-    stamps = index.asi8[np.asarray(index.notna())]
-    steps = np.diff(stamps)
-    if (steps >= 0).all():
-        return False
+    steps = np.diff(index.asi8[np.asarray(index.notna())])
     if "symbol" in frame.columns:  # of a long table the first symbol tells
         names = frame["symbol"].to_numpy()
         mine = index[names == names[0]]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.layouts import Roles, assign, given, recognise
-from kronos.bars.reading.objects import Grid, find_grids
+from kronos.bars.reading.objects import FoundTable, find_grids
 from kronos.bars.reading.textfile import (
     TEXT_ROLES,
     Columns,
@@ -121,7 +121,7 @@ def from_objects(value: Any, reading: ReadContext, source: str) -> Columns:
     return replace(found, roles=replace(found.roles, layout=layout))
 
 
-def _from_grid(grid: Grid, reading: ReadContext) -> Columns:
+def _from_grid(grid: FoundTable, reading: ReadContext) -> Columns:
     """Columns of one table among values."""
     if grid.text is not None:
         found = from_text(grid.text, reading)

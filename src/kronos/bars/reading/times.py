@@ -77,7 +77,7 @@ def as_arrow(values: Any) -> Any:
     if not isinstance(values, (pa.Array, pa.ChunkedArray)):
         series = pd.Series(values)
         if isinstance(series.dtype, pd.PeriodDtype):
-            series = pd.Series(pd.PeriodIndex(series).to_timestamp(), index=series.index)
+            series = pd.Series(pd.PeriodIndex(series).to_timestamp())
         try:
             array = pa.Array.from_pandas(series)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
