@@ -142,7 +142,20 @@ def test_of_rows_that_contradict_each_other_the_first_is_kept() -> None:
     pd.testing.assert_frame_equal(kept[PRICES], bars[PRICES])
 
 
-@pytest.mark.parametrize("stray", ["broken row,,", "1643673600,40.1", ";;;".replace(";", ",")])
+def test_one_row_of_a_time_is_left_whatever_the_others_are() -> None:
+    bars = daily()
+    grown = bars.iloc[[30]].assign(volume=bars["volume"][30] + 500)
+    other = bars.iloc[[30]].assign(open=bars["open"][30] + 0.05)
+    taller = other.assign(volume=bars["volume"][30] + 900)
+    for rows in ([grown, other], [other, taller], [other, grown], [grown, other, taller]):
+        kept = read_bars(pd.concat([bars[:31], *rows, bars[31:]], ignore_index=True), on_defect="drop")
+        assert len(kept) == 60
+        assert kept["timestamp"].is_unique
+        assert kept["volume"][30] == bars["volume"][30]
+        assert kinds(kept.attrs["report"].defects) == {"duplicate_time": len(rows)}
+
+
+@pytest.mark.parametrize("stray", ["broken row,,", "1643673600,40.1", ",,,"])
 def test_a_stray_first_row_of_a_table_without_a_header(stray: str, tmp_path: Path) -> None:
     bars, path = minutes(), tmp_path / "bars.csv"
     seconds = bars["timestamp"].astype("int64") // 10**9 if bars["timestamp"].dt.unit == "ns" else None

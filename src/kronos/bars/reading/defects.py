@@ -269,8 +269,13 @@ def forming_rows(
     grown &= (values["high"][rows] >= values["high"][before]) & (values["low"][rows] <= values["low"][before])
     grown &= values["volume"][rows] >= values["volume"][before]
     grown &= (values["close"][rows] != values["close"][before]) | (values["volume"][rows] > values["volume"][before])
-    if codes is not None:
-        grown &= codes[rows] == codes[before]
+    series = np.zeros(len(stamps), dtype=np.intp) if codes is None else codes
+    grown &= series[rows] == series[before]
+    for other in found:
+        if other is not repeated:
+            grown &= ~np.isin(before, other.where)
+    # Where one of the rows of a time contradicts the row before it, none is taken for a bar that was forming.
+    grown = pd.Series(grown).groupby([series[rows], stamps[rows]]).transform("all").to_numpy(dtype=bool)
     if not grown.any():
         return found
     first, last = (values["close"][some[grown][0]] for some in (before, rows))
