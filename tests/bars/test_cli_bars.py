@@ -119,6 +119,9 @@ def test_import_and_list(run: Run, tmp_path: Path) -> None:
     assert "EURUSD" in out
     assert "SP500" not in out
     assert run("list", "--store", tmp_path / "none")[0] == 1
+    again = run("import", sample_path("sp500"), "sample:sp500", "--store", store)
+    assert again[0] == 0
+    assert "1 series, 0 new bars" in again[2]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def test_straw_men_do_not_weigh_on_what_was_asked(scores: pd.DataFrame) -> None:
     found = corrected([clear, *straw])
     assert found[0].words == "better than ewma"
     assert headlines(found) == ["nano, volatility: better than ewma (QLIKE 22.0% lower, p 0.012)."]
+    few = replace(clear, difference=Estimate(-0.2, np.nan, np.nan), adjusted_p=1e-4)
+    assert headlines([few]) == ["nano, volatility: too few dates to compare with ewma."]
 
 
 def test_the_verdict_is_three_plain_sentences(scores: pd.DataFrame) -> None:

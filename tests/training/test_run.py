@@ -22,8 +22,9 @@ import kronos
 from kronos.errors import CapacityError, CheckpointError, ConfigError
 from kronos.files import LEFTOVERS
 from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
-from kronos.model.checkpoint import change_config, read_config
+from kronos.model.checkpoint import change_config, read_config, state_cutoffs, stated_cutoffs
 from kronos.training.config import RunConfig
+from kronos.training.data import cutoffs_of, open_arrays
 from kronos.training.log import read_log
 from kronos.training.run import ForecastScores, build_optimizer, train
 from kronos.training.state import PREVIOUS_FILE, STATE_FILE, DamagedStateWarning, load_state, save_state
@@ -82,6 +83,20 @@ def test_checkpoints_have_the_published_layout(make_config) -> None:
 
 def _without_number(key: str) -> str:
     return ".".join("0" if part.isdigit() else part for part in key.split("."))
+
+
+def test_a_model_states_up_to_when_it_has_seen_bars(make_config) -> None:
+    config = make_config()
+    train_tokenizer(config)
+    folder = train_model(config).folder
+    stated = stated_cutoffs(read_config(folder / "config.json"))
+    ends = cutoffs_of(config.data, open_arrays(config))
+    assert {group: np.datetime64(date, "s") for group, date in stated.items() if group in ends} == {
+        group: np.datetime64(end, "s") for group, end in ends.items()
+    }
+    change_config(folder, training_cutoff={**stated, next(iter(ends)): "2100-01-01"})
+    state_cutoffs(folder, dict.fromkeys(ends, "2000-01-01"))  # an earlier date takes nothing back
+    assert stated_cutoffs(read_config(folder / "config.json"))[next(iter(ends))] == "2100-01-01"
 
 
 def test_a_resumed_run_is_the_run_that_never_stopped(make_config) -> None:
@@ -350,6 +365,7 @@ FULL = """
 import resource, sys
 from kronos.errors import CapacityError
 from kronos.training.config import RunConfig
+from kronos.training.data import cutoffs_of, open_arrays
 from kronos.training.run import train
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 try:

@@ -257,7 +257,8 @@ class BarsReport(dict[str, Any]):
 
     def facts(self) -> dict[str, str]:
         """What was recognised, in words for people."""
-        hours = f"; the hours are those of {self.timezone_guess}" if self.timezone_guess else ""
+        what = "days" if (self.frequency or "").endswith(("d", "w", "mo")) else "hours"
+        hours = f"; the {what} are those of {self.timezone_guess}" if self.timezone_guess else ""
         stamp = f", stamps name the {self.stamp} of the bar" if self.stamp else ""
         more = f" … ({len(self.symbols)})" if len(self.symbols) > 8 else ""
         return {

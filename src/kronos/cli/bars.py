@@ -174,7 +174,8 @@ def import_files(
     if as_json:
         emit_json([vars(item) for item in done])
     else:
-        note(f"{len(done)} series, {sum(item.added for item in done):,} new bars in {store}.")
+        series = len({(item.symbol, item.frequency) for item in done})
+        note(f"{series} series, {sum(item.added for item in done):,} new bars in {store}.")
 
 
 @app.command("list")

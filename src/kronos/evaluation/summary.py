@@ -375,7 +375,7 @@ _SAID = {"price": "prices", "volatility": "volatility", "coverage": "intervals"}
 
 def _headline(one: Comparison) -> str:
     """An answer with its size and how sure it is."""
-    if not np.isfinite(one.p):
+    if not (np.isfinite(one.p) and np.isfinite(one.difference.low)):
         return f"too few dates to compare with {one.baseline}" if one.task != "coverage" else "too few dates to tell"
     sure = f"p {one.adjusted_p:.3f}" if one.adjusted_p >= 0.001 else "p below 0.001"
     if one.task == "coverage":

@@ -42,6 +42,7 @@ from kronos.model.layout import (
     change_config,
     read_config,
     read_header,
+    state_cutoffs,
     stated_cutoffs,
     write_config,
 )
@@ -49,8 +50,8 @@ from kronos.model.layout import (
 __all__ = [
     "CONFIG_FILE", "EMBEDDED", "FAMILY", "PUBLISHED_CUTOFF", "WEIGHTS_FILE", "FamilyMember", "HubOptions", "ModelInfo",
     "PretrainedModule", "card_fields", "change_config", "family_member", "find_checkpoint", "info", "list_models",
-    "model_card", "read_config", "read_header", "read_weights", "save_tensors", "stated_cutoffs", "tokenizer_of",
-    "upload_to_hub",
+    "model_card", "read_config", "read_header", "read_weights", "save_tensors", "state_cutoffs", "stated_cutoffs",
+    "tokenizer_of", "upload_to_hub",
 ]  # fmt: skip
 
 _DTYPES = ("F32", "F16", "BF16", "I64")

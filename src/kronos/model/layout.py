@@ -95,6 +95,12 @@ def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); fetch it again") from error
 
 
+def state_cutoffs(folder: Path, ends: Mapping[str, str]) -> None:
+    """Writes up to when a network has seen bars into its config: ISO dates by group, of which the later ones stay."""
+    stated = stated_cutoffs(read_config(folder / CONFIG_FILE))
+    change_config(folder, training_cutoff=stated | {g: max(end, stated.get(g, end)) for g, end in ends.items()})
+
+
 def stated_cutoffs(config: Mapping[str, Any]) -> dict[str, str]:
     """The last dates of a checkpoint's training, ISO by group, as its config states them.
 

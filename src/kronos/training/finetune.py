@@ -26,9 +26,9 @@ from kronos.model import Kronos, KronosConfig, KronosTokenizer, TokenizerConfig
 from kronos.model.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
-    change_config,
     find_checkpoint,
     read_config,
+    state_cutoffs,
     stated_cutoffs,
     tokenizer_of,
 )
@@ -195,13 +195,11 @@ def put_back(out: Path) -> None:
         remove_folder(out / UNPROVEN)
 
 
-def state_cutoffs(plan: FinetunePlan) -> None:
-    """Writes up to when the new model has seen bars into its config: the later of the run and of its start."""
-    stated = dict(stated_cutoffs(read_config(find_checkpoint(plan.start, "model") / CONFIG_FILE)))
-    for group, time in plan.judged_after.items():
-        ours = str(np.datetime_as_string(time, unit="s"))
-        stated[group] = max(ours, stated.get(group, ours))
-    change_config(plan.config.out / "model", training_cutoff=stated)
+def state_end(plan: FinetunePlan) -> None:
+    """Writes up to when the run and its start have seen bars into the new model's config."""
+    folder = plan.config.out / "model"
+    state_cutoffs(folder, stated_cutoffs(read_config(find_checkpoint(plan.start, "model") / CONFIG_FILE)))
+    state_cutoffs(folder, {group: np.datetime_as_string(time, "s") for group, time in plan.judged_after.items()})
 
 
 def _copy(source: Path, target: Path) -> None:

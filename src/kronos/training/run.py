@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,9 +27,9 @@ from kronos.bars.windows import prefetch
 from kronos.errors import ConfigError
 from kronos.files import clear_leftovers, digest_of_file, writing
 from kronos.model import Kronos, KronosTokenizer
-from kronos.model.checkpoint import WEIGHTS_FILE, change_config
+from kronos.model.checkpoint import WEIGHTS_FILE, change_config, state_cutoffs
 from kronos.training.config import OptimSettings, RunConfig
-from kronos.training.data import open_arrays, samplers
+from kronos.training.data import cutoffs_of, open_arrays, samplers
 from kronos.training.log import Log, Report
 from kronos.training.parallel import Processes, full_tensor, is_main, main_first, restarted
 from kronos.training.stages import STAGES, ModelStage, TokenizerStage, TrainingBatch, measured_gain
@@ -132,6 +133,7 @@ class _Run:
         self.training, self.validation = samplers(
             config, arrays, self.optim.batch_size, rank=processes.rank, ranks=processes.ranks
         )
+        self.cutoffs = cutoffs_of(config.data, arrays)
         self.objective = processes.prepare(stage)
         self.optimizer = build_optimizer(stage.module, self.optim, processes.device)
         # with its gradients scaled where float16 needs it
@@ -167,6 +169,9 @@ class _Run:
                 step = self.optim.steps
                 if start == step and self.best == math.inf:
                     self._validate(step)  # what it had kept is lost
+        if is_main() and isinstance(self.stage, ModelStage):
+            ends = {group: np.datetime_as_string(np.datetime64(end, "s")) for group, end in self.cutoffs.items()}
+            state_cutoffs(self.folder, ends)
         # what only a trained tokenizer knows of itself; too few bars tell nothing, then what its start states is better
         if (
             is_main()

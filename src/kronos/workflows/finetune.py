@@ -26,7 +26,7 @@ from kronos.training.finetune import (
     plan_finetune,
     put_back,
     set_aside,
-    state_cutoffs,
+    state_end,
     take_over,
 )
 from kronos.training.log import save_loss_chart
@@ -323,7 +323,7 @@ def _stages(
         if stage == "model":
             config = config.model_copy(update={"tokenizer": str(config.out / "tokenizer")})
         results[stage] = _train(stage, config, resume, judge, note, progress)
-    _by_main(state_cutoffs, plan)
+    _by_main(state_end, plan)
     if is_main():
         for stage in results:
             (config.out / stage / PREVIOUS_FILE).unlink(missing_ok=True)
