@@ -307,7 +307,7 @@ def test_report_goes_with_the_table_into_parquet(tmp_path: Path) -> None:
 
 def test_messy_sample_reports_what_its_manifest_says() -> None:
     """Its rows count from 0 after the header: 3 duplicates (300-302), a 12-bar gap (700), no volume (900-903),
-    missing prices (1000, 1001), low above high (1200), a negative close (1300), two rows swapped (1500, 1510).
+    missing prices (1000, and all of 1001), low above high (1200), a negative close (1300), two rows swapped (1500, 1510).
     """
     path = SAMPLES / "messy_defects_injected_1m.csv"
     if not path.is_file():
@@ -319,7 +319,8 @@ def test_messy_sample_reports_what_its_manifest_says() -> None:
     report = inspect_bars(path)
     assert {defect.kind: defect.rows for defect in report.defects} == {
         "duplicate_time": (302, 303, 304),
-        "missing_price": (1002, 1003),
+        "missing_price": (1002,),
+        "empty_bar": (1003,),
         "high_below_low": (1202,),
         "nonpositive_price": (1302,),
         "unsorted_time": (1502, 1512),

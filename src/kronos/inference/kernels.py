@@ -24,7 +24,7 @@ _entry = machine_code(cache=True)  # called from outside; its machine code, with
 #: Digest of products.py: numba tells by this file alone whether what it has kept is stale. A test says what to write.
 #: It finds that by the name and line of a function, and cannot open it where a type of its arguments has moved since:
 #: then shift the lines below.
-PRODUCTS = "19c5e380b4cb385f"
+PRODUCTS = "b19057f4cc21bc6f"
 ROWS_AT_ONCE = 30  # the activations of this many rows stay in the nearest caches while weights stream past them
 _ZERO: Number = np.float32(0)
 _ONE: Number = np.float32(1)
