@@ -134,6 +134,14 @@ def test_of_a_forming_bar_the_last_row_is_kept(rows: int, place: int, tmp_path: 
     assert any("the last row is kept" in note for note in report.notes)
 
 
+def test_rows_of_forming_bars_are_never_too_many_to_drop() -> None:
+    bars = daily(8).loc[lambda rows: rows.index.repeat(4)].reset_index(drop=True)
+    share = np.tile([0.1, 0.4, 0.8, 1.0], 8)
+    kept = read_bars(bars.assign(volume=np.round(bars["volume"] * share)), on_defect="drop")
+    assert kinds(kept.attrs["report"].defects) == {"forming_bar": 24}
+    np.testing.assert_array_equal(kept["volume"], daily(8)["volume"])
+
+
 def test_of_rows_that_contradict_each_other_the_first_is_kept() -> None:
     bars = daily()
     other = bars.iloc[[30]].assign(open=bars["open"][30] + 0.05)
