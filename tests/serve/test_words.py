@@ -52,7 +52,7 @@ def notes_of_readers() -> set[str]:
 
 def notes_of_forecasts() -> set[str]:
     """Those of ``assemble_forecast``, of too few paths, of what lies beyond a checkpoint, and of calendars."""
-    found = {few_paths_note(1), few_paths_note(9)}
+    found = {few_paths_note(1), few_paths_note(9), "adjust=splits,cut: nothing was found to adjust"}
     for context, horizon in ((512, 24), (512, 48), (256, 4096)):
         found |= set(beyond_notes("kronos-nano", context, horizon, 2048, {"context": 256, "horizon": 24}))
     tree = ast.parse((PACKAGE / "inference" / "assemble.py").read_text(encoding="utf-8"))

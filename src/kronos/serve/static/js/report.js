@@ -92,6 +92,7 @@ const NOTES = [
   [/^prices from (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) on multiplied by (?<factor>[\d.e+-]+) until/, "note.brought_back"],
   [/^volume before (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) multiplied by (?<factor>[\d.e+-]+), as asked/, "note.multiplied"],
   [/^read from (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?).* on alone, behind a break/, "note.cut"],
+  [/^adjust=(?<words>\S+): nothing was found/, "note.idle"],
   [/^calendar (?<calendar>\S+) inferred .* the symbol (?<symbol>.+)$/, "note.calendar.symbol"],
   [/^calendar (?<calendar>\S+) inferred .* the time zone (?<zone>.+)$/, "note.calendar.zone"],
   [/^(?<n>\d+) lines? above the table left out: '(?<line>.*)'$/, "note.above"],
