@@ -192,9 +192,9 @@ def mend_breaks(
         bars = bars.iloc[first:].reset_index(drop=True)
         notes.append(f"read from {bars['timestamp'].iloc[0]} on alone, behind a break, as asked (adjust=cut)")
         breaks = []
-    idle = [word for word in ("splits", "volume", "cut") if getattr(asked, word) and word not in done]
-    if idle:
-        notes.append(f"adjust={','.join(idle)}: nothing was found to adjust")
+    words = [word for word in ("splits", "volume", "cut") if getattr(asked, word)]
+    if words and not done & set(words):
+        notes.append(f"adjust={','.join(words)}: nothing was found to adjust")
     return bars, [*_cautions(breaks), *notes]
 
 
