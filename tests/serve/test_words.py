@@ -15,7 +15,7 @@ import pytest
 import kronos
 from kronos.bars.calendar import future_times
 from kronos.bars.reading import content, tables
-from kronos.inference import forecast
+from kronos.inference import export
 from kronos.inference.certainty import beyond_notes, few_paths_note
 from kronos.serve import documents
 
@@ -107,5 +107,5 @@ def test_every_note_is_said_in_both_languages(notes: object) -> None:
 
 
 def test_a_default_level_that_the_studio_draws_anyway_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "DEFAULT_LEVELS", (0.1, 0.5, 0.9))
+    monkeypatch.setattr(export, "DEFAULT_LEVELS", (0.1, 0.5, 0.9))
     assert runpy.run_path(documents.__file__)["LEVELS"] == (0.1, 0.5, 0.9)

@@ -87,7 +87,7 @@ const NOTES = [
   [/^the price jumps on (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) .it opens at (?<ratio>\S+) /, "note.wild"],
   [/^volume is (?<ratio>\S+) (?:times )?as large from (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) on/, "note.volume_step"],
   [/^the context holds (?<n>\d+) more breaks? like it: (?<days>.+)$/, "note.breaks"],
-  [/^(?<share>\d+%) of the context repeats/, "note.filler"],
+  [/^(?<share>\d+%?) of the context repeats/, "note.filler"],
   [/^prices before (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) divided by (?<factor>[\d.e+-]+), as asked/, "note.divided"],
   [/^prices from (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) on multiplied by (?<factor>[\d.e+-]+) until/, "note.brought_back"],
   [/^volume before (?<day>\d{4}-\d\d-\d\d(?: \d\d:\d\d)?) multiplied by (?<factor>[\d.e+-]+), as asked/, "note.multiplied"],
