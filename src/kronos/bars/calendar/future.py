@@ -13,7 +13,7 @@ from kronos.bars.calendar.frames import by_series, nixtla_frame, with_timestamps
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.grid import Stamp, future_days, intraday_stamps, observed_hours, read_dates, regular_step
 from kronos.bars.calendar.guess import FITS, Fit, Guess, extends_hours, fit_intraday, guess_calendar
-from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, RULES, STEP, Market, Nanos, market, resolve_calendar
+from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, STEP, Market, market, resolve_calendar
 from kronos.bars.calendar.nights import NIGHTS_GO_ON, SESSIONS, keeps_nights, night_hours
 from kronos.errors import CalendarError, ConfigError
 from kronos.protocol import NAMELESS
@@ -294,26 +294,6 @@ def _intraday(times: pd.DatetimeIndex, horizon: int, size: BarSize, fit: Fit, no
     if fit.clock.label != fit.market.zone and times.tz is None:
         notes += (f"naive times read by the clock {fit.clock.label}",)
     return FutureTimes(written, fit.market.name, str(size), fit.grid.stamp, estimated[:horizon], notes)
-
-
-def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: str | None, fit: Fit | None) -> Nanos | None:
-    """How many bars are missing just before each timestamp; None where no calendar says what is due."""
-    if size.unit in ("w", "mo"):
-        return None
-    if fit is not None:
-        nanos = fit.clock.to_utc(times)
-        due, _ = intraday_stamps(fit.market.sessions_around(nanos), size, fit.grid, fit.market.zone)
-    elif calendar == ALWAYS:
-        steps = np.diff(times.as_unit("ns").asi8) / size.delta.value
-        return np.maximum(np.round(np.append(1, steps)).astype(np.int64) - 1, 0)
-    elif calendar is not None and calendar not in RULES and not size.intraday and size.count == 1:
-        wall = times.tz_localize(None).normalize().as_unit("ns")
-        nanos, due = wall.asi8, market(calendar).days(wall[0], wall[-1]).dates
-    else:
-        return None
-    # Of the bars due between two timestamps, those not present are missing.
-    between = np.diff(np.searchsorted(due, nanos)) - np.isin(nanos, due)[:-1]
-    return np.append(0, np.maximum(between, 0))
 
 
 def session_notes(times: pd.DatetimeIndex, where: Market) -> tuple[str, ...]:

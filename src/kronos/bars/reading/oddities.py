@@ -11,10 +11,10 @@ import pandas as pd
 
 from kronos.bars.breaks import find_breaks
 from kronos.bars.calendar.frequency import BarSize, on_the_minute
-from kronos.bars.calendar.future import missing_before
 from kronos.bars.calendar.grid import intraday_stamps
 from kronos.bars.calendar.guess import Fit
 from kronos.bars.calendar.markets import RULES, market
+from kronos.bars.calendar.missing import missing_before
 from kronos.bars.filler import flat_filler
 from kronos.bars.reading.defects import Finding, Mask, Rows
 from kronos.bars.report import Defect
