@@ -160,7 +160,15 @@ def test_cut_leaves_what_lies_behind_the_last_break() -> None:
     pd.testing.assert_frame_equal(mended, walk()[120:].reset_index(drop=True))
     assert "read from 2021-08-16" in notes[0]
     whole, notes = mend_breaks(walk(), "cut,splits,volume")
-    assert (len(whole), notes) == (300, [])
+    assert (len(whole), notes) == (300, ["adjust=splits,volume,cut: nothing was found to adjust"])
+
+
+@pytest.mark.parametrize(("asked", "idle"), [("splits", []), ("volume", ["volume"]), ("splits,cut,volume", [])])
+def test_what_finds_nothing_to_adjust_is_said(asked: str, idle: list[str]) -> None:
+    _, notes = mend_breaks(broken(90, 4.0), asked)
+    assert [note for note in notes if "nothing was found" in note] == [
+        f"adjust={word}: nothing was found to adjust" for word in idle
+    ]
 
 
 def test_several_breaks_are_told_in_two_sentences() -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from layout_files import BUILDERS, ROWS, Variant, csv, daily, following, ohlcv
 
+from kronos.bars import future_timestamps
 from kronos.cli import main
 
 Forecast = Callable[[Path], dict[str, Any]]
@@ -115,3 +116,19 @@ def test_hours_of_a_broker_stop_for_the_weekend(forecast: Forecast, tmp_path: Pa
         "Sun 23",
         "Mon 00",
     ]
+
+
+def test_times_to_come_of_what_the_reader_takes() -> None:
+    days = pd.bdate_range("2023-05-01", periods=25)
+    rows = [[int(day.timestamp() * 1000), 4.0, 4.2, 3.9, 4.1, 80.0] for day in days]
+    wanted = ["2023-06-05", "2023-06-06"]
+    long = pd.DataFrame({"unique_id": ["P"] * 25 + ["Q"] * 25, "ds": days.append(days), "y": 4.1})
+    one = long[:25]
+    renamed = pd.DataFrame(rows, columns=["Date", "Open", "High", "Low", "Close", "Volume"]).assign(Date=days)
+    dicts = [dict(zip(("time", "open", "high", "low", "close", "volume"), row, strict=True)) for row in rows]
+    for history in (one, one[["ds"]], rows, rows[::-1], tuple(map(tuple, rows)), dicts, renamed):
+        assert [f"{moment:%Y-%m-%d}" for moment in future_timestamps(history, 2)] == wanted
+    frame = future_timestamps(long, 2, layout="nixtla")
+    assert frame["unique_id"].tolist() == ["P", "P", "Q", "Q"]
+    assert [f"{moment:%Y-%m-%d}" for moment in frame["ds"]] == wanted * 2
+    assert len(future_timestamps(rows, 2, layout="nixtla")) == 2

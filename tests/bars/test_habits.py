@@ -134,6 +134,14 @@ def test_of_a_forming_bar_the_last_row_is_kept(rows: int, place: int, tmp_path: 
     assert any("the last row is kept" in note for note in report.notes)
 
 
+def test_rows_of_forming_bars_are_never_too_many_to_drop() -> None:
+    bars = daily(8).loc[lambda rows: rows.index.repeat(4)].reset_index(drop=True)
+    share = np.tile([0.1, 0.4, 0.8, 1.0], 8)
+    kept = read_bars(bars.assign(volume=np.round(bars["volume"] * share)), on_defect="drop")
+    assert kinds(kept.attrs["report"].defects) == {"forming_bar": 24}
+    np.testing.assert_array_equal(kept["volume"], daily(8)["volume"])
+
+
 def test_of_rows_that_contradict_each_other_the_first_is_kept() -> None:
     bars = daily()
     other = bars.iloc[[30]].assign(open=bars["open"][30] + 0.05)
@@ -230,6 +238,32 @@ def test_bars_after_an_early_close_lie_outside_the_session() -> None:
     assert report.calendar == "XNYS"
     assert found.count == 3
     assert "2023-11-24 13:00:00" in str(found.example)
+
+
+@pytest.mark.parametrize("run", [1, 2, 5])
+def test_suspended_days_that_the_source_filled_are_told(run: int) -> None:
+    bars = daily()
+    bars.loc[20 : 19 + run, PRICES] = bars["close"][19]
+    bars.loc[20 : 19 + run, "volume"] = 0.0
+    bars.loc[20 + run, "low"] = min(bars["low"][20 + run], bars["close"][19])
+    found = warned(bars)
+    assert (found["suspended_day"].count, "flat_filler" in found) == (run, False)
+    assert str(found["suspended_day"].example).startswith("2022-03-01")
+    assert "suspended_day" not in warned(minutes(60).assign(**bars[[*PRICES, "volume"]]))
+
+
+def test_a_named_calendar_tells_what_few_bars_cannot_show() -> None:
+    clocks = ["2023-11-24 12:58", "2023-11-24 12:59", "2023-11-24 13:00", "2023-11-24 13:01", "2023-11-27 09:30"]
+    after = inspect_bars(daily(5).assign(timestamp=pd.to_datetime(clocks)), calendar="XNYS")
+    assert after.calendar == "XNYS"
+    assert [one.rows for one in after.warnings if one.kind == "outside_session"] == [(3, 4)]
+    times = pd.date_range("2023-05-05 20:55", periods=9, freq="min").append(
+        pd.date_range("2023-05-07 21:05", periods=4, freq="min")
+    )
+    bars = daily(13).assign(timestamp=times)
+    bars.loc[5:8, PRICES], bars.loc[5:8, "volume"] = bars["close"][4], 0.0
+    found = {one.kind: one for one in inspect_bars(bars, calendar="FX").warnings}
+    assert "4 while the market is closed" in str(found["flat_filler"].example)
 
 
 def test_bars_that_begin_with_the_first_trade_of_their_minute() -> None:

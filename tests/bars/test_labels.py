@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos.bars import future_times
+from kronos.bars import future_times, read_bars
 
 JUNE = pd.DatetimeIndex(
     [day for day in pd.bdate_range("2024-06-03", "2024-06-28") if day != pd.Timestamp("2024-06-19")]
@@ -48,6 +48,25 @@ def test_midnights_of_the_east_are_the_day_before_in_utc() -> None:
     week = pd.bdate_range("2024-06-17", "2024-06-28", tz="Asia/Tokyo").tz_convert("UTC")
     found = future_times(week, 2, "XTKS")
     assert [str(moment) for moment in found.timestamps] == ["2024-06-30 15:00:00+00:00", "2024-07-01 15:00:00+00:00"]
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "America/Sao_Paulo", "America/Los_Angeles"])
+@pytest.mark.parametrize("western_first", [True, False])
+def test_midnights_of_the_west_that_turn_into_those_of_utc_are_dates(zone: str, western_first: bool) -> None:
+    days = pd.bdate_range("2023-10-02", periods=45)  # the clocks of the north go back in November
+    western = [(place < 30) == western_first for place in range(45)]
+    times = [day.tz_localize(zone if west else "UTC") for day, west in zip(days, western, strict=True)]
+    bars = read_bars([[int(moment.timestamp()), 7.0, 7.2, 6.9, 7.1, 500.0] for moment in times])
+    assert bars["timestamp"].tolist() == days.tolist()
+    assert str(future_times(bars, 1, "XNYS").timestamps[0]) == "2023-12-04 00:00:00"
+    assert any("west of UTC" in note for note in bars.attrs["report"].notes)
+
+
+@pytest.mark.parametrize("freq", ["4h", "28h", "29h"])
+def test_bars_that_pass_midnight_on_their_way_are_no_dates(freq: str) -> None:
+    times = pd.date_range("2023-10-02", periods=40, freq=freq, tz="UTC")
+    bars = read_bars([[int(moment.timestamp()), 7.0, 7.2, 6.9, 7.1, 500.0] for moment in times])
+    assert pd.DatetimeIndex(bars["timestamp"]).equals(times)
 
 
 def test_a_fixed_time_of_another_zone_goes_on_there() -> None:

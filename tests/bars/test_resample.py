@@ -112,3 +112,30 @@ def test_crypto_days_by_the_clock() -> None:
 def test_sizes_that_do_not_fit(to: str) -> None:
     with pytest.raises(ConfigError):
         resample_bars(sample_bars("eurusd"), to)
+
+
+def hourly(days: list[str], first: str, count: int, zone: str, shown: str | None) -> pd.DataFrame:
+    """A few hourly bars a day of an exchange's own clock, written by another."""
+    parts = [pd.date_range(f"{day} {first}", periods=count, freq="h", tz=zone) for day in days]
+    times = parts[0].append(parts[1:]).tz_convert(shown or "Asia/Shanghai")
+    price = 50 + np.arange(len(times)) / 10
+    table = {"timestamp": times if shown else times.tz_localize(None), "open": price, "close": price + 0.05}
+    return validate_bars(pd.DataFrame({**table, "high": price + 0.1, "low": price - 0.1, "volume": 10.0}))
+
+
+def test_days_of_few_bars_in_a_viewers_zone_are_the_sessions_of_the_exchange() -> None:
+    bars = hourly(["2023-03-03", "2023-03-06"], "09:30", 4, "America/New_York", "+08:00")
+    days = resample_bars(bars, "1d", keep_forming=True)
+    assert [f"{moment:%Y-%m-%d}" for moment in days["timestamp"]] == ["2023-03-03", "2023-03-06"]
+    assert days["volume"].tolist() == [40.0, 40.0]
+    assert any("sessions of XNYS" in note for note in days.attrs["report"].notes)
+
+
+@pytest.mark.parametrize("shown", [None, "Asia/Shanghai"])
+def test_days_that_part_a_run_of_bars_are_told(shown: str | None) -> None:
+    bars = hourly(["2023-03-02", "2023-03-03"], "10:17", 4, "America/New_York", shown)  # on no exchange's grid
+    notes = resample_bars(bars, "1d", keep_forming=True).attrs["report"].notes
+    assert any("without a gap (2 times)" in note and "--calendar XNYS" in note for note in notes)
+    inside = hourly(["2023-03-02", "2023-03-03"], "10:17", 4, "Asia/Shanghai", shown)
+    report = resample_bars(inside, "1d", keep_forming=True).attrs["report"]
+    assert not any("--calendar" in note for note in report.notes)

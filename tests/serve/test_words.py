@@ -15,7 +15,7 @@ import pytest
 import kronos
 from kronos.bars.calendar import future_times
 from kronos.bars.reading import content, tables
-from kronos.inference import forecast
+from kronos.inference import export
 from kronos.inference.certainty import beyond_notes, few_paths_note
 from kronos.serve import documents
 
@@ -52,7 +52,7 @@ def notes_of_readers() -> set[str]:
 
 def notes_of_forecasts() -> set[str]:
     """Those of ``assemble_forecast``, of too few paths, of what lies beyond a checkpoint, and of calendars."""
-    found = {few_paths_note(1), few_paths_note(9)}
+    found = {few_paths_note(1), few_paths_note(9), "adjust=splits,cut: nothing was found to adjust"}
     for context, horizon in ((512, 24), (512, 48), (256, 4096)):
         found |= set(beyond_notes("kronos-nano", context, horizon, 2048, {"context": 256, "horizon": 24}))
     tree = ast.parse((PACKAGE / "inference" / "assemble.py").read_text(encoding="utf-8"))
@@ -107,5 +107,5 @@ def test_every_note_is_said_in_both_languages(notes: object) -> None:
 
 
 def test_a_default_level_that_the_studio_draws_anyway_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "DEFAULT_LEVELS", (0.1, 0.5, 0.9))
+    monkeypatch.setattr(export, "DEFAULT_LEVELS", (0.1, 0.5, 0.9))
     assert runpy.run_path(documents.__file__)["LEVELS"] == (0.1, 0.5, 0.9)

@@ -153,7 +153,7 @@ def mend_breaks(
     Raises:
         ConfigError: an ``adjust`` that cannot be read.
     """
-    asked, notes = Adjustment.read(adjust), list[str]()
+    asked, notes, done = Adjustment.read(adjust), list[str](), set[str]()
     times = pd.DatetimeIndex(bars["timestamp"])
     for date, factor in asked.factors.items():
         moment = pd.Timestamp(date)
@@ -169,6 +169,7 @@ def mend_breaks(
         wanted = asked.volume if one.kind == "volume_step" else asked.splits
         if not wanted or one.factor is None:
             continue
+        done.add("volume" if one.kind == "volume_step" else "splits")
         day, factor = one.day, one.factor
         if one.kind == "volume_step":
             bars = _volume_rescaled(bars, one.row, factor)
@@ -181,6 +182,8 @@ def mend_breaks(
         else:
             bars = _rescaled(bars, 0, one.row, factor)
             notes.append(f"prices before {day} divided by {factor:.6g}, as asked (adjust=splits)")
+    if breaks:
+        done.add("cut")
     if notes:
         breaks = find_breaks(bars, symbol, calendar)
     if asked.cut and breaks:
@@ -189,6 +192,9 @@ def mend_breaks(
         bars = bars.iloc[first:].reset_index(drop=True)
         notes.append(f"read from {bars['timestamp'].iloc[0]} on alone, behind a break, as asked (adjust=cut)")
         breaks = []
+    words = [word for word in ("splits", "volume", "cut") if getattr(asked, word)]
+    if words and not done & set(words):
+        notes.append(f"adjust={','.join(words)}: nothing was found to adjust")
     return bars, [*_cautions(breaks), *notes]
 
 

@@ -21,7 +21,20 @@ def flat_filler(bars: pd.DataFrame) -> npt.NDArray[np.bool_]:
     Args:
         bars: a bars table of one symbol.
     """
+    return long_runs(_still(bars), (_RUN if (bars["volume"] > 0).any() else _RUN_UNKNOWN) - 1)
+
+
+def suspended_days(bars: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """True on days, one or more, that repeat the close before and trade nothing, in a series that knows its volume.
+
+    Args:
+        bars: a bars table of one symbol, a bar a day.
+    """
+    return _still(bars) & bool((bars["volume"] > 0).any())
+
+
+def _still(bars: pd.DataFrame) -> npt.NDArray[np.bool_]:
     prices, volume = bars[list(PRICES)].to_numpy(), bars["volume"].to_numpy()
     before = np.append(np.nan, prices[:-1, 3])
-    still = (prices == before[:, None]).all(axis=1) & (volume == 0)
-    return long_runs(still, (_RUN if (volume > 0).any() else _RUN_UNKNOWN) - 1)
+    still: npt.NDArray[np.bool_] = (prices == before[:, None]).all(axis=1) & (volume == 0)
+    return still

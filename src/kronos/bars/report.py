@@ -108,6 +108,7 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
     "volume_step": ("the volume goes on in another size: its unit or source changed", ""),
     "tiny_volume": ("less than one unit was traded where thousands are usual: the volume is broken", ""),
     "flat_filler": ("bars repeat the close before and trade nothing: filler, or nobody traded", ""),
+    "suspended_day": ("a session at the close before, with nothing traded: suspended, and filled by the source", ""),
     "off_grid": ("the timestamp lies a moment beside the minute that others keep", ""),
     "outside_session": ("the bar lies outside the trading sessions", ""),
 }

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.grid import STAMPS, Clock, Grid, Stamp, intraday_stamps
-from kronos.bars.calendar.guess import Fit, fit_intraday, guess_calendar
+from kronos.bars.calendar.guess import Fit, Guess, fit_intraday, guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, STEP, Nanos, localize, market, resolve_calendar
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import FEATURES
@@ -19,6 +19,7 @@ from kronos.errors import ConfigError, DataError
 _AGGREGATES: Final = {
     "open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "amount": "sum",
 }  # fmt: skip
+_FEW: Final = 6  # bars that can show an exchange where the clock they are written by is not to be trusted
 _FX_DAY: Final = 7  # a currency day ends at 17:00 in New York, which is midnight seven hours ahead of it
 
 
@@ -53,6 +54,7 @@ def resample_bars(
     """
     target, forming, rule = parse_frequency(to), False, ""
     parts: list[pd.DataFrame] = []
+    told: dict[str, None] = {}
     for symbol, part in bars.groupby("symbol", sort=True) if "symbol" in bars.columns else [(None, bars)]:
         cutting = _Cutting(part, target, calendar, stamp, None if symbol is None else str(symbol))
         labels, over = cutting.labels()
@@ -66,11 +68,13 @@ def resample_bars(
             table.insert(1, "symbol", str(symbol))
         parts.append(table)
         rule = cutting.calendar or "wall clock"
+        told |= dict.fromkeys(cutting.notes)
     table = pd.concat(parts, ignore_index=True)
     before, times = bars.attrs.get("report"), table["timestamp"]
     report = before if isinstance(before, BarsReport) else BarsReport()
     notes = [f"resampled from {report.frequency or 'smaller bars'} by {rule}"]
     notes += ["the last bar is not over in the data: left out"] * forming
+    notes += told
     first, last = (times.min(), times.max()) if len(times) else (None, None)
     report = report.noted(*notes, rows=len(table), frequency=str(target), first=first, last=last, warnings=())
     table.attrs = {"report": report}
@@ -95,15 +99,48 @@ class _Cutting:
             raise ConfigError("Weeks do not fill months evenly. Resample from daily bars.")
         fit: Fit | None = None
         name: str | None
+        self.notes: tuple[str, ...] = ()
+        self.zone: str | None = None  # by whose clock days are cut that are no sessions; None: the timestamps' own
         if calendar is None:
             guess = guess_calendar(times, size, symbol)
             name, fit = guess.name, guess.fit
+            if size.intraday and not target.intraday and name is None:
+                name, fit = self._recognise(times, size, guess, symbol)
         else:
             name = resolve_calendar(calendar)
             if name not in (ALWAYS, OBSERVED, STEP) and size.intraday:
                 fit = fit_intraday(times, size, market(name), stamp)[0]
         self.times, self.size, self.target, self.calendar, self.fit, self.stamp = times, size, target, name, fit, stamp
         self.ends = (fit.grid.stamp if fit else stamp) == "end"  # the timestamps name the end of the bar
+
+    def _recognise(
+        self, times: pd.DatetimeIndex, size: BarSize, guess: Guess, symbol: str | None
+    ) -> tuple[str | None, Fit | None]:
+        """The calendar of days that no calendar cuts yet, where the timestamps' own clock would cut them badly."""
+        wall = times.tz_localize(None)
+        day, weekend = wall.normalize(), wall.day_of_week >= 5
+        split = int(((np.diff(day.asi8) > 0) & (np.diff(times.asi8) <= size.delta.value)).sum())
+        if split == 0 and (weekend.all() or not weekend.any()):
+            return None, None
+        if times.tz is not None and guess.sessions is not None:
+            self.zone = market(guess.sessions).zone
+            self.notes = (f"hours beyond those of {guess.sessions} are seen: days are those of its clock",)
+            return None, None
+        few = guess_calendar(times, size, symbol, _FEW) if times.tz is not None else Guess()
+        if few.fit is not None:
+            self.notes = (f"days are the sessions of {few.name}, as the hours of few bars show", *few.choice(symbol))
+            return few.name, few.fit
+        clock = "their own clock" if times.tz is None else f"the clock of their zone, {times.tz}"
+        what = (
+            f"which parts bars that follow each other without a gap ({split} times)"
+            if split
+            else "by which some fall on a weekend"
+        )
+        self.notes = (
+            f"days are cut at midnight by {clock}, {what}: if the market keeps another, name its calendar, such as "
+            "calendar='XNYS' (--calendar XNYS)",
+        )
+        return None, None
 
     def labels(self) -> tuple[pd.DatetimeIndex, bool]:
         """The new timestamp of each row (NaT outside the sessions), and whether the last bar is over."""
@@ -136,7 +173,8 @@ class _Cutting:
         """The session date of each row, and whether the last session is over."""
         day = pd.Timedelta(days=1)
         if self.fit is None:
-            wall = (self.times - self.size.delta if self.ends else self.times).tz_localize(None)
+            times = self.times if self.zone is None else self.times.tz_convert(self.zone)
+            wall = (times - self.size.delta if self.ends else times).tz_localize(None)
             return wall.normalize(), bool(wall[-1] + self.size.delta >= wall[-1].normalize() + day)
         inner, finish = self._instants(self.fit)
         where = self.fit.market

@@ -62,9 +62,9 @@ def _tell(bars: pd.DataFrame, target: Path, as_json: bool) -> None:
 
 @app.command()
 @with_options
-def inspect(file: File, reading: ReadingOptions, as_json: AsJson = False) -> None:
+def inspect(file: File, reading: ReadingOptions, calendar: Calendar = None, as_json: AsJson = False) -> None:
     """Name layout, symbol, bar size, time zone, calendar, rows and every defect of a file."""
-    report = kb.inspect_bars(file, **reading.keywords())
+    report = kb.inspect_bars(file, calendar=calendar, **reading.keywords())
     if as_json:
         emit_json(report.to_dict())
         return

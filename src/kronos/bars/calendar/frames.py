@@ -17,6 +17,31 @@ COVARIATES = (*TIME_FEATURES, "days_since_last")
 """What a calendar says of a bar beforehand: its clock and date, and the days since the bar before."""
 
 
+def with_timestamps(history: Any) -> Any:
+    """A history as it is where it carries its times plainly; what only ``read_bars`` understands as a bars table.
+
+    Those are rows (as of ccxt), dicts, tables of other libraries, and frames under other names; ``ds`` with or without
+    ``unique_id`` is taken for what it says, even without prices beside it.
+    """
+    if isinstance(history, pd.DataFrame):
+        if "timestamp" in history.columns:
+            plain = not pd.api.types.is_numeric_dtype(history["timestamp"].dtype)
+        elif "ds" in history.columns and pd.api.types.is_datetime64_any_dtype(history["ds"].dtype):
+            names = {"ds": "timestamp", "unique_id": "symbol"}
+            return history[[name for name in names if name in history.columns]].rename(columns=names)
+        else:
+            plain = isinstance(history.index, pd.DatetimeIndex)
+    elif isinstance(history, (list, tuple)):
+        plain = not history or not isinstance(history[0], (list, tuple, Mapping))
+    else:
+        plain = not isinstance(history, Mapping) and not hasattr(history, "columns")
+    if plain:
+        return history
+    from kronos.bars.reading import read_bars  # the readers look at calendars themselves
+
+    return read_bars(history)
+
+
 def by_series(history: Any) -> dict[str, Any]:
     """The times of each series of a bars table by symbol; of anything else, and of one without symbols, one series."""
     if isinstance(history, pd.DataFrame) and "symbol" in history.columns:

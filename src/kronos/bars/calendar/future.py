@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos.bars.calendar.frames import by_series, nixtla_frame
+from kronos.bars.calendar.frames import by_series, nixtla_frame, with_timestamps
 from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequency
 from kronos.bars.calendar.grid import Stamp, future_days, intraday_stamps, observed_hours, read_dates, regular_step
 from kronos.bars.calendar.guess import FITS, Fit, Guess, extends_hours, fit_intraday, guess_calendar
-from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, RULES, STEP, Market, Nanos, market, resolve_calendar
+from kronos.bars.calendar.markets import ALWAYS, FX, OBSERVED, STEP, Market, market, resolve_calendar
 from kronos.bars.calendar.nights import NIGHTS_GO_ON, SESSIONS, keeps_nights, night_hours
 from kronos.errors import CalendarError, ConfigError
 from kronos.protocol import NAMELESS
@@ -80,7 +80,8 @@ def future_timestamps(
     """The timestamps of the next ``horizon`` bars.
 
     Args:
-        history: the last timestamp, or the timestamps of the bars (index, Series, or bars table).
+        history: the last timestamp, or the timestamps of the bars (index, Series, or bars table), or bars as
+            ``read_bars`` takes them: a frame with ``unique_id, ds``, rows of ccxt, dicts.
         horizon: bars to come, 1 to 100,000.
         calendar: MIC code (``XNYS``, ``XSHG`` …), ``24/7``, ``FX``, ``observed`` (the weekly hours seen in
             the history) or ``step``. None: inferred from the history; a regular step where there is only
@@ -100,7 +101,7 @@ def future_timestamps(
     if layout != "nixtla":
         raise ConfigError(f"layout is {layout!r}; it must be 'nixtla', or None for timestamps alone")
     found = {}
-    for name, times in by_series(history).items():
+    for name, times in by_series(with_timestamps(history)).items():
         symbol = None if name == NAMELESS else name
         future = future_times(times, horizon, calendar, frequency, stamp, symbol).timestamps
         found[name] = future, history_index(times)[-1]
@@ -121,6 +122,7 @@ def future_times(
         symbol: may decide between calendars that fit the history equally.
     """
     ForecastSpec(horizon=horizon, stamp=stamp)  # refuses what is out of range
+    history = with_timestamps(history)
     times = history_index(history)
     size = parse_frequency(frequency) if frequency is not None else infer_frequency(times)
     if size is None:
@@ -220,6 +222,7 @@ def _holiday_notes(alike: tuple[str, ...], found: pd.DatetimeIndex, size: BarSiz
 
 def infer_calendar(bars: Any, frequency: str | None = None, symbol: str | None = None) -> str | None:
     """The calendar that bars (a table, index or Series) follow, or None when nothing stands out."""
+    bars = with_timestamps(bars)
     times = history_index(bars)
     size = parse_frequency(frequency) if frequency else infer_frequency(times)
     return None if size is None else guess_calendar(times, size, symbol or _only_symbol(bars)).name
@@ -291,26 +294,6 @@ def _intraday(times: pd.DatetimeIndex, horizon: int, size: BarSize, fit: Fit, no
     if fit.clock.label != fit.market.zone and times.tz is None:
         notes += (f"naive times read by the clock {fit.clock.label}",)
     return FutureTimes(written, fit.market.name, str(size), fit.grid.stamp, estimated[:horizon], notes)
-
-
-def missing_before(times: pd.DatetimeIndex, size: BarSize, calendar: str | None, fit: Fit | None) -> Nanos | None:
-    """How many bars are missing just before each timestamp; None where no calendar says what is due."""
-    if size.unit in ("w", "mo"):
-        return None
-    if fit is not None:
-        nanos = fit.clock.to_utc(times)
-        due, _ = intraday_stamps(fit.market.sessions_around(nanos), size, fit.grid, fit.market.zone)
-    elif calendar == ALWAYS:
-        steps = np.diff(times.as_unit("ns").asi8) / size.delta.value
-        return np.maximum(np.round(np.append(1, steps)).astype(np.int64) - 1, 0)
-    elif calendar is not None and calendar not in RULES and not size.intraday and size.count == 1:
-        wall = times.tz_localize(None).normalize().as_unit("ns")
-        nanos, due = wall.asi8, market(calendar).days(wall[0], wall[-1]).dates
-    else:
-        return None
-    # Of the bars due between two timestamps, those not present are missing.
-    between = np.diff(np.searchsorted(due, nanos)) - np.isin(nanos, due)[:-1]
-    return np.append(0, np.maximum(between, 0))
 
 
 def session_notes(times: pd.DatetimeIndex, where: Market) -> tuple[str, ...]:

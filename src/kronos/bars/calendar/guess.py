@@ -127,10 +127,13 @@ def _present(expected: Nanos, nanos: Nanos) -> float:
     return float(np.isin(inside, nanos).mean()) if len(inside) else 0.0
 
 
-def guess_calendar(times: pd.DatetimeIndex, size: BarSize, symbol: str | None = None) -> Guess:
-    """The calendar that timestamps follow, by their weekdays, holidays, hours and zone, and by the symbol."""
+def guess_calendar(times: pd.DatetimeIndex, size: BarSize, symbol: str | None = None, enough: int = 10) -> Guess:
+    """The calendar that timestamps follow, by their weekdays, holidays, hours and zone, and by the symbol.
+
+    Fewer timestamps than ``enough`` tell nothing without a symbol.
+    """
     named = symbol_hint(symbol)
-    if len(times) < (2 if named or likely_calendar(symbol) else 10):
+    if len(times) < (2 if named or likely_calendar(symbol) else enough):
         return Guess()
     wall = times.tz_localize(None)
     if size.unit in ("w", "mo"):
@@ -145,7 +148,7 @@ def guess_calendar(times: pd.DatetimeIndex, size: BarSize, symbol: str | None = 
     traded = saturdays.groupby(saturdays.dt.normalize())
     if (traded.max() - traded.min() >= pd.Timedelta(hours=8)).any():  # no exchange does, whatever the clock
         return Guess(ALWAYS)
-    return _guess_intraday(times, size, symbol) if len(times) >= 10 else Guess()
+    return _guess_intraday(times, size, symbol) if len(times) >= enough else Guess()
 
 
 def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) -> Guess:

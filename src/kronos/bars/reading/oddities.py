@@ -11,11 +11,11 @@ import pandas as pd
 
 from kronos.bars.breaks import find_breaks
 from kronos.bars.calendar.frequency import BarSize, on_the_minute
-from kronos.bars.calendar.future import missing_before
 from kronos.bars.calendar.grid import intraday_stamps
 from kronos.bars.calendar.guess import Fit
 from kronos.bars.calendar.markets import RULES, market
-from kronos.bars.filler import flat_filler
+from kronos.bars.calendar.missing import missing_before
+from kronos.bars.filler import flat_filler, suspended_days
 from kronos.bars.reading.defects import Finding, Mask, Rows
 from kronos.bars.report import Defect
 
@@ -40,7 +40,11 @@ def oddities(bars: pd.DataFrame, rows: Rows, size: BarSize, calendar: str | None
         column = "volume" if kind == "volume_step" else None
         found.append(Finding(kind, np.array([one.row for one in some]), column, some[0].text).defect(rows))
     closed = _outside(times, size, calendar, fit)
-    flat = np.flatnonzero(flat_filler(bars))
+    halted = suspended_days(bars) & ~closed & (size.unit == "d")
+    if len(days := np.flatnonzero(halted)):
+        example = ", ".join(f"{times[day]:%Y-%m-%d}" for day in days[:4]) + " …" * (len(days) > 4)
+        found.append(Finding("suspended_day", days, None, example).defect(rows))
+    flat = np.flatnonzero(flat_filler(bars) & ~halted)
     if len(flat):
         while_closed = f", {int(closed[flat].sum())} while the market is closed" if closed[flat].any() else ""
         example = f"{len(flat) / len(bars):.0%} of the bars, the first {times[flat[0]]}{while_closed}"

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 from kronos.bars.calendar.frequency import parse_frequency
-from kronos.bars.calendar.guess import Guess, guess_calendar
-from kronos.bars.calendar.markets import ALWAYS, market
+from kronos.bars.calendar.guess import Guess, fit_intraday, guess_calendar
+from kronos.bars.calendar.markets import ALWAYS, OBSERVED, STEP, market, resolve_calendar
 from kronos.bars.filler import flat_filler
 from kronos.bars.reading.content import open_content
 from kronos.bars.reading.defects import Finding, Rows
@@ -93,27 +93,33 @@ def sample_bars(name: str) -> pd.DataFrame:
     return read_bars(sample_path(name))
 
 
-def inspect_bars(path_or_table: Any, **options: Any) -> BarsReport:
+def inspect_bars(path_or_table: Any, *, calendar: str | None = None, **options: Any) -> BarsReport:
     """The report on a table, with its calendar; defects are listed, not refused.
 
     Args:
         path_or_table: as for ``read_bars``.
+        calendar: where the bars trade, by which gaps and bars outside the sessions are told; None: inferred.
         options: as for ``read_bars``, but ``on_defect``.
 
     Raises:
         DataError: only where nothing can be read at all, or an option must decide between readings.
     """
     bars, rows = _read(path_or_table, ReadContext(**{**options, "on_defect": "drop"}))
-    return describe(bars, rows)
+    return describe(bars, rows, calendar)
 
 
-def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
+def describe(bars: pd.DataFrame, rows: Rows | None = None, calendar: str | None = None) -> BarsReport:
     """The report of a bars table, completed by calendar, stamp, gaps, breaks and what else is odd.
 
     Args:
         bars: a bars table; of several symbols, the longest series is looked at.
         rows: the row number of each bar in its file; None: the bars are counted from 1.
+        calendar: where they trade; None: inferred.
+
+    Raises:
+        CalendarError: no such calendar.
     """
+    name = None if calendar is None else resolve_calendar(calendar)
     rows = np.arange(1, 1 + len(bars)) if rows is None else rows
     report: BarsReport = bars.attrs["report"]
     if report.frequency is None:
@@ -126,12 +132,16 @@ def describe(bars: pd.DataFrame, rows: Rows | None = None) -> BarsReport:
     times = pd.DatetimeIndex(bars["timestamp"]).as_unit("ns")
     size = parse_frequency(report.frequency)
     real = times[~flat_filler(bars)]  # filler lies where the market is closed
-    guess = guess_calendar(real, size, symbol) if len(real) < len(times) else Guess()
-    if guess.name in (None, ALWAYS):
+    if name is not None:
+        by_hours = size.intraday and name not in (ALWAYS, OBSERVED, STEP)
+        guess = Guess(name, fit_intraday(real if len(real) else times, size, market(name))[0] if by_hours else None)
+    else:
+        guess = guess_calendar(real, size, symbol) if len(real) < len(times) else Guess()
+    if guess.name is None or (name is None and guess.name == ALWAYS):
         guess = guess_calendar(times, size, symbol)
     calendar, fit = guess.name, guess.fit
     found = oddities(bars, rows, size, calendar, fit)
-    zone = fit.clock.label if fit else None if calendar is None or calendar == ALWAYS else market(calendar).zone
+    zone = fit.clock.label if fit else None if calendar in (None, ALWAYS, OBSERVED, STEP) else market(calendar).zone
     return report.noted(
         *guess.choice(symbol),
         calendar=calendar,

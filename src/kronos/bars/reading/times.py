@@ -52,6 +52,9 @@ def parse_times(
     if zone == "UTC" and timezone is None and (dates := local_midnights(stamps)) is not None:
         reading.note("timestamps are midnights of a zone east of UTC: read as dates")
         stamps, zone = dates, None
+    elif zone == "UTC" and timezone is None and western_midnights(stamps):
+        reading.note("timestamps are midnights of a zone west of UTC, and of UTC: read as dates")
+        stamps, zone = _nanoseconds(stamps.astype("datetime64[D]")), None
     index = pd.DatetimeIndex(stamps)
     if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
         index = index.tz_localize("UTC").tz_convert(timezone or ("UTC" if zone == "GMT" else zone))
@@ -209,6 +212,26 @@ def local_midnights(stamps: Stamps) -> Stamps | None:
         return None
     every = stamps.astype("datetime64[D]")
     return np.where(stamps > every, every + 1, every).astype("datetime64[ns]")
+
+
+def western_midnights(stamps: Stamps) -> bool:
+    """Whether days that a source west of UTC stamped at its own midnight go on at UTC's, or the other way round.
+
+    Of each day there is one row; its date is the same by either midnight.
+    """
+    some = stamps[:: len(stamps) // 1000 + 1]
+    if len(np.unique(some - some.astype("datetime64[D]"))) > 4:  # intraday, mostly
+        return False
+    filled = np.unique(stamps[~np.isnat(stamps)])
+    day = filled.astype("datetime64[D]")
+    clocks = (filled - day).astype("timedelta64[m]").astype(np.int64)
+    hours = np.unique(clocks[clocks > 0]).tolist()
+    if len(filled) < 5 or not hours or (clocks > 0).all() or len(np.unique(day)) < len(day):
+        return False
+    turns = int(np.count_nonzero(np.diff(clocks == 0)))
+    gaps = np.abs(np.diff(day.astype(np.int64)))
+    daily = np.median(gaps) == 1 and turns <= 1 + gaps.sum() // 90
+    return bool(daily and hours[-1] <= 12 * 60 and hours[-1] - hours[0] in (0, 60) and hours[0] % 30 == 0)
 
 
 def clock_change(stamp: pd.Timestamp) -> str | None:

@@ -165,10 +165,11 @@ def _judge(findings: list[Finding], defects: tuple[Defect, ...], total: int, rea
     """The rows to keep (None: all), or a refusal: of strict mode with the first defective row in full."""
     if not findings:
         return None
-    bad = np.zeros(total, dtype=bool)
+    bad, forming = np.zeros(total, dtype=bool), np.zeros(total, dtype=bool)
     for finding in findings:
         bad[finding.where] = True
-    droppable = bad.mean() <= _MOST_DROPPED
+        forming[finding.where] |= finding.kind == "forming_bar"
+    droppable = bad[~forming].mean() <= _MOST_DROPPED  # a bar that was written often while it formed is still one bar
     if reading.on_defect == "strict":
         first, *others = sorted(defects, key=lambda defect: defect.rows[0])
         mend = DEFECTS[first.kind][1] or "Correct the rows"
@@ -183,10 +184,11 @@ def _judge(findings: list[Finding], defects: tuple[Defect, ...], total: int, rea
             f"{reading.where}, row {first.rows[0]}{column}: {first.text}{example}{more}{also}.\n{mend}{drop}."
         )
     if not droppable:
+        bad = bad[~forming]
         worst = max(defects, key=lambda defect: defect.count)
         mend = DEFECTS[worst.kind][1] or "Check the columns and the order of the rows"
         raise DataError(
-            f"{reading.where}: {int(bad.sum())} of {total} rows are defective, mostly because "
+            f"{reading.where}: {int(bad.sum())} of {len(bad)} rows are defective, mostly because "
             f"{worst.text}; too many to drop. {mend}."
         )
     for finding in findings:

@@ -34,6 +34,10 @@ export const DEFECTS = {
     "Less than one unit was traded where thousands are usual: the volume is broken",
     "成交量不足一个单位，而通常为数千，数据有误",
   ],
+  "defect.suspended_day": [
+    "Sessions at the close before with nothing traded: suspended, and filled by the source",
+    "停牌日：价格沿用前收盘、成交量为零，由数据源填充",
+  ],
   "defect.flat_filler": [
     "Bars repeat the close before and trade nothing: filler, or nobody traded",
     "K线重复前收盘且无成交：填充数据或无人交易",

@@ -310,6 +310,7 @@ export const FINDINGS = {
     "Volume before {day} multiplied by {factor}, as asked.",
     "已按要求将 {day} 之前的成交量乘以 {factor}。",
   ],
+  "note.idle": ["Breaks ({words}): nothing was found to adjust.", "断点处理（{words}）：未发现需要处理的断点。"],
   "note.cut": ["Read from {day} on alone, as asked.", "已按要求只读取 {day} 及之后的K线。"],
   "note.calendar": [
     "Calendar {calendar}, recognised from the times of the bars.",

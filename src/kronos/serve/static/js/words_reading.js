@@ -49,6 +49,10 @@ export const READING = {
     "Timestamps are midnights of a zone east of UTC: read as dates.",
     "时间为 UTC 以东时区的零点，按日期读取。",
   ],
+  "note.timestamps are midnights of a zone west of UTC, and of UTC: read as dates": [
+    "Timestamps are midnights of a zone west of UTC and of UTC itself: read as dates.",
+    "时间为 UTC 以西时区的零点和 UTC 零点，均按日期读取。",
+  ],
   "note.epochs": [
     "Timestamps are epoch {first}, from row {row} on {second}, read as UTC.",
     "时间为 Unix 时间戳（{first}），自第 {row} 行起为 {second}，按 UTC 读取。",
