@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.layouts import Roles, has_header
-from kronos.bars.reading.words import normal
+from kronos.bars.reading.words import UNITS, normal
 from kronos.bars.report import ReadContext, shown
 from kronos.errors import DataError
 
@@ -34,12 +34,7 @@ _GAPS: Final = r"' ’_\x{00A0}\x{202F}"  # marks of thousands that are no comma
 _GROUP_COMMA: Final = r"^[+-]?\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?$"
 _DECIMAL_COMMA: Final = rf"^[+-]?(?:\d+|\d{{1,3}}(?:[.{_GAPS}]\d{{3}})+)(?:,\d*)?{_POWER}$"
 _GROUP_SPACE: Final = rf"^[+-]?\d{{1,3}}(?:[{_GAPS}]\d{{3}})+(?:\.\d*)?$"
-_UNITS: Final = {
-    "k": 1e3, "tsd": 1e3, "тыс": 1e3, "千": 1e3, "천": 1e3, "万": 1e4, "萬": 1e4, "만": 1e4, "m": 1e6, "mio": 1e6,
-    "mln": 1e6, "mn": 1e6, "млн": 1e6, "百万": 1e6, "亿": 1e8, "億": 1e8, "억": 1e8, "b": 1e9, "bn": 1e9, "mrd": 1e9,
-    "mld": 1e9, "млрд": 1e9, "t": 1e12, "трлн": 1e12, "兆": 1e12, "조": 1e12, "": 1.0,
-}  # fmt: skip
-_UNIT: Final = "|".join(sorted(filter(None, _UNITS), key=len, reverse=True))
+_UNIT: Final = "|".join(sorted(filter(None, UNITS), key=len, reverse=True))
 _UNIT_TAIL: Final = rf"(?i)^([+-]?[\d.,{_GAPS}]*[\d.,])\s*((?:{_UNIT})\.?)$"
 _NUMBER_UNIT: Final = rf"(?i)^(?P<number>[+-]?(?:\d+\.?\d*|\.\d+){_POWER})\s*(?P<unit>(?:{_UNIT})?)\.?$"
 _MONEY: Final = r"(?:US|HK|A|C|R|NT)?[$€£¥￥₹₩₽₺฿₿]|USD[TC]?|EUR|GBP|CHF|CNY|HKD|JPY|KRW|RUB|BRL|руб\.?|元|円|원|zł"
@@ -349,8 +344,8 @@ def _plain(column: Any, mark: str, name: str, reading: ReadContext) -> Any:
     some = [str(unit) for unit in pc.unique(found).to_pylist() if unit]
     usual = all(unit in "kmbt" for unit in some)
     reading.note(f"{name} is written with units ({'K, M, B' if usual else ', '.join(some)})")
-    units = pc.index_in(found, pa.array(list(_UNITS)))
-    factor = pc.take(pa.array(list(_UNITS.values())), units)
+    units = pc.index_in(found, pa.array(list(UNITS)))
+    factor = pc.take(pa.array(list(UNITS.values())), units)
     return pc.multiply(pc.cast(pc.struct_field(fields, "number"), pa.float64()), factor)
 
 
