@@ -131,8 +131,20 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
         if len(row) == width and words:  # names in a language that we do not know: the error lists them
             return Shape(delimiter, position + 1, row, width)
     # Titles and notes may stand above a table without column names.
-    first = next((k for k, row in enumerate(cells) if len(row) == width), 0)
-    return Shape(delimiter, first, [], width, stray=tuple(k + 1 for k in range(first) if len(cells[k]) > 1))
+    full = [k for k, row in enumerate(cells) if len(row) == width]
+    runs = zip(full, full[1:], full[2:])
+    sound = (run[0] for run in runs if not _is_junk(*(cells[k] for k in run)))
+    first = next(sound, full[0])
+    titles = tuple(row[0] for row in cells[:first] if len(row) == 1 and row[0])
+    stray = tuple(k + 1 for k in range(first) if len(cells[k]) > 1)
+    return Shape(delimiter, first, [], width, titles=titles, stray=stray)
+
+
+def _is_junk(row: list[str], *after: list[str]) -> bool:
+    """Whether a row of full width holds words in two or more places where the rows after it hold numbers."""
+    number = re.compile(r"[+-]?[.,]?\d")
+    words = [k for k, cell in enumerate(row) if cell not in _BLANKS and not number.match(cell)]
+    return sum(all(number.match(later[k]) for later in after) for k in words) >= 2
 
 
 def without_sources(data: bytes, shape: Shape, reading: ReadContext) -> bytes:
@@ -193,11 +205,23 @@ def read_text(data: bytes, shape: Shape, roles: Roles, reading: ReadContext) -> 
             found[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
     rows = LineNumbers(data, shape.header_lines + 1, table.num_rows, bad)
     bad = [*shape.stray, *bad]
-    what = (
-        f"{shown(data.splitlines()[bad[0] - 1].decode(errors='replace'))!r}, not {shape.width} cells" if bad else None
-    )
-    ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, what, tuple(bad))
-    return Columns(found, rows, roles, (ragged,) if bad else ())
+    return Columns(found, rows, roles, _broken_rows(data, shape, bad))
+
+
+def _broken_rows(data: bytes, shape: Shape, bad: list[int]) -> tuple[Finding, ...]:
+    """Lines that are no rows: those with another number of cells, and words above a table without a header."""
+    lines = data.splitlines() if bad else []
+    text = {number: lines[number - 1].decode(errors="replace") for number in shape.stray}
+    stray = tuple(n for n in shape.stray if len(split(text[n], shape.delimiter)) == shape.width)
+    ragged = tuple(n for n in bad if n not in stray)
+    found: list[Finding] = []
+    none = np.empty(0, dtype=np.int64)
+    if ragged:
+        example = shown(lines[ragged[0] - 1].decode(errors="replace"))
+        found.append(Finding("ragged_row", none, None, f"{example!r}, not {shape.width} cells", ragged))
+    if stray:
+        found.append(Finding("stray_row", none, None, repr(shown(text[stray[0]])), stray))
+    return tuple(found)
 
 
 def _parse_as_text(data: bytes, shape: Shape, names: list[str], where: str) -> tuple[Any, list[int]]:
