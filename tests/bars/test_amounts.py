@@ -51,6 +51,21 @@ def test_an_amount_in_another_unit_stays(unit: float, rows: int) -> None:
     assert "turnover" not in found.attrs["report"].left_out
 
 
+def test_ones_are_no_amount() -> None:
+    bars = series(60)
+    bars["volume"] *= 1e8
+    found = read_bars(bars.drop(columns="worth").assign(turnover=1.0))
+    assert np.allclose(found["amount"], bars["worth"] * 1e8)
+    assert "turnover" in found.attrs["report"].left_out
+
+
+def test_a_volume_beside_one_in_thousands_is_taken() -> None:
+    bars = series().drop(columns="worth")
+    found = read_bars(bars.assign(**{"Volume (K)": bars["volume"] / 1000}))
+    assert found["volume"].tolist() == bars["volume"].tolist()
+    assert found.attrs["report"].left_out == ("Volume (K)",)
+
+
 def test_an_amount_that_the_caller_names_stays() -> None:
     rate = series()["volume"] / 1.8e7
     found = read_bars(with_turnover(rate), columns={"amount": "turnover"})

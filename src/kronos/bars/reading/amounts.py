@@ -17,6 +17,7 @@ from kronos.bars.schema import PRICES
 
 _ROWS: Final = 500  # the last ones tell; over longer times the shares in free float change
 _LARGEST_RATE: Final = 200.0  # per cent of the shares a bar
+_NONE: Final = 1e-11  # × volume × price: far below the largest unit, 亿
 _FAR: Final = 1e-3  # × volume × price: a rate is smaller
 
 Floats = npt.NDArray[np.float64]
@@ -59,9 +60,7 @@ def judge_amount(frame: pd.DataFrame, names: dict[str, str], reading: ReadContex
     if not _is_rate(volume, amount, price, ratio):
         return frame, None
     name = names.get("amount", "amount")
-    reading.note(
-        f"'{shown(name)}' left out: a rate or another share of volume ({ratio:.2g} × volume × price), no amount"
-    )
+    reading.note(f"'{shown(name)}' left out: a rate of turnover or the like ({ratio:.2g} × volume × price), no amount")
     return frame.drop(columns="amount"), name
 
 
@@ -70,6 +69,8 @@ def _is_rate(volume: Floats, amount: Floats, price: Floats, ratio: float) -> boo
 
     Where prices hardly move, a ratio that is a power of ten is a unit (thousands, lots, 亿), and any other a rate.
     """
+    if ratio < _NONE:
+        return True
     if ratio >= _FAR or amount.max() > _LARGEST_RATE:
         return False
     alone, priced = _spread(amount / volume), _spread(amount / volume / price)

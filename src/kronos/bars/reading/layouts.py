@@ -91,6 +91,8 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
         spots = [] if role in at else next(filter(None, (free((alias,)) for alias in aliases)), [])
         if len(spots) > 1 and len(exact := [k for k in spots if names[k] == plain[k] and len(plain[k]) == 1]) == 1:
             spots = exact  # ``t`` beside ``T``, open time and close time of a candle
+        if len(spots) > 1 and len(whole := [k for k in spots if header_unit(names[k])[1] == 1]) == 1:
+            spots = whole  # ``Volume`` beside ``Volume (K)``
         if len(spots) > 1 and plain[spots[0]]:
             rivals = " and ".join(repr(shown(names[k], 24)) for k in spots[:4])
             raise DataError(
