@@ -89,6 +89,8 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
         at["timestamp"] = plain.index("id")
     for role, aliases in ALIASES.items():
         spots = [] if role in at else next(filter(None, (free((alias,)) for alias in aliases)), [])
+        if role == "amount" and "volume" in at:  # ``Volume (K)`` beside ``Volume`` is the same again
+            spots = [k for k in spots if plain[k] != plain[at["volume"]]]
         if len(spots) > 1 and len(exact := [k for k in spots if names[k] == plain[k] and len(plain[k]) == 1]) == 1:
             spots = exact  # ``t`` beside ``T``, open time and close time of a candle
         if len(spots) > 1 and len(whole := [k for k in spots if header_unit(names[k])[1] == 1]) == 1:
