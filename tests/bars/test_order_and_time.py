@@ -67,10 +67,10 @@ def test_each_symbol_newest_first(blocks: bool) -> None:
     ("order", "row"),
     [
         ([1, 2, 4, 3, 5, 6], 5),  # two that changed places: the later row is the one that is out of order
-        ([1, 2, 9, 3, 4, 5], 4),
+        ([1, 2, 9, 3, 4, 5], 5),
         ([1, 2, 3, 4, 6, 5], 7),
         ([6, 5, 3, 4, 2, 1], 4),
-        ([6, 5, 4, 9, 3, 2], 5),
+        ([6, 5, 4, 9, 3, 2], 4),
     ],
 )
 def test_the_row_that_is_out_of_order_is_named(order: list[int], row: int, tmp_path: Path) -> None:
@@ -201,3 +201,33 @@ def test_days_that_are_no_midnights_elsewhere_stay(hour: float, tmp_path: Path) 
     every = pd.date_range("2024-01-01", periods=30) + pd.Timedelta(hours=hour)
     found = read_bars(_saved(tmp_path, table(list(every.as_unit("s").asi8))))  # seven days a week
     assert pd.DatetimeIndex(found["timestamp"]).tz_localize(None).tolist() == every.tolist()
+
+
+# -- which row is named -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days", "row", "said", "dropped"),
+    [
+        ([4, 5, 20, 8, 9, 10], 5, "2024-03-08 00:00:00, after 2024-03-20 00:00:00", (4,)),
+        ([4, 5, 8, 7, 11, 12], 5, "2024-03-07 00:00:00, after 2024-03-08 00:00:00", (5,)),
+        ([4, 5, 6, 7, 8, 1], 7, "2024-03-01 00:00:00, after 2024-03-08 00:00:00", (7,)),
+    ],
+)
+def test_the_row_that_steps_back_is_named(
+    days: list[int], row: int, said: str, dropped: tuple[int, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_bytes(table([f"2024-03-{day:02d}" for day in days]))
+    with pytest.raises(DataError, match=rf"row {row}, column timestamp: the timestamp is out of order \({said}\)"):
+        read_bars(tmp_path / "a.csv")
+    found = read_bars(tmp_path / "a.csv", on_defect="drop")
+    assert found.attrs["report"].defects[0].rows == dropped
+
+
+def test_rows_of_two_symbols_are_compared_with_their_own() -> None:
+    one = hourly().head(6)
+    both = pd.concat([one.assign(symbol="B"), one.assign(symbol="A")]).sort_values("timestamp", kind="stable")
+    order = [0, 1, 2, 3, 6, 5, 4, 7, 8, 9, 10, 11]  # B's third and fourth bars changed places
+    times_of_b = both.iloc[order].query("symbol == 'B'")["timestamp"].astype(str).tolist()
+    with pytest.raises(DataError, match=rf"row 7, .*\({times_of_b[3]}, after {times_of_b[2]} of the same symbol\)"):
+        read_bars(both.iloc[order])

@@ -95,6 +95,7 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "unsorted_time": ("the timestamp is out of order", "Sort the rows oldest first"),
     "ragged_row": ("the row has another number of columns than the header", ""),
+    "stray_row": ("the row is no bar: words where the rows below it hold numbers", ""),
     "gap": ("bars are missing before this row", ""),
     "zero_volume": ("no volume was traded", ""),
     "dividend_suspect": ("the adjusted close changes its distance: a dividend or split", ""),

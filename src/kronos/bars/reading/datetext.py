@@ -21,6 +21,7 @@ Durations = npt.NDArray[np.timedelta64]
 
 _OFFSET: Final = r"[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?"
 _UTC_TWICE: Final = r"[+-]00:?00Z"  # of exporters that add an offset to what is written in UTC, or the other way round
+_OFFSET_Z: Final = rf":\d{{2}}(?:[.,]\d+)?\s*{_OFFSET}\s*[Zz]$"
 _SUFFIX: Final = rf"\s*(?:{_UTC_TWICE}|(?:GMT|UTC)?\s*{_OFFSET}|Z|GMT|UTC)"
 _ZONE: Final = rf"(?i)(?P<zone>{_SUFFIX})$"
 # A zone can only follow a clock time; otherwise the year of 31-12-2024 would look like one.
@@ -47,6 +48,24 @@ _SHARE: Final = 0.9
 def count_matches(column: Any, pattern: str) -> int:
     """Cells of a text column that a regular expression fits."""
     return pc.sum(pc.match_substring_regex(column, pattern)).as_py() or 0
+
+
+def refuse_two_zones(text: Any, rows: Any, reading: ReadContext) -> None:
+    """Refuse ``+08:00Z`` and the like: an offset and the mark of UTC contradict each other.
+
+    Raises:
+        DataError: many cells are so; single ones are told as what cannot be read.
+    """
+    twice = pc.fill_null(pc.match_substring_regex(text, _OFFSET_Z), False).to_numpy(zero_copy_only=False).astype(bool)
+    if twice.any():
+        same = pc.fill_null(pc.match_substring_regex(text, _UTC_TWICE + "$"), False)
+        twice &= ~same.to_numpy(zero_copy_only=False).astype(bool)
+    if twice.sum() > (1 - _SHARE) * (len(text) - text.null_count):
+        row = int(twice.argmax())
+        raise DataError(
+            f"{reading.where}, row {rows[row]}, column timestamp: '{shown(text[row].as_py())}' contradicts itself: an "
+            "offset from UTC, and Z, which is UTC.\nWrite the offset alone where these are local times, or Z alone."
+        )
 
 
 def split_zone(text: Any) -> tuple[Any, npt.NDArray[np.float64] | None]:

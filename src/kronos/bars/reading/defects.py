@@ -32,6 +32,7 @@ class Finding:
     column: str | None = None
     example: str | None = None  # what the first of the rows holds
     rows_gone: tuple[int, ...] = ()  # numbers of rows that the reader could not put into the table at all
+    seen_at: int | None = None  # the position that shows the defect, where others must go to mend it
 
     def defect(self, rows: Rows) -> Defect:
         """The finding as an entry of the report; ``rows`` are the row numbers of the whole table."""
@@ -240,14 +241,26 @@ def time_findings(times: pd.DatetimeIndex, unread: str | None, codes: npt.NDArra
         unsorted = unsorted[:0]
     for kind, rows in (("duplicate_time", duplicates), ("unsorted_time", unsorted)):
         if len(rows):
-            found.append(Finding(kind, rows, "timestamp", _in_its_place(times, rows[0])))
+            row = int(rows[0]) if kind == "duplicate_time" else _first_step_back(parts, stamps, duplicates)
+            found.append(Finding(kind, rows, "timestamp", _in_its_place(times, row, codes), seen_at=row))
     return found
 
 
-def _in_its_place(times: pd.DatetimeIndex, row: int) -> str:
-    """A stamp that repeats or is out of order, beside that of the row before, and a clock change that may be why."""
+def _first_step_back(parts: list[Rows], stamps: Rows, duplicates: Rows) -> int:
+    """The first row that is earlier than the one before it of its symbol; repeated ones are another matter."""
+    single = [part[~np.isin(part, duplicates)] for part in parts]
+    return min(int(part[1:][np.diff(stamps[part]) < 0].min(initial=len(stamps))) for part in single)
+
+
+def _in_its_place(times: pd.DatetimeIndex, row: int, codes: npt.NDArray[np.intp] | None) -> str:
+    """A stamp that repeats or is out of order, beside that before it of its symbol, and a clock change as its cause."""
     stamp = times[row]
-    text = f"{stamp}, after {times[row - 1]}" if row and not pd.isna(times[row - 1]) else str(stamp)
+    before = ~np.asarray(times[:row].isna())
+    if codes is not None:
+        before &= codes[:row] == codes[row]
+    last = np.flatnonzero(before)[-1:]
+    whose = " of the same symbol" if codes is not None and len(last) and codes.min() < codes.max() else ""
+    text = f"{stamp}, after {times[last[0]]}{whose}" if len(last) else str(stamp)
     zone = clock_change(stamp)
     hint = f"timezone='{zone}' (--timezone {zone}) tells the hours apart"
     return text if zone is None else f"{text}; the clocks went back then in {zone}: {hint}"

@@ -7,7 +7,7 @@ A new layout: its names in ``words.py``; where the report shall name it, a line 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,7 @@ from kronos.bars.reading.words import (
     SPARE,
     UTC_NAMES,
     WHOLE_TIMES,
+    header_unit,
     normal,
     without_unit,
 )
@@ -40,6 +41,7 @@ _WEEKDAY: Final = (
     r"|(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\.?)\s*$"
 )
 _OBEYS: Final = 0.995  # of the rows; the others are defects for the validator
+_HUOBI: Final = {"id", "open", "close", "low", "high", "amount", "vol"}  # its klines: the id is the time
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,6 +54,7 @@ class Roles:
     at: dict[str, int]  # role → position; roles are the columns of a bars table, spare ones, and a clock apart
     left_out: tuple[str, ...] = ()  # names of the columns that do not end up in the bars
     zone: str | None = None  # that the header names
+    names: dict[str, str] = field(default_factory=dict)  # what the columns of some roles are called
 
 
 def has_header(cells: list[str]) -> bool:
@@ -64,7 +67,9 @@ def has_header(cells: list[str]) -> bool:
 def _plain_name(name: str) -> str:
     """A name as ``normal`` makes it, without the unit in its brackets where only that makes it a known one."""
     plain = normal(name)
-    return plain if plain in _EVERY or (bare := without_unit(name)) not in _EVERY or bare in ("volume", "") else bare
+    if plain in _EVERY or (bare := without_unit(name)) not in _EVERY or bare == "":
+        return plain
+    return plain if bare == "volume" and header_unit(name)[1] == 1 else bare  # ``Volume (BTC)`` and ``Volume (USDT)``
 
 
 def assign(names: list[str], reading: ReadContext) -> Roles:
@@ -80,10 +85,16 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
         days, clocks = ([k for k, name in enumerate(plain) if name in some] for some in (DATE_NAMES, CLOCK_NAMES))
         if len(days) == len(clocks) == 1:
             at["timestamp"], at["clock"] = days[0], clocks[0]
+    if "timestamp" not in at and set(plain) >= _HUOBI:
+        at["timestamp"] = plain.index("id")
     for role, aliases in ALIASES.items():
         spots = [] if role in at else next(filter(None, (free((alias,)) for alias in aliases)), [])
+        if role == "amount" and "volume" in at:  # ``Volume (K)`` beside ``Volume`` is the same again
+            spots = [k for k in spots if plain[k] != plain[at["volume"]]]
         if len(spots) > 1 and len(exact := [k for k in spots if names[k] == plain[k] and len(plain[k]) == 1]) == 1:
             spots = exact  # ``t`` beside ``T``, open time and close time of a candle
+        if len(spots) > 1 and len(whole := [k for k in spots if header_unit(names[k])[1] == 1]) == 1:
+            spots = whole  # ``Volume`` beside ``Volume (K)``
         if len(spots) > 1 and plain[spots[0]]:
             rivals = " and ".join(repr(shown(names[k], 24)) for k in spots[:4])
             raise DataError(
@@ -157,7 +168,7 @@ def _layout_of_header(names: list[str], plain: list[str], at: dict[str, int]) ->
     layout = next((name for name, fit in fits if fit), "generic OHLCV")
     used = {position for role, position in at.items() if role not in SPARE}
     left_out = tuple(name for k, name in enumerate(names) if k not in used and name not in ("", "(empty)"))
-    return Roles(layout, at, left_out, zone)
+    return Roles(layout, at, left_out, zone, {role: names[k] for role, k in at.items()})
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")

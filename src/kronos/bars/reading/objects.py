@@ -21,6 +21,7 @@ from kronos.bars.schema import PRICES
 from kronos.errors import CapacityError, DataError
 
 _DEEPEST: Final = 8  # wrappers around a table
+_WITHIN: Final = "\0"  # between the keys of a label: symbols hold points (600519.SH)
 _MOST_MEMORY: Final = 2 * 2**30
 _COSTS: Final = {b",": 40, b"[": 100, b"{": 250}  # bytes that Python takes for each value, list and object
 _MOST_NAMES: Final = 1000
@@ -115,9 +116,9 @@ def find_grids(value: Any, reading: ReadContext) -> list[FoundTable]:
             f"{reading.where}: there is no table of bars in {_kind(value)}. Bars are a list of rows or of objects with "
             "a time, open, high, low and close, or a list for each of these."
         )
-    names = [grid.symbol or grid.label.rpartition(".")[2] for grid in found]
+    names = [grid.symbol or grid.label.rpartition(_WITHIN)[2] for grid in found]
     if len(found) > 1 and (len(set(names)) < len(names) or any(name.isdigit() and len(name) < 4 for name in names)):
-        places = ", ".join(shown(grid.label or "the top", 40) for grid in found[:4])
+        places = ", ".join(shown(grid.label.replace(_WITHIN, ".") or "the top", 40) for grid in found[:4])
         raise DataError(f"{reading.where}: there are {len(found)} tables ({places} …). Keep one, or read each alone.")
     return found if len(found) == 1 else [replace(grid, symbol=name) for grid, name in zip(found, names)]
 
@@ -158,7 +159,7 @@ def _search(value: Any, like: Test, label: str, depth: int) -> Iterator[FoundTab
         children = enumerate(value)
     for key, child in children:
         if isinstance(child, Mapping | list | tuple | np.ndarray):
-            for found in _search(child, like, f"{label}.{key}".lstrip("."), depth + 1):
+            for found in _search(child, like, f"{label}{_WITHIN}{key}".lstrip(_WITHIN), depth + 1):
                 yield replace(found, symbol=found.symbol or facts.get("symbol"))
 
 
@@ -269,6 +270,8 @@ def _of_mapping(value: Mapping[Any, Any], like: Test) -> FoundTable | None:
             counts = [str(k) for k in index] == [str(k) for k in range(len(index))]
             return _of_columns(given if counts else {"index": index, **given})
     if isinstance(first, Mapping) and like(list(first)) and all(map(_is_map, value.values())):
+        if like([key for key, column in first.items() if _is_array(column) or _is_map(column)]):
+            return None  # a table for each symbol
         inner = {normal(name) for name in first}
         timed = bool(inner & set(ALIASES["timestamp"]))
         counts = [str(k) for k in keys] == [str(k) for k in range(len(keys))]

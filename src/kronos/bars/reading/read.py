@@ -16,6 +16,7 @@ from kronos.bars.calendar.frequency import parse_frequency
 from kronos.bars.calendar.guess import Guess, fit_intraday, guess_calendar
 from kronos.bars.calendar.markets import ALWAYS, OBSERVED, STEP, market, resolve_calendar
 from kronos.bars.filler import flat_filler
+from kronos.bars.reading.amounts import judge_amount, with_units
 from kronos.bars.reading.content import open_content
 from kronos.bars.reading.defects import Finding, Rows
 from kronos.bars.reading.objects import parse_json
@@ -162,7 +163,9 @@ def _read(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, Rows]
         data["symbol"] = data["symbol"].cast(pa.string())
     frame = pd.DataFrame({name: _values(data[name]) for name in ("symbol", *FEATURES) if name in data}, copy=False)
     spare = {role: _values(data[role]) for role in SPARE if role in data}
-    left_out = roles.left_out
+    with_units(frame, roles.names, reading)
+    frame, no_amount = judge_amount(frame, roles.names, reading)
+    left_out = roles.left_out if no_amount is None else (*roles.left_out, no_amount)
     volume = frame["volume"].to_numpy() if "volume" in frame.columns else np.empty(0)
     if "tick_volume" in spare and len(volume) and volume.dtype.kind in "iuf" and not volume.any():
         # MetaTrader counts ticks where it knows no volume: then the ticks are the volume.

@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.layouts import Roles, has_header
-from kronos.bars.reading.words import normal
+from kronos.bars.reading.words import UNITS, normal
 from kronos.bars.report import ReadContext, shown
 from kronos.errors import DataError
 
@@ -34,12 +34,7 @@ _GAPS: Final = r"' ’_\x{00A0}\x{202F}"  # marks of thousands that are no comma
 _GROUP_COMMA: Final = r"^[+-]?\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?$"
 _DECIMAL_COMMA: Final = rf"^[+-]?(?:\d+|\d{{1,3}}(?:[.{_GAPS}]\d{{3}})+)(?:,\d*)?{_POWER}$"
 _GROUP_SPACE: Final = rf"^[+-]?\d{{1,3}}(?:[{_GAPS}]\d{{3}})+(?:\.\d*)?$"
-_UNITS: Final = {
-    "k": 1e3, "tsd": 1e3, "тыс": 1e3, "千": 1e3, "천": 1e3, "万": 1e4, "萬": 1e4, "만": 1e4, "m": 1e6, "mio": 1e6,
-    "mln": 1e6, "mn": 1e6, "млн": 1e6, "百万": 1e6, "亿": 1e8, "億": 1e8, "억": 1e8, "b": 1e9, "bn": 1e9, "mrd": 1e9,
-    "mld": 1e9, "млрд": 1e9, "t": 1e12, "трлн": 1e12, "兆": 1e12, "조": 1e12, "": 1.0,
-}  # fmt: skip
-_UNIT: Final = "|".join(sorted(filter(None, _UNITS), key=len, reverse=True))
+_UNIT: Final = "|".join(sorted(filter(None, UNITS), key=len, reverse=True))
 _UNIT_TAIL: Final = rf"(?i)^([+-]?[\d.,{_GAPS}]*[\d.,])\s*((?:{_UNIT})\.?)$"
 _NUMBER_UNIT: Final = rf"(?i)^(?P<number>[+-]?(?:\d+\.?\d*|\.\d+){_POWER})\s*(?P<unit>(?:{_UNIT})?)\.?$"
 _MONEY: Final = r"(?:US|HK|A|C|R|NT)?[$€£¥￥₹₩₽₺฿₿]|USD[TC]?|EUR|GBP|CHF|CNY|HKD|JPY|KRW|RUB|BRL|руб\.?|元|円|원|zł"
@@ -136,8 +131,20 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
         if len(row) == width and words:  # names in a language that we do not know: the error lists them
             return Shape(delimiter, position + 1, row, width)
     # Titles and notes may stand above a table without column names.
-    first = next((k for k, row in enumerate(cells) if len(row) == width), 0)
-    return Shape(delimiter, first, [], width, stray=tuple(k + 1 for k in range(first) if len(cells[k]) > 1))
+    full = [k for k, row in enumerate(cells) if len(row) == width]
+    runs = zip(full, full[1:], full[2:])
+    sound = (run[0] for run in runs if not _is_junk(*(cells[k] for k in run)))
+    first = next(sound, full[0])
+    titles = tuple(row[0] for row in cells[:first] if len(row) == 1 and row[0])
+    stray = tuple(k + 1 for k in range(first) if len(cells[k]) > 1)
+    return Shape(delimiter, first, [], width, titles=titles, stray=stray)
+
+
+def _is_junk(row: list[str], *after: list[str]) -> bool:
+    """Whether a row of full width holds words in two or more places where the rows after it hold numbers."""
+    number = re.compile(r"[+-]?[.,]?\d")
+    words = [k for k, cell in enumerate(row) if cell not in _BLANKS and not number.match(cell)]
+    return sum(all(number.match(later[k]) for later in after) for k in words) >= 2
 
 
 def without_sources(data: bytes, shape: Shape, reading: ReadContext) -> bytes:
@@ -198,11 +205,23 @@ def read_text(data: bytes, shape: Shape, roles: Roles, reading: ReadContext) -> 
             found[role] = column if pa.types.is_floating(column.type) else column.combine_chunks()
     rows = LineNumbers(data, shape.header_lines + 1, table.num_rows, bad)
     bad = [*shape.stray, *bad]
-    what = (
-        f"{shown(data.splitlines()[bad[0] - 1].decode(errors='replace'))!r}, not {shape.width} cells" if bad else None
-    )
-    ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, what, tuple(bad))
-    return Columns(found, rows, roles, (ragged,) if bad else ())
+    return Columns(found, rows, roles, _broken_rows(data, shape, bad))
+
+
+def _broken_rows(data: bytes, shape: Shape, bad: list[int]) -> tuple[Finding, ...]:
+    """Lines that are no rows: those with another number of cells, and words above a table without a header."""
+    lines = data.splitlines() if bad else []
+    text = {number: lines[number - 1].decode(errors="replace") for number in shape.stray}
+    stray = tuple(n for n in shape.stray if len(split(text[n], shape.delimiter)) == shape.width)
+    ragged = tuple(n for n in bad if n not in stray)
+    found: list[Finding] = []
+    none = np.empty(0, dtype=np.int64)
+    if ragged:
+        example = shown(lines[ragged[0] - 1].decode(errors="replace"))
+        found.append(Finding("ragged_row", none, None, f"{example!r}, not {shape.width} cells", ragged))
+    if stray:
+        found.append(Finding("stray_row", none, None, repr(shown(text[stray[0]])), stray))
+    return tuple(found)
 
 
 def _parse_as_text(data: bytes, shape: Shape, names: list[str], where: str) -> tuple[Any, list[int]]:
@@ -349,8 +368,8 @@ def _plain(column: Any, mark: str, name: str, reading: ReadContext) -> Any:
     some = [str(unit) for unit in pc.unique(found).to_pylist() if unit]
     usual = all(unit in "kmbt" for unit in some)
     reading.note(f"{name} is written with units ({'K, M, B' if usual else ', '.join(some)})")
-    units = pc.index_in(found, pa.array(list(_UNITS)))
-    factor = pc.take(pa.array(list(_UNITS.values())), units)
+    units = pc.index_in(found, pa.array(list(UNITS)))
+    factor = pc.take(pa.array(list(UNITS.values())), units)
     return pc.multiply(pc.cast(pc.struct_field(fields, "number"), pa.float64()), factor)
 
 

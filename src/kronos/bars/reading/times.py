@@ -5,6 +5,7 @@ Where two readings fit, a DataError names the option that decides.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kronos.bars.reading.datetext import Stamps, parse_clock, parse_dates, split_zone, to_days
+from kronos.bars.reading.datetext import Stamps, parse_clock, parse_dates, refuse_two_zones, split_zone, to_days
 from kronos.bars.report import ReadContext, name_columns, shown
 from kronos.errors import ConfigError, DataError
 
@@ -22,6 +23,7 @@ _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Epochs are accepted from 1971 to 2100. The lower edge keeps the four units apart by size alone.
 _EPOCH_RANGE: Final = (365 * 86400, 130 * 365 * 86400)
 _SERIAL_ORIGIN: Final = np.datetime64("1899-12-30", "ns")
+_SERIAL_COMMA: Final = re.compile(r"\s*\d{5}(?:,\d+)?\s*")
 _EARLIEST, _LATEST = np.datetime64("1700-01-01", "ns"), np.datetime64("2200-01-01", "ns")
 _SHARE: Final = 0.9  # a reading must explain this share of the rows; the rest are reported as unparsable
 
@@ -107,6 +109,8 @@ def _numbers(column: Any) -> npt.NDArray[Any] | None:
     """The column as int64 or float64 when every filled row is a number, else None."""
     if pa.types.is_string(column.type):
         try:
+            if (first := column.slice(0, 20).drop_null()) and _SERIAL_COMMA.fullmatch(first[0].as_py()):
+                column = _with_points(column)
             for text in column.slice(0, 20).to_pylist():  # a quick look: most columns of words end here
                 float(text or "0")
             text = _blank_to_null(column)
@@ -122,6 +126,12 @@ def _numbers(column: Any) -> npt.NDArray[Any] | None:
         return None
     numbers: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return numbers.astype(np.int64 if numbers.dtype.kind in "iu" else np.float64)
+
+
+def _with_points(column: Any) -> Any:
+    """Serial days with decimal commas in plain numbers, where all filled cells are."""
+    fits = pc.match_substring_regex(column, rf"^(?:{_SERIAL_COMMA.pattern})?$")
+    return pc.replace_substring(column, ",", ".") if pc.all(fits).as_py() else column
 
 
 def _blank_to_null(column: Any) -> Any:
@@ -289,6 +299,7 @@ def _from_text(
     text = _blank_to_null(column if pa.types.is_string(column.type) else column.cast(pa.string()))
     if text.null_count == len(text):
         raise DataError(f"{reading.where}: the timestamp column is empty.")
+    refuse_two_zones(text, rows, reading)
     body, offsets = split_zone(text)
     digits = _numbers(column) if clock is not None else None
     days = _compact(digits, np.isfinite(digits)) if digits is not None else None

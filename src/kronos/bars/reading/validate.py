@@ -104,7 +104,7 @@ def build_bars(
     values, findings = value_findings(frame, reading)
     findings = [*earlier, *findings, *forming_rows(time_findings(*times, codes), values, times[0].asi8, codes)]
     defects = tuple(finding.defect(rows) for finding in findings)
-    keep = _judge(findings, defects, len(frame), reading)
+    keep = _judge(findings, defects, len(frame), rows, reading)
     bars = pd.DataFrame({**columns, **{name: values[name] for name in FEATURES}}, copy=False)
     rows_read = len(bars) + sum(len(finding.rows_gone) for finding in findings)
     if keep is not None:
@@ -161,7 +161,9 @@ def as_bars(table: Any) -> pd.DataFrame | None:
     )  # a copy: the caller may change theirs
 
 
-def _judge(findings: list[Finding], defects: tuple[Defect, ...], total: int, reading: ReadContext) -> Mask | None:
+def _judge(
+    findings: list[Finding], defects: tuple[Defect, ...], total: int, rows: Rows, reading: ReadContext
+) -> Mask | None:
     """The rows to keep (None: all), or a refusal: of strict mode with the first defective row in full."""
     if not findings:
         return None
@@ -171,7 +173,9 @@ def _judge(findings: list[Finding], defects: tuple[Defect, ...], total: int, rea
         forming[finding.where] |= finding.kind == "forming_bar"
     droppable = bad[~forming].mean() <= _MOST_DROPPED  # a bar that was written often while it formed is still one bar
     if reading.on_defect == "strict":
-        first, *others = sorted(defects, key=lambda defect: defect.rows[0])
+        seen = {finding.kind: int(rows[finding.seen_at]) for finding in findings if finding.seen_at is not None}
+        first, *others = sorted(defects, key=lambda defect: seen.get(defect.kind, defect.rows[0]))
+        row = seen.get(first.kind, first.rows[0])
         mend = DEFECTS[first.kind][1] or "Correct the rows"
         if first.kind == "newest_first":
             raise DataError(f"{reading.where}, from row {first.rows[0]}, column timestamp: {first.text}.\n{mend}.")
@@ -180,9 +184,7 @@ def _judge(findings: list[Finding], defects: tuple[Defect, ...], total: int, rea
         more = f"; {first.count - 1} more row{'s' * (first.count > 2)} like it" if first.count > 1 else ""
         also = "; also " + ", ".join(f"{other.kind} {other.count}×" for other in others[:4]) if others else ""
         drop = ", or drop defective rows with on_defect='drop' (--on-defect drop)" if droppable else ""
-        raise DataError(
-            f"{reading.where}, row {first.rows[0]}{column}: {first.text}{example}{more}{also}.\n{mend}{drop}."
-        )
+        raise DataError(f"{reading.where}, row {row}{column}: {first.text}{example}{more}{also}.\n{mend}{drop}.")
     if not droppable:
         bad = bad[~forming]
         worst = max(defects, key=lambda defect: defect.count)

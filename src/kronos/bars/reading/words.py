@@ -104,6 +104,24 @@ DATE_NAMES: Final = (
 )  # fmt: skip
 UTC_NAMES: Final = ("gmttime", "utctime", "timeutc", "dateutc", "datetimeutc")
 
+UNITS: Final = {
+    "k": 1e3, "tsd": 1e3, "тыс": 1e3, "千": 1e3, "천": 1e3, "万": 1e4, "萬": 1e4, "만": 1e4, "m": 1e6, "mio": 1e6,
+    "mln": 1e6, "mn": 1e6, "млн": 1e6, "百万": 1e6, "亿": 1e8, "億": 1e8, "억": 1e8, "b": 1e9, "bn": 1e9, "mrd": 1e9,
+    "mld": 1e9, "млрд": 1e9, "t": 1e12, "трлн": 1e12, "兆": 1e12, "조": 1e12, "": 1.0,
+}  # fmt: skip
+"""What stands behind a number, or in the brackets of a header → its factor."""
+
+_HEADER_UNITS: Final = {
+    **{unit: factor for unit, factor in UNITS.items() if unit not in ("", "t")},  # t is tonnes
+    "000": 1e3, "'000": 1e3, "000s": 1e3, "thousand": 1e3, "thousands": 1e3,
+    "mil": 1e6, "million": 1e6, "millions": 1e6, "百萬": 1e6, "billion": 1e9, "billions": 1e9,
+}  # fmt: skip
+_HEADER_UNIT: Final = re.compile(
+    r"(?:in\s+)?(?:(?:[a-z]{3}|[a-z]{0,2}[$€£¥￥₩₽])\s*)??(?P<unit>"
+    + "|".join(sorted(_HEADER_UNITS, key=len, reverse=True))
+    + r")\.?\s*(?:股|手|元|円|원|주|株|张|張|shares?|lots?|usdt?|eur|cny|rmb|hkd|руб|[$€£¥￥₩₽])?\.?"
+)
+
 _ACCENTS: Final = re.compile("[\u0300-\u036f]")
 _SIGNS: Final = re.compile(r"[\s_\-./<>$\"'’()\[\]:#·：（）]+")
 _UNNAMED: Final = re.compile(r"unnamed: ?\d+")
@@ -122,3 +140,11 @@ def without_unit(name: object) -> str:
     """``normal`` without what stands in brackets: ``收盘价(元)`` → ``收盘价``; a share in per cent stays one."""
     text = str(name)
     return normal(text if "%" in text else _BRACKETS.sub("", text))
+
+
+def header_unit(name: object) -> tuple[str, float]:
+    """The unit in the brackets of a header, and its factor: ``Volume (K)`` → 1,000; 1 where there is none."""
+    brackets = _BRACKETS.findall(str(name))
+    inside = brackets[-1][1:-1].strip() if brackets else ""
+    match = _HEADER_UNIT.fullmatch(inside.casefold())
+    return (inside, _HEADER_UNITS[match["unit"]]) if match else ("", 1.0)
