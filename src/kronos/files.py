@@ -24,9 +24,12 @@ from typing import Any, Final
 from kronos.errors import CapacityError, ConfigError, DataError, KronosError
 
 BARS_ENDINGS: Final = (
-    ".csv", ".tsv", ".txt", ".parquet", ".feather", ".arrow", ".xlsx", ".xlsm", ".json", ".jsonl", ".ndjson",
+    ".csv", ".tsv", ".txt", ".parquet", ".feather", ".arrow", ".xlsx", ".xlsm", ".jsonl", ".ndjson",
 )  # fmt: skip
-"""Endings of files that may hold bars; each also packed as ``.gz``, ``.bz2``, ``.xz`` or ``.zip``."""
+"""Endings of files of bars in a folder; each also packed as ``.gz``, ``.bz2``, ``.xz`` or ``.zip``.
+
+JSON is read where it is named, but most ``.json`` in a folder are settings and reports, ours among them.
+"""
 
 LEFTOVERS: Final = ".*.part*"
 """What :func:`replacing` may leave in a folder when the process is killed."""

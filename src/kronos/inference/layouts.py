@@ -136,8 +136,8 @@ def _qlib(rows: pd.DataFrame, column: str, model: str) -> pd.DataFrame:
     if rows["last_close"].isna().any():
         raise ConfigError("A score is a return on the last close, which a forecast without history does not know.")
     moves = rows["close_mean"] / rows["last_close"] - 1
-    score = moves.groupby([rows["cutoff"].rename("datetime"), rows["symbol"].rename("instrument")]).mean()
-    return score.rename("score").to_frame()
+    score = moves.groupby([rows["cutoff"], rows["symbol"]]).mean()
+    return score.rename_axis(["datetime", "instrument"]).to_frame("score")
 
 
 def _vectorbt(rows: pd.DataFrame, column: str, model: str) -> pd.DataFrame:

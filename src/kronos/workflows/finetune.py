@@ -166,11 +166,9 @@ def finetune(
         model, tokenizer: where to start: names, folders or hub ids; None: kronos-nano, and what belongs to the model.
         config, overrides: settings that differ (docs/training.md), as for :func:`train`; also ``epochs``. A file of the
             published code, the YAML of ``finetune_csv`` or ``finetune/config.py``, is read as it is.
-        preset: "daily" or "intraday"; None: as the bars are.
-        skip_tokenizer, skip_model: leave that stage as it is.
-        lora: rank of low-rank adapters to train in place of all the model's weights.
+        skip_tokenizer, skip_model: leave that stage as it is. lora: rank of adapters to train in place of all weights.
         on_defect: "strict" refuses files with defective rows, "drop" leaves the rows out.
-        unseen_symbols: keep some symbols out of training, and judge on those.
+        preset, unseen_symbols: "daily" or "intraday", None: as the bars are; judge on symbols kept out of training.
         seed, device: of the windows and of the paths that are judged; where to compute, None: a GPU if there is one.
         resume, skip_existing: go on with the run in ``out``; and where it is finished, leave it as it is.
 
@@ -184,14 +182,14 @@ def finetune(
     settings = _settings(config, overrides)
     skip_existing = skip_existing or skips_existing(settings)
     resume = resume or skip_existing or restarted()
-    skips = zip(STAGE_NAMES, (skip_tokenizer, skip_model), strict=True)
-    skipped = [stage for stage, skip in skips if skip or stage in skipped_stages(settings)]
+    skipped = [stage for stage, skip in zip(STAGE_NAMES, (skip_tokenizer, skip_model), strict=True) if skip]
+    skipped = [stage for stage in STAGE_NAMES if stage in (*skipped, *skipped_stages(settings))]
     flags: dict[str, Any] = {"seed": seed, "data": {"on_defect": on_defect}}
     flags |= ({"device": device} if device else {}) | ({"lora": {"rank": lora}} if lora else {})
     given, named = _settle(settings, flags, {"bars": bars, "out": out, "model": model, "tokenizer": tokenizer}, note)
-    sources = named.pop("bars")
     if skip_existing and (named["out"] / REPORT).is_file():
         return _as_it_is(named["out"], note)
+    sources = named.pop("bars")
     _check(named["out"], skipped, resume)
     how: dict[str, Any] = {"preset": preset, "unseen_symbols": unseen_symbols, "given": given}
     plan = _plan(sources, named, fresh_stages(settings), how, note)
