@@ -189,3 +189,14 @@ def test_a_factor_beside_the_bars_is_said() -> None:
 def test_what_is_no_factor_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="a date and a positive factor"):
         Adjustment.read(text)
+
+
+@pytest.mark.parametrize(("moves", "factor", "told"), [(4.5, 80, True), (4.5, 14, False), (9.0, 80, False)])
+def test_a_wide_step_of_volume_is_told_on_a_day_that_moves(moves: float, factor: float, told: bool) -> None:
+    bars = walk()
+    usual = float(np.median(np.abs(np.diff(np.log(bars["close"])))))
+    now = np.log(bars["close"][160] / bars["close"][159])
+    bars.loc[160:, PRICES] *= np.exp(moves * usual - now)
+    bars.loc[160, "open"] = bars["close"][159]
+    bars.loc[160:, "volume"] *= factor
+    assert ("volume_step" in {one.kind for one in find_breaks(bars)}) == told

@@ -37,6 +37,7 @@ _SPAN: Final = 20  # days or bars on either side that volume is judged by
 _ENOUGH: Final = 10  # bars of a day or more on either side of a step of volume
 _ENOUGH_DAYS: Final = 3  # the same in days of intraday bars
 _CALM: Final = 3.0  # usual moves; beyond them volume steps with the news
+_CALM_FAR: Final = 6.0  # … where all days behind a step lie so far from all before it that a usual day may move, too
 
 
 @dataclass(frozen=True)
@@ -236,8 +237,10 @@ def _volume_steps(times: pd.DatetimeIndex, closes: Floats, volume: Floats, price
         earlier, later = level[max(0, at - _SPAN) : at], level[at : at + _SPAN]
         step, row = float(np.median(later) - np.median(earlier)), int(traded[begins[at]])
         low, high = (earlier, later) if step > 0 else (later, earlier)
-        apart = abs(step) > least[at - 1] and np.quantile(high, 0.1) - np.quantile(low, 0.9) > np.log(2)
+        between = np.quantile(high, 0.1) - np.quantile(low, 0.9)
+        apart = abs(step) > least[at - 1] and between > np.log(2)
+        calm = _CALM_FAR if between > np.log(_STEP) else _CALM
         split = any(abs(one.row - row) <= 1 and one.factor and abs(step - np.log(one.factor)) < 1 for one in prices)
-        if apart and not split and abs(np.log(last[at] / last[at - 1])) < _CALM * usual:
+        if apart and not split and abs(np.log(last[at] / last[at - 1])) < calm * usual:
             found.append(Break("volume_step", row, times[row], float(np.exp(step)), float(np.exp(step))))
     return found
