@@ -307,7 +307,7 @@ def test_report_goes_with_the_table_into_parquet(tmp_path: Path) -> None:
 
 def test_messy_sample_reports_what_its_manifest_says() -> None:
     """Its rows count from 0 after the header: 3 duplicates (300-302), a 12-bar gap (700), no volume (900-903),
-    missing prices (1000, and all of 1001), low above high (1200), a negative close (1300), two rows swapped (1500, 1510).
+    missing prices (1000, and all of 1001), low above high (1200), a negative close (1300), two swapped (1500, 1510).
     """
     path = SAMPLES / "messy_defects_injected_1m.csv"
     if not path.is_file():
