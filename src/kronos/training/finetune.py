@@ -29,7 +29,6 @@ from kronos.model.checkpoint import (
     find_checkpoint,
     read_config,
     state_cutoffs,
-    stated_cutoffs,
     tokenizer_of,
 )
 from kronos.training.config import STAGE_NAMES, DataSettings, DateSettings, RunConfig, merge
@@ -196,10 +195,9 @@ def put_back(out: Path) -> None:
 
 
 def state_end(plan: FinetunePlan) -> None:
-    """Writes up to when the run and its start have seen bars into the new model's config."""
-    folder = plan.config.out / "model"
-    state_cutoffs(folder, stated_cutoffs(read_config(find_checkpoint(plan.start, "model") / CONFIG_FILE)))
-    state_cutoffs(folder, {group: np.datetime_as_string(time, "s") for group, time in plan.judged_after.items()})
+    """Writes the end of the period that picks the weights into the new model's config, beside what its start saw."""
+    ends = {group: np.datetime_as_string(time, "s") for group, time in plan.judged_after.items()}
+    state_cutoffs(plan.config.out / "model", ends)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -27,7 +27,7 @@ from kronos.model import (
     token_loss,
     tokenizer_loss,
 )
-from kronos.model.checkpoint import WEIGHTS_FILE
+from kronos.model.checkpoint import WEIGHTS_FILE, stated_cutoffs
 from kronos.training.config import LoraSettings, RunConfig
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -233,8 +233,10 @@ def _build(cls: Any, config_class: Any, named: dict[str, Any] | str, seed: int, 
 
 
 def _unjudged(config: Any) -> Any:
-    """The config without what was found of the weights that training is about to change."""
-    return dataclasses.replace(config, judged=None) if isinstance(config, KronosConfig) else config
+    """The config without what was found of the weights that training is about to change; what they saw stays."""
+    if not isinstance(config, KronosConfig):
+        return config
+    return dataclasses.replace(config, judged=None, training_cutoff=stated_cutoffs(vars(config)) or None)
 
 
 def with_weights(cls: type[ModuleT], config: Any, state: dict[str, Tensor]) -> ModuleT:
