@@ -31,7 +31,7 @@ setup: $(STAMP) ## make .venv and install the tested versions of everything into
 $(SMALL): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later was found. Install one, or run: make PYTHON=/path/to/python"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing what forecasts, charts and the studio need into $(VENV): two minutes or so and 2 GB, once."
+	@echo "Installing what forecasts, charts and the studio need into $(VENV): two to four minutes and 2 GB, once."
 	@set -o pipefail; $(INSTALL) "$(TORCH)" | $(TELL) 10
 	@set -o pipefail; $(INSTALL) -e '.[fast,plot,serve]' | $(TELL) 70
 	@touch $@
@@ -100,7 +100,7 @@ lock: setup ## write the versions of this environment into constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt.new
 	{ echo "# The tested versions; written by 'make lock'."; sed 's/^torch==.*/$(TORCH)/' constraints.txt.new; } > constraints.txt
 	@rm constraints.txt.new
-	@touch $(STAMP)
+	@touch $(SMALL) $(STAMP)
 
 clean: ## remove what was built; the environment too
 	rm -rf $(VENV) $(DEMO) build dist site mutants .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

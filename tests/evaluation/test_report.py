@@ -72,7 +72,7 @@ def test_page_fetches_nothing_and_escapes_names(evaluation: Evaluation, tmp_path
 def test_every_title_of_a_column_has_a_line(evaluation: Evaluation) -> None:
     html = page(evaluation)
     for column in (one for task in evaluation.summary["tasks"] for one in COLUMNS[task]):
-        assert re.search(rf"<th>{re.escape(escape(column[0]))}</th><td class=text>[^<]", html), column[0]
+        assert re.search(rf"<th>{re.escape(escape(column.title))}</th><td class=text>[^<]", html), column.title
 
 
 def test_numbers_are_shown_with_their_interval_or_a_dash() -> None:

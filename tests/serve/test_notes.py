@@ -54,10 +54,10 @@ def test_dates_that_are_no_sessions_are_counted() -> None:
 @pytest.mark.parametrize(
     ("note", "key"),
     [
-        ("2 lines above the table left out: 'a title'", "note.above"),
-        ("1 line below the table left out: 'a source'", "note.below"),
+        ("2 lines above the table left out: 'a title'", "note.lines"),
+        ("1 line below the table left out: 'a source'", "note.lines"),
         ("sheet 'SPY', after 1 without bars", "note.sheet"),
-        ("timestamps are epoch ms, from row 3 on us, each read by its size as UTC", "note.units"),
+        ("timestamps are epoch ms, from row 3 on us, each read by its size as UTC", "note.epochs"),
     ],
 )
 def test_what_was_read_is_told_in_the_readers_language(note: str, key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -81,13 +82,13 @@ def notes_of_forecasts() -> set[str]:
     return found
 
 
-def told(note: str) -> str | None:
-    """The key of the studio's sentence for a note."""
+def told(note: str) -> tuple[str, set[str]] | None:
+    """The key of the studio's sentence for a note, and what can be filled in."""
     script = (SCRIPTS / "report.js").read_text(encoding="utf-8")
     for pattern, key in re.findall(r"/(\^?[^\n]+)/,\s+\"(note\.[\w.]+)\"", script):
-        if re.search(pattern.replace("(?<", "(?P<"), note):
-            return str(key)
-    return f"note.{note}" if f'"note.{note}": [' in words() else None
+        if found := re.search(pattern.replace("(?<", "(?P<"), note):
+            return key, set(found.groupdict())
+    return (f"note.{note}", set()) if f'"note.{note}": [' in words() else None
 
 
 def words() -> str:
@@ -101,9 +102,19 @@ def test_every_note_is_said_in_both_languages(notes: object) -> None:
     dumb = [note for note in found if told(note) is None]
     assert not dumb, "give them a pattern in report.js (NOTES) and words in words_reading.js"
     for note in found:
-        pair = re.search(rf'"{re.escape(str(told(note)))}": \[\s*"(.+?)",\s*"(.+?)",?\s*\]', words())
+        key, filled = told(note) or ("", set())
+        pair = re.search(rf'"{re.escape(key)}": \[\s*"(.+?)",\s*"(.+?)",?\s*\]', words())
         assert pair, note
         assert re.search("[\u4e00-\u9fff]", pair[2]), note
+        assert set(re.findall(r"{(\w+)}", pair[0])) <= filled, note
+
+
+def test_every_sentence_stands_once_and_is_found_by_one_pattern() -> None:
+    keys = Counter(re.findall(r'^  "(.+?)": \[', words(), re.MULTILINE))
+    assert len(keys) > 300
+    patterns = Counter(re.findall(r'/, "(note\.[\w.]+)"\]', (SCRIPTS / "report.js").read_text(encoding="utf-8")))
+    assert len(patterns) > 40
+    assert [key for key, count in (*keys.items(), *patterns.items()) if count > 1] == []
 
 
 def test_a_default_level_that_the_studio_draws_anyway_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:

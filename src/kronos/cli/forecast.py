@@ -90,17 +90,18 @@ def forecast(
     words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, **chosen}
     words |= {"paths": paths, "layout": layout, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
     with standard_input(bars) as source:
-        folder = _is_folder(out or []) and layout not in ("freqtrade", "backtesting")
-        if Path(source).is_dir() or (Path(source).is_file() and folder):
+        if Path(source).is_dir() or (Path(source).is_file() and _is_folder(out or [], layout)):
             many = words | {"partition_size": partition}
             _forecast_many(Path(source), out or [], spec, compute, many, as_json)
         else:
             _forecast_one(source, out or [], spec, compute, words | {"partition_size": partition}, as_json)
 
 
-def _is_folder(targets: list[Path]) -> bool:
-    """Whether -o names a folder: one that is there, or a name without an ending."""
-    return len(targets) == 1 and (targets[0].is_dir() or not targets[0].suffix)
+def _is_folder(targets: list[Path], layout: str | None) -> bool:
+    """Whether -o names a folder for many series: one that is there, or a name without an ending."""
+    from kronos.inference.layouts import PATHS  # which write a folder of one series
+
+    return layout not in PATHS and len(targets) == 1 and (targets[0].is_dir() or not targets[0].suffix)
 
 
 def _forecast_one(

@@ -13,6 +13,7 @@ from typing import Any
 
 from kronos.bars import BarStore, read_bars
 from kronos.bars.adjust import refuse_factors
+from kronos.bars.report import OnDefect
 from kronos.errors import ConfigError, DataError
 from kronos.files import bars_files, digest
 from kronos.inference.export import DEFAULT_LEVELS, check_levels
@@ -32,7 +33,7 @@ class UniverseSettings:
     tokenizer: str | None = None  # None: the one that belongs to the model
     quantile_levels: Sequence[float] = DEFAULT_LEVELS  # those that are written
     paths: bool = False  # write every sample path instead
-    on_defect: str = "strict"  # refuse a series with defective rows; "drop" leaves the rows out
+    on_defect: OnDefect = "strict"  # refuse a series with defective rows, or what ``read_bars`` does about them
     reading: Mapping[str, Any] = field(default_factory=dict)  # options of ``read_bars`` for files that need them
     until: str | None = None  # the last time whose bars are read, as it is written; None: all
 
@@ -106,7 +107,7 @@ def list_symbols(file: Path, settings: UniverseSettings) -> list[Source]:
     Raises:
         DataError: the file cannot be read as bars, or holds one series.
     """
-    bars = read_bars(file, on_defect=settings.on_defect, **settings.reading)  # type: ignore[arg-type]
+    bars = read_bars(file, on_defect=settings.on_defect, **settings.reading)
     symbols = sorted(bars.attrs["report"].symbols)
     if len(symbols) < 2:
         raise DataError(

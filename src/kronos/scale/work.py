@@ -93,7 +93,7 @@ class ForecastWork:
         if source.frequency is not None:
             last = looked_at if self.settings.until is None else sys.maxsize
             table = read_last(self.folder / source.path, last)  # a store's bars were judged when they went in
-        bars = read_bars(table, on_defect=self.settings.on_defect, **self.settings.reading)  # type: ignore[arg-type]
+        bars = read_bars(table, on_defect=self.settings.on_defect, **self.settings.reading)
         named = bars.groupby("symbol", sort=True) if "symbol" in bars.columns else [(source.name, bars)]
         for symbol, rows in named:
             try:

@@ -56,7 +56,7 @@ class DataSettings(_Section):
 
     arrays: Path | None = None  # a folder written by kronos.bars.arrays.write_arrays, or else …
     bars: Annotated[tuple[str, ...], _ONE_OR_MANY] = ()  # … files of bars, folders, packaged samples (sample:sp500)
-    on_defect: OnDefect = "strict"  # refuse a file with defective rows, or leave the rows out
+    on_defect: OnDefect = "strict"  # refuse a file with defective rows, or what read_bars does about them
     window: int = Field(257, ge=16, le=100_000)  # bars
     boundary: tuple[int, int] = (48, 192)  # shortest and longest context in a window, bars
     volume_dropout: float = Field(0.05, ge=0, le=1)  # share of windows without volume and amount

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from kronos.bars.report import OnDefect
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.files import write_json, write_text
 from kronos.model.layout import CARD_FILE
@@ -146,7 +147,7 @@ def finetune(
     skip_tokenizer: bool = False,
     skip_model: bool = False,
     lora: int | None = None,
-    on_defect: str = "strict",
+    on_defect: OnDefect = "strict",
     unseen_symbols: bool = False,
     seed: int = 0,
     device: str | None = None,
@@ -167,7 +168,7 @@ def finetune(
         config, overrides: settings that differ (docs/training.md), as for :func:`train`; also ``epochs``. A file of the
             published code, the YAML of ``finetune_csv`` or ``finetune/config.py``, is read as it is.
         skip_tokenizer, skip_model: leave that stage as it is. lora: rank of adapters to train in place of all weights.
-        on_defect: "strict" refuses files with defective rows, "drop" leaves the rows out.
+        on_defect: "strict" refuses files with defective rows, "drop" and "mend" are those of ``read_bars``.
         preset, unseen_symbols: "daily" or "intraday", None: as the bars are; judge on symbols kept out of training.
         seed, device: of the windows and of the paths that are judged; where to compute, None: a GPU if there is one.
         resume, skip_existing: go on with the run in ``out``; and where it is finished, leave it as it is.

@@ -95,10 +95,6 @@ const NOTES = [
   [/^adjust=(?<words>\S+): nothing was found/, "note.idle"],
   [/^calendar (?<calendar>\S+) inferred .* the symbol (?<symbol>.+)$/, "note.calendar.symbol"],
   [/^calendar (?<calendar>\S+) inferred .* the time zone (?<zone>.+)$/, "note.calendar.zone"],
-  [/^(?<n>\d+) lines? above the table left out: '(?<line>.*)'$/, "note.above"],
-  [/^(?<n>\d+) lines? below the table left out: '(?<line>.*)'$/, "note.below"],
-  [/^sheet '(?<sheet>.*)'(?:, after .*)?$/, "note.sheet"],
-  [/^timestamps are epoch (?<first>\w+), from row (?<row>\d+) on (?<second>\w+),/, "note.units"],
   [/^one path, no distribution/, "note.one_path"],
   [/^(?<n>[\d,]+) distinct paths, no distribution/, "note.few_paths"],
   [

@@ -252,18 +252,6 @@ export const FINDINGS = {
     "Volume is counted in lots of 100.",
     "成交量以手（100 股）为单位。",
   ],
-  "note.rows run newest first: reversed": ["Rows ran newest first: they are turned round.", "数据按时间倒序排列，已调整为正序。"],
-  "note.timestamps are midnights of a zone east of UTC: read as dates": [
-    "Times are midnights of a zone east of UTC: they are read as dates.",
-    "时间为 UTC 以东时区的零点，按日期读取。",
-  ],
-  "note.above": ["Lines above the table were left out ({n}): {line}", "已略去表格上方的 {n} 行：{line}"],
-  "note.below": ["Lines below the table were left out ({n}): {line}", "已略去表格下方的 {n} 行：{line}"],
-  "note.sheet": ["Sheet {sheet} of the workbook is read.", "读取工作表 {sheet}。"],
-  "note.units": [
-    "Epochs are in {first}, from row {row} on in {second}: each is read by its size.",
-    "时间戳单位为 {first}，自第 {row} 行起为 {second}，逐行按大小识别。",
-  ],
   "note.one_path": [
     "One path is no distribution: ranges, chances and risk are left out. Draw 20 paths or more, with a temperature above 0 and a top-k other than 1.",
     "只有一条路径，构不成分布，因此不显示区间、概率和风险。请至少模拟 20 条路径，温度大于 0，且 Top-k 不为 1。",
