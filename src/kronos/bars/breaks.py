@@ -66,11 +66,8 @@ class Break:
     @property
     def day(self) -> str:
         """Its date, and its time of day where it has one."""
-        return (
-            f"{self.timestamp:%Y-%m-%d}"
-            if self.timestamp == self.timestamp.normalize()
-            else f"{self.timestamp:%Y-%m-%d %H:%M}"
-        )
+        wall = self.timestamp.tz_localize(None)  # zones that skip a midnight have none to compare with
+        return f"{wall:%Y-%m-%d}" if wall == wall.normalize() else f"{wall:%Y-%m-%d %H:%M}"
 
     @property
     def text(self) -> str:
