@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from kronos.bars.breaks import Break, find_breaks, split_words
+from kronos.bars.breaks import Break, find_breaks, split_text
 from kronos.bars.calendar.markets import localize
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import PRICES
@@ -42,7 +42,7 @@ class SplitSuspect:
     @property
     def text(self) -> str:
         """In words, such as ``4 for 1 on 2020-08-31 (seen 3.95)``."""
-        return f"{split_words(self.ratio)} on {self.timestamp} (seen {self.seen:.3g})"
+        return split_text(self.ratio, self.timestamp, self.seen)
 
 
 def split_suspects(bars: pd.DataFrame) -> list[SplitSuspect]:
