@@ -70,6 +70,11 @@ def check_place(target: str | Path) -> Path:
     target = Path(target)
     if target.is_dir():
         raise ConfigError(f"{target} is a folder; name a file in it")
+    return check_folder(target)
+
+
+def check_folder(target: Path) -> Path:
+    """The path, if the folder that it lies in exists; ConfigError: it does not."""
     if not target.parent.is_dir():
         raise ConfigError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
     return target

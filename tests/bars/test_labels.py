@@ -85,6 +85,12 @@ def test_a_time_that_does_not_exist_moves_on_and_one_that_comes_twice_is_the_fir
     assert [str(moment) for moment in found] == ["2024-10-31 23:30:00+03:00", "2024-11-01 23:30:00+02:00"]
 
 
+def test_longer_hours_are_told_in_a_zone_that_skips_a_midnight() -> None:
+    hours = pd.date_range("2018-10-01", "2018-11-10", freq="h", tz="America/Sao_Paulo")
+    kept = (hours.day_of_week < 5) & (hours.hour >= 6) & (hours.hour < 20) | (hours == "2018-11-04 01:00")
+    assert future_times(hours[kept], 3).calendar == "observed"
+
+
 def test_nine_closes_in_ten_are_closes() -> None:
     closes = JUNE + pd.Timedelta("16h")
     late = pd.to_timedelta(np.where(np.arange(len(closes)) < 1, 60, 0), unit="min")

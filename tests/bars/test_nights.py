@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -52,6 +53,18 @@ def test_from_the_middle_of_a_night(cut: int) -> None:
     pd.testing.assert_index_equal(future_timestamps(past, cut), coming, exact=False, check_names=False)
     aware = future_timestamps(past.tz_localize("Asia/Shanghai").tz_convert("UTC"), cut)
     pd.testing.assert_index_equal(aware.tz_convert("Asia/Shanghai").tz_localize(None), coming, exact=False)
+
+
+def test_a_contract_that_trades_in_few_minutes_goes_on_at_those() -> None:
+    """No minute is traded on half of the days, and there are as many times to come as were asked for."""
+    rng, horizon = np.random.default_rng(0), 40
+    whole = futures([f"{day:%Y-%m-%d}" for day in pd.bdate_range("2023-05-08", "2023-05-26")], 1)
+    past = whole[np.sort(rng.choice(len(whole), len(whole) // 25, replace=False))]
+    found = future_times(past, horizon, frequency="1m")
+    assert any("none before a holiday" in note for note in found.notes)
+    assert len(found.timestamps) == len(found.estimated) == horizon
+    assert found.timestamps[0] > past[-1]
+    assert set(found.timestamps.time) <= set(past.time)
 
 
 def test_evenings_of_others_are_not_taken_for_those_of_china() -> None:

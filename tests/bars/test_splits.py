@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import adjust_bars, inspect_bars, sample_bars, split_suspects
+from kronos.bars.adjust import mend_breaks
 from kronos.errors import ConfigError
 
 PRICES = ["open", "high", "low", "close"]
@@ -45,7 +46,34 @@ def test_adjusting_undoes_the_split() -> None:
     np.testing.assert_array_equal(dividend["volume"], bars["volume"])
 
 
-@pytest.mark.parametrize("factors", [{"2008-01-02": 0.0}, {"2008-01-02": float("nan")}, {"1990-01-01": 2.0}])
-def test_refusals(factors: dict[str, float]) -> None:
+def test_a_factor_does_the_same_as_one_of_a_forecast() -> None:
+    bars = split(1.3)
+    date = f"{bars['timestamp'][2500]:%Y-%m-%d}"
+    mended, notes = mend_breaks(bars, f"{date}=1.3")
+    fixed = adjust_bars(bars, {date: 1.3})
+    pd.testing.assert_frame_equal(fixed, mended, check_exact=True)
+    assert fixed.attrs["report"].notes[-1] in notes
+
+
+def test_a_day_that_begins_without_its_midnight() -> None:
+    """On 4 November 2018 the clocks of São Paulo went from 23:59 to 1:00."""
+    times = pd.date_range("2018-10-25", periods=500, freq="h", tz="America/Sao_Paulo")
+    bars = sample_bars("sp500").iloc[:500].reset_index(drop=True).assign(timestamp=times)
+    earlier = times < pd.Timestamp("2018-11-04 01:00", tz="America/Sao_Paulo")
+    for fixed in (adjust_bars(bars, {"2018-11-04": 4.0}), mend_breaks(bars, "2018-11-04=4")[0]):
+        np.testing.assert_array_equal(fixed["close"], bars["close"] * np.where(earlier, 0.25, 1.0))
+
+
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {"2008-01-02": 0.0},
+        {"2008-01-02": float("nan")},
+        {"1990-01-01": 2.0},
+        {"soon": 2.0},
+        {pd.Timestamp("2008-01-02", tz="UTC"): 2.0},
+    ],
+)
+def test_refusals(factors: dict[str | pd.Timestamp, float]) -> None:
     with pytest.raises(ConfigError):
         adjust_bars(sample_bars("sp500"), factors)

@@ -11,6 +11,7 @@ import numpy.testing as npt
 import pandas as pd
 import pytest
 
+from kronos.cli.common import moment
 from kronos.inference.charts import Scene, page, price_decimals, short_number
 
 
@@ -37,6 +38,16 @@ def test_a_repeated_hour_keeps_its_bars_apart(make_forecast) -> None:
     object.__setattr__(forecast, "timestamps", times[150:])
     forecast.history["timestamp"] = times[:150]
     assert len(set(Scene(forecast).labels)) == Scene(forecast).size
+
+
+def test_a_day_that_begins_without_its_midnight_is_shown(make_forecast) -> None:
+    """Cairo skips the midnight of 26 April 2024."""
+    times = pd.date_range("2024-04-19 12:00", periods=162, freq="h", tz="Africa/Cairo")
+    forecast = make_forecast()
+    object.__setattr__(forecast, "timestamps", times[150:])
+    forecast.history["timestamp"] = times[:150]
+    assert "2024-04-26 01:00" in page(forecast)
+    assert [moment(time) for time in times[[12, 155, 156]]] == ["2024-04-20", "2024-04-25 23:00", "2024-04-26 01:00"]
 
 
 def test_page_opens_offline_and_escapes_names(make_forecast) -> None:

@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home, package = _HOMES[name]
     if find_spec(package) is None:
-        raise MissingExtraError(package, _HOMES[name][0], f"kronos.adapters.{name}")
+        raise MissingExtraError(package, home, f"kronos.adapters.{name}")
     return getattr(import_module(f"{__name__}.{home}"), name)
 
 

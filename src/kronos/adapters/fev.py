@@ -10,6 +10,7 @@ import numpy as np
 from fev import Task
 
 from kronos.adapters.series import forecasts_of, series_of, spec_of
+from kronos.bars.schema import PRICES
 from kronos.errors import ConfigError
 from kronos.inference.certainty import ENOUGH_PATHS, few_paths_note
 from kronos.inference.predictor import KronosPredictor
@@ -43,14 +44,14 @@ def forecast_task(
         past, future = window.get_input_data()
         past, future = past.with_format("numpy"), future.with_format("numpy")
         targets = list(window.target_columns)
-        together = {"open", "high", "low", "close"} <= {name.lower() for name in targets}
+        together = set(PRICES) <= {name.lower() for name in targets}
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in targets}
         for names in [targets] if together else [[name] for name in targets]:
             series = (
                 series_of(
                     np.stack([entry[name] for name in names], axis=1),
                     entry[window.timestamp_column],
-                    names if together else None,
+                    names,
                     ahead[window.timestamp_column],
                     f"the series {entry[window.id_column]}",
                 )

@@ -53,7 +53,8 @@ def series_of(
     Args:
         values: (T,) or (T, C), the oldest first.
         times: (T,) timestamps or periods, whose beginnings count.
-        names: of the columns. None: of one column ``close``, of four to six those of a bar in their usual order.
+        names: of the columns, of which a single one is closes whatever its name. None: of four to six columns those of
+            a bar in their usual order.
         future: (H,) the times to forecast; None: by the calendar that the times show.
         label: what to call the series in errors.
 
@@ -109,7 +110,7 @@ def timestamps_of(times: Any, label: str = "the series") -> pd.DatetimeIndex:
     if array.dtype.kind != "M":
         raise DataError(
             f"{label} is indexed by {array.dtype}, not by time; give it a DatetimeIndex or a PeriodIndex, since the "
-            "model reads the hour, the weekday and the month of each bar"
+            "model reads the minute, the hour and the weekday of each bar"
         )
     return pd.DatetimeIndex(array)
 

@@ -87,7 +87,7 @@ class SktimeForecaster(BaseForecaster):  # type: ignore[misc]
             raise ConfigError("SktimeForecaster forecasts bars after the last one; ask for steps from 1 on")
         spec = spec_of(int(steps.max()), self.num_samples, self.seed, self.settings)
         y = self.context_
-        series = series_of(y.to_numpy(), y.index, None if y.shape[1] == 1 else list(y.columns), future=whole)
+        series = series_of(y.to_numpy(), y.index, list(y.columns), whole)
         ((series, forecast),) = forecasts_of(self.model, [series], spec)
         return series, forecast, steps - 1, index
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from kronos.bars.breaks import Break, find_breaks, split_words
+from kronos.bars.breaks import Break, find_breaks, split_text
+from kronos.bars.calendar.markets import localize
 from kronos.bars.report import BarsReport
 from kronos.bars.schema import PRICES
 from kronos.errors import ConfigError
@@ -41,7 +42,7 @@ class SplitSuspect:
     @property
     def text(self) -> str:
         """In words, such as ``4 for 1 on 2020-08-31 (seen 3.95)``."""
-        return f"{split_words(self.ratio)} on {self.timestamp} (seen {self.seen:.3g})"
+        return split_text(self.ratio, self.timestamp, self.seen)
 
 
 def split_suspects(bars: pd.DataFrame) -> list[SplitSuspect]:
@@ -71,27 +72,20 @@ def adjust_bars(bars: pd.DataFrame, factors: Mapping[Any, float | tuple[float, b
             1 / 0.98, and should leave the volume alone: pass ``(factor, False)``).
 
     Raises:
-        ConfigError: a factor that is not positive, a date outside the bars, or several symbols.
+        ConfigError: a factor that is not positive, what is no date or lies outside the bars, or several symbols.
     """
     if "symbol" in bars.columns and bars["symbol"].nunique() > 1:
         raise ConfigError("Adjust one symbol at a time: factors belong to one symbol.")
-    adjusted = bars.copy()
-    times = pd.DatetimeIndex(bars["timestamp"])
-    notes: list[str] = []
+    adjusted, times, notes = bars.copy(), pd.DatetimeIndex(bars["timestamp"]), list[str]()
     for date, given in factors.items():
         factor, with_volume = given if isinstance(given, tuple) else (given, True)
-        moment = pd.Timestamp(date)
-        if times.tz is not None and moment.tzinfo is None:
-            moment = moment.tz_localize(times.tz)
         if not np.isfinite(factor) or factor <= 0:
             raise ConfigError(f"The factor for {date} must be positive, not {factor}.")
-        earlier = np.asarray(times < moment)
-        if not earlier.any() or earlier.all():
+        row = _first_row(times, date)
+        if not 0 < row < len(bars):
             raise ConfigError(f"No bars lie on both sides of {date}; there are {times[0]} to {times[-1]}.")
-        adjusted.loc[earlier, list(PRICES)] /= factor
-        if with_volume:
-            adjusted.loc[earlier, "volume"] *= factor
-        notes.append(f"prices before {date} divided by {factor:g}, as asked")
+        adjusted = _rescaled(adjusted, 0, row, factor, with_volume)
+        notes.append(_divided(date, factor))
     report = bars.attrs.get("report")
     if isinstance(report, BarsReport):
         adjusted.attrs["report"] = report.noted(*notes)
@@ -156,12 +150,10 @@ def mend_breaks(
     asked, notes, done = Adjustment.read(adjust), list[str](), set[str]()
     times = pd.DatetimeIndex(bars["timestamp"])
     for date, factor in asked.factors.items():
-        moment = pd.Timestamp(date)
-        moment = moment.tz_localize(times.tz) if times.tz is not None and moment.tz is None else moment
-        row = int(times.searchsorted(moment))
+        row = _first_row(times, date)
         if 0 < row < len(bars):
             bars = _rescaled(bars, 0, row, factor)
-            notes.append(f"prices before {date} divided by {factor:g}, as asked")
+            notes.append(_divided(date, factor))
         else:
             notes.append(f"{date} does not divide the bars that are read: nothing was adjusted there")
     breaks = find_breaks(bars, symbol, calendar)
@@ -209,13 +201,27 @@ def _cautions(breaks: list[Break]) -> list[str]:
     return told
 
 
-def _rescaled(bars: pd.DataFrame, first: int, end: int, factor: float) -> pd.DataFrame:
-    """Prices of rows ``first`` to ``end`` divided by a factor, their volume multiplied; amount stays."""
+def _first_row(times: pd.DatetimeIndex, date: Any) -> int:
+    """The row of the first bar at or after a date, by the clock of the bars where the date names none."""
+    try:
+        moment = pd.DatetimeIndex([pd.Timestamp(date)])
+        moment = localize(moment, times.tz) if times.tz is not None and moment.tz is None else moment
+        return int(times.searchsorted(moment[0]))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"'{date}' is no date that the bars can be divided by, which begin on {times[0]}.") from error
+
+
+def _divided(date: Any, factor: float) -> str:
+    return f"prices before {date} divided by {factor:g}, as asked"
+
+
+def _rescaled(bars: pd.DataFrame, first: int, end: int, factor: float, with_volume: bool = True) -> pd.DataFrame:
+    """Prices of rows ``first`` to ``end`` divided by a factor, and their volume multiplied; amount stays."""
     out = bars.copy()
     rows = slice(first, end)
     for name in PRICES:
         out[name] = _times(bars[name], rows, 1 / factor)
-    return out.assign(volume=_times(bars["volume"], rows, factor))
+    return out.assign(volume=_times(bars["volume"], rows, factor)) if with_volume else out
 
 
 def _volume_rescaled(bars: pd.DataFrame, end: int, factor: float) -> pd.DataFrame:

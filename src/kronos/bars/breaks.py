@@ -1,7 +1,7 @@
-"""Breaks of a series: where its prices or its volume go on in another unit, and bars brought back into one.
+"""Breaks of a series: where its prices or its volume go on in another unit.
 
 A split, a bonus issue, a change of contract or of the source's unit is no move of the market. Breaks are suspected and
-told; prices and volume change only where the caller asks, by a factor that was told or that the caller gives.
+told; :mod:`kronos.bars.adjust` brings bars into one unit where the caller asks.
 """
 
 from __future__ import annotations
@@ -66,18 +66,15 @@ class Break:
     @property
     def day(self) -> str:
         """Its date, and its time of day where it has one."""
-        return (
-            f"{self.timestamp:%Y-%m-%d}"
-            if self.timestamp == self.timestamp.normalize()
-            else f"{self.timestamp:%Y-%m-%d %H:%M}"
-        )
+        wall = self.timestamp.tz_localize(None)  # zones that skip a midnight have none to compare with
+        return f"{wall:%Y-%m-%d}" if wall == wall.normalize() else f"{wall:%Y-%m-%d %H:%M}"
 
     @property
     def text(self) -> str:
         """In words, such as ``4 for 1 on 2020-08-31 (seen 3.95)``."""
         when = self.day
         if self.kind == "split_suspect" and self.factor is not None:
-            return f"{split_words(self.factor)} on {self.timestamp} (seen {self.seen:.3g})"
+            return split_text(self.factor, self.timestamp, self.seen)
         if self.kind == "price_limit":
             return f"{_gap(self.seen)} on {when}, beyond the {self.limit:.0%} that the exchange allows a day"
         if self.kind == "volume_step":
@@ -121,6 +118,11 @@ class Break:
 def split_words(ratio: float) -> str:
     """A split by old price over new: ``4 for 1``, ``1 for 10``."""
     return f"{ratio:.3g} for 1" if ratio > 1 else f"1 for {1 / ratio:.3g}"
+
+
+def split_text(ratio: float, timestamp: pd.Timestamp, seen: float) -> str:
+    """A suspected split in words, such as ``4 for 1 on 2020-08-31 (seen 3.95)``."""
+    return f"{split_words(ratio)} on {timestamp} (seen {seen:.3g})"
 
 
 def _times(ratio: float) -> str:

@@ -121,7 +121,7 @@ class ReadContext:
     """The options of ``read_bars``, the name of the source in errors, and the notes for its report.
 
     Raises:
-        ConfigError: ``on_defect`` is neither ``strict`` nor ``drop``, or this machine does not know the time zone.
+        ConfigError: ``on_defect`` is no ``OnDefect``, or this machine does not know the time zone.
     """
 
     where: str = "The table"
@@ -210,7 +210,7 @@ class BarsReport(dict[str, Any]):
         calendar: the calendar that the timestamps fit, or None.
         stamp: ``"start"`` or ``"end"`` of the bar, None when not told apart.
         left_out: columns of the source that were not used.
-        defects: what is wrong (refused in strict mode, dropped in drop mode).
+        defects: what is wrong (refused in strict mode, dropped in drop mode, set right or dropped in mend mode).
         warnings: what was accepted but is worth knowing (gaps, no volume).
         notes: readings that were chosen, in words.
         dropped: rows dropped because of defects.

@@ -109,7 +109,8 @@ def stoppable(how: str) -> Iterator[None]:
 
 def moment(time: pd.Timestamp) -> str:
     """A time as people write it: without the hour where it is a whole day's."""
-    return f"{time:%Y-%m-%d}" if time == time.normalize() else f"{time:%Y-%m-%d %H:%M}"
+    wall = time.tz_localize(None)  # zones that skip a midnight have none to compare with
+    return f"{wall:%Y-%m-%d}" if wall == wall.normalize() else f"{wall:%Y-%m-%d %H:%M}"
 
 
 def tell_report(table: pd.DataFrame) -> None:

@@ -136,7 +136,8 @@ def next_bars(forecast: Forecast, levels: Sequence[float] | None = None) -> tupl
         names.append("P(up)")
         texts.append([share_text(*row) for row in shown.prob_up().to_numpy()])
     times = forecast.timestamps
-    pattern = "%Y-%m-%d" if (times == times.normalize()).all() else "%Y-%m-%d %H:%M"
+    wall = times.tz_localize(None)  # zones that skip a midnight have none to compare with
+    pattern = "%Y-%m-%d" if (wall == wall.normalize()).all() else "%Y-%m-%d %H:%M"
     return ["Time", *names], [list(row) for row in zip(times.strftime(pattern), *texts, strict=True)]
 
 
@@ -163,7 +164,7 @@ def short_number(value: float) -> str:
 def _labels(past: pd.DataFrame, future: pd.DatetimeIndex) -> list[str]:
     """One distinct name a bar: the day for daily bars, else the time above the day."""
     times = pd.DatetimeIndex([*past["timestamp"], *future])
-    labels = times.strftime("%Y-%m-%d" if times.normalize().is_unique else "%H:%M<br>%Y-%m-%d")
+    labels = times.strftime("%Y-%m-%d" if times.tz_localize(None).normalize().is_unique else "%H:%M<br>%Y-%m-%d")
     if not labels.is_unique:  # bars within one minute, or the hour that a clock change repeats
         labels = times.strftime("%H:%M:%S.%f%z<br>%Y-%m-%d")
     return list(labels)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.errors import ConfigError, FewPathsWarning
-from kronos.files import json_text, replacing, to_json
+from kronos.files import json_text, replacing, to_json, write_text
 from kronos.inference.certainty import ENOUGH_PATHS, asks_spread, count_distinct, few_paths_note, share_error
 from kronos.inference.export import DEFAULT_LEVELS, check_levels, check_target, document, summary, write_table
 from kronos.inference.layouts import lay_out, save_layout
@@ -291,17 +291,17 @@ class Forecast:
             return save_layout(self, path, layout, quantile_levels)
         target = check_target(path)
         ending = target.suffix.lower()
-        if ending in (".html", ".png"):
-            from kronos.inference.charts import draw, page
+        if ending == ".png":
+            from kronos.inference.charts import draw
 
             with replacing(target) as part:
-                if ending == ".png":
-                    draw(self, part)
-                else:
-                    part.write_text(page(self), encoding="utf-8")
+                draw(self, part)
+        elif ending == ".html":
+            from kronos.inference.charts import page
+
+            write_text(target, page(self))
         elif ending == ".json":
-            with replacing(target) as part:
-                part.write_text(json_text(document(self, quantile_levels, paths=paths)), encoding="utf-8")
+            write_text(target, json_text(document(self, quantile_levels, paths=paths)))
         else:
             table = self.to_frame() if paths else summary(self, quantile_levels)
             table.attrs = {"symbol": self.symbol, "metadata": to_json(self.metadata)}

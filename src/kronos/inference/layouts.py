@@ -22,7 +22,7 @@ import pandas as pd
 
 from kronos.bars.calendar import infer_frequency
 from kronos.errors import ConfigError
-from kronos.files import check_place, json_text, replacing, to_json, writing
+from kronos.files import check_folder, check_place, replacing, to_json, write_json, writing
 from kronos.inference.export import (
     DEFAULT_LEVELS,
     ENDINGS,
@@ -256,9 +256,7 @@ def check_layout_target(path: str | Path, layout: str | None) -> Path:
     if layout in PATHS:
         if target.is_file() or ending in (*ENDINGS, ".feather"):
             raise ConfigError(f"'{target}' is a file; the layout {layout} writes a folder with a file a path.")
-        if not target.parent.is_dir():
-            raise ConfigError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
-        return target
+        return check_folder(target)
     able = (".json",) if layout == "record" else tuple(one for one in ENDINGS if one not in _CHARTS)
     if ending not in able:
         raise ConfigError(f"'{target}' does not end in {' or '.join(able)}, as a file of the layout {layout} does.")
@@ -271,8 +269,7 @@ def save_layout(forecast: Forecast, path: str | Path, layout: Layout, quantile_l
     if layout in PATHS:
         _save_paths(forecast, target, layout)
     elif layout == "record":
-        with replacing(target) as part:
-            part.write_text(json_text(record(forecast, quantile_levels), indent=2) + "\n", encoding="utf-8")
+        write_json(target, record(forecast, quantile_levels))
     else:
         table = forecast.to_frame(layout, quantile_levels=quantile_levels)
         table.attrs = {"symbol": forecast.symbol, "metadata": to_json(forecast.metadata)}

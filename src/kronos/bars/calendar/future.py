@@ -33,7 +33,7 @@ class FutureTimes:
 
     Attributes:
         timestamps: written as the history is: naive in the same clock, or aware in the same zone.
-        calendar: MIC code, ``24/7``, ``FX``, ``observed`` or ``step``.
+        calendar: MIC code, ``24/7``, ``FX``, ``observed`` or ``step``; ``given`` where the caller gave the times.
         frequency: bar size, such as ``"5m"``.
         stamp: ``"start"`` or ``"end"`` of the bar; None where the timestamps do not show it.
         estimated: True where the calendar does not reach.

@@ -182,7 +182,8 @@ def _guess_intraday(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) 
         fits.sort(key=lambda fit: -(fit.share + fit.coverage))  # stable: the earlier wins a tie
     if fits:
         best = fits[0]
-        day = 0.5 / max(len(times[-_MOST:].normalize().unique()), 1)  # a holiday of one of them would weigh twice that
+        days = times[-_MOST:].tz_localize(None).normalize().nunique()
+        day = 0.5 / days  # a holiday of one of them would weigh twice that
         alike = tuple(f.market.name for f in fits if f.share + f.coverage > best.share + best.coverage - day)
         return Guess(best.market.name, best, alike if len(alike) > 1 else ())
     return Guess(sessions=_longer_hours(times, size, symbol))
@@ -192,7 +193,7 @@ def _longer_hours(times: pd.DatetimeIndex, size: BarSize, symbol: str | None) ->
     """The exchange whose sessions lie within longer hours (before its open, after its close), if its days show it."""
     if _round_the_clock(times, size):
         return None
-    guess = _guess_daily(times.normalize().unique(), symbol)
+    guess = _guess_daily(times, symbol)
     if guess.name is None or guess.name in RULES:
         return None
     return guess.name if extends_hours(times, fit_intraday(times, size, market(guess.name))) else None

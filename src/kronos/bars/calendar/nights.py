@@ -72,8 +72,8 @@ def _usual_minutes(wall: pd.DatetimeIndex) -> tuple[npt.NDArray[np.int64], npt.N
     parts = []
     for part in (night, ~night):
         minutes, counts = np.unique(since[part], return_counts=True)
-        days = begun[part].nunique()
-        parts.append(minutes[counts >= _USUAL * days])
+        usual = counts >= _USUAL * begun[part].nunique()
+        parts.append(minutes[usual] if usual.any() else minutes)  # of a contract that hardly trades, all
     return parts[0], parts[1]
 
 
