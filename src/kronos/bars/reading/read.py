@@ -249,11 +249,12 @@ def _adjustments(frame: pd.DataFrame, adjusted: Any, rows: Rows) -> tuple[Defect
     if not plain or len(frame) < 2:
         return ()
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        factor = adjusted.astype(float) / close.astype(float)
-        places = np.flatnonzero(np.abs(factor[1:] / factor[:-1] - 1) > _STEP) + 1
+        factor = pd.Series(adjusted.astype(float) / close.astype(float))
+        before = factor.groupby(frame["symbol"].to_numpy()).shift() if "symbol" in frame.columns else factor.shift()
+        places = np.flatnonzero((factor / before - 1).abs() > _STEP)
     if len(places) == 0:
         return ()
-    example = f"{factor[places[0]] / factor[places[0] - 1]:.5g} times"
+    example = f"{factor[places[0]] / before[places[0]]:.5g} times"
     return (Finding("dividend_suspect", places, "Adj Close", example).defect(rows),)
 
 
