@@ -40,9 +40,9 @@ def parse_times(
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         zone = getattr(column.type, "tz", None) or header_zone
         dated = column.cast(pa.timestamp("ms")) if pa.types.is_date(column.type) else column
-        stamps = _nanoseconds(dated.to_numpy(zero_copy_only=False))
+        stamps = dated.to_numpy(zero_copy_only=False)
         if clock is not None:
-            stamps = stamps + parse_clock(time_of_day, reading)
+            stamps = _nanoseconds(stamps) + parse_clock(time_of_day, reading)
     elif clock is None and (numbers := _numbers(column)) is not None:
         stamps, aware = _from_numbers(numbers, rows, reading)
         zone = header_zone or "UTC" if aware else header_zone
@@ -51,10 +51,8 @@ def parse_times(
     else:
         stamps, zone = _from_text(column, time_of_day, header_zone, rows, reading)
     stamps, timezone = _nanoseconds(stamps), reading.timezone
-    if zone == "UTC" and timezone is None and (found := midnights_elsewhere(stamps)) is not None:
-        place, dates = found
-        reading.note(f"timestamps are midnights of a zone {place}: read as dates")
-        stamps, zone = _nanoseconds(dates), None
+    if zone == "UTC" and timezone is None and (dates := midnights_elsewhere(stamps, reading)) is not None:
+        stamps, zone = dates, None
     index = pd.DatetimeIndex(stamps)
     if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
         index = index.tz_localize("UTC").tz_convert(timezone or ("UTC" if zone == "GMT" else zone))
@@ -148,15 +146,10 @@ def _from_numbers(numbers: npt.NDArray[Any], rows: Any, reading: ReadContext) ->
     if compact is not None:
         reading.note("timestamps are compact dates (YYYYMMDD…)")
         return compact, False
-    filled = numbers[finite]
-    units = [unit for unit in _PER_SECOND if _in_epoch(filled, unit).mean() >= _SHARE]
-    if len(units) > 1:
-        raise DataError(
-            f"{reading.where}: the timestamps fit an epoch in {' and in '.join(units)}. Say which, "
-            f"such as epoch='{units[0]}' (--epoch {units[0]})."
-        )
     if (mixed := mixed_epochs(numbers, rows, reading)) is not None:
         return mixed, True
+    filled = numbers[finite]
+    units = [unit for unit in _PER_SECOND if _in_epoch(filled, unit).mean() >= _SHARE]
     if units:
         reading.note(f"timestamps are epoch {units[0]}, read as UTC")
         return _from_epoch(numbers, units[0]), True
@@ -199,8 +192,8 @@ def mixed_epochs(numbers: npt.NDArray[Any], rows: Any, reading: ReadContext) -> 
     return stamps
 
 
-def midnights_elsewhere(stamps: Stamps) -> tuple[str, Stamps] | None:
-    """Days that a source stamps at its own midnight: where that is, and the days as dates; None: nothing like it.
+def midnights_elsewhere(stamps: Stamps, reading: ReadContext) -> Stamps | None:
+    """Days that a source stamps at its own midnight, as dates; None where they are nothing like it.
 
     Of each day there is one row, at an hour of winter and one of summer, or at 00:00, which is a date already.
     """
@@ -215,8 +208,12 @@ def midnights_elsewhere(stamps: Stamps) -> tuple[str, Stamps] | None:
         return None
     every = stamps.astype("datetime64[D]")
     if _in_the_east(day, minutes, hours):
-        return "east of UTC", np.where(stamps > every, every + 1, every)
-    return ("west of UTC, and of UTC", every) if _in_the_west(day, minutes, hours) else None
+        reading.note("timestamps are midnights of a zone east of UTC: read as dates")
+        return _nanoseconds(np.where(stamps > every, every + 1, every))
+    if _in_the_west(day, minutes, hours):
+        reading.note("timestamps are midnights of a zone west of UTC, and of UTC: read as dates")
+        return _nanoseconds(every)
+    return None
 
 
 def _minutes(stamps: Stamps) -> npt.NDArray[np.int64]:
