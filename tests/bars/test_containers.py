@@ -234,9 +234,19 @@ def test_python_objects(bars: pd.DataFrame) -> None:
     same(read_bars({name: frame[name] for name in frame}), bars)
     same(read_bars({name: frame.set_index("timestamp")[name] for name in FEATURES[:5]}), bars)
     same(read_bars([Candle(*row) for row in frame.itertuples(index=False)]), bars)
+    same(read_bars([dataclasses.make_dataclass("Bar", list(frame), slots=True)(*row) for row in rows_of(bars)]), bars)
     same(read_bars(list(frame.itertuples(index=False))), bars)
     found = read_bars({"AAA": frame, "BBB": frame})
     assert found.attrs["report"].symbols == ("AAA", "BBB")
+
+
+def test_lists_of_another_length(bars: pd.DataFrame) -> None:
+    """No column that bars have is left out because it is shorter; what else lies beside them may be."""
+    columns = {name: bars[name].tolist() for name in ("timestamp", *FEATURES)}
+    for name in columns:
+        with pytest.raises(DataError, match=f"differ in length: {ROWS} values each, but {ROWS - 1} in '{name}'"):
+            read_bars(columns | {name: columns[name][1:]})
+    same(read_bars(columns | {"splits": []}), bars)
 
 
 def test_periods(bars: pd.DataFrame) -> None:
