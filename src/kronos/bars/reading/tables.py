@@ -26,7 +26,7 @@ from kronos.bars.reading.textfile import (
     shape_of,
     without_sources,
 )
-from kronos.bars.reading.times import as_arrow
+from kronos.bars.reading.times import LAST_SERIAL, as_arrow
 from kronos.bars.reading.words import ALIASES, header_unit, normal
 from kronos.bars.reading.workbook import sheets_as_text
 from kronos.bars.report import ReadContext, listing, shown
@@ -95,7 +95,7 @@ def _shifted(column: Any, days: int) -> Any:
     except pa.ArrowInvalid:
         return column
     largest = pc.max(serials).as_py()
-    return pc.add(serials, float(days)) if largest is not None and largest < 75_000 else column
+    return pc.add(serials, float(days)) if largest is not None and largest < LAST_SERIAL else column
 
 
 def _placed(width: int, reading: ReadContext) -> Roles:
@@ -141,7 +141,7 @@ def _from_grid(grid: FoundTable, reading: ReadContext) -> Columns:
         else:
             roles = recognise([_measured(column(k)) for k in range(grid.width)], reading)
         data = _numbers({role: column(position) for role, position in roles.at.items()}, reading)
-        ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {grid.width} cells", grid.odd)
+        ragged = Finding("ragged_row", example=f"not {grid.width} cells", rows_gone=grid.odd)
         found = Columns(data, grid.rows, replace(roles, zone=grid.zone or roles.zone), (ragged,) if grid.odd else ())
     if grid.symbol and "symbol" not in found.data:
         found.data["symbol"] = pa.array([grid.symbol] * len(found.data["open"]), type=pa.string())

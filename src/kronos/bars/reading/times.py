@@ -23,6 +23,7 @@ _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Epochs are accepted from 1971 to 2100. The lower edge keeps the four units apart by size alone.
 _EPOCH_RANGE: Final = (365 * 86400, 130 * 365 * 86400)
 _SERIAL_ORIGIN: Final = np.datetime64("1899-12-30", "ns")
+LAST_SERIAL: Final = 75_000  # spreadsheets' day of the year 2105
 _SERIAL_COMMA: Final = re.compile(r"\s*\d{5}(?:,\d+)?\s*")
 _EARLIEST, _LATEST = np.datetime64("1700-01-01", "ns"), np.datetime64("2200-01-01", "ns")
 _SHARE: Final = 0.9  # a reading must explain this share of the rows; the rest are reported as unparsable
@@ -153,13 +154,13 @@ def _from_numbers(numbers: npt.NDArray[Any], rows: Any, reading: ReadContext) ->
     if units:
         reading.note(f"timestamps are epoch {units[0]}, read as UTC")
         return _from_epoch(numbers, units[0]), True
-    if np.mean((filled > 20000) & (filled < 75000)) < _SHARE:
+    if np.mean((filled > 20000) & (filled < LAST_SERIAL)) < _SHARE:
         raise DataError(
             f"{reading.where}: the timestamp column holds numbers such as {filled[0]:g} that are no date and no "
             f"epoch from 1971 to 2100. Name the right column with {name_columns(timestamp='NAME')}."
         )
     reading.note("timestamps are spreadsheet serial days")
-    fits = finite & (numbers > 0) & (numbers < 75000)
+    fits = finite & (numbers > 0) & (numbers < LAST_SERIAL)
     stamps = _SERIAL_ORIGIN + np.round(np.where(fits, numbers, 0.0) * 86400).astype("timedelta64[s]")
     return np.where(fits, stamps, np.datetime64("NaT")), False
 
