@@ -63,6 +63,13 @@ def test_each_symbol_newest_first(blocks: bool) -> None:
     assert TURNED not in read_bars(pd.concat([one.assign(symbol="B"), one.assign(symbol="A")])).attrs["report"].notes
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_a_first_row_without_a_symbol(missing: object) -> None:
+    bars = hourly().head(9).iloc[::-1].assign(symbol=pd.array([missing, *"AAAAAAAA"], dtype="string"))
+    with pytest.raises(DataError, match="row 1, column symbol: no symbol"):
+        read_bars(bars)
+
+
 @pytest.mark.parametrize(
     ("order", "row"),
     [
