@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from layout_files import cells, daily, millis, workbook
 
@@ -234,9 +235,42 @@ def test_python_objects(bars: pd.DataFrame) -> None:
     same(read_bars({name: frame[name] for name in frame}), bars)
     same(read_bars({name: frame.set_index("timestamp")[name] for name in FEATURES[:5]}), bars)
     same(read_bars([Candle(*row) for row in frame.itertuples(index=False)]), bars)
+    same(read_bars([dataclasses.make_dataclass("Bar", list(frame), slots=True)(*row) for row in rows_of(bars)]), bars)
     same(read_bars(list(frame.itertuples(index=False))), bars)
     found = read_bars({"AAA": frame, "BBB": frame})
     assert found.attrs["report"].symbols == ("AAA", "BBB")
+
+
+def test_lists_of_another_length(bars: pd.DataFrame) -> None:
+    """No column that bars have is left out because it is shorter; what else lies beside them may be."""
+    columns = {name: bars[name].tolist() for name in ("timestamp", *FEATURES)}
+    for name in columns:
+        with pytest.raises(DataError, match=f"differ in length: {ROWS} values each, but {ROWS - 1} in '{name}'"):
+            read_bars(columns | {name: columns[name][1:]})
+    same(read_bars(columns | {"splits": []}), bars)
+
+
+def test_tables_by_symbol(bars: pd.DataFrame) -> None:
+    table, other = pa.Table.from_pandas(bars.assign(vwap=1.0)), bars.assign(spread=1.0)
+    for both in ({"AAA": table, "BBB": table}, {"AAA": table, "BBB": other}):
+        found = read_bars(both)
+        same(found[found["symbol"] == "BBB"], bars)
+    assert found.attrs["report"].left_out == ("vwap", "spread")
+    thousands = bars.rename(columns={"volume": "Volume (K)"})
+    same(read_bars({"AAA": thousands.assign(**{"Volume (K)": bars["volume"] / 1000})}), bars)
+    for mixed in ({"AAA": bars, "BBB": thousands}, {"AAA": thousands, "BBB": bars}):
+        with pytest.raises(DataError, match="the volume of each symbol is in its own unit"):
+            read_bars(mixed)
+
+
+@pytest.mark.parametrize("broken", ["AAA", "BBB"])
+def test_no_symbol_loses_a_row_in_silence(broken: str, bars: pd.DataFrame) -> None:
+    both = {"AAA": rows_of(bars), "BBB": rows_of(bars)}
+    both[broken][4] = both[broken][4][:3]
+    with pytest.raises(DataError, match="row 5: the row has another number of columns"):
+        read_bars(both)
+    report = read_bars(both, on_defect="drop").attrs["report"]
+    assert (report.rows, report.dropped) == (2 * ROWS - 1, 1)
 
 
 def test_periods(bars: pd.DataFrame) -> None:

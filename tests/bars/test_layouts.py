@@ -246,6 +246,10 @@ def test_dividends_are_told_from_the_adjusted_close(tmp_path: Path) -> None:
     path.write_bytes(csv(frame))
     warned = read_bars(path).attrs["report"].warnings
     assert [(warning.kind, warning.rows) for warning in warned] == [("dividend_suspect", (202, 402))]
+    other = frame.assign(**{"Adj Close": bars["close"] * 0.5})
+    both = pd.concat([frame.assign(Ticker="A"), other.assign(Ticker="B")]).sort_values(["Date", "Ticker"])
+    warned = read_bars(both).attrs["report"].warnings  # rows of two symbols in turn are compared with their own
+    assert [(warning.kind, warning.rows) for warning in warned] == [("dividend_suspect", (401, 801))]
 
 
 def test_adjusted_close_and_indicators_are_left_out_by_name(tmp_path: Path) -> None:

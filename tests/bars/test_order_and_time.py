@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from layout_files import csv, hourly, millis, ohlcv
 
-from kronos.bars import read_bars
+from kronos.bars import FEATURES, read_bars
 from kronos.errors import DataError
 
 NAMES = ["time", "open", "high", "low", "close", "volume"]
@@ -61,6 +61,13 @@ def test_each_symbol_newest_first(blocks: bool) -> None:
     assert TURNED in found.attrs["report"].notes
     assert found["close"].tolist() == one["close"].tolist() * 2
     assert TURNED not in read_bars(pd.concat([one.assign(symbol="B"), one.assign(symbol="A")])).attrs["report"].notes
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_a_first_row_without_a_symbol(missing: object) -> None:
+    bars = hourly().head(9).iloc[::-1].assign(symbol=pd.array([missing, *"AAAAAAAA"], dtype="string"))
+    with pytest.raises(DataError, match="row 1, column symbol: no symbol"):
+        read_bars(bars)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +208,14 @@ def test_days_that_are_no_midnights_elsewhere_stay(hour: float, tmp_path: Path) 
     every = pd.date_range("2024-01-01", periods=30) + pd.Timedelta(hours=hour)
     found = read_bars(_saved(tmp_path, table(list(every.as_unit("s").asi8))))  # seven days a week
     assert pd.DatetimeIndex(found["timestamp"]).tz_localize(None).tolist() == every.tolist()
+
+
+def test_hours_are_no_midnights_whatever_a_sample_shows() -> None:
+    """Seven bars a day of Sydney, the first at 23:00 UTC in summer: every seventh row is the first of its day."""
+    days = pd.bdate_range("2020-11-02", periods=900).tz_localize("Australia/Sydney")
+    stamps = pd.DatetimeIndex([day + pd.Timedelta(hours=10 + hour) for day in days for hour in range(7)])
+    found = read_bars(pd.DataFrame({"time": stamps.tz_convert("UTC")} | dict.fromkeys(FEATURES[:5], 1.0)))
+    assert found["timestamp"].tolist() == stamps.tz_convert("UTC").tolist()
 
 
 # -- which row is named -----------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ class ReadContext:
     """The options of ``read_bars``, the name of the source in errors, and the notes for its report.
 
     Raises:
-        ConfigError: ``on_defect`` is no ``OnDefect``, or this machine does not know the time zone.
+        ConfigError: ``on_defect`` is none of ``strict``, ``drop`` and ``mend``, or this machine does not know the zone.
     """
 
     where: str = "The table"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.reading.times import clock_change
+from kronos.bars.reading.words import BLANKS
 from kronos.bars.report import Defect, ReadContext, shown
 from kronos.bars.schema import PRICES
 
@@ -28,7 +29,7 @@ class Finding:
     """One kind of defect, with every row concerned."""
 
     kind: str  # a key of DEFECTS
-    where: Rows  # 0-based positions in the table
+    where: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # 0-based positions in the table
     column: str | None = None
     example: str | None = None  # what the first of the rows holds
     rows_gone: tuple[int, ...] = ()  # numbers of rows that the reader could not put into the table at all
@@ -166,7 +167,7 @@ def _floats(name: str, series: pd.Series[Any]) -> tuple[Floats, Mask, list[Findi
         text = np.isnan(values) & ~series.isna().to_numpy(dtype=bool)
         if text.any():  # words that mean "nothing here" are a missing value, not text
             words = series[text].astype(str).str.strip().str.lower()
-            text[text] = ~words.isin({"", "nan", "na", "n/a", "null", "none", "-", "--"}).to_numpy()
+            text[text] = ~words.isin({blank.lower() for blank in BLANKS}).to_numpy()
     return values, text, _at("text_in_number", text, name, series.to_numpy()) if text.any() else []
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 
 from kronos.bars.reading.words import ALIASES, normal
 from kronos.bars.report import ReadContext, listing, shown
-from kronos.bars.schema import PRICES
+from kronos.bars.schema import FEATURES, PRICES
 from kronos.errors import CapacityError, DataError
 
 _DEEPEST: Final = 8  # wrappers around a table
@@ -141,7 +141,7 @@ Test = Callable[[Sequence[Any]], bool]
 
 
 def _search(value: Any, like: Test, label: str, depth: int) -> Iterator[FoundTable]:
-    """The tables in a value, outermost first; what stands beside them tells symbol and zone."""
+    """The tables in a value, outermost first; what stands beside them tells the symbol."""
     grid = _grid(value, like)
     if grid is not None:
         yield replace(grid, label=label)
@@ -149,18 +149,17 @@ def _search(value: Any, like: Test, label: str, depth: int) -> Iterator[FoundTab
     if depth == _DEEPEST:
         return
     children: Any = ()
-    facts: dict[str, str] = {}
+    symbol = None
     if isinstance(value, Mapping):
         children = value.items()
         beside = {**value, **meta} if isinstance(meta := value.get("meta"), Mapping) else value
         symbol = next((beside[key] for key in _SYMBOL_KEYS if isinstance(beside.get(key), str)), None)
-        facts = {"symbol": symbol} if symbol else {}
     elif isinstance(value, list | tuple) and len(value) <= _MOST_NAMES:
         children = enumerate(value)
     for key, child in children:
         if isinstance(child, Mapping | list | tuple | np.ndarray):
             for found in _search(child, like, f"{label}{_WITHIN}{key}".lstrip(_WITHIN), depth + 1):
-                yield replace(found, symbol=found.symbol or facts.get("symbol"))
+                yield replace(found, symbol=found.symbol or symbol or None)
 
 
 def _grid(value: Any, like: Test) -> FoundTable | None:
@@ -183,8 +182,15 @@ def _grid(value: Any, like: Test) -> FoundTable | None:
     if isinstance(first, list | tuple | np.ndarray):
         return _of_rows(value, like)
     if is_dataclass(first) or hasattr(first, "__dict__"):
-        return _of_records([vars(entry) if hasattr(entry, "__dict__") else entry for entry in value], like)
+        return _of_records([_fields_of(entry) for entry in value], like)
     return None
+
+
+def _fields_of(entry: Any) -> Any:
+    """What an object holds by name; anything else as it is."""
+    if is_dataclass(entry):  # also one with slots
+        return {item.name: getattr(entry, item.name) for item in fields(entry)}
+    return getattr(entry, "__dict__", entry)
 
 
 def _of_array(value: Any) -> FoundTable | None:
@@ -308,10 +314,10 @@ def _with_names(names: list[str], body: list[Any], index: Any, like: Test) -> Fo
 
 
 def _of_columns(columns: Mapping[str, Any]) -> FoundTable:
-    """A list for each column, all of one length."""
+    """A list for each column, all of one length; lists that are no columns of bars may have another."""
     lengths = {name: len(column) for name, column in columns.items()}
     count = Counter(lengths.values()).most_common(1)[0][0]
-    roles = {alias for role in ("timestamp", *PRICES) for alias in ALIASES[role]}
+    roles = {alias for role in ("timestamp", *FEATURES) for alias in ALIASES[role]}
     short = [name for name in columns if lengths[name] != count]
     if bad := [name for name in short if normal(name) in roles]:
         raise DataError(

@@ -174,14 +174,11 @@ def _read(path_or_table: Any, reading: ReadContext) -> tuple[pd.DataFrame, Rows]
         left_out = tuple(name for name in left_out if normal(name) not in SPARE["tick_volume"])
     warnings = _adjustments(frame, spare.get("adjusted"), rows)
     report = BarsReport(layout=roles.layout, source=source, left_out=left_out, warnings=warnings)
-    picked = _rows_of(frame, reading)
-    if _run_backwards(
-        frame if picked is None else frame.iloc[picked], index if picked is None else index[picked], reading
-    ):
-        picked = (np.arange(len(frame)) if picked is None else picked)[::-1]
-        reading.note("rows run newest first: reversed")
-    if picked is not None:
+    if (picked := _rows_of(frame, reading)) is not None:
         frame, rows, index = frame.iloc[picked].reset_index(drop=True), rows[picked], index[picked]
+    if _run_backwards(frame, index, reading):
+        frame, rows, index = frame.iloc[::-1].reset_index(drop=True), rows[::-1], index[::-1]
+        reading.note("rows run newest first: reversed")
     return build_bars(frame, (index, unread), rows, report, reading, found.ragged)
 
 
@@ -207,11 +204,9 @@ def _run_backwards(frame: pd.DataFrame, index: pd.DatetimeIndex, reading: ReadCo
     """Whether rows run newest first: most steps of time go back. What is out of order then is found afterwards."""
     if reading.newest_first is False or len(index) < 2 or index.is_monotonic_increasing:
         return False
-    steps = np.diff(index.asi8[np.asarray(index.notna())])
     if "symbol" in frame.columns:  # of a long table the first symbol tells
-        names = frame["symbol"].to_numpy()
-        mine = index[names == names[0]]
-        steps = np.diff(mine.asi8[np.asarray(mine.notna())])
+        index = index[pd.factorize(frame["symbol"])[0] == 0]
+    steps = np.diff(index.asi8[np.asarray(index.notna())])
     return len(steps) > 0 and float((steps < 0).mean()) > 0.5
 
 
@@ -249,11 +244,12 @@ def _adjustments(frame: pd.DataFrame, adjusted: Any, rows: Rows) -> tuple[Defect
     if not plain or len(frame) < 2:
         return ()
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        factor = adjusted.astype(float) / close.astype(float)
-        places = np.flatnonzero(np.abs(factor[1:] / factor[:-1] - 1) > _STEP) + 1
+        factor = pd.Series(adjusted.astype(float) / close.astype(float))
+        before = factor.groupby(frame["symbol"].to_numpy()).shift() if "symbol" in frame.columns else factor.shift()
+        places = np.flatnonzero((factor / before - 1).abs() > _STEP)
     if len(places) == 0:
         return ()
-    example = f"{factor[places[0]] / factor[places[0] - 1]:.5g} times"
+    example = f"{factor[places[0]] / before[places[0]]:.5g} times"
     return (Finding("dividend_suspect", places, "Adj Close", example).defect(rows),)
 
 

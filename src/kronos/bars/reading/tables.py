@@ -26,11 +26,11 @@ from kronos.bars.reading.textfile import (
     shape_of,
     without_sources,
 )
-from kronos.bars.reading.times import as_arrow
-from kronos.bars.reading.words import ALIASES, normal
+from kronos.bars.reading.times import LAST_SERIAL, as_arrow
+from kronos.bars.reading.words import ALIASES, header_unit, normal
 from kronos.bars.reading.workbook import sheets_as_text
-from kronos.bars.report import ReadContext, shown
-from kronos.bars.schema import PRICES
+from kronos.bars.report import ReadContext, listing, shown
+from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
 
 _SEPARATED: Final = {"\t": "tab-separated", ";": "semicolon-separated", " ": "space-separated", "|": "|-separated"}
@@ -49,8 +49,9 @@ def from_text(data: bytes, reading: ReadContext) -> Columns:
         parts: dict[str, Columns] = {}
         for ticker in tickers:  # one column for each price and symbol: read as one table below the other
             owners = [ticker, *shape.tickers[1:]]
-            names = [name if of == ticker else f"({of})" for name, of in zip(shape.names, owners, strict=True)]
-            parts[ticker] = read_text(data, shape, assign(names, reading), reading)
+            names = [name if of == ticker else "(empty)" for name, of in zip(shape.names, owners, strict=True)]
+            found = read_text(data, shape, assign(names, reading), reading)
+            parts[ticker] = replace(found, ragged=()) if parts else found  # broken rows are the same for all
         return _stack(parts, reading)
     if shape.names:
         roles = assign(shape.names, reading)
@@ -94,7 +95,7 @@ def _shifted(column: Any, days: int) -> Any:
     except pa.ArrowInvalid:
         return column
     largest = pc.max(serials).as_py()
-    return pc.add(serials, float(days)) if largest is not None and largest < 75_000 else column
+    return pc.add(serials, float(days)) if largest is not None and largest < LAST_SERIAL else column
 
 
 def _placed(width: int, reading: ReadContext) -> Roles:
@@ -107,8 +108,8 @@ def _placed(width: int, reading: ReadContext) -> Roles:
 
 def from_objects(value: Any, reading: ReadContext, source: str) -> Columns:
     """Columns of a JSON document or of Python objects: lists, dicts, arrays, at any depth."""
-    if isinstance(value, Mapping) and value and all(isinstance(table, pd.DataFrame) for table in value.values()):
-        tables = {str(symbol): from_frame(table, reading) for symbol, table in value.items()}
+    if isinstance(value, Mapping) and value and all(hasattr(table, "columns") for table in value.values()):
+        tables = {str(symbol): from_frame(to_table(table), reading) for symbol, table in value.items()}
         return _stack({symbol: _in_arrow(found) for symbol, found in tables.items()}, reading, source)
     if isinstance(value, Mapping) and value and all(isinstance(column, pd.Series) for column in value.values()):
         return from_frame(pd.DataFrame(value), reading)
@@ -140,7 +141,7 @@ def _from_grid(grid: FoundTable, reading: ReadContext) -> Columns:
         else:
             roles = recognise([_measured(column(k)) for k in range(grid.width)], reading)
         data = _numbers({role: column(position) for role, position in roles.at.items()}, reading)
-        ragged = Finding("ragged_row", np.empty(0, dtype=np.int64), None, f"not {grid.width} cells", grid.odd)
+        ragged = Finding("ragged_row", example=f"not {grid.width} cells", rows_gone=grid.odd)
         found = Columns(data, grid.rows, replace(roles, zone=grid.zone or roles.zone), (ragged,) if grid.odd else ())
     if grid.symbol and "symbol" not in found.data:
         found.data["symbol"] = pa.array([grid.symbol] * len(found.data["open"]), type=pa.string())
@@ -293,5 +294,14 @@ def _stack(parts: dict[str, Columns], reading: ReadContext, layout: str = "yfina
         # As text where one of them is, so that the validator names its rows.
         kind = kinds.pop() if len(kinds) == 1 else pa.string() if kinds else pa.null()
         data[role] = pa.chunked_array([column.cast(kind) for column in columns], type=kind).combine_chunks()
-    first, *_, last = *parts.values(), *parts.values()
-    return Columns(data, np.concatenate(numbers), replace(last.roles, layout=layout, left_out=()), first.ragged)
+    for role in ("volume", "amount"):
+        names = [part.roles.names.get(role, "") for part in parts.values() if role in part.data]
+        if len({header_unit(name)[1] for name in names}) > 1:
+            raise DataError(
+                f"{reading.where}: the {role} of each symbol is in its own unit, by the names {listing(set(names))}. "
+                "Read each table alone, or write them in one unit."
+            )
+    left_out = dict.fromkeys(name for part in parts.values() for name in part.roles.left_out)
+    roles = replace(next(iter(parts.values())).roles, layout=layout, left_out=tuple(left_out))
+    ragged = tuple(finding for part in parts.values() for finding in part.ragged)
+    return Columns(data, np.concatenate(numbers), roles, ragged)

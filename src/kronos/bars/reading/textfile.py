@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.layouts import Roles, has_header
-from kronos.bars.reading.words import UNITS, normal
+from kronos.bars.reading.words import BLANKS, UNITS, normal
 from kronos.bars.report import ReadContext, shown
 from kronos.errors import DataError
 
@@ -27,7 +27,7 @@ _HEAD: Final = 256 * 1024
 _BLOCK: Final = 2**21  # bytes a thread parses at a time; also the longest row
 _LONGEST_SOURCE: Final = 4096  # bytes of a line below the table
 TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
-_BLANKS: Final = ("", "nan", "NaN", "NAN", "null", "NULL", "None", "none", "NA", "N/A", "n/a", "-", "--", "#N/A")
+_BEGINS_AS_NUMBER: Final = re.compile(r"[+-]?[.,]?\d")
 # 1,234 and 1,234,567.8 and 1,23,456 (Indian lakh); the first reading of a comma
 _POWER: Final = r"(?:[eE][+-]?\d+)?"
 _GAPS: Final = r"' ’_\x{00A0}\x{202F}"  # marks of thousands that are no comma and no point
@@ -48,9 +48,7 @@ class Shape:
     header_lines: int  # before the first row of data: titles, header, unit lines
     names: list[str]  # empty when there is no header
     width: int  # cells a row
-    tickers: list[str] = field(
-        default_factory=list
-    )  # the second header line of yfinance's newer files: a symbol for each column
+    tickers: list[str] = field(default_factory=list)  # a symbol for each column, as yfinance has them below the header
     titles: tuple[str, ...] = ()  # lines above the header
     stray: tuple[int, ...] = ()  # numbers of broken rows above the first whole one of a table without a header
 
@@ -127,7 +125,7 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
         titles = tuple(" ".join(filter(None, line)) for line in cells[:first] if any(line))
         return Shape(delimiter, end, names, len(names), tickers, titles)
     for position, row in enumerate(cells[:30]):
-        words = sum(map(bool, row)) >= 4 and not any(re.match(r"[+-]?[.,]?\d", cell) for cell in row)
+        words = sum(map(bool, row)) >= 4 and not any(map(_BEGINS_AS_NUMBER.match, row))
         if len(row) == width and words:  # names in a language that we do not know: the error lists them
             return Shape(delimiter, position + 1, row, width)
     # Titles and notes may stand above a table without column names.
@@ -142,9 +140,8 @@ def _header(cells: list[list[str]], delimiter: str, width: int) -> Shape:
 
 def _is_junk(row: list[str], *after: list[str]) -> bool:
     """Whether a row of full width holds words in two or more places where the rows after it hold numbers."""
-    number = re.compile(r"[+-]?[.,]?\d")
-    words = [k for k, cell in enumerate(row) if cell not in _BLANKS and not number.match(cell)]
-    return sum(all(number.match(later[k]) for later in after) for k in words) >= 2
+    words = [k for k, cell in enumerate(row) if cell not in BLANKS and not _BEGINS_AS_NUMBER.match(cell)]
+    return sum(all(_BEGINS_AS_NUMBER.match(later[k]) for later in after) for k in words) >= 2
 
 
 def without_sources(data: bytes, shape: Shape, reading: ReadContext) -> bytes:
@@ -174,7 +171,7 @@ def _names_source(filled: list[str], full: bool) -> bool:
     """Whether a line is words, not a row: it does not begin as a date, and no other cell of it is a number."""
     begins = re.match(r"[\W_]*(?:\d|[^\W\d]{3,9}[ .,\-/]*\d)", filled[0])
     numbers = any(re.match(r"[^\w]*\d", cell) for cell in filled[1:])
-    blank = filled[0] in _BLANKS or not any(map(str.isalpha, filled[0]))
+    blank = filled[0] in BLANKS or not any(map(str.isalpha, filled[0]))
     return not (begins or numbers or blank) and (not full or len(filled) == 1)
 
 
@@ -215,12 +212,11 @@ def _broken_rows(data: bytes, shape: Shape, bad: list[int]) -> tuple[Finding, ..
     stray = tuple(n for n in shape.stray if len(split(text[n], shape.delimiter)) == shape.width)
     ragged = tuple(n for n in bad if n not in stray)
     found: list[Finding] = []
-    none = np.empty(0, dtype=np.int64)
     if ragged:
         example = shown(lines[ragged[0] - 1].decode(errors="replace"))
-        found.append(Finding("ragged_row", none, None, f"{example!r}, not {shape.width} cells", ragged))
+        found.append(Finding("ragged_row", example=f"{example!r}, not {shape.width} cells", rows_gone=ragged))
     if stray:
-        found.append(Finding("stray_row", none, None, repr(shown(text[stray[0]])), stray))
+        found.append(Finding("stray_row", example=repr(shown(text[stray[0]])), rows_gone=stray))
     return tuple(found)
 
 
@@ -251,7 +247,7 @@ def _parse(data: bytes, shape: Shape, types: dict[str, Any]) -> tuple[Any, list[
             pacsv.ReadOptions(column_names=names, skip_rows=shape.header_lines, use_threads=threads, block_size=_BLOCK),
             pacsv.ParseOptions(delimiter=shape.delimiter, invalid_row_handler=handler),
             pacsv.ConvertOptions(
-                column_types=types, include_columns=list(types), null_values=list(_BLANKS), strings_can_be_null=True
+                column_types=types, include_columns=list(types), null_values=list(BLANKS), strings_can_be_null=True
             ),
         )
 
@@ -318,7 +314,7 @@ def as_numbers(columns: dict[str, Any], reading: ReadContext) -> dict[str, Any]:
     for name, column in columns.items():
         text = pc.replace_substring(pc.utf8_trim_whitespace(column.cast(pa.string())), "\u2212", "-")
         text = pc.replace_substring_regex(text, rf"^([+-]?)\s*(?:{_MONEY})\s*|\s*(?:{_MONEY})$", r"\1")
-        bare[name] = pc.if_else(pc.is_in(text, pa.array(_BLANKS)), pa.scalar(None, pa.string()), text)
+        bare[name] = pc.if_else(pc.is_in(text, pa.array(BLANKS)), pa.scalar(None, pa.string()), text)
     mark = reading.decimal or _decimal_mark(bare, reading.where)
     if mark == ",":
         reading.note("decimal comma")

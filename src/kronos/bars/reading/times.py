@@ -23,6 +23,7 @@ _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Epochs are accepted from 1971 to 2100. The lower edge keeps the four units apart by size alone.
 _EPOCH_RANGE: Final = (365 * 86400, 130 * 365 * 86400)
 _SERIAL_ORIGIN: Final = np.datetime64("1899-12-30", "ns")
+LAST_SERIAL: Final = 75_000  # spreadsheets' day of the year 2105
 _SERIAL_COMMA: Final = re.compile(r"\s*\d{5}(?:,\d+)?\s*")
 _EARLIEST, _LATEST = np.datetime64("1700-01-01", "ns"), np.datetime64("2200-01-01", "ns")
 _SHARE: Final = 0.9  # a reading must explain this share of the rows; the rest are reported as unparsable
@@ -40,9 +41,9 @@ def parse_times(
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         zone = getattr(column.type, "tz", None) or header_zone
         dated = column.cast(pa.timestamp("ms")) if pa.types.is_date(column.type) else column
-        stamps = _nanoseconds(dated.to_numpy(zero_copy_only=False))
+        stamps = dated.to_numpy(zero_copy_only=False)
         if clock is not None:
-            stamps = stamps + parse_clock(time_of_day, reading)
+            stamps = _nanoseconds(stamps) + parse_clock(time_of_day, reading)
     elif clock is None and (numbers := _numbers(column)) is not None:
         stamps, aware = _from_numbers(numbers, rows, reading)
         zone = header_zone or "UTC" if aware else header_zone
@@ -51,12 +52,8 @@ def parse_times(
     else:
         stamps, zone = _from_text(column, time_of_day, header_zone, rows, reading)
     stamps, timezone = _nanoseconds(stamps), reading.timezone
-    if zone == "UTC" and timezone is None and (dates := local_midnights(stamps)) is not None:
-        reading.note("timestamps are midnights of a zone east of UTC: read as dates")
+    if zone == "UTC" and timezone is None and (dates := midnights_elsewhere(stamps, reading)) is not None:
         stamps, zone = dates, None
-    elif zone == "UTC" and timezone is None and western_midnights(stamps):
-        reading.note("timestamps are midnights of a zone west of UTC, and of UTC: read as dates")
-        stamps, zone = _nanoseconds(stamps.astype("datetime64[D]")), None
     index = pd.DatetimeIndex(stamps)
     if zone is not None:  # Arrow keeps aware times in UTC beside the zone's name
         index = index.tz_localize("UTC").tz_convert(timezone or ("UTC" if zone == "GMT" else zone))
@@ -64,8 +61,8 @@ def parse_times(
         reading.note(f"times without a zone are read as {timezone}")
         index = _localized(index, timezone)
     bad = np.flatnonzero(np.asarray(index.isna()))
-    found = column[int(bad[0])].as_py() if len(bad) else None
-    return index, None if len(bad) == 0 else "nothing" if found is None else shown(found)
+    unread = column[int(bad[0])].as_py() if len(bad) else None
+    return index, None if len(bad) == 0 else "nothing" if unread is None else shown(unread)
 
 
 def _localized(index: pd.DatetimeIndex, timezone: str) -> pd.DatetimeIndex:
@@ -150,25 +147,20 @@ def _from_numbers(numbers: npt.NDArray[Any], rows: Any, reading: ReadContext) ->
     if compact is not None:
         reading.note("timestamps are compact dates (YYYYMMDD…)")
         return compact, False
-    filled = numbers[finite]
-    units = [unit for unit in _PER_SECOND if _in_epoch(filled, unit).mean() >= _SHARE]
-    if len(units) > 1:
-        raise DataError(
-            f"{reading.where}: the timestamps fit an epoch in {' and in '.join(units)}. Say which, "
-            f"such as epoch='{units[0]}' (--epoch {units[0]})."
-        )
     if (mixed := mixed_epochs(numbers, rows, reading)) is not None:
         return mixed, True
+    filled = numbers[finite]
+    units = [unit for unit in _PER_SECOND if _in_epoch(filled, unit).mean() >= _SHARE]
     if units:
         reading.note(f"timestamps are epoch {units[0]}, read as UTC")
         return _from_epoch(numbers, units[0]), True
-    if np.mean((filled > 20000) & (filled < 75000)) < _SHARE:
+    if np.mean((filled > 20000) & (filled < LAST_SERIAL)) < _SHARE:
         raise DataError(
             f"{reading.where}: the timestamp column holds numbers such as {filled[0]:g} that are no date and no "
             f"epoch from 1971 to 2100. Name the right column with {name_columns(timestamp='NAME')}."
         )
     reading.note("timestamps are spreadsheet serial days")
-    fits = finite & (numbers > 0) & (numbers < 75000)
+    fits = finite & (numbers > 0) & (numbers < LAST_SERIAL)
     stamps = _SERIAL_ORIGIN + np.round(np.where(fits, numbers, 0.0) * 86400).astype("timedelta64[s]")
     return np.where(fits, stamps, np.datetime64("NaT")), False
 
@@ -201,47 +193,52 @@ def mixed_epochs(numbers: npt.NDArray[Any], rows: Any, reading: ReadContext) -> 
     return stamps
 
 
-def local_midnights(stamps: Stamps) -> Stamps | None:
-    """Days that a source east of UTC stamps at its own midnight, as dates; None where they are nothing like it.
+def midnights_elsewhere(stamps: Stamps, reading: ReadContext) -> Stamps | None:
+    """Days that a source stamps at its own midnight, as dates; None where they are nothing like it.
 
-    18:30 is midnight in India; elsewhere weekdays tell: a session of Monday begins on Sunday in UTC, and none on
-    Friday. 21:00 and 22:00 are left alone, where the days of currencies begin. Rows at 00:00 are dates already.
+    Of each day there is one row, at an hour of winter and one of summer, or at 00:00, which is a date already.
     """
     filled = stamps[~np.isnat(stamps)]
-    if len(filled) < 2:
+    sample = filled[:: len(filled) // 1000 + 1]
+    if len(filled) < 2 or len(np.unique(_minutes(sample))) > 3:  # intraday, mostly
         return None
-    some = filled[:: len(filled) // 1000 + 1]
-    day = some.astype("datetime64[D]")
-    clocks = (some - day).astype("timedelta64[m]").astype(np.int64)
-    hours = np.unique(clocks[clocks > 0]).tolist()
-    if not 0 < len(hours) <= 2 or hours[0] < 14 * 60 or hours[-1] - hours[0] not in (0, 60):
-        return None
-    weekdays = (day[clocks > 0].astype(np.int64) + 3) % 7  # Monday 0
-    elsewhere = 4 in weekdays or not (6 in weekdays or hours == [18 * 60 + 30])
-    if elsewhere or hours[-1] in (21 * 60, 22 * 60) or len(np.unique(some)) > len(np.unique(day)):
+    filled = np.unique(filled)
+    minutes, day = _minutes(filled), filled.astype("datetime64[D]")
+    hours = np.unique(minutes[minutes > 0]).tolist()
+    if not 0 < len(hours) <= 2 or hours[-1] - hours[0] not in (0, 60) or len(np.unique(day)) < len(day):
         return None
     every = stamps.astype("datetime64[D]")
-    return np.where(stamps > every, every + 1, every).astype("datetime64[ns]")
+    if _in_the_east(day, minutes, hours):
+        reading.note("timestamps are midnights of a zone east of UTC: read as dates")
+        return _nanoseconds(np.where(stamps > every, every + 1, every))
+    if _in_the_west(day, minutes, hours):
+        reading.note("timestamps are midnights of a zone west of UTC, and of UTC: read as dates")
+        return _nanoseconds(every)
+    return None
 
 
-def western_midnights(stamps: Stamps) -> bool:
-    """Whether days that a source west of UTC stamped at its own midnight go on at UTC's, or the other way round.
+def _minutes(stamps: Stamps) -> npt.NDArray[np.int64]:
+    """The time of day in minutes."""
+    minutes: npt.NDArray[np.int64] = (stamps - stamps.astype("datetime64[D]")).astype("timedelta64[m]").astype(np.int64)
+    return minutes
 
-    Of each day there is one row; its date is the same by either midnight.
-    """
-    some = stamps[:: len(stamps) // 1000 + 1]
-    if len(np.unique(some - some.astype("datetime64[D]"))) > 4:  # intraday, mostly
+
+def _in_the_east(day: Stamps, minutes: npt.NDArray[np.int64], hours: list[int]) -> bool:
+    """18:30 is midnight in India; elsewhere weekdays tell: a session of Monday begins on Sunday in UTC, and none on
+    Friday. 21:00 and 22:00 are left alone, where the days of currencies begin."""
+    weekdays = (day[minutes > 0].astype(np.int64) + 3) % 7  # Monday 0
+    told = 4 not in weekdays and (6 in weekdays or hours == [18 * 60 + 30])
+    return told and hours[0] >= 14 * 60 and hours[-1] not in (21 * 60, 22 * 60)
+
+
+def _in_the_west(day: Stamps, minutes: npt.NDArray[np.int64], hours: list[int]) -> bool:
+    """Midnights of a zone that go on at UTC's, or the other way round; the date is the same by either."""
+    if len(day) < 5 or (minutes > 0).all():
         return False
-    filled = np.unique(stamps[~np.isnat(stamps)])
-    day = filled.astype("datetime64[D]")
-    clocks = (filled - day).astype("timedelta64[m]").astype(np.int64)
-    hours = np.unique(clocks[clocks > 0]).tolist()
-    if len(filled) < 5 or not hours or (clocks > 0).all() or len(np.unique(day)) < len(day):
-        return False
-    turns = int(np.count_nonzero(np.diff(clocks == 0)))
-    gaps = np.abs(np.diff(day.astype(np.int64)))
+    turns = int(np.count_nonzero(np.diff(minutes == 0)))
+    gaps = np.diff(day.astype(np.int64))
     daily = np.median(gaps) == 1 and turns <= 1 + gaps.sum() // 90
-    return bool(daily and hours[-1] <= 12 * 60 and hours[-1] - hours[0] in (0, 60) and hours[0] % 30 == 0)
+    return bool(daily and hours[-1] <= 12 * 60 and hours[0] % 30 == 0)
 
 
 def clock_change(stamp: pd.Timestamp) -> str | None:

@@ -10,76 +10,68 @@ import re
 import unicodedata
 from typing import Final
 
-_TIMESTAMP: Final = (
-    "timestamp", "timestamps", "datetime", "opentime", "unix", "unixtime", "unixtimestamp", "epoch",
-    "tradetime", "gmttime", "utctime", "timeutc", "dateutc", "datetimeutc", "localtime", "date", "time",
-    "tradedate", "tradingdate", "day", "dt", "ts", "t", "ds", "begin", "begins", "bar", "eob", "bob",
-    "datetimestamp", "timeperiodstart", "windowstart", "starttime", "start", "candletime", "ticks",
-    "日期", "时间", "交易日期", "交易时间", "日期时间", "交易日", "日期時間", "時間", "交易時間",
-    "datum", "zeit", "datumzeit", "zeitstempel", "handelstag",
-    "dateheure", "horodatage", "heure",
-    "fecha", "fechahora", "hora",
-    "data", "dataora", "datahora", "ora", "datapregao",
-    "дата", "датавремя", "время",
-    "日付", "日時", "日付け", "年月日", "取引日", "時刻",
-    "날짜", "일자", "일시", "거래일", "거래일자", "시간",
-    "index", "",
-)  # fmt: skip
-_SYMBOL: Final = (
-    "symbol", "ticker", "tic", "instrument", "tscode", "code", "stockcode", "股票代码", "代码", "证券代码",
-    "合约代码", "kdcode", "asset", "pair", "uniqueid", "sym", "secid", "orderbookid", "contract",
-    "股票代號", "證券代號", "代號", "代碼", "symbole", "simbolo", "ativo", "тикер", "инструмент",
-    "銘柄コード", "コード", "종목코드", "종목",
-)  # fmt: skip
-_OPEN: Final = (
-    "open", "openprice", "priceopen", "o", "开盘", "开盘价", "今开", "1open", "first", "openingprice",
-    "開盤", "開盤價", "開市價", "eroffnung", "eroffnungskurs", "eroeffnung", "erster", "anfang",
-    "ouverture", "ouv", "premier", "coursdouverture", "apertura", "precioapertura", "prezzoapertura", "abertura",
-    "precoabertura", "abe", "открытие", "откр", "ценаоткрытия", "始値", "寄付", "시가", "오픈", "시작가", "otwarcie",
-)  # fmt: skip
-_HIGH: Final = (
-    "high", "highprice", "pricehigh", "h", "最高", "最高价", "2high", "max", "dayhigh",
-    "最高價", "hoch", "hochst", "hochstkurs", "tageshoch", "hoechst", "haut", "plushaut", "leplushaut",
-    "alto", "maximo", "massimo", "maxima", "максимум", "макс", "максимальнаяцена", "ценамакс", "高値", "고가", "최고가",
-    "najwyzszy",
-)  # fmt: skip
-_LOW: Final = (
-    "low", "lowprice", "pricelow", "l", "最低", "最低价", "3low", "min", "daylow",
-    "最低價", "tief", "tiefst", "tiefstkurs", "tagestief", "bas", "plusbas", "leplusbas",
-    "bajo", "basso", "baixo", "minimo", "minima", "минимум", "мин", "минимальнаяцена", "ценамин",
-    "安値", "저가", "최저가", "najnizszy",
-)  # fmt: skip
-_CLOSE: Final = (
-    "close", "closeprice", "priceclose", "c", "收盘", "收盘价", "4close", "closelast", "closingprice",
-    "收盤", "收盤價", "收市價", "schluss", "schlusskurs", "cloture", "clot", "fermeture", "coursdecloture",
-    "cierre", "preciocierre", "chiusura", "prezzochiusura", "fechamento", "precofechamento", "fecho", "закрытие",
-    "закр", "ценазакрытия", "終値", "종가", "zamkniecie", "last", "price", "最新价", "letzter", "zuletzt", "dernier",
-    "ultimo",
-    "последняя", "цена", "現在値", "현재가",
-)  # fmt: skip
-_VOLUME: Final = (
-    "stucke", "stuecke", "quantidade",  # beside a Volumen or Volume that is then the money
-    "volume", "vol", "v", "成交量", "5volume", "6volume", "tradevolume", "totalvolume", "basevolume",
-    "volumefrom", "volumetraded", "baseassetvolume", "成交股数", "shares", "realvolume", "tickvol", "tickvolume",
-    "成交股數", "成交數量", "成交數", "volumen", "volumi", "quantita", "объем", "объемторгов", "колво",
-    "出来高", "売買高", "거래량", "wolumen",
-)  # fmt: skip
-_AMOUNT: Final = (
-    "amount", "quoteassetvolume", "quotevolume", "quotevol", "成交额", "成交金额", "money", "volumeto", "value",
-    "dollarvolume", "tradedvalue", "totalturnover", "turnover", "成交金額", "成交額", "montant", "capitaux", "importe",
-    "efectivo", "controvalore", "financeiro", "оборот", "売買代金", "거래대금", "volumen", "volume",
-)  # fmt: skip
-
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
-    "timestamp": _TIMESTAMP,
-    "symbol": _SYMBOL,
-    "open": _OPEN,
-    "high": _HIGH,
-    "low": _LOW,
-    "close": _CLOSE,
-    "volume": _VOLUME,
-    "amount": _AMOUNT,
-}
+    "timestamp": (
+        "timestamp", "timestamps", "datetime", "opentime", "unix", "unixtime", "unixtimestamp", "epoch",
+        "tradetime", "gmttime", "utctime", "timeutc", "dateutc", "datetimeutc", "localtime", "date", "time",
+        "tradedate", "tradingdate", "day", "dt", "ts", "t", "ds", "begin", "begins", "bar", "eob", "bob",
+        "datetimestamp", "timeperiodstart", "windowstart", "starttime", "start", "candletime", "ticks",
+        "日期", "时间", "交易日期", "交易时间", "日期时间", "交易日", "日期時間", "時間", "交易時間",
+        "datum", "zeit", "datumzeit", "zeitstempel", "handelstag",
+        "dateheure", "horodatage", "heure",
+        "fecha", "fechahora", "hora",
+        "data", "dataora", "datahora", "ora", "datapregao",
+        "дата", "датавремя", "время",
+        "日付", "日時", "日付け", "年月日", "取引日", "時刻",
+        "날짜", "일자", "일시", "거래일", "거래일자", "시간",
+        "index", "",
+    ),
+    "symbol": (
+        "symbol", "ticker", "tic", "instrument", "tscode", "code", "stockcode", "股票代码", "代码", "证券代码",
+        "合约代码", "kdcode", "asset", "pair", "uniqueid", "sym", "secid", "orderbookid", "contract",
+        "股票代號", "證券代號", "代號", "代碼", "symbole", "simbolo", "ativo", "тикер", "инструмент",
+        "銘柄コード", "コード", "종목코드", "종목",
+    ),
+    "open": (
+        "open", "openprice", "priceopen", "o", "开盘", "开盘价", "今开", "1open", "first", "openingprice",
+        "開盤", "開盤價", "開市價", "eroffnung", "eroffnungskurs", "eroeffnung", "erster", "anfang",
+        "ouverture", "ouv", "premier", "coursdouverture", "apertura", "precioapertura", "prezzoapertura", "abertura",
+        "precoabertura", "abe", "открытие", "откр", "ценаоткрытия", "始値", "寄付", "시가", "오픈", "시작가",
+        "otwarcie",
+    ),
+    "high": (
+        "high", "highprice", "pricehigh", "h", "最高", "最高价", "2high", "max", "dayhigh",
+        "最高價", "hoch", "hochst", "hochstkurs", "tageshoch", "hoechst", "haut", "plushaut", "leplushaut",
+        "alto", "maximo", "massimo", "maxima", "максимум", "макс", "максимальнаяцена", "ценамакс", "高値", "고가",
+        "최고가", "najwyzszy",
+    ),
+    "low": (
+        "low", "lowprice", "pricelow", "l", "最低", "最低价", "3low", "min", "daylow",
+        "最低價", "tief", "tiefst", "tiefstkurs", "tagestief", "bas", "plusbas", "leplusbas",
+        "bajo", "basso", "baixo", "minimo", "minima", "минимум", "мин", "минимальнаяцена", "ценамин",
+        "安値", "저가", "최저가", "najnizszy",
+    ),
+    "close": (
+        "close", "closeprice", "priceclose", "c", "收盘", "收盘价", "4close", "closelast", "closingprice",
+        "收盤", "收盤價", "收市價", "schluss", "schlusskurs", "cloture", "clot", "fermeture", "coursdecloture",
+        "cierre", "preciocierre", "chiusura", "prezzochiusura", "fechamento", "precofechamento", "fecho", "закрытие",
+        "закр", "ценазакрытия", "終値", "종가", "zamkniecie", "last", "price", "最新价", "letzter", "zuletzt",
+        "dernier", "ultimo",
+        "последняя", "цена", "現在値", "현재가",
+    ),
+    "volume": (
+        "stucke", "stuecke", "quantidade",  # beside a Volumen or Volume that is then the money
+        "volume", "vol", "v", "成交量", "5volume", "6volume", "tradevolume", "totalvolume", "basevolume",
+        "volumefrom", "volumetraded", "baseassetvolume", "成交股数", "shares", "realvolume", "tickvol", "tickvolume",
+        "成交股數", "成交數量", "成交數", "volumen", "volumi", "quantita", "объем", "объемторгов", "колво",
+        "出来高", "売買高", "거래량", "wolumen",
+    ),
+    "amount": (
+        "amount", "quoteassetvolume", "quotevolume", "quotevol", "成交额", "成交金额", "money", "volumeto", "value",
+        "dollarvolume", "tradedvalue", "totalturnover", "turnover", "成交金額", "成交額", "montant", "capitaux",
+        "importe", "efectivo", "controvalore", "financeiro", "оборот", "売買代金", "거래대금", "volumen", "volume",
+    ),
+}  # fmt: skip
 """Role → names of its column after ``normal``, the likeliest first; the first that is present is taken."""
 
 SPARE: Final = {
@@ -103,6 +95,9 @@ DATE_NAMES: Final = (
     "fecha", "data", "дата", "日付", "날짜", "일자",
 )  # fmt: skip
 UTC_NAMES: Final = ("gmttime", "utctime", "timeutc", "dateutc", "datetimeutc")
+
+BLANKS: Final = ("", "nan", "NaN", "NAN", "null", "NULL", "None", "none", "NA", "N/A", "n/a", "-", "--", "#N/A")
+"""Cells that hold nothing."""
 
 UNITS: Final = {
     "k": 1e3, "tsd": 1e3, "тыс": 1e3, "千": 1e3, "천": 1e3, "万": 1e4, "萬": 1e4, "만": 1e4, "m": 1e6, "mio": 1e6,
