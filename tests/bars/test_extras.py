@@ -41,6 +41,8 @@ def written_out(node: ast.expr) -> list[str]:
         return written_out(node.body) + written_out(node.orelse)
     if isinstance(node, ast.Subscript):  # the table of the command line
         return list(BY_PACKAGE.values())
+    if isinstance(node, ast.Name):  # that of the adapters
+        return sorted(LIBRARIES)
     return [str(node.value)] if isinstance(node, ast.Constant) else []
 
 

@@ -282,6 +282,7 @@ async def delete(id: str, here: Here) -> Response:
         await job.wait()
     await here.row(id)
     await here.history.remove(id)
+    here.queue.jobs.pop(id, None)  # one that was just cancelled stays there until its end is written down
     return Response(status_code=204)
 
 
