@@ -6,7 +6,8 @@
 Windows: context 256, horizon 24, later dates of held-apart symbols of ../shared/data, the same number of windows
 from every file as far as its bars go, truths never overlapping within a symbol; every window weighs the same.
 Scores are of the close, in log price over the context's one-bar volatility. Intervals are 95 %, by a bootstrap of
-clusters (market × block of time no shorter than the horizon). Without ../shared/data the bars that ship in the
+clusters (market × block of time no shorter than the horizon). ``--horizon 96 --at 1,6,24,96`` judges the close at each of
+these bars ahead, by market, on the same forecasts. Without ../shared/data the bars that ship in the
 package are used, and the output says so.
 """
 
@@ -23,18 +24,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from benchmarks.quality_data import DATA, WANTED, random_walks, real_windows, sample_windows
+from benchmarks.quality_tables import by_horizon, by_market, show_horizon, show_market, volatility_and_touch
 
 from kronos.evaluation import metrics
-from kronos.evaluation.baselines import make_baselines
+from kronos.evaluation.baselines import BASELINES, make_baselines
 from kronos.evaluation.rolling import score_window
-from kronos.evaluation.statistics import cluster_bootstrap, correlation, first_mean, ratio_of_means, slope, time_blocks
+from kronos.evaluation.statistics import cluster_bootstrap, first_mean, ratio_of_means, slope, time_blocks
+from kronos.evaluation.touches import EVENTS, FIRST
 from kronos.evaluation.windows import Window
 from kronos.protocol import Forecaster, sample_in_batches
 from kronos.spec import ForecastSpec
 from kronos.workflows.forecasters import load_forecaster
 
 YARDSTICK = "rw-resampled"
-DEFAULT_BASELINES = ("rw-resampled", "rw-resampled-drift", "rw-gaussian", "ewma", "garch", "last-close")
+_WANTED = ("rw-resampled", "rw-resampled-drift", "rw-gaussian", "ewma", "garch", "har", "last-close")
+DEFAULT_BASELINES = tuple(name for name in _WANTED if name in BASELINES)
 
 
 def say(text: str) -> None:
@@ -55,12 +59,23 @@ def scored(forecaster: Forecaster, windows: list[Window], samples: int, seed: in
         row["hit"] = float(score.steps["hit"][-1])
         row["mean_move"], row["true_last_move"] = score.steps["predicted_move"][-1], score.steps["true_move"][-1]
         row["pit_values"], row["crps_steps"] = score.steps["pit"], score.steps["crps"]
-        rows.append(row | score.whole | {"group": windows[index].group})
+        row["covered_steps"] = score.steps["covered_90"]
+        rows.append(row | score.whole | of_window(windows[index]))
         if sys.stderr.isatty() or (index + 1) % 256 == 0:
             say(f"{forecaster.name}: {index + 1}/{len(windows)} windows, {time.perf_counter() - began:.0f} s")
     table = pd.DataFrame(rows)
+    table["qlike"] = metrics.qlike(table["true_volatility"] ** 2, table["variance"])
+    for name, events in (("brier", EVENTS), ("first_brier", FIRST)):
+        table[name] = table[[f"brier_{event}" for event in events]].mean(axis=1)
     table.attrs["seconds"] = time.perf_counter() - began
     return table
+
+
+def of_window(window: Window) -> dict[str, Any]:
+    """Where and when, as the figures of the evaluation want it."""
+    cutoff, times = window.context.cutoff, window.context.future_timestamps
+    whole = {"steps": len(times), "span": pd.Timedelta(times[-1] - cutoff)}
+    return {"group": window.group, "cutoff": cutoff, "date": cutoff, **whole}
 
 
 def cluster_labels(windows: list[Window]) -> np.ndarray:
@@ -79,8 +94,6 @@ def cluster_labels(windows: list[Window]) -> np.ndarray:
 def figures(table: pd.DataFrame, yardstick: pd.DataFrame, clusters: np.ndarray) -> dict[str, Any]:
     """The summary of one forecaster on the real windows."""
     pairs = np.column_stack([table["crps"], yardstick["crps"]])
-    volatility, true_volatility = (np.log(table[c].where(table[c] > 0)) for c in ("volatility", "true_volatility"))
-    usual = np.log(table["context_volatility"])
     by_file = pd.DataFrame(pairs, columns=["m", "y"]).groupby(table["group"]).mean()
     out: dict[str, Any] = {
         "crps": float(table["crps"].mean()),
@@ -103,8 +116,7 @@ def figures(table: pd.DataFrame, yardstick: pd.DataFrame, clusters: np.ndarray) 
         "hit_rate_last_step": float(table["hit"].mean()),
         "slope_predicted_on_past": slope(table["past_move"], table["mean_move"]),
         "slope_true_on_past": slope(table["past_move"], table["true_last_move"]),
-        "log_volatility_correlation": correlation(volatility - usual, true_volatility - usual),
-        "log_volatility_correlation_raw": correlation(volatility, true_volatility),
+        **volatility_and_touch(table, yardstick),
         "crps_ratio_by_step": _by_step(table, yardstick),
         "seconds": round(table.attrs["seconds"], 1),
     }
@@ -114,26 +126,6 @@ def figures(table: pd.DataFrame, yardstick: pd.DataFrame, clusters: np.ndarray) 
 def _by_step(table: pd.DataFrame, yardstick: pd.DataFrame) -> list[float]:
     mine, theirs = (np.stack(t["crps_steps"].to_list()).mean(axis=0) for t in (table, yardstick))
     return [round(float(v), 4) for v in mine / theirs]
-
-
-def breakdown(table: pd.DataFrame, yardstick: pd.DataFrame) -> list[dict[str, Any]]:
-    """Per file (market and bar size): windows, CRPS ratio, coverage."""
-    rows = []
-    for group, part in table.groupby("group"):
-        market, size = str(group).rsplit("_", 1)
-        base = yardstick.loc[part.index]
-        rows.append(
-            {
-                "market": market,
-                "bar": size,
-                "windows": len(part),
-                "crps_ratio": round(float(part["crps"].mean() / base["crps"].mean()), 4),
-                "coverage_90": round(float(part["covered_90"].mean()), 4),
-                "coverage_50": round(float(part["covered_50"].mean()), 4),
-                "first_open_gap_median": round(float(part["first_gap"].median()), 4),
-            }
-        )
-    return rows
 
 
 def against(table: pd.DataFrame, others: dict[str, pd.DataFrame], clusters: np.ndarray) -> dict[str, Any]:
@@ -209,6 +201,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         options = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
         forecasters.append(load_forecaster(args.model, args.device, **options))
     clusters = cluster_labels(windows)
+    steps = sorted({min(int(step), args.horizon) for step in args.at.split(",")})
     walks = random_walks(args.walks, args.context, args.horizon, args.seed)
     tables: dict[str, pd.DataFrame] = {}
     for forecaster in forecasters:
@@ -221,14 +214,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         table = tables[forecaster.name]
         result = figures(table, tables[YARDSTICK], clusters)
         result["random_walks"] = walk_figures(forecaster, walks, args.samples, args.seed)
-        result["by_file"] = breakdown(table, tables[YARDSTICK])
+        result["by_file"] = by_market(table, tables[YARDSTICK])
         if forecaster is forecasters[-1]:
             result["against"] = against(table, {n: t for n, t in tables.items() if n != forecaster.name}, clusters)
+            result["by_horizon"] = by_horizon(tables, forecaster.name, clusters, steps)
         result["fallbacks"] = fallbacks[forecaster.name]
         tokens = tokenizer_figures(forecaster, windows)
         results[forecaster.name] = result | ({"tokenizer": tokens} if tokens else {})
     settings = {k: v for k, v in vars(args).items() if k not in {"json", "output"}}
-    command = f"python -m benchmarks.quality --model {args.model} --windows {args.windows} --seed {args.seed} --json"
+    command = f"python -m benchmarks.quality --model {args.model} --windows {args.windows} --horizon {args.horizon} "
+    command += f"--seed {args.seed} --scope {args.scope} --data {args.data} --json"
     return {
         "command": command,
         "settings": settings,
@@ -245,16 +240,26 @@ def show(document: dict[str, Any]) -> None:
     print(f"{document['windows']} windows, {document['clusters']} clusters; CRPS against {document['yardstick']}")
     print(f"files without windows: {', '.join(document['selection'].get('files_without_windows', [])) or 'none'}")
     head = f"{'forecaster':20} {'CRPS ratio [95 %]':25} {'files =':>7} {'cov50':>6} {'cov80':>6} {'cov90':>6}"
-    print(f"{head} {'PIT KS':>6} {'gap':>5} {'invalid':>7} {'vol corr':>8} {'slope':>6} {'RW slope (se)':>15}")
+    print(
+        f"{head} {'PIT KS':>6} {'gap':>5} {'invalid':>7} {'QLIKE':>6} {'vol corr':>8} {'vol slope':>9} {'slope':>6} {'RW slope (se)':>15}"
+    )
     for name, f in document["forecasters"].items():
         r, walk = f["crps_ratio"], f["random_walks"]
         cover = " ".join(f"{f.get(f'coverage_{c}', {}).get('value', float('nan')):6.3f}" for c in (50, 80, 90))
         ratio = f"{r['value']:.4f} [{r['low']:.4f}, {r['high']:.4f}]"
         print(
             f"{name:20} {ratio:25} {f['crps_ratio_files_equal']:7.4f} {cover} {f['pit_ks']:6.3f} "
-            f"{f['first_open_gap_median']:5.2f} {f['invalid_bars']:7.4f} {f['log_volatility_correlation']:8.3f} "
+            f"{f['first_open_gap_median']:5.2f} {f['invalid_bars']:7.4f} {f['qlike']['value']:6.3f} "
+            f"{f['log_correlation']['value']:8.3f} {f['slope']['value']:9.3f} "
             f"{f['slope_predicted_on_past']:6.3f} {walk['slope']:7.3f} ({walk['standard_error']:.3f})"
         )
+    name, last = list(document["forecasters"].items())[-1]
+    for title, lines in (
+        ("by market and bar size, CRPS over " + document["yardstick"], show_market(last["by_file"])),
+        ("by bars ahead and market, CRPS", show_horizon(last["by_horizon"])),
+    ):
+        print(f"\n{name} {title}:")
+        print(*lines, sep="\n")
     print(f"repeat with: {document['command']}")
 
 
@@ -268,6 +273,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--windows", type=int, default=600)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--horizon", type=int, default=24)
+    parser.add_argument("--at", default="1,6,24", help="bars ahead at which the close is judged, up to --horizon")
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--walks", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)

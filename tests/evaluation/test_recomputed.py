@@ -20,7 +20,9 @@ from kronos.spec import ForecastSpec
 Maker = Callable[..., pd.DataFrame]
 SYMBOLS, CUTOFFS, CONTEXT, H, S = 6, 10, 40, 4, 30
 EXACT = {"abs": 1e-9, "rel": 1e-9}
-ASKED = {"price": ["rw-resampled"], "volatility": ["garch", "ewma"], "coverage": ["90 %"], "return": ["last-close"]}
+RIVALS = ["rw-resampled", "garch", "har"]
+ASKED = {"price": RIVALS, "volatility": [*RIVALS, "ewma"], "coverage": ["90 %"]}
+ASKED |= {"touch": ["rw-resampled"], "return": ["last-close"]}
 
 
 class Leaning(RandomWalkResampled):
@@ -204,8 +206,8 @@ def test_comparisons_and_their_correction(case: dict[str, Any]) -> None:
     against_still = newey_west((ours - still).mean(axis=(1, 2)))[2]
     assert price["last-close"]["p"] == pytest.approx(against_still, **EXACT)
     families: dict[Any, list[dict[str, Any]]] = {}
-    for one in found:  # prices, volatility and coverage are asked together, returns for themselves
-        together = "return" if one["task"] == "return" else "others"
+    for one in found:  # prices, volatility and coverage are asked together, returns and barriers for themselves
+        together = one["task"] if one["task"] in ("return", "touch") else "others"
         family = (one["model"], one["market"], together) if one["baseline"] in ASKED[one["task"]] else "not asked"
         families.setdefault(family, []).append(one)
     assert len(families) > 2

@@ -12,8 +12,9 @@ from tests.evaluation.forecasters import Knowing, Stranger
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import make_baselines
+from kronos.evaluation.figures import cluster_labels, per_window, return_row, volatility_row
 from kronos.evaluation.rolling import as_series, rolling_windows, score_windows
-from kronos.evaluation.run import Plan, check_tasks, evaluate, paper_window
+from kronos.evaluation.run import Plan, check_tasks, draw_markets, evaluate, paper_window
 from kronos.evaluation.statistics import (
     Estimate,
     block_bootstrap,
@@ -23,16 +24,8 @@ from kronos.evaluation.statistics import (
     rank_correlation,
     verdict,
 )
-from kronos.evaluation.summary import (
-    Comparison,
-    compare,
-    corrected,
-    headlines,
-    horizon_tables,
-    in_words,
-    per_window,
-    return_row,
-)
+from kronos.evaluation.summary import Comparison, compare, corrected, horizon_tables, in_words, task_tables
+from kronos.evaluation.words import headlines
 from kronos.protocol import CLOSE
 
 Maker = Callable[..., pd.DataFrame]
@@ -81,20 +74,22 @@ def test_straw_men_do_not_weigh_on_what_was_asked(scores: pd.DataFrame) -> None:
         for names in (few, many)
     )
     assert one == other
-    assert set(one) == {("price", "rw-resampled"), ("volatility", "ewma"), ("coverage", "90 %")}
-    clear = Comparison("volatility", "m", "nano", "ewma", Estimate(-0.2, -0.3, -0.1), -0.22, 0.012, 0.012, 40, "t", "")
+    asked = {("price", "rw-resampled"), ("volatility", "rw-resampled"), ("volatility", "ewma"), ("coverage", "90 %")}
+    assert set(one) == asked
+    gap, ratio = Estimate(-0.2, -0.3, -0.1), Estimate(0.78, 0.7, 0.88)
+    clear = Comparison("volatility", "m", "nano", "ewma", gap, ratio, 0.012, 0.012, 40, "t", "")
     straw = [replace(clear, task="price", baseline="drift", p=0.5) for _ in range(50)]
     found = corrected([clear, *straw])
     assert found[0].words == "better than ewma"
-    assert headlines(found) == ["nano, volatility: better than ewma (QLIKE 22.0% lower, p 0.012)."]
+    assert headlines(found) == ["nano, volatility: better than EWMA (QLIKE 0.780 [0.700, 0.880] of its, p 0.012)."]
     few = replace(clear, difference=Estimate(-0.2, np.nan, np.nan), adjusted_p=1e-4)
-    assert headlines([few]) == ["nano, volatility: too few dates to compare with ewma."]
+    assert headlines([few]) == ["nano, volatility: cannot tell it from EWMA: too few dates."]
 
 
 def test_the_verdict_is_three_plain_sentences(scores: pd.DataFrame) -> None:
     found = compare(per_window(scores), ["price", "volatility"], ["stranger"], ["rw-resampled", "ewma", "drift"])
     prices, volatility, intervals = headlines(found)
-    assert prices.startswith("stranger, prices: no difference shown to rw-resampled (CRPS ")
+    assert prices.startswith("stranger, prices: cannot tell it from the random walk (CRPS ")
     assert volatility.startswith("stranger, volatility: ")
     assert "drift" not in volatility
     assert "90 % intervals cover" in intervals
@@ -217,3 +212,76 @@ def test_paper_windows(minutes: int, expected: tuple[int, int]) -> None:
 def test_closes_are_what_is_scored(scores: pd.DataFrame) -> None:
     assert CLOSE == 3
     assert scores["invalid"].max() == 0.0
+
+
+def test_volatility_figures_against_their_formulas(scores: pd.DataFrame) -> None:
+    """QLIKE is RV/f − ln(RV/f) − 1; the line of Mincer and Zarnowitz is that of numpy."""
+    rows = per_window(scores)
+    mine = rows[rows["forecaster"] == "ewma"]
+    figures = volatility_row(mine)
+    ratio = mine["true_volatility"] ** 2 / mine["variance"]
+    assert figures["qlike"]["value"] == pytest.approx((ratio - np.log(ratio) - 1).mean(), abs=1e-12)
+    usual = np.log(mine["context_volatility"] * np.sqrt(12))
+    x, y = (np.log(mine[name]) - usual for name in ("volatility", "true_volatility"))
+    slope, intercept = np.polyfit(x, y, 1)
+    assert figures["slope"]["value"] == pytest.approx(slope, abs=1e-9)
+    assert figures["intercept"]["value"] == pytest.approx(intercept, abs=1e-9)
+    assert figures["log_correlation"]["value"] == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-9)
+    for name in ("slope", "intercept"):
+        assert figures[name]["low"] < figures[name]["value"] < figures[name]["high"]
+
+
+def test_the_line_of_a_forecast_of_the_right_level_is_the_diagonal(scores: pd.DataFrame) -> None:
+    """Truths that scatter around the forecast: slope 1, intercept 0; forecasts twice as far apart: slope ½."""
+    rng, rows = np.random.default_rng(3), per_window(scores)
+    rows = rows[rows["forecaster"] == "ewma"].copy()
+    usual = rows["context_volatility"] * np.sqrt(rows["steps"])
+    level = rng.normal(0, 0.4, len(rows))
+    rows["true_volatility"] = usual * np.exp(level + rng.normal(0, 0.2, len(rows)))
+    right, wide = (volatility_row(rows.assign(volatility=usual * np.exp(k * level))) for k in (1.0, 2.0))
+    assert right["slope"]["low"] < 1.0 < right["slope"]["high"]
+    assert right["intercept"]["low"] < 0.0 < right["intercept"]["high"]
+    assert wide["slope"]["value"] == pytest.approx(right["slope"]["value"] / 2, abs=1e-9)
+
+
+def test_windows_enough_for_a_verdict_where_no_number_is_asked_for(bars: pd.DataFrame) -> None:
+    """1,500 forecasts in all, shared by markets and symbols; 20 cutoffs at least; never more than the bars hold."""
+    plan = Plan(context=60, horizon=8)
+    assert plan.cutoffs_in(markets=1, symbols=1, most=4000) == 1500
+    assert plan.cutoffs_in(markets=1, symbols=30, most=4000) == 50
+    assert plan.cutoffs_in(markets=4, symbols=30, most=4000) == 20
+    assert plan.cutoffs_in(markets=1, symbols=1, most=79) == 79
+    assert Plan(n_windows=7).cutoffs_in(1, 1, 4000) == 7
+    one = as_series(bars[bars["symbol"] == "S0"])
+    windows, facts = draw_markets({"walk_1h": one}, plan)
+    assert len(windows) == facts["walk_1h"]["most_cutoffs"] == (700 - 60 - 8) // 8 + 1
+    assert sum(facts["walk_1h"]["refused"].values()) == 0
+    late = pd.Timestamp(bars["timestamp"].iloc[599]).to_datetime64()
+    windows, facts = draw_markets({"walk_1h": one}, replace(plan, after=late))
+    assert len(windows) == facts["walk_1h"]["most_cutoffs"] == 100 // 8
+    assert sum(facts["walk_1h"]["refused"].values()) == 0
+
+
+def test_barriers_are_judged_beside_the_walk(scores: pd.DataFrame) -> None:
+    rows, names = per_window(scores), ["last-close", "rw-resampled", "ewma"]
+    tables = task_tables(scores, rows, ["touch"], "rw-resampled")["touch"]["walks_1h"]
+    assert set(tables) == {"knowing", "stranger", "rw-resampled", "ewma"}
+    assert tables["knowing"]["brier_ratio"]["value"] < 0.5  # it knows closes, not highs and lows
+    assert tables["stranger"]["brier_ratio"]["value"] == pytest.approx(1.0, abs=0.05)
+    share = tables["stranger"]["reliability"]
+    assert sum(one["number"] for one in share) == 6 * tables["stranger"]["windows"]
+    found = compare(rows, ["touch"], ["knowing", "stranger"], names)
+    assert {one.words for one in found if one.model == "knowing"} == {"better than rw-resampled", "better than ewma"}
+    assert "stranger, barriers: cannot tell it from the random walk (Brier score " in "".join(headlines(found))
+
+
+def test_clusters_are_markets_and_times_whatever_the_bar_size(scores: pd.DataFrame) -> None:
+    """Two bar sizes of a market share their days, two markets do not; all symbols of a day are one cluster."""
+    rows = per_window(scores)
+    rows = rows[rows["forecaster"] == "stranger"]
+    both = pd.concat([rows.assign(group="walks_1h"), rows.assign(group="walks_4h"), rows.assign(group="other_1h")])
+    labels = cluster_labels(both.reset_index(drop=True)).reshape(3, -1)
+    assert (labels[0] == labels[1]).all()
+    assert not set(labels[0]) & set(labels[2])
+    days = rows["cutoff"].to_numpy().astype("datetime64[D]")
+    assert all(len(set(labels[0][days == day])) == 1 for day in np.unique(days))

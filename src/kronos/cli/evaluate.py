@@ -33,7 +33,10 @@ from kronos.cli.common import (
 class EvaluationOptions:
     """Which windows are forecast, and how."""
 
-    windows: Annotated[int, typer.Option(min=1, help="Cutoffs per market, counted back from the end.")] = 20
+    windows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cutoffs per market, back from the end. Default: for about 1,500 forecasts in all."),
+    ] = None
     step: Annotated[int | None, typer.Option(min=1, help="Bars between cutoffs. Default: the horizon.")] = None
     context: Annotated[int | None, typer.Option(min=3, help="Bars seen. Default: as many as a forecast reads.")] = None
     horizon: Annotated[
@@ -65,8 +68,8 @@ class EvaluationOptions:
     top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None
     top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None
     baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'; rw-resampled is always in.")] = "all"
-    tasks: Annotated[str, typer.Option(help="Of price, return, volatility, generation, investment.")] = (
-        "price,return,volatility"
+    tasks: Annotated[str, typer.Option(help="Of price, return, volatility, touch, generation, investment.")] = (
+        "price,return,volatility,touch"
     )
     on_defect: Defects = "strict"
     tokenizer: Tokenizer = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kronos.evaluation.touches import MULTIPLES
+
 
 class Column(NamedTuple):
     """A column of a task's table."""
@@ -66,7 +68,24 @@ COLUMNS: dict[str, list[Column]] = {
                "of forecast and realised volatility, each over the usual one of its symbol"),
         Column("raw", "log_correlation_raw", 3,
                "the same without dividing by the usual one, so that knowing the wild symbols counts"),
+        Column("slope", "slope", 2,
+               "Mincer and Zarnowitz's, of log realised on log forecast volatility, each over the usual one; 1 is "
+               "right, below 1 the forecasts are too far apart"),
+        Column("intercept", "intercept", 3, "of the same line; 0 is right where the slope is 1"),
         Column("log bias", "bias", 3, "mean log of forecast over realised volatility; above 0 is too high"),
+    ],
+    "touch": [
+        Column("Brier / yardstick", "brier_ratio", 3,
+               "mean square of chance less what came (1 touched, 0 not), over the yardstick's; below 1 is better"),
+        Column("Brier", "brier", 4, "the same, not divided; 0 is perfect"),
+        *(Column(f"{side} {k:g}", f"brier_ratio_{side}_{round(100 * k):03d}", 3,
+                 f"Brier over the yardstick's, of the barrier {k:g} σ √H {where} the last close")
+          for k in MULTIPLES for side, where in (("up", "above"), ("down", "below"))),
+        Column("chance − share", "excess_chance", 3,
+               "mean chance of a touch less the share that was touched; above 0 touches are promised too often"),
+        Column("first / yardstick", "first_ratio", 3,
+               "Brier over the yardstick's, of which comes first: take profit 1 σ √H above or stop loss as far below"),
+        Column("first Brier", "first_brier", 4, "the same, not divided"),
     ],
     "investment": [
         Column("excess a year", "excess", 3, "return after cost less that of all names in equal shares"),
@@ -105,6 +124,8 @@ LEGEND = {
     "are shown. The pooled ones mix time and cross-section: read them with care.",
     "volatility": "Realised over the horizon from closes. The log correlation is of realised over usual volatility, so "
     "that knowing which symbol is wild earns nothing; “raw” includes that.",
+    "touch": "Barriers stand .5, 1 and 1.5 times σ √H above and below the last close, H the bars ahead; highs and lows "
+    "touch them. Fair Brier scores. Where one bar touches take profit and stop loss, neither is known to be first.",
     "investment": "TopkDropout on the mean predicted close of ten sessions ahead, a new signal every five, held for "
     "five at least, .15 % a trade, traded on the session after; excess over all names in equal shares, after cost.",
     "generation": "One sampled path per window against what came. Score: 1 − accuracy of an LSTM told to tell them "

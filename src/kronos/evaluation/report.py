@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def page(evaluation: Evaluation) -> str:
             windows = next(iter(tables[market].values())).get("windows", 0)
             title = f"{escape(market)} <small>{windows} windows</small>"
             inner = _task(task, tables[market], models)
+            if task == "touch":
+                inner += _reliability(tables[market], [*models, summary["yardstick"]])
             parts.append(f"<details{' open' if place < 2 else ''}><summary>{title}</summary>{inner}</details>")
         if task == "price" and len(table):
             shown = _price_charts(table[table["tasks"].str.contains("price")], summary, models)
@@ -182,6 +185,18 @@ def _task(task: str, rows: dict[str, dict[str, Any]], models: Sequence[str]) -> 
     return out
 
 
+def _reliability(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> str:
+    """What was said against what came, by tenths of the chance."""
+    lines = []
+    for name, (key, what) in product(names, (("reliability", "a touch"), ("first_reliability", "which first"))):
+        bins = {one["low"]: one for one in rows.get(name, {}).get(key, [])}
+        found = (bins.get(low / 10) for low in range(10))
+        cells = (f"{one['came']:.3f}<br><small>of {one['number']:,}</small>" if one else "–" for one in found)
+        lines.append(row_html(f"{name}, {what}", cells, bold=name != names[-1]))
+    heads = [f"{low}–{low + 10} %" for low in range(0, 100, 10)]
+    return "<p>Share that came, by the chance that was given to it:</p>" + table_html(["", *heads], lines)
+
+
 def _comparisons(items: Iterable[dict[str, Any]]) -> str:
     """Every comparison with its difference, test and adjusted p-value."""
     rows = []
@@ -267,13 +282,14 @@ def grid_html(parts: Iterable[str]) -> str:
 
 #: How sides are taken.
 EXPLAINED = (
-    "<p>A few questions were named beforehand: prices against the resampled walk, volatility against GARCH and EWMA, "
-    "whether 90 % intervals cover 90 %; and, where they are among the tasks, whether returns are ranked at all, and "
-    "what a portfolio earns beyond luck. A side is taken where the 95 % interval of the difference leaves zero out "
-    "<em>and</em> the p-value, after Holm's correction within the questions of one model and market, is below .05. "
-    "Within a market the losses are averaged over the symbols of a date and the dates tested by Diebold–Mariano "
-    "(Newey–West errors, fixed-b critical values); over all markets the test is cluster-robust. Whatever else was "
-    "compared stands at the end, corrected apart.</p>"
+    "<p>A few questions were named beforehand: prices and volatility against the resampled walk, GARCH and HAR, "
+    "volatility against EWMA too, whether 90 % intervals cover 90 %; and, where they are among the tasks, whether "
+    "chances of barriers beat the walk's, whether returns are ranked at all, and what a portfolio earns beyond luck. A "
+    "side is taken where the 95 % intervals of the difference and of the ratio leave zero and one out <em>and</em> the "
+    "p-value, after Holm's correction within the questions of one model and market, is below .05. Otherwise these "
+    "windows cannot tell. Within a market the losses are averaged over the symbols of a date and the dates tested by "
+    "Diebold–Mariano (Newey–West errors, fixed-b critical values); over all markets the test is cluster-robust. What "
+    "else was compared stands at the end, corrected apart.</p>"
 )
 #: The document around ``title``, ``plotly`` and ``body``.
 PAGE = """<!doctype html>

@@ -23,6 +23,7 @@ import pandas as pd
 from kronos.errors import ConfigError
 from kronos.evaluation import metrics
 from kronos.evaluation.baselines import context_rng
+from kronos.evaluation.touches import touch_scores
 from kronos.evaluation.training_dates import LeakWarning, warn_of_leaks
 from kronos.evaluation.windows import BarsInput, Window, as_series, common_cutoffs, required_windows, rolling_windows
 from kronos.files import digest, replacing, write_text
@@ -33,6 +34,8 @@ __all__ = ["LeakWarning", "as_series", "common_cutoffs", "cross_validate", "roll
 
 #: Quantile levels of the pinball loss in the long table.
 PINBALL_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+#: Of what is scored: scores that an earlier version stored are not gone on with.
+SCORES = 2
 #: Windows that are forecast together, and the most work that an interruption can lose per process.
 BATCH = 32
 KEY = ["forecaster_id", "window_id"]
@@ -65,7 +68,8 @@ def score_window(window: Window, paths: FloatArray, seed: int = 0) -> WindowScor
 
         ``whole``: first_gap [σ, median over paths of |ln first open / last close|] and true_first_gap, invalid (share
         of bars), past_move [σ, over the last H bars], volatility (mean over paths) and true_volatility [realised over
-        the horizon, log return], variance (mean of the paths' realised variance), context_volatility = σ, num_samples.
+        the horizon, log return], variance (mean of the paths' realised variance), context_volatility = σ, num_samples,
+        and what :func:`~kronos.evaluation.touches.touch_scores` says of barriers.
     """
     context, truth = window.context, window.truth
     sigma, start = context.volatility(), np.log(context.last_close)
@@ -104,6 +108,7 @@ def score_window(window: Window, paths: FloatArray, seed: int = 0) -> WindowScor
         "context_volatility": sigma,
         "num_samples": len(paths),
     }
+    whole |= touch_scores(context, truth, paths)
     return WindowScore(steps, {name: float(value) for name, value in whole.items()})
 
 
@@ -116,7 +121,7 @@ def window_id(window: Window, num_samples: int, seed: int) -> str:
     """Digest of everything that a window's scores depend on but the forecaster."""
     context = window.context
     arrays = (context.timestamps, context.values, context.future_timestamps, window.truth)
-    return digest(window.group, context.symbol, num_samples, seed, str(context.zone), *arrays, size=12)
+    return digest(SCORES, window.group, context.symbol, num_samples, seed, str(context.zone), *arrays, size=12)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ import pandas as pd
 
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.baselines import BASELINES
+from kronos.evaluation.figures import per_window
 from kronos.evaluation.report import Evaluation
 from kronos.evaluation.report_charts import Example
 from kronos.evaluation.rolling import ResultStore, identity, score_windows, window_id
@@ -27,15 +28,14 @@ from kronos.evaluation.summary import (
     Comparison,
     compare,
     corrected,
-    headlines,
     horizon_tables,
     in_words,
-    per_window,
     task_tables,
 )
 from kronos.evaluation.tasks import STEPS, Trade, generate_and_judge, invest
 from kronos.evaluation.training_dates import LeakWarning, warn_of_leaks
-from kronos.evaluation.windows import Series, Window, required_windows, some_symbols
+from kronos.evaluation.windows import Series, Window, most_cutoffs, required_windows, some_symbols
+from kronos.evaluation.words import ABOUT_ENOUGH, Precision, headlines, precision
 from kronos.protocol import Forecaster, Progress, WorkEngine
 from kronos.spec import ForecastSpec
 
@@ -45,6 +45,8 @@ ForecastersOf = Callable[[str], Sequence[Forecaster]]
 YARDSTICK = "rw-resampled"
 #: Tasks that are not scored window by window.
 NOT_BY_WINDOW = ("generation", "investment")
+#: Cutoffs per market at least, where the bars hold them and no number is asked for.
+FEW_CUTOFFS = 20
 #: Bar size in minutes → (look-back, horizon), in bars.
 PAPER_WINDOWS = {5: (480, 96), 15: (160, 32), 60: (80, 12), 240: (90, 18), 1440: (40, 12)}
 
@@ -70,6 +72,7 @@ TASKS = {
         ("price", "Where will the close be, and how sure is that?", 0.6, 0.9, 10, "CRPS of the close, mean over steps"),
         ("return", "Which way, and which symbol more than the others?", 0.6, 0.9, 10, "minus the RankIC of a date"),
         ("volatility", "How much will it move?", 0.9, 0.9, 10, "QLIKE of the realised variance"),
+        ("touch", "Which prices will be touched, and which first?", 0.9, 0.9, 10, "Brier score, mean over barriers"),
         ("generation", "Do sampled bars look and behave like real ones?", 1.0, 0.95, 1, "accuracy of a discriminator"),
         ("investment", "Does a portfolio built on it earn more than it costs?", 0.6, 0.9, 10, "excess return"),
     )
@@ -94,12 +97,12 @@ def paper_window(step: np.timedelta64) -> tuple[int, int]:
 class Plan:
     """What to evaluate."""
 
-    tasks: tuple[str, ...] = ("price", "return", "volatility")
+    tasks: tuple[str, ...] = ("price", "return", "volatility", "touch")
     context: int | None = None  # bars; by default the paper's for each market's bar size
     horizon: int | None = None  # the same
     horizons: tuple[int, ...] = ()  # bars ahead at which the close is judged one by one, up to ``horizon``
     reads: int | None = None  # bars that the models read; the context where none is given and the bars suffice
-    n_windows: int = 20  # cutoffs per market
+    n_windows: int | None = None  # cutoffs per market; None: so many that a verdict can tell, see ``cutoffs_in``
     step: int | None = None  # bars between them, by default the horizon
     max_symbols: int | None = 30  # per market, drawn by the seed
     num_samples: int = 50  # paths per forecast
@@ -113,6 +116,15 @@ class Plan:
     def after_in(self, market: str) -> np.datetime64[Any] | None:
         """The date that the forecasts of a market must be later than, if there is one."""
         return self.after.get(market) if isinstance(self.after, Mapping) else self.after
+
+    def cutoffs_in(self, markets: int, symbols: int, most: int) -> int:
+        """Cutoffs of a market: as many as were asked for, or its share of the forecasts that a verdict takes.
+
+        ``markets``: how many there are; ``symbols``: of this one; ``most``: cutoffs that its bars hold.
+        """
+        if self.n_windows is not None:
+            return self.n_windows
+        return max(1, min(most, max(FEW_CUTOFFS, ABOUT_ENOUGH // (markets * symbols))))
 
     def as_dict(self, markets: Iterable[str]) -> dict[str, Any]:
         """The settings for JSON."""
@@ -132,19 +144,24 @@ def draw_markets(markets: Markets, plan: Plan) -> tuple[list[Window], dict[str, 
         horizon = plan.horizon or horizon
         if plan.reads is not None:  # as a forecast does: this many bars, or as many as nearly all symbols have
             room = int(np.quantile([len(one.timestamps) for one in kept.values()], 0.1)) - horizon
-            context = min(plan.reads, max(context, room - (plan.step or horizon) * (plan.n_windows - 1)))
+            few = (plan.n_windows or FEW_CUTOFFS) - 1
+            context = min(plan.reads, max(context, room - (plan.step or horizon) * few))
         context = plan.context or context
-        how: dict[str, Any] = {"n_windows": plan.n_windows, "step": plan.step, "after": plan.after_in(market)}
+        most = most_cutoffs(kept.values(), context, horizon, plan.step or horizon, plan.after_in(market))
+        cutoffs = plan.cutoffs_in(len(markets), len(kept), most)
+        how: dict[str, Any] = {"n_windows": cutoffs, "step": plan.step, "after": plan.after_in(market)}
         found, refused = required_windows(kept, context, horizon, group=market, **how)
         windows += found
-        cutoffs = [window.context.cutoff for window in found]
+        times = [window.context.cutoff for window in found]
         facts[market] = {
             "context": context,
             "horizon": horizon,
             "symbols": len({window.context.symbol for window in found}),
             "windows": len(found),
-            "first_cutoff": str(min(cutoffs)),
-            "last_cutoff": str(max(cutoffs)),
+            "cutoffs": len({window.date for window in found}),
+            "most_cutoffs": most,
+            "first_cutoff": str(min(times)),
+            "last_cutoff": str(max(times)),
             "refused": refused,
         }
     return windows, facts
@@ -188,11 +205,13 @@ def evaluate(
         how: dict[str, Any] = {"most": plan.max_generated, "steps": plan.generation_steps, "seed": plan.seed}
         tables["generation"] = generate_and_judge(windows, of_task("generation"), store=store, progress=progress, **how)
     if trade is not None and "investment" in tasks:
-        how = {"n_windows": plan.n_windows, "after": plan.after_in, "num_samples": plan.num_samples, "seed": plan.seed}
+        how = {"after": plan.after_in, "num_samples": plan.num_samples, "seed": plan.seed}
         asked = of_task("investment")
-        tables["investment"], compared = invest(chosen, asked, trade, sides=_sides(asked), **how)
+        tables["investment"], compared = invest(
+            chosen, asked, trade, sides=_sides(asked), n_windows=plan.n_windows or FEW_CUTOFFS, **how
+        )
         comparisons += compared
-    first, comparisons = of_task(tasks[0]), corrected(comparisons)
+    first = of_task(tasks[0])
     summary = {
         "settings": plan.as_dict(markets),
         "markets": facts,
@@ -201,15 +220,23 @@ def evaluate(
         "tasks": tables,
         "questions": {task: asdict(TASKS[task]) for task in tasks},
         "by_horizon": horizon_tables(table, plan.horizons, YARDSTICK),
-        "headlines": headlines(comparisons),
-        "comparisons": [{**asdict(comparison), "asked": comparison.asked} for comparison in comparisons],
-        "verdicts": in_words(comparisons),
+        **_answers(corrected(comparisons), precision(tables.get("price", {}), facts, _sides(first)[0])),
         "notes": notes,
         "data": dict(data_hashes or {}),
         "versions": versions(),
         "runtime": {"seconds": round(time.perf_counter() - began, 1), **counts},
     }
     return Evaluation(table, summary, pick_examples(table, windows, first, plan) if len(table) else [])
+
+
+def _answers(comparisons: Sequence[Comparison], exact: Sequence[Precision]) -> dict[str, Any]:
+    """What was found in words and in figures, and how exactly."""
+    return {
+        "headlines": [*headlines(comparisons), *(one.words for one in exact)],
+        "precision": [asdict(one) | {"enough": one.enough} for one in exact],
+        "comparisons": [asdict(one) | {"relative": one.relative, "asked": one.asked} for one in comparisons],
+        "verdicts": in_words(comparisons),
+    }
 
 
 def _score(

@@ -234,14 +234,30 @@ def draw_windows(
     return [pool[i][0].window(pool[i][1], context, horizon, group) for i in chosen]
 
 
+def shared_axis(series: Iterable[Series]) -> TimeArray:
+    """The times that at least half as many symbols have as the busiest time."""
+    times, counts = np.unique(np.concatenate([s.timestamps for s in series]), return_counts=True)
+    return np.asarray(times[counts >= 0.5 * counts.max()])
+
+
+def most_cutoffs(
+    series: Iterable[Series], context: int, horizon: int, step: int, after: np.datetime64[Any] | None = None
+) -> int:
+    """How many of :func:`common_cutoffs` have a whole context and forecast bars later than ``after`` alone."""
+    axis = shared_axis(series)
+    first = context - 1
+    if after is not None:
+        first = max(first, int(np.searchsorted(axis, np.datetime64(after).astype("datetime64[ns]"), side="right")) - 1)
+    return max(0, (len(axis) - 1 - horizon - first) // step + 1)
+
+
 def common_cutoffs(series: Iterable[Series], horizon: int, n_windows: int, step: int) -> TimeArray:
     """The last ``n_windows`` cutoffs, ``step`` bars apart, on the time axis that the symbols share.
 
     Only times that at least half as many symbols have as the busiest time count, so that one symbol with odd hours
     does not shift everybody. Symbols are then judged on the same dates, which is what a cross-section needs.
     """
-    times, counts = np.unique(np.concatenate([s.timestamps for s in series]), return_counts=True)
-    axis = times[counts >= 0.5 * counts.max()]
+    axis = shared_axis(series)
     places = len(axis) - 1 - horizon - step * np.arange(n_windows)
     return np.asarray(np.sort(axis[places[places >= 0]]))
 

@@ -17,6 +17,8 @@ from pydantic import Field, ValidationError
 from kronos.bars import inspect_bars, read_bars
 from kronos.bars.samples import PREFIX, SAMPLES, locate
 from kronos.errors import DataError, KronosError, settings_in_words
+from kronos.evaluation.baselines import BASELINES
+from kronos.evaluation.summary import RIVALS
 from kronos.files import to_json
 from kronos.inference.export import document
 from kronos.inference.predictor import KronosPredictor
@@ -88,7 +90,7 @@ class Tools:
         summary = evaluate(
             self._read(bars, None),
             self.model,
-            baselines="rw-resampled,ewma",
+            baselines=[name for name in RIVALS if name in BASELINES],
             tasks="price",
             context=context,
             horizon=horizon,

@@ -15,7 +15,7 @@ import pandas as pd
 from kronos.bars.report import OnDefect
 from kronos.errors import ConfigError, DataError
 from kronos.evaluation.calibrate import fit_temperature, fit_width, judge, sample_closes, split_by_time
-from kronos.evaluation.summary import cluster_labels
+from kronos.evaluation.figures import cluster_labels
 from kronos.evaluation.training_dates import warn_of_leaks
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
 from kronos.files import write_json, write_text, writing

@@ -43,10 +43,10 @@ def evaluate(
     *,
     tokenizer: str | None = None,
     baselines: str | Sequence[str] = "all",
-    tasks: str | Sequence[str] = ("price", "return", "volatility"),
+    tasks: str | Sequence[str] = ("price", "return", "volatility", "touch"),
     context: int | None = None,
     horizon: int | str | Sequence[int] | None = None,
-    windows: int = 20,
+    windows: int | None = None,
     step: int | None = None,
     num_samples: int | None = None,
     max_symbols: int | None = 30,
@@ -72,11 +72,11 @@ def evaluate(
         models: names, folders, hub ids, ``chronos:ID``, ``statsmodels:NAME``, or forecasters that are loaded already;
             ``tokenizer``: one other than their own.
         baselines: names, as a list or between commas, ``all`` or ``none``; ``rw-resampled`` is always among them.
-        tasks: of price, return, volatility, generation, investment; a list, or between commas.
-        context: bars seen; None: as many as the models read in a forecast, as far as the bars reach, or the paper's.
-        horizon: bars ahead; several judge the close at each of them, on forecasts of the longest. None: the paper's.
-        windows, step: cutoffs per market, counted back from the end; bars between them, None: the horizon.
-        num_samples, max_symbols, symbol: paths, None: 50 or the paper's 10; most series of a market, or one by name.
+        tasks: of price, return, volatility, touch, generation, investment; a list, or between commas.
+        context, horizon: bars seen, None: as many as the models read, as far as the bars reach, or the paper's; bars
+            ahead, several judge the close at each, on forecasts of the longest, None: the paper's.
+        windows, step: cutoffs per market, None: 20, and more for 1,500 forecasts in all; bars between, None: horizon.
+        num_samples, max_symbols, symbol: paths, None: 50 or paper's 10; most series of a market, or one by name.
         settings, sampling: as each checkpoint was calibrated, but for temperature, top_k, top_p; or the paper's.
         after, market: judge only bars later, or unseen in ``training``; of which market, where they cannot tell.
         device, workers, engine: where checkpoints compute; processes of one thread each; or an engine instead.

@@ -16,10 +16,10 @@ import pandas as pd
 
 from kronos.errors import DataError
 from kronos.evaluation.baselines import make_baselines
+from kronos.evaluation.figures import cluster_labels, per_window
 from kronos.evaluation.rolling import score_windows
 from kronos.evaluation.run import YARDSTICK
 from kronos.evaluation.statistics import FEWEST, cluster_bootstrap, ratio_of_means, slope
-from kronos.evaluation.summary import cluster_labels, per_window
 from kronos.evaluation.training_dates import LeakWarning, warn_of_leaks
 from kronos.evaluation.windows import Series, Window, as_series, common_cutoffs, rolling_windows, some_symbols
 from kronos.evaluation.windows import draw_windows as draw_from
