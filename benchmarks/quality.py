@@ -6,9 +6,9 @@
 Windows: context 256, horizon 24, later dates of held-apart symbols of ../shared/data, the same number of windows
 from every file as far as its bars go, truths never overlapping within a symbol; every window weighs the same.
 Scores are of the close, in log price over the context's one-bar volatility. Intervals are 95 %, by a bootstrap of
-clusters (market × block of time no shorter than the horizon). ``--horizon 96 --at 1,6,24,96`` judges the close at each of
-these bars ahead, by market, on the same forecasts. Without ../shared/data the bars that ship in the
-package are used, and the output says so.
+clusters (market × block of time no shorter than the horizon). ``--horizon 96 --at 1,6,24,96`` judges the close at each
+of these bars ahead, by market, on the same forecasts. Without ../shared/data the bars that ship in the package are
+used, and the output says so.
 """
 
 from __future__ import annotations
@@ -240,9 +240,8 @@ def show(document: dict[str, Any]) -> None:
     print(f"{document['windows']} windows, {document['clusters']} clusters; CRPS against {document['yardstick']}")
     print(f"files without windows: {', '.join(document['selection'].get('files_without_windows', [])) or 'none'}")
     head = f"{'forecaster':20} {'CRPS ratio [95 %]':25} {'files =':>7} {'cov50':>6} {'cov80':>6} {'cov90':>6}"
-    print(
-        f"{head} {'PIT KS':>6} {'gap':>5} {'invalid':>7} {'QLIKE':>6} {'vol corr':>8} {'vol slope':>9} {'slope':>6} {'RW slope (se)':>15}"
-    )
+    head += f" {'PIT KS':>6} {'gap':>5} {'invalid':>7} {'QLIKE':>6} {'vol corr':>8} {'vol slope':>9}"
+    print(f"{head} {'slope':>6} {'RW slope (se)':>15}")
     for name, f in document["forecasters"].items():
         r, walk = f["crps_ratio"], f["random_walks"]
         cover = " ".join(f"{f.get(f'coverage_{c}', {}).get('value', float('nan')):6.3f}" for c in (50, 80, 90))
