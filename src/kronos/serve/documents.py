@@ -25,6 +25,7 @@ from kronos.files import json_text, replacing, to_json, write_text
 from kronos.inference.certainty import Shown
 from kronos.inference.export import DEFAULT_LEVELS
 from kronos.inference.forecast import Forecast
+from kronos.inference.views import volatility_document
 from kronos.protocol import CLOSE, VOLUME
 
 LEVELS = tuple(sorted({*DEFAULT_LEVELS, 0.1, 0.9}))  # the studio also draws the band between these two
@@ -93,7 +94,8 @@ def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
     Quantiles other than the median, chances, risk and ranges are null where too few distinct paths cannot tell.
 
     ``expected_range`` is the median over the paths of the lowest low and of the highest high of the whole horizon;
-    ``realized_volatility`` the median over the paths, not annualised.
+    ``realized_volatility`` the median over the paths, not annualised; ``volatility`` is a year's, bar by bar, with how
+    the year was counted.
 
     Args:
         truth: the bars that followed the cutoff, at most as many as were forecast; None in a forecast of the future.
@@ -123,6 +125,7 @@ def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
             "expected_range": [np.median(low.min(axis=1)), np.median(high.max(axis=1))] if shown.enough else None,
             "realized_volatility": forecast.realized_volatility().iloc[-1].median(),
         },
+        "volatility": volatility_document(forecast),
         "truth": None if truth is None else columns(truth),
         "comparison": None if truth is None or truth.empty else comparison(forecast, truth),
         "metadata": dict(forecast.metadata),
