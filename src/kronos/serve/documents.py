@@ -6,6 +6,7 @@ Runs in the reader and in the worker, never in the server itself.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,7 @@ LEVELS = tuple(sorted({*DEFAULT_LEVELS, 0.1, 0.9}))  # the studio also draws the
 SHOWN_HISTORY = 512
 PREVIEW_ROWS = 5
 _MOST_SYMBOLS = 10_000
+_OFFSET = re.compile(r"[+-]\d\d:\d\d$")  # of a time from UTC
 
 # -- bars -------------------------------------------------------------------------------------------------------------
 
@@ -189,8 +191,15 @@ def read_forecast(result: Path) -> Forecast:
     """The forecast of a result, with the history that the document shows."""
     content = json.loads(result.read_text(encoding="utf-8"))
     shown = content["history"]
-    history = pd.DataFrame({**shown, "timestamp": pd.DatetimeIndex(shown["timestamp"])})
+    times = _times([*shown["timestamp"], *content["timestamps"]])
+    count = len(shown["timestamp"])
+    history = pd.DataFrame({**shown, "timestamp": times[:count]})
     history["volume"] = history["volume"].astype(float).fillna(0.0)
     history["amount"] = 0.0
-    times = pd.DatetimeIndex(content["timestamps"])
-    return Forecast(read_samples(result), times, content["metadata"], history, content["input"]["symbol"])
+    return Forecast(read_samples(result), times[count:], content["metadata"], history, content["input"]["symbol"])
+
+
+def _times(texts: list[str]) -> pd.DatetimeIndex:
+    """Times of a document, in its one offset; in UTC where clocks changed among them, as it names no zone."""
+    several = len({found[0] for text in texts if (found := _OFFSET.search(text))}) > 1
+    return pd.DatetimeIndex(pd.to_datetime(texts, utc=True) if several else texts)

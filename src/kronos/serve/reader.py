@@ -88,10 +88,9 @@ def export(path: str, target: str) -> dict[str, Any]:
     return {}
 
 
-def touches(path: str, asked: dict[str, Any]) -> dict[str, Any]:
+def touches(path: str, prices: list[float], take_profit: float | None, stop_loss: float | None) -> dict[str, Any]:
     """What is asked about the prices that a result's paths touch."""
-    prices = tuple(asked["prices"])
-    found = Touches(prices, asked["take_profit"], asked["stop_loss"]).document(read_forecast(Path(path)))
+    found = Touches(tuple(prices), take_profit, stop_loss).document(read_forecast(Path(path)))
     return dict(to_json(found))
 
 

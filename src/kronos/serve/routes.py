@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -16,7 +15,6 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
-from kronos.inference.views import Touches
 from kronos.serve import schemas
 from kronos.serve.child import Child
 from kronos.serve.errors import ApiError, not_found
@@ -304,8 +302,8 @@ async def result(
     stop_loss: Annotated[Price | None, Query(description="… or this one; the last close lies between them.")] = None,
 ) -> Response:
     """The document of a finished forecast, and what more is asked of it: ``paths``, ``touch``, ``first_touch``."""
-    asked = Touches(tuple(touch), take_profit, stop_loss)
     await _finished(id, here)
+    asked = {"prices": touch, "take_profit": take_profit, "stop_loss": stop_loss}
     return await _document(id, here, paths, asked)
 
 
@@ -379,7 +377,7 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-async def _document(id: str, here: Services, paths: int = 0, asked: Touches | None = None) -> Response:
+async def _document(id: str, here: Services, paths: int = 0, asked: dict[str, Any] | None = None) -> Response:
     document = here.history.result(id)
     try:
         text = await asyncio.to_thread(document.read_bytes)
@@ -388,7 +386,7 @@ async def _document(id: str, here: Services, paths: int = 0, asked: Touches | No
     path, more = str(document), {"paths": None}
     if paths:
         more["paths"] = await here.read("Reading the paths", "paths", path=path, count=paths)
-    if asked:
-        more |= await here.read("Counting the touches", "touches", path=path, asked=asdict(asked))
+    if asked and any(value not in (None, []) for value in asked.values()):
+        more |= await here.read("Counting the touches", "touches", path=path, **asked)
     # The document was made by this server: only the closing brace is opened again.
     return Response(text[:-1] + b", " + json.dumps(more).encode()[1:], media_type="application/json")
