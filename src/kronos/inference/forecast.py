@@ -19,11 +19,10 @@ import pandas as pd
 
 from kronos.bars.calendar.year import BarsAYear
 from kronos.errors import ConfigError, FewPathsWarning
-from kronos.files import json_text, replacing, to_json, write_text
 from kronos.inference import views
 from kronos.inference.certainty import ENOUGH_PATHS, asks_spread, count_distinct, few_paths_note, share_error
-from kronos.inference.export import DEFAULT_LEVELS, check_levels, check_target, document, summary, write_table
-from kronos.inference.layouts import lay_out, save_layout
+from kronos.inference.export import DEFAULT_LEVELS, check_levels, summary
+from kronos.inference.layouts import lay_out, save
 from kronos.protocol import CLOSE, FEATURES
 from kronos.spec import Layout
 
@@ -357,27 +356,7 @@ class Forecast:
             ConfigError: an unknown ending or layout, a missing folder, or a level outside [0, 1].
             MissingExtraError: ``.png`` without matplotlib.
         """
-        check_levels(quantile_levels)
-        if layout is not None:
-            return save_layout(self, path, layout, quantile_levels)
-        target = check_target(path)
-        ending = target.suffix.lower()
-        if ending == ".png":
-            from kronos.inference.charts import draw
-
-            with replacing(target) as part:
-                draw(self, part)
-        elif ending == ".html":
-            from kronos.inference.charts import page
-
-            write_text(target, page(self))
-        elif ending == ".json":
-            write_text(target, json_text(document(self, quantile_levels, paths=paths)))
-        else:
-            table = self.to_frame() if paths else summary(self, quantile_levels)
-            table.attrs = {"symbol": self.symbol, "metadata": to_json(self.metadata)}
-            write_table(table, target)
-        return target
+        return save(self, path, quantile_levels, paths=paths, layout=layout)
 
     def _warn_if_few(self, levels: Sequence[float] = ()) -> None:
         """Warns where a view is no estimate: of anything but means and medians, from too few distinct paths."""

@@ -95,9 +95,14 @@ def volatility_document(forecast: Forecast, level: float = 0.9) -> dict[str, Any
 
 def prob_touch(forecast: Forecast, price: float) -> pd.DataFrame:
     """Columns ``prob_touch, error`` by timestamp, as ``Forecast.prob_touch``."""
-    share = touched(forecast.samples, float(price), forecast.last_close).mean(axis=0)
-    errors = share_error(share, forecast.num_samples)
-    return pd.DataFrame({"prob_touch": share, "error": errors}, index=forecast.timestamps)
+    share, error = _share(forecast, touched(forecast.samples, float(price), forecast.last_close))
+    return pd.DataFrame({"prob_touch": share, "error": error}, index=forecast.timestamps)
+
+
+def _share(forecast: Forecast, hits: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """The share of the paths for which something holds, hits (S, …), and its sampling error."""
+    share = np.asarray(hits.mean(axis=0))
+    return share, share_error(share, forecast.num_samples)
 
 
 def bars_by(forecast: Forecast, by: int | str | pd.Timestamp) -> int:
@@ -124,11 +129,11 @@ def first_touches(forecast: Forecast, take_profit: float, stop_loss: float) -> p
     seconds = (forecast.timestamps - start).total_seconds().to_numpy()
 
     def row(ended: npt.NDArray[np.bool_], hit: bool = True) -> tuple[float, float, float, float, float]:
-        share, bars = float(ended.mean()), found.bars[ended & hit]
-        chance = share, float(share_error(share, forecast.num_samples))
+        share, error = map(float, _share(forecast, ended))
+        bars = found.bars[ended & hit]
         if not len(bars):
-            return *chance, np.nan, np.nan, np.nan
-        return *chance, float(bars.mean()), mean_error(bars), float(seconds[bars - 1].mean())
+            return share, error, np.nan, np.nan, np.nan
+        return share, error, float(bars.mean()), mean_error(bars), float(seconds[bars - 1].mean())
 
     rows = {name: row(found.outcome == place, place != NEITHER) for place, name in enumerate(OUTCOMES)}
     rows["either"] = row(found.outcome != NEITHER)
