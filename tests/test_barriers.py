@@ -135,6 +135,7 @@ def test_prices_are_compared_in_the_precision_of_the_paths() -> None:
     path = bars((100, 105.1, 99, 101)).astype(np.float32)  # as float64 its high is 105.0999985
     assert touched(path, 105.1, 100.0).all()
     assert first_touch(path, 105.1, 98.0, 100.0).outcome[0] == PROFIT
+    assert not touched(path, 1e300, 100.0).any()
 
 
 @pytest.mark.parametrize("price", [0.0, -3.0, float("nan"), float("inf")])
@@ -150,6 +151,8 @@ def test_the_last_close_itself_and_barriers_of_one_side_are_refused() -> None:
     path = bars((100, 105, 99, 101))
     with pytest.raises(ConfigError, match="100 is the last close itself"):
         touched(path, 100.0, 100.0)
+    with pytest.raises(ConfigError, match="2506.85 is the last close itself"):
+        touched(path, 2506.85, float(np.float32(2506.85)))
     with pytest.raises(ConfigError, match=r"take profit 105 and the stop loss 103 both lie above the last close 100"):
         first_touch(path, 105.0, 103.0, 100.0)
     with pytest.raises(ConfigError, match="both lie below"):

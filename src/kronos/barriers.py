@@ -25,6 +25,8 @@ OUTCOMES: Final = ("profit", "loss", "both", "neither")
 """What is touched first: the take profit, the stop loss, both in one bar that does not say which, or neither."""
 PROFIT, LOSS, BOTH, NEITHER = range(4)
 
+_ROUNDING: Final = 1e-7  # relative; of single precision, in which bars are often kept
+
 
 class FirstTouch(NamedTuple):
     """How each path ends.
@@ -98,7 +100,7 @@ def check_price(price: npt.ArrayLike, last_close: npt.ArrayLike) -> None:
     prices, last = (np.atleast_1d(a) for a in np.broadcast_arrays(price, last_close))
     if not (good := np.isfinite(prices) & (prices > 0)).all():
         raise ConfigError(f"A price to touch is a positive number; it is {prices[~good][0]:g}.")
-    if (same := prices == last).any():
+    if (same := np.isclose(prices, last, rtol=_ROUNDING, atol=0.0)).any():
         raise ConfigError(
             f"The price {prices[same][0]:.10g} is the last close itself, which is touched already; "
             "give a price above or below it."
@@ -125,7 +127,8 @@ def check_barriers(take_profit: npt.ArrayLike, stop_loss: npt.ArrayLike, last_cl
 
 def _reached(high: Paths, low: Paths, price: npt.ArrayLike, above: npt.ArrayLike) -> Flags:
     """Whether prices from ``low`` to ``high`` reach one that lies above the last close, or below it."""
-    level = np.asarray(price).astype(high.dtype)
+    with np.errstate(over="ignore"):  # infinity is out of reach too
+        level = np.asarray(price).astype(high.dtype)
     return np.asarray(np.where(above, high >= level, low <= level))
 
 

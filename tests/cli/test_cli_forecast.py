@@ -427,3 +427,73 @@ def test_splits_are_adjusted_when_asked(forecast, split_csv: tuple[Path, str]) -
     wrong = forecast("--adjust", "split", bars=path)
     assert wrong.status == 1
     assert "adjust is 'split'; it must be splits, volume, cut or DATE=FACTOR" in wrong.stderr
+
+
+# -- risk -------------------------------------------------------------------------------------------------
+
+
+def test_the_summary_has_a_line_of_volatility(forecast) -> None:
+    shown = forecast("--calendar", "XNYS").stdout
+    found = re.search(
+        r"Volatility a year [\d.]+% \(90% interval [\d.]+%–[\d.]+%\), Context [\d.]+%, by 25\d sessions a year of XNYS",
+        shown,
+    )
+    assert found
+    assert "Volatility" not in forecast("--temperature", 0).stdout
+
+
+def test_the_cone_has_a_row_for_every_doubling(forecast) -> None:
+    shown = forecast("--calendar", "XNYS", "--volatility").stdout
+    assert "Expected" in shown
+    rows = [line.split() for line in shown.split("Volatility a year of the paths so far")[1].splitlines()]
+    cone = [row for row in rows if len(row) == 6 and row[0].isdigit()]
+    assert [row[0] for row in cone] == ["1", "2", "4", "5"]
+    assert [row[1] for row in cone] == ["2019-01-02", "2019-01-03", "2019-01-07", "2019-01-08"]
+    assert all("%" in value for row in cone for value in row[2:])
+
+
+def test_touches_and_barriers_are_tables_with_their_errors(forecast) -> None:
+    result = forecast("--touch", 2600, "--touch", 2400, "--take-profit", 2600, "--stop-loss", 2450)
+    assert result.status == 0
+    assert "2,600.00 (+3.7%)" in result.stdout
+    assert "2,400.00 (-4.3%)" in result.stdout
+    for words in ("take profit first", "stop loss first", "both in one bar", "one of them", "neither"):
+        assert re.search(rf"{words} +\d+% ± \d", result.stdout)
+    assert result.stdout.count("± is one standard error") == 1
+
+
+def test_touches_are_in_the_json_document(forecast) -> None:
+    options = ("--touch", 2600, "--take-profit", 2450, "--stop-loss", 2600, "--json")
+    found = json.loads(forecast(*options).stdout)
+    assert found["volatility"]["bars_per_year"] in (251, 252)
+    assert found["touch"][0]["price"] == 2600
+    assert len(found["touch"][0]["prob_touch"]) == 5
+    first = found["first_touch"]
+    assert first["profit"]["chance"] + first["loss"]["chance"] + first["both"]["chance"] == pytest.approx(
+        first["either"]["chance"]
+    )
+    assert "touch" not in json.loads(forecast("--json").stdout)
+
+
+def test_prices_that_cannot_be_asked_about_are_refused_before_the_work(forecast, tmp_path: Path) -> None:
+    for options, words in (
+        (("--touch", 0), "positive number; it is 0"),
+        (("--touch", 2506.85), "is the last close itself"),
+        (("--take-profit", 2600), "give stop_loss (--stop-loss) too"),
+        (("--take-profit", 2600, "--stop-loss", 2550), "both lie above the last close 2506.85"),
+        (("--touch", 2600, "--json", "--layout", "record"), "leave --layout out"),
+    ):
+        target = tmp_path / "never.csv"
+        result = forecast(*options, "-o", target)
+        assert (result.status, target.exists()) == (1, False)
+        assert words in " ".join(result.stderr.split())
+
+
+def test_risk_is_of_one_series(run, tmp_path: Path, tiny: Path, bars_csv: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    shutil.copy(bars_csv, folder)
+    for option in (("--volatility",), ("--touch", 2600), ("--stop-loss", 2450)):
+        result = run("forecast", folder, "--model", tiny, "-o", tmp_path / "out", *option)
+        assert result.status == 1
+        assert f"{option[0]} is of one series" in result.stderr

@@ -14,6 +14,7 @@ from serving import Live, eventually
 from kronos.bars import future_timestamps, sample_bars
 from kronos.evaluation import metrics
 from kronos.inference.predictor import KronosPredictor
+from kronos.serve import documents
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +290,58 @@ def test_a_break_is_told_and_mended_as_in_the_library(live: Live, predictor: Kro
         assert found["metadata"]["calendar"] == own.metadata["calendar"]
         np.testing.assert_allclose(found["median"]["close"], own.median()["close"], rtol=1e-5)
     assert "adjust" in live.refused(422, bars=name, adjust="2020=4")
+
+
+# -- volatility and touches -------------------------------------------------------------------------------------------
+
+
+def test_a_result_tells_the_volatility_a_year(live: Live, predictor: KronosPredictor) -> None:
+    told = live.result(horizon=5, num_samples=40, seed=7)["volatility"]
+    own = predictor.forecast(sample_bars("sp500"), horizon=5, num_samples=40, seed=7)
+    assert (told["bars_per_year"], told["basis"]) == (own.bars_a_year.bars, "sessions")
+    np.testing.assert_allclose(told["expected"], own.volatility()["expected"])
+    np.testing.assert_allclose(told["context"], own.volatility()["context"])
+    few = live.result(num_samples=4)["volatility"]
+    assert few["expected"] == few["lower"] == [None] * 3
+    assert None not in few["context"]
+
+
+def test_touches_of_a_finished_forecast_are_counted_when_asked(live: Live, predictor: KronosPredictor) -> None:
+    id = live.result(horizon=5, num_samples=40, seed=7)["id"]
+    own = predictor.forecast(sample_bars("sp500"), horizon=5, num_samples=40, seed=7)
+    found = live.get(f"/api/forecasts/{id}/result", touch=[2600, 2400], take_profit=2600, stop_loss=2400, paths=2)
+    assert [one["price"] for one in found["touch"]] == [2600, 2400]
+    np.testing.assert_allclose(found["touch"][0]["prob_touch"], own.prob_touch(2600))
+    first = own.first_touch(2600, 2400)
+    assert {name: found["first_touch"][name]["chance"] for name in first.index} == dict(first["chance"])
+    assert len(found["paths"]["close"]) == 2
+    assert "touch" not in live.get(f"/api/forecasts/{id}/result")
+
+
+def test_prices_that_cannot_be_asked_about_are_refused(live: Live) -> None:
+    id = live.result(num_samples=24)["id"]
+    for query, words in (
+        ({"touch": 0}, "touch"),
+        ({"touch": "nan"}, "touch"),
+        ({"touch": 2506.85}, "is the last close itself"),
+        ({"take_profit": 2600}, "give stop_loss"),
+        ({"take_profit": 2600, "stop_loss": 2700}, "both lie above"),
+    ):
+        answer = live.client.get(f"/api/forecasts/{id}/result", params=query)
+        assert answer.status_code == 422
+        assert words in answer.json()["error"]["message"]
+
+
+def test_a_result_across_a_clock_change_is_read_again(tmp_path: Path, predictor: KronosPredictor) -> None:
+    """Its times stand in the document with two offsets."""
+    times = pd.date_range("2024-03-24", periods=200, freq="h", tz="Europe/Berlin")  # till 1 April
+    bars = sample_bars("sp500").tail(200).assign(timestamp=times)
+    behind = predictor.forecast(bars, horizon=5, num_samples=24, calendar="24/7")
+    ahead = predictor.forecast(bars.head(150), horizon=48, num_samples=24, calendar="24/7")
+    for forecast in (behind, ahead):
+        content = {"input": {"symbol": "X"}, **documents.document(forecast, None)}
+        documents.write_result(tmp_path / "one.json", content, forecast.samples)
+        found = documents.read_forecast(tmp_path / "one.json")
+        assert (found.timestamps == forecast.timestamps).all()
+        assert found.bars_a_year == forecast.bars_a_year
+        assert found.prob_touch(2600).tolist() == forecast.prob_touch(2600).tolist()

@@ -44,7 +44,10 @@ def test_an_assistant_inspects_forecasts_and_evaluates(tmp_path: Path, tiny: Pat
     sample_bars("sp500").tail(200).to_csv(tmp_path / "secret.csv", index=False)
     calls: list[tuple[str, dict[str, Any]]] = [
         ("inspect", {"bars": "sample:eurusd"}),
-        ("forecast", {"bars": "mine.csv", "horizon": 4, "num_samples": 24}),
+        (
+            "forecast",
+            {"bars": "mine.csv", "horizon": 4, "num_samples": 24, "touch": [2600], "take_profit": 2600, "stop_loss": 9},
+        ),
         ("evaluate", {"bars": "mine.csv", "windows": 2, "context": 60, "horizon": 3, "num_samples": 20}),
         ("forecast", {"bars": "../secret.csv"}),
         ("forecast", {"bars": "mine.csv", "horizon": 10_000}),
@@ -58,6 +61,9 @@ def test_an_assistant_inspects_forecasts_and_evaluates(tmp_path: Path, tiny: Pat
     assert (inspected["frequency"], inspected["source"]) == ("1h", "sample:eurusd")
     assert len(forecast["close_quantiles"]["0.5"]) == len(forecast["prob_up"]) == 4
     assert all(error > 0 for error in forecast["prob_up_error"] + forecast["close_median_error"])
+    assert forecast["volatility"]["basis"] == "sessions"
+    assert len(forecast["touch"][0]["prob_touch"]) == len(forecast["volatility"]["expected"]) == 4
+    assert forecast["first_touch"]["loss"]["chance"] == 0
     assert {"tiny", "rw-resampled"} <= evaluated["tasks"]["price"]["bars"].keys()
     assert evaluated["verdicts"]
     assert "outside the folder" in answers[3][1]
@@ -78,3 +84,19 @@ def test_wrong_arguments_are_told_in_our_words(tmp_path: Path) -> None:
         with pytest.raises(ToolError) as caught:
             asyncio.run(server.call_tool("forecast", words))
         assert str(caught.value) == told
+
+
+def test_prices_that_cannot_be_asked_about_are_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    from kronos.serve.mcp import Tools, build
+
+    server = build(Tools(tmp_path, "no-such-model", "cpu"))
+    wrong: dict[str, dict[str, Any]] = {
+        "needs both; give stop_loss": {"take_profit": 2600},
+        "A price to touch is a positive number; it is -1.": {"touch": [-1]},
+        "both lie above the last close 2506.85": {"take_profit": 2600, "stop_loss": 2700},
+    }
+    for told, words in wrong.items():
+        with pytest.raises(ToolError, match=told):
+            asyncio.run(server.call_tool("forecast", {"bars": "sample:sp500", **words}))

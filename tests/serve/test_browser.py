@@ -344,6 +344,34 @@ def test_link_restores_forecast_and_settings(server: Live, browser: Browser) -> 
         assert not found.complaints
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_volatility_a_year_and_the_chance_of_a_touch(
+    server: Live, browser: Browser, tmp_path: Path, language: str
+) -> None:
+    made = server.result(model="kronos-nano", horizon=8, num_samples=40)
+    told = server.get(f"/api/forecasts/{made['id']}/result", touch=2600)
+    with visit(browser, server.address, "phone", language) as found:
+        found.album = album(tmp_path)
+        page = found.page
+        found.open(f"#/forecasts/{made['id']}")
+        found.chart()
+        card = page.locator(".risk")
+        assert f"{100 * told['volatility']['expected'][-1]:.1f}%" in card.inner_text()
+        assert f"{100 * told['volatility']['context'][-1]:.1f}%" in card.inner_text()
+        assert str(told["volatility"]["bars_per_year"]) in card.inner_text()
+        page.get_by_label("Chance that a price is touched" if language == "en" else "触及某价格的概率").fill("2600")
+        page.keyboard.press("Enter")
+        page.get_by_text(f"{100 * told['touch'][0]['prob_touch'][-1]:.0f}% ± ").last.wait_for()
+        found.picture(f"studio-touch-{language}")
+        for wrong in ("-1", "0", str(made["history"]["close"][-1])):
+            page.locator(".risk input").fill(wrong)
+            page.keyboard.press("Enter")
+            page.get_by_text("above 0" if language == "en" else "大于 0").wait_for()
+            page.locator(".risk input").fill("")
+            page.keyboard.press("Enter")
+        assert not found.complaints
+
+
 def test_contrast(server: Live, browser: Browser) -> None:
     """WCAG AA: text four and a half to one, edges of controls three to one, in both themes."""
     text = [(ink, ground) for ink in ("ink", "soft", "accent", "up-text", "down-text") for ground in ("card", "paper")]

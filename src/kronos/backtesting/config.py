@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from kronos.bars.calendar.year import SESSIONS_A_YEAR
 from kronos.bars.report import OnDefect
 from kronos.errors import ConfigError, settings_in_words
 from kronos.spec import ForecastSpec, settings
@@ -113,7 +114,7 @@ class ResearchConfig(_Section):
     out: Path  # data set, signals
     instrument: str | tuple[str, ...] = "all"  # a set of the provider, or symbols
     calendar: str  # MIC code: the sessions to come, known beforehand
-    sessions_per_year: int = Field(252, ge=1)
+    sessions_per_year: int = Field(SESSIONS_A_YEAR, ge=1)
     lookback_window: int = Field(90, ge=4)  # bars of context
     predict_window: int = Field(10, ge=1)  # bars ahead
     embargo: int | None = Field(None, ge=0)  # sessions between two splits; None: predict_window

@@ -32,6 +32,16 @@ def as_written(text: str, bars: pd.DataFrame) -> pd.Timestamp:
     return moment.tz_convert(zone)
 
 
+def up_to(until: str, bars: pd.DataFrame) -> pd.Series[bool]:
+    """Which bars lie up to and including a time; a date without a time of day takes in the whole day.
+
+    Raises:
+        DataError: no time.
+    """
+    end, times = as_written(until, bars), bars["timestamp"]
+    return times < end + pd.DateOffset(days=1) if _DAY.fullmatch(until.strip()) else times <= end
+
+
 def cut_until(bars: pd.DataFrame, until: str) -> pd.DataFrame:
     """The bars up to and including a time; a date without a time of day takes in the whole day.
 
@@ -40,10 +50,10 @@ def cut_until(bars: pd.DataFrame, until: str) -> pd.DataFrame:
     Raises:
         DataError: no time, or no bar so early.
     """
-    end, times = as_written(until, bars), bars["timestamp"]
-    kept = times < end + pd.DateOffset(days=1) if _DAY.fullmatch(until.strip()) else times <= end
+    kept = up_to(until, bars)
     if not kept.any():
-        raise DataError(f"There is no bar up to {until}: they begin at {times.min()}. Give a later time (--until).")
+        first = bars["timestamp"].min()
+        raise DataError(f"There is no bar up to {until}: they begin at {first}. Give a later time (--until).")
     if kept.all():
         return bars
     cut = bars[kept].reset_index(drop=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,38 @@ from kronos.errors import ConfigError
 from kronos.spec import ForecastSpec, Layout
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kronos.inference.forecast import Forecast
+    from kronos.inference.views import Touches
+
+_risk = functools.partial(typer.Option, rich_help_panel="Risk")
+
+
+@dataclass(frozen=True)
+class RiskOptions:
+    """What of a forecast's risk is shown beside its bars."""
+
+    volatility: Annotated[bool, _risk("--volatility", help="Show the cone of volatility, a year's.")] = False
+    touch: Annotated[
+        list[float] | None, _risk(metavar="PRICE", help="Show the chance that this price is touched. May repeat.")
+    ] = None
+    take_profit: Annotated[
+        float | None,
+        _risk(metavar="PRICE", help="With --stop-loss: which is touched first, and when. Below the close: a short."),
+    ] = None
+    stop_loss: Annotated[float | None, _risk(metavar="PRICE", help="The other side of --take-profit.")] = None
+
+    @property
+    def asked(self) -> str:
+        """The first option that was given; empty: none."""
+        return next((f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value), "")
+
+    def touches(self) -> Touches:
+        """What is asked about touches; ConfigError: one barrier without the other."""
+        from kronos.inference.views import Touches
+
+        return Touches(tuple(self.touch or ()), self.take_profit, self.stop_loss)
 
 
 @with_options
@@ -51,6 +83,7 @@ def forecast(
     reading: ReadingOptions,
     compute: Compute,
     checkpoint: CheckpointOptions,
+    risk: RiskOptions,
     quantiles: Annotated[
         str | None, typer.Option(metavar="LEVELS", help="Quantile levels, for instance .1,.5,.9.")
     ] = None,
@@ -80,6 +113,7 @@ def forecast(
     """Forecast the next bars of a series as sample paths.
 
     Prints the median, the intervals and the chance of a rise for each bar ahead; -o writes charts and tables.
+    --volatility, --touch and --take-profit with --stop-loss add tables of these.
 
     Of a bar store, a folder or a file of many symbols, every series is forecast and -o names a folder: Parquet files
     of quantiles (or of --paths), and a table of the series that could not be forecast. Run again, it goes on where it
@@ -91,10 +125,12 @@ def forecast(
     words |= {"paths": paths, "layout": layout, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
     with standard_input(bars) as source:
         if Path(source).is_dir() or (Path(source).is_file() and _is_folder(out or [], layout)):
+            if risk.asked:
+                raise ConfigError(f"{risk.asked} is of one series; choose one with --symbol, or name its file.")
             many = words | {"partition_size": partition}
             _forecast_many(Path(source), out or [], spec, compute, many, as_json)
         else:
-            _forecast_one(source, out or [], spec, compute, words | {"partition_size": partition}, as_json)
+            _forecast_one(source, out or [], spec, compute, risk, words | {"partition_size": partition}, as_json)
 
 
 def _is_folder(targets: list[Path], layout: str | None) -> bool:
@@ -105,7 +141,13 @@ def _is_folder(targets: list[Path], layout: str | None) -> bool:
 
 
 def _forecast_one(
-    source: str, targets: list[Path], spec: ForecastSpec, compute: Compute, words: dict[str, Any], as_json: bool
+    source: str,
+    targets: list[Path],
+    spec: ForecastSpec,
+    compute: Compute,
+    risk: RiskOptions,
+    words: dict[str, Any],
+    as_json: bool,
 ) -> None:
     """Forecast one series, and show it or print its document."""
     if compute.chosen or words.pop("partition_size") is not None:
@@ -113,16 +155,25 @@ def _forecast_one(
             "--engine, --address, --workers, --gpus and --partition are for many series: name a bar store or a folder, "
             "or with a file of many symbols a folder as -o."
         )
-    told = None if as_json else tell_report
+    touches = risk.touches()
+    if as_json and touches and words["layout"] is not None:
+        raise ConfigError("--json tells touches in the document of the forecast; leave --layout out.")
+
+    def told(table: pd.DataFrame) -> None:
+        touches.check(float(table["close"].iloc[-1]))
+        if not as_json:
+            tell_report(table)
+
     with progress(f"Forecasting {spec.horizon} bars") as report:
         result = kronos.forecast_file(source, spec, targets=targets, on_read=told, progress=report, **words)
     levels = words.get("quantile_levels")
     if as_json:
         from kronos.inference.layouts import shown_as_json
 
-        emit_json(shown_as_json(result, words["layout"], levels, paths=words["paths"]))
+        found = shown_as_json(result, words["layout"], levels, paths=words["paths"])
+        emit_json({**found, **touches.document(result)} if touches else found)
     else:
-        _show(result, levels, targets)
+        _show(result, levels, risk, targets)
 
 
 def _levels(text: str) -> tuple[float, ...]:
@@ -164,20 +215,13 @@ def _forecast_many(
     note(f"Wrote {out}" + (f", in it {words['layout']}.parquet" if words["layout"] else ""))
 
 
-def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path]) -> None:
-    """The bars ahead and the headline as tables; cautions and what was written as notes."""
+def _show(result: Forecast, levels: tuple[float, ...] | None, risk: RiskOptions, written: list[Path]) -> None:
+    """The bars ahead, the headline and what of risk was asked as tables; cautions and what was written as notes."""
     from kronos.inference.certainty import Shown
     from kronos.inference.charts import facts, next_bars, series_title
+    from kronos.inference.told import volatility_line
 
-    (first, *names), rows = next_bars(result, levels)
-    table = Table(title=series_title(result), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.show_edge = table.pad_edge = False  # so that five-digit rates by the hour fit into 80 columns
-    table.add_column(first, no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    print_table(table)
+    _print_rows(series_title(result), next_bars(result, levels))
     output.print()
     headline = Table(box=None, header_style="dim", padding=(0, 4, 0, 0))
     names, values = map(list, zip(*facts(result), strict=True))
@@ -185,7 +229,10 @@ def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path
         headline.add_column(name, no_wrap=True)
     headline.add_row(*values)
     print_table(headline)
-    if any("±" in value for value in values):
+    if (line := volatility_line(result)) is not None:
+        output.print(line, soft_wrap=True)
+    errors = _show_risk(result, risk) or any("±" in value for value in values)
+    if errors:
         output.print("± is one standard error of drawing this many paths.", style="dim")
     for text in Shown(result).notes:
         note(f"Note: {text}.")
@@ -194,3 +241,35 @@ def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path
         inside = ", the charting code inside, so that it opens without a network"
         told = f" ({size:.1f} MB{inside if path.suffix.lower() == '.html' else ''})" if size > 1 else ""
         note(f"Wrote {path}{told}")
+
+
+def _show_risk(result: Forecast, risk: RiskOptions) -> bool:
+    """Print the tables that were asked for; whether one of them holds a sampling error."""
+    from kronos.inference import told
+
+    touches, found = risk.touches(), []
+    if risk.volatility:
+        found.append(("Volatility a year of the paths so far", told.cone(result)))
+    if touches.prices:
+        found.append(("Chance that a price is touched", told.touch_chances(result, touches.prices)))
+    if touches.barriers:
+        profit, loss = touches.barriers
+        title = f"Take profit {profit:,.10g}, stop loss {loss:,.10g}, within {result.horizon} bars"
+        found.append((title, told.first_touch_chances(result, profit, loss)))
+    for title, rows in found:
+        output.print()
+        _print_rows(title, rows)
+    return any("±" in text for _, (_, rows) in found for row in rows for text in row)
+
+
+def _print_rows(title: str, found: tuple[list[str], list[list[str]]]) -> None:
+    """A table of texts, its first column on the left."""
+    (first, *names), rows = found
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.show_edge = table.pad_edge = False  # so that five-digit rates by the hour fit into 80 columns
+    table.add_column(first, no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)

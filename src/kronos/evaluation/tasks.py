@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.bars.calendar.year import SESSIONS_A_YEAR
 from kronos.errors import ConfigError
 from kronos.evaluation.baselines import STRAIGHT, LastClose
 from kronos.evaluation.rolling import ResultStore, identity, window_id
@@ -38,7 +39,7 @@ CLIP = 10.0
 STEPS = 300
 
 LOOKBACK, HORIZON, EVERY = 90, 10, 5
-SESSIONS_A_YEAR, A_DAY = 252, pd.Timedelta(days=1)
+A_DAY = pd.Timedelta(days=1)
 DAILY = np.timedelta64(20, "h")  # bars of this size and longer are sessions
 
 #: Bars of a market and signals by forecaster, each by (datetime, instrument) → by forecaster a table of sessions with

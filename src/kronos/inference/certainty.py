@@ -6,12 +6,15 @@ certainty. Below ``ENOUGH_PATHS`` distinct paths every surface shows mean and me
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from kronos.errors import FewPathsWarning
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
@@ -20,6 +23,13 @@ Floats = npt.NDArray[np.float64]
 
 ENOUGH_PATHS = 20
 """Distinct paths that quantiles, chances and risk need: with fewer, the 5 % and 95 % quantiles are single paths."""
+
+OF_PATHS = ("expected", "median", "lower", "upper")
+"""Columns of ``Forecast.volatility`` that the paths give; beside them stand those of the past."""
+ENDS = ("profit", "loss", "both", "either", "neither")
+"""Rows of ``Forecast.first_touch``; ``either`` is one of the first three."""
+OF_ENDS = ("chance", "error", "bars", "bars_error", "time")
+"""Its columns."""
 
 _ROUNDING = 1e-5  # relative; single precision over a long path
 
@@ -96,6 +106,12 @@ def share_error(share: npt.ArrayLike, paths: int) -> Floats:
     return np.asarray(np.sqrt(drawn_towards_half * (1 - drawn_towards_half) / paths))
 
 
+def mean_error(values: npt.ArrayLike) -> float:
+    """Standard error of the mean of values from independent paths; NaN of fewer than two."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return float(numbers.std(ddof=1) / np.sqrt(numbers.size)) if numbers.size > 1 else float("nan")
+
+
 class Shown:
     """The numbers of a forecast as every surface shows them: NaN where too few distinct paths cannot tell."""
 
@@ -137,3 +153,30 @@ class Shown:
     def expected_shortfall(self, level: float = 0.95) -> float:
         """Over the whole horizon, as ``Forecast.expected_shortfall``."""
         return self.forecast.expected_shortfall(level) if self.enough and self.known else float("nan")
+
+    def volatility(self, level: float = 0.9) -> pd.DataFrame:
+        """As ``Forecast.volatility``, a year; NaN also where the last close or the bar size is unknown.
+
+        What the past tells stands also beside paths that are too few.
+        """
+        if not self.known or self.forecast.bars_a_year is None:
+            return pd.DataFrame(np.nan, self.forecast.timestamps, list(OF_PATHS))
+        if self.enough:
+            return self.forecast.volatility(level=level)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FewPathsWarning)
+            found = self.forecast.volatility(level=level)
+        found[list(OF_PATHS)] = np.nan
+        return found
+
+    def prob_touch(self, price: float) -> pd.DataFrame:
+        """Columns ``prob_touch, error`` by timestamp, as ``Forecast.prob_touch``."""
+        if self.enough and self.known:
+            return self.forecast.prob_touch(price, error=True)
+        return pd.DataFrame(np.nan, self.forecast.timestamps, ["prob_touch", "error"])
+
+    def first_touch(self, take_profit: float, stop_loss: float) -> pd.DataFrame:
+        """As ``Forecast.first_touch``."""
+        if self.enough and self.known:
+            return self.forecast.first_touch(take_profit, stop_loss)
+        return pd.DataFrame(np.nan, pd.Index(ENDS, name="outcome"), list(OF_ENDS)).astype({"time": "timedelta64[s]"})

@@ -17,6 +17,7 @@ import pandas as pd
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.files import check_place, json_text, replacing, to_json
 from kronos.inference.certainty import ENOUGH_PATHS, Shown, asks_spread
+from kronos.inference.views import volatility_document
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
@@ -60,8 +61,9 @@ def document(
 ) -> dict[str, Any]:
     """The forecast as one JSON-ready document: ``symbol, metadata, last_close, timestamps``, by bar ``prob_up,
     prob_up_error, close_median_error``, at the 95 % level over the whole horizon ``value_at_risk,
-    expected_shortfall``, then ``mean`` {feature: [H]}, ``quantiles`` {level: {feature: [H]}} and, with ``paths``,
-    ``columns`` and ``paths`` [S][H][6]. What too few distinct paths cannot tell is null.
+    expected_shortfall``, ``volatility`` (a year's, as ``Forecast.volatility``: how the year was counted, and by bar
+    ``expected, median, lower, upper, context``), then ``mean`` {feature: [H]}, ``quantiles`` {level: {feature: [H]}}
+    and, with ``paths``, ``columns`` and ``paths`` [S][H][6]. What too few distinct paths cannot tell is null.
     """
 
     def by_column(values: Any) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def document(
         "close_median_error": shown.median_error()["close"],
         "value_at_risk": shown.value_at_risk(),
         "expected_shortfall": shown.expected_shortfall(),
+        "volatility": volatility_document(forecast),
         "mean": by_column(forecast.mean().to_numpy()),
         "quantiles": {f"{level:g}": by_column(band) for level, band in zip(quantile_levels, bands, strict=True)},
     }

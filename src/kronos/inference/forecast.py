@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos.bars.calendar.year import BarsAYear
 from kronos.errors import ConfigError, FewPathsWarning
-from kronos.files import json_text, replacing, to_json, write_text
+from kronos.inference import views
 from kronos.inference.certainty import ENOUGH_PATHS, asks_spread, count_distinct, few_paths_note, share_error
-from kronos.inference.export import DEFAULT_LEVELS, check_levels, check_target, document, summary, write_table
-from kronos.inference.layouts import lay_out, save_layout
+from kronos.inference.export import DEFAULT_LEVELS, check_levels, summary
+from kronos.inference.layouts import lay_out, save
 from kronos.protocol import CLOSE, FEATURES
 from kronos.spec import Layout
 
@@ -232,6 +233,75 @@ class Forecast:
         paths = pd.RangeIndex(self.num_samples, name="path")
         return pd.DataFrame(np.sqrt(np.cumsum(returns**2, axis=1)).T, index=self.timestamps, columns=paths)
 
+    @property
+    def bars_a_year(self) -> BarsAYear | None:
+        """How many bars a year has by their calendar, and how that was counted; None: their size is unknown."""
+        return views.year_of(self)
+
+    def volatility(self, annualized: bool = True, level: float = 0.9) -> pd.DataFrame:
+        """The cone of volatility: what the paths realise from the last close up to each step, by timestamp.
+
+        Args:
+            annualized: as a year's, by ``bars_a_year``; False: over the bars so far, as ``realized_volatility``.
+            level: the share of the paths between ``lower`` and ``upper``.
+
+        Returns:
+            Columns ``expected`` (root mean square over the paths, which compares to what a model of the variance
+            says), ``median, lower, upper`` of the paths, and beside them ``context``, the realised volatility of the
+            context. Fractions: 0.2 is twenty per cent.
+
+        Raises:
+            ConfigError: a level outside (0, 1), no history, or to annualise bars of unknown size.
+        """
+        found = views.volatility(self, annualized, level)
+        self._warn_if_few()
+        return found
+
+    @overload
+    def prob_touch(self, price: float, by: None = ..., *, error: Literal[False] = ...) -> pd.Series[float]: ...
+    @overload
+    def prob_touch(self, price: float, by: None = ..., *, error: Literal[True]) -> pd.DataFrame: ...
+    @overload
+    def prob_touch(self, price: float, by: int | str | pd.Timestamp, *, error: Literal[False] = ...) -> float: ...
+    @overload
+    def prob_touch(self, price: float, by: int | str | pd.Timestamp, *, error: Literal[True]) -> pd.Series[float]: ...
+    def prob_touch(
+        self, price: float, by: int | str | pd.Timestamp | None = None, *, error: bool = False
+    ) -> float | pd.Series[float] | pd.DataFrame:
+        """Chance that a price is touched by the end of each bar: by a high from below, by a low from above.
+
+        Args:
+            by: the chance by then alone: bars ahead, 1 … H, or a time; a date takes in its whole day.
+            error: beside each chance ``error``, its standard error of drawing no more paths than these.
+
+        Raises:
+            ConfigError: no price, the last close itself, or a ``by`` outside the horizon.
+        """
+        found = views.prob_touch(self, price)
+        row = None if by is None else views.bars_by(self, by) - 1
+        self._warn_if_few()
+        if row is not None:
+            return found.iloc[row] if error else float(found["prob_touch"].iloc[row])
+        return found if error else found["prob_touch"]
+
+    def first_touch(self, take_profit: float, stop_loss: float) -> pd.DataFrame:
+        """Chances of which of two prices is touched first within the horizon, and when.
+
+        The last close lies between them; a take profit below it is that of a short position. A bar that opens beyond
+        a price touched it at its open. One that reaches both later does not say which was first: ``both``.
+
+        Returns:
+            Rows ``profit, loss, both``, ``either`` (their sum) and ``neither``. Columns ``chance`` with its sampling
+            ``error``; of the paths that end so, the mean number of ``bars`` with its ``bars_error``, and ``time``,
+            the mean time from the last bar of the context by the calendar, which counts nights and weekends.
+
+        Raises:
+            ConfigError: no prices, or the last close does not lie between them.
+        """
+        found = views.first_touches(self, take_profit, stop_loss)
+        self._warn_if_few()
+        return found
+
     # -- out of here --------------------------------------------------------------------------------------
 
     def to_frame(
@@ -286,27 +356,7 @@ class Forecast:
             ConfigError: an unknown ending or layout, a missing folder, or a level outside [0, 1].
             MissingExtraError: ``.png`` without matplotlib.
         """
-        check_levels(quantile_levels)
-        if layout is not None:
-            return save_layout(self, path, layout, quantile_levels)
-        target = check_target(path)
-        ending = target.suffix.lower()
-        if ending == ".png":
-            from kronos.inference.charts import draw
-
-            with replacing(target) as part:
-                draw(self, part)
-        elif ending == ".html":
-            from kronos.inference.charts import page
-
-            write_text(target, page(self))
-        elif ending == ".json":
-            write_text(target, json_text(document(self, quantile_levels, paths=paths)))
-        else:
-            table = self.to_frame() if paths else summary(self, quantile_levels)
-            table.attrs = {"symbol": self.symbol, "metadata": to_json(self.metadata)}
-            write_table(table, target)
-        return target
+        return save(self, path, quantile_levels, paths=paths, layout=layout)
 
     def _warn_if_few(self, levels: Sequence[float] = ()) -> None:
         """Warns where a view is no estimate: of anything but means and medians, from too few distinct paths."""

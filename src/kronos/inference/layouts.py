@@ -22,7 +22,7 @@ import pandas as pd
 
 from kronos.bars.calendar import infer_frequency
 from kronos.errors import ConfigError
-from kronos.files import check_folder, check_place, replacing, to_json, write_json, writing
+from kronos.files import check_folder, check_place, json_text, replacing, to_json, write_json, write_text, writing
 from kronos.inference.export import (
     DEFAULT_LEVELS,
     ENDINGS,
@@ -31,6 +31,7 @@ from kronos.inference.export import (
     document,
     record,
     rows_of,
+    summary,
     write_table,
 )
 from kronos.protocol import FEATURES, NAMELESS
@@ -261,6 +262,38 @@ def check_layout_target(path: str | Path, layout: str | None) -> Path:
     if ending not in able:
         raise ConfigError(f"'{target}' does not end in {' or '.join(able)}, as a file of the layout {layout} does.")
     return check_place(target)
+
+
+def save(
+    forecast: Forecast,
+    path: str | Path,
+    quantile_levels: Sequence[float],
+    *,
+    paths: bool = False,
+    layout: Layout | None = None,
+) -> Path:
+    """Write a forecast; see ``Forecast.save``."""
+    check_levels(quantile_levels)
+    if layout is not None:
+        return save_layout(forecast, path, layout, quantile_levels)
+    target = check_target(path)
+    ending = target.suffix.lower()
+    if ending == ".png":
+        from kronos.inference.charts import draw
+
+        with replacing(target) as part:
+            draw(forecast, part)
+    elif ending == ".html":
+        from kronos.inference.charts import page
+
+        write_text(target, page(forecast))
+    elif ending == ".json":
+        write_text(target, json_text(document(forecast, quantile_levels, paths=paths)))
+    else:
+        table = forecast.to_frame() if paths else summary(forecast, quantile_levels)
+        table.attrs = {"symbol": forecast.symbol, "metadata": to_json(forecast.metadata)}
+        write_table(table, target)
+    return target
 
 
 def save_layout(forecast: Forecast, path: str | Path, layout: Layout, quantile_levels: Sequence[float]) -> Path:

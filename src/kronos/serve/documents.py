@@ -6,6 +6,7 @@ Runs in the reader and in the worker, never in the server itself.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -25,12 +26,14 @@ from kronos.files import json_text, replacing, to_json, write_text
 from kronos.inference.certainty import Shown
 from kronos.inference.export import DEFAULT_LEVELS
 from kronos.inference.forecast import Forecast
+from kronos.inference.views import volatility_document
 from kronos.protocol import CLOSE, VOLUME
 
 LEVELS = tuple(sorted({*DEFAULT_LEVELS, 0.1, 0.9}))  # the studio also draws the band between these two
 SHOWN_HISTORY = 512
 PREVIEW_ROWS = 5
 _MOST_SYMBOLS = 10_000
+_OFFSET = re.compile(r"[+-]\d\d:\d\d$")  # of a time from UTC
 
 # -- bars -------------------------------------------------------------------------------------------------------------
 
@@ -93,7 +96,8 @@ def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
     Quantiles other than the median, chances, risk and ranges are null where too few distinct paths cannot tell.
 
     ``expected_range`` is the median over the paths of the lowest low and of the highest high of the whole horizon;
-    ``realized_volatility`` the median over the paths, not annualised.
+    ``realized_volatility`` the median over the paths, not annualised; ``volatility`` is a year's, bar by bar, with how
+    the year was counted.
 
     Args:
         truth: the bars that followed the cutoff, at most as many as were forecast; None in a forecast of the future.
@@ -123,6 +127,7 @@ def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
             "expected_range": [np.median(low.min(axis=1)), np.median(high.max(axis=1))] if shown.enough else None,
             "realized_volatility": forecast.realized_volatility().iloc[-1].median(),
         },
+        "volatility": volatility_document(forecast),
         "truth": None if truth is None else columns(truth),
         "comparison": None if truth is None or truth.empty else comparison(forecast, truth),
         "metadata": dict(forecast.metadata),
@@ -186,8 +191,15 @@ def read_forecast(result: Path) -> Forecast:
     """The forecast of a result, with the history that the document shows."""
     content = json.loads(result.read_text(encoding="utf-8"))
     shown = content["history"]
-    history = pd.DataFrame({**shown, "timestamp": pd.DatetimeIndex(shown["timestamp"])})
+    times = _times([*shown["timestamp"], *content["timestamps"]])
+    count = len(shown["timestamp"])
+    history = pd.DataFrame({**shown, "timestamp": times[:count]})
     history["volume"] = history["volume"].astype(float).fillna(0.0)
     history["amount"] = 0.0
-    times = pd.DatetimeIndex(content["timestamps"])
-    return Forecast(read_samples(result), times, content["metadata"], history, content["input"]["symbol"])
+    return Forecast(read_samples(result), times[count:], content["metadata"], history, content["input"]["symbol"])
+
+
+def _times(texts: list[str]) -> pd.DatetimeIndex:
+    """Times of a document, in its one offset; in UTC where clocks changed among them, as it names no zone."""
+    several = len({found[0] for text in texts if (found := _OFFSET.search(text))}) > 1
+    return pd.DatetimeIndex(pd.to_datetime(texts, utc=True) if several else texts)

@@ -22,6 +22,7 @@ from kronos.evaluation.summary import RIVALS
 from kronos.files import to_json
 from kronos.inference.export import document
 from kronos.inference.predictor import KronosPredictor
+from kronos.inference.views import Touches
 from kronos.serve.documents import one_series
 from kronos.serve.schemas import annotated, check_work, offered
 from kronos.spec import spec_of
@@ -59,11 +60,26 @@ class Tools:
         """Look over a file of bars: layout, symbols, bar size, time zone, calendar, rows, defects and warnings."""
         return {**inspect_bars(self._locate(bars), symbol=symbol).to_dict(), "source": bars}
 
-    def forecast(self, bars: Bars, symbol: Symbol = None, **settings: Any) -> dict[str, Any]:
+    def forecast(
+        self,
+        bars: Bars,
+        symbol: Symbol = None,
+        touch: Annotated[
+            list[float] | None, Field(max_length=20, description="Add the chance that each price is touched.")
+        ] = None,
+        take_profit: Annotated[
+            float | None, Field(description="With stop_loss: add which is touched first; below the close: a short.")
+        ] = None,
+        stop_loss: Annotated[float | None, Field(description="The other side of take_profit.")] = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
         """Forecast the next bars of one series: quantiles of sampled paths, the chance of a rise with its sampling
-        error, and the risk; null where too few distinct paths cannot tell (metadata.warnings says so)."""
+        error, the risk, the volatility a year beside that of the context, and if asked the chance that prices are
+        touched; null where too few distinct paths cannot tell (metadata.warnings says so)."""
         check_work(settings["horizon"], settings["num_samples"])
-        found = self._predictor.answer(self._read(bars, symbol), spec_of(settings))
+        table, asked = self._read(bars, symbol), Touches(tuple(touch or ()), take_profit, stop_loss)
+        asked.check(float(table["close"].iloc[-1]))
+        found = self._predictor.answer(table, spec_of(settings))
         content = document(found)
         return {
             **{key: content[key] for key in ("symbol", "last_close", "timestamps")},
@@ -71,6 +87,8 @@ class Tools:
             **{name: content[name] for name in ("prob_up", "prob_up_error", "close_median_error")},
             "value_at_risk_95": content["value_at_risk"],
             "expected_shortfall_95": content["expected_shortfall"],
+            "volatility": content["volatility"],
+            **to_json(asked.document(found)),
             "metadata": content["metadata"],
         }
 

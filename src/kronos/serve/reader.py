@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from kronos.bars import read_bars, write_bars
 from kronos.errors import CapacityError, DataError, KronosError
+from kronos.files import to_json
+from kronos.inference.views import Touches
 from kronos.protocol import CLOSE
 from kronos.serve.child import Channel, Message
 from kronos.serve.documents import candles, description, one_series, read_forecast, read_samples, read_table
@@ -86,12 +88,19 @@ def export(path: str, target: str) -> dict[str, Any]:
     return {}
 
 
+def touches(path: str, prices: list[float], take_profit: float | None, stop_loss: float | None) -> dict[str, Any]:
+    """What is asked about the prices that a result's paths touch."""
+    found = Touches(tuple(prices), take_profit, stop_loss).document(read_forecast(Path(path)))
+    return dict(to_json(found))
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "describe": lambda path, symbol: description(read_table(Path(path), symbol)),
     "candles": lambda path, symbol, limit, before: candles(one_series(read_table(Path(path), symbol)), limit, before),
     "accept": accept,
     "paths": lambda path, count: {"close": read_samples(Path(path))[:count, :, CLOSE].round(8).tolist()},
     "export": export,
+    "touches": touches,
 }
 """What the server may call, by name."""
 

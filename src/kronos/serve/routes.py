@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from prometheus_client import Gauge
+from pydantic import Field
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -286,13 +287,24 @@ async def delete(id: str, here: Here) -> Response:
     return Response(status_code=204)
 
 
+Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 @forecasts.get("/{id}/result")
 async def result(
-    id: str, here: Here, paths: Annotated[int, Query(ge=0, le=200, description="Sample paths of the close to add.")] = 0
+    id: str,
+    here: Here,
+    paths: Annotated[int, Query(ge=0, le=200, description="Sample paths of the close to add.")] = 0,
+    touch: Annotated[list[Price], Query(max_length=20, description="Add the chance that these are touched.")] = [],  # noqa: B006 – never changed
+    take_profit: Annotated[
+        Price | None, Query(description="Add which of two prices is touched first: this one …")
+    ] = None,
+    stop_loss: Annotated[Price | None, Query(description="… or this one; the last close lies between them.")] = None,
 ) -> Response:
-    """The document of a finished forecast."""
+    """The document of a finished forecast, and what more is asked of it: ``paths``, ``touch``, ``first_touch``."""
     await _finished(id, here)
-    return await _document(id, here, paths)
+    asked = {"prices": touch, "take_profit": take_profit, "stop_loss": stop_loss}
+    return await _document(id, here, paths, asked)
 
 
 @forecasts.get("/{id}/download", response_class=FileResponse, responses={200: _FILE, **schemas.REFUSED})
@@ -335,7 +347,7 @@ async def _wait(job: Job, request: Request, here: Services) -> Response:
         over.cancel()
         gone.cancel()
     if job.status == "done":
-        return await _document(job.id, here, 0)
+        return await _document(job.id, here)
     if job.error is not None:
         raise ApiError(422, job.error["code"], job.error["message"])
     raise ApiError(409, job.status, f"The forecast was {job.status}.")
@@ -365,13 +377,16 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-async def _document(id: str, here: Services, paths: int) -> Response:
+async def _document(id: str, here: Services, paths: int = 0, asked: dict[str, Any] | None = None) -> Response:
     document = here.history.result(id)
     try:
         text = await asyncio.to_thread(document.read_bytes)
     except OSError:
         raise not_found("result") from None
-    words = {"path": str(document), "count": paths}
-    shown = await here.read("Reading the paths", "paths", **words) if paths else None
+    path, more = str(document), {"paths": None}
+    if paths:
+        more["paths"] = await here.read("Reading the paths", "paths", path=path, count=paths)
+    if asked and any(value not in (None, []) for value in asked.values()):
+        more |= await here.read("Counting the touches", "touches", path=path, **asked)
     # The document was made by this server: only the closing brace is opened again.
-    return Response(text[:-1] + b', "paths": ' + json.dumps(shown).encode() + b"}", media_type="application/json")
+    return Response(text[:-1] + b", " + json.dumps(more).encode()[1:], media_type="application/json")

@@ -5,11 +5,15 @@ from kronos.bars.calendar.frequency import BarSize, infer_frequency, parse_frequ
 from kronos.bars.calendar.future import FutureTimes, future_times, future_timestamps, infer_calendar
 from kronos.bars.calendar.grid import Stamp
 from kronos.bars.calendar.markets import calendar_aliases, calendar_names
+from kronos.bars.calendar.year import SESSIONS_A_YEAR, BarsAYear, bars_a_year
 
 __all__ = [
+    "SESSIONS_A_YEAR",
     "BarSize",
+    "BarsAYear",
     "FutureTimes",
     "Stamp",
+    "bars_a_year",
     "calendar_aliases",
     "calendar_covariates",
     "calendar_names",

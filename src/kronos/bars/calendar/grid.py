@@ -204,7 +204,7 @@ def observed_hours(
         return localize(found, within.zone).tz_convert(times.tz), estimated
     wall = times.tz_localize(None).as_unit("ns")
     monday = (wall[-1].normalize() - pd.Timedelta(days=wall[-1].weekday())).value
-    slots = _weekly_slots(wall, monday)
+    slots = weekly_slots(wall, monday)
     weeks = int((horizon // len(slots) + 3) * (1 if within is None else 1.3)) + (0 if within is None else 3)
     future = ((monday + np.arange(weeks, dtype=np.int64) * _WEEK)[:, None] + slots[None, :] * _MINUTE).ravel()
     future = future[future > wall[-1].value]
@@ -227,7 +227,7 @@ def _before_early_closes(future: Nanos, days: Nanos, minutes: Nanos, sessions: S
     return np.asarray((earlier == 0) | (future - days <= last - earlier))
 
 
-def _weekly_slots(wall: pd.DatetimeIndex, monday: int) -> Nanos:
+def weekly_slots(wall: pd.DatetimeIndex, monday: int) -> Nanos:
     """The minutes of a week, from Monday 00:00 on, at which bars usually fall; ``monday`` begins the last week."""
     first = monday - _WEEKS_SEEN * _WEEK
     nanos = wall.asi8[wall.asi8 >= first]

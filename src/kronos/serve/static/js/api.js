@@ -70,6 +70,7 @@ export const api = {
   forecasts: (page, size, q, status) => request("GET", `/api/forecasts${query({ page, size, q, status })}`),
   status: (id) => request("GET", one("forecasts", id)),
   result: (id, paths = 0) => request("GET", `${one("forecasts", id)}/result${query({ paths })}`),
+  touch: async (id, price) => (await request("GET", `${one("forecasts", id)}/result${query({ touch: price })}`)).touch[0],
   cancel: (id) => request("POST", `${one("forecasts", id)}/cancel`),
   remove: (id) => request("DELETE", one("forecasts", id)),
   downloadUrl: (id, format) => `${one("forecasts", id)}/download?format=${format}`,

@@ -1,8 +1,9 @@
 // The risk of a holder, and, in a replay, how the forecast did: each number with a sentence that says what it means.
 
-import { drawn, h, icon } from "./dom.js";
+import { api } from "./api.js";
+import { drawn, fill, h, icon, uniqueId } from "./dom.js";
 import { hasSpread } from "./charts.js";
-import { chance, digits, move, percent, price, wall } from "./format.js";
+import { chance, digits, integer, move, percent, price, wall } from "./format.js";
 import { t } from "./i18n.js";
 
 function measure(name, value, text) {
@@ -33,8 +34,47 @@ export function riskCard(result, scene) {
       ),
       measure(t("risk.es"), percent(risk.expected_shortfall_95, 2), t("risk.es.text")),
       measure(t("risk.range"), `${lowText} – ${highText}`, t("risk.range.text", { low: away(low), high: away(high) })),
-      measure(t("risk.vol"), percent(risk.realized_volatility, 2), t("risk.vol.text")),
+      volatility(result),
+      touchField(result, scene),
     ),
+  );
+}
+
+/** Volatility a year beside the context's own; results of older servers know only that of the horizon. */
+function volatility({ risk, volatility: year }) {
+  if (!year?.basis) return measure(t("risk.vol"), percent(risk.realized_volatility, 2), t("risk.vol.text"));
+  const [expected, low, high, past] = ["expected", "lower", "upper", "context"].map((name) => percent(year[name].at(-1)));
+  const counted = t(`risk.year.${year.basis}`, { n: integer(year.bars_per_year) });
+  return measure(t("risk.vol.year"), expected, t("risk.vol.year.text", { low, high, past, counted }));
+}
+
+/** A field for a price, and the chance that the paths touch it, which the server counts. */
+function touchField(result, scene) {
+  const id = uniqueId("touch");
+  const answer = h("dd", { class: "hint", "aria-live": "polite" }, t("risk.touch.hint"));
+  const end = result.timestamps.length - 1;
+  const ask = async () => {
+    const typed = input.value;
+    if (typed === "") return fill(answer, t("risk.touch.hint"));
+    if (!(Number(typed) > 0) || Math.abs(Number(typed) / scene.start - 1) < 1e-7) {
+      return fill(answer, t("risk.touch.wrong"));
+    }
+    try {
+      const { prob_touch: shares, error } = await api.touch(result.id, typed);
+      if (input.value !== typed) return answer; // another price was typed meanwhile
+      const told = { end: chance(shares[end], error[end]), first: chance(shares[0], error[0]) };
+      return fill(answer, t("risk.touch.answer", { ...told, stamp: wall(result.timestamps[end], scene.daily) }));
+    } catch (error) {
+      return fill(answer, error.message || t("error.unknown"));
+    }
+  };
+  const input = h("input", { type: "number", id, min: 0, step: "any", autocomplete: "off", onchange: ask });
+  return h(
+    "div",
+    { class: "measure" },
+    h("dt", {}, h("label", { for: id }, t("risk.touch"))),
+    h("dd", {}, input),
+    answer,
   );
 }
 

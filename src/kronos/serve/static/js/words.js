@@ -1,9 +1,11 @@
 // Every sentence of the page: [English, 中文]. {name} is filled in; "key.one" is used where n is 1.
 
 import { FINDINGS } from "./words_findings.js";
+import { RISK } from "./words_risk.js";
 
 export const WORDS = {
   ...FINDINGS,
+  ...RISK,
   again: ["Try again", "重试"],
   cancel: ["Cancel", "取消"],
   delete: ["Delete", "删除"],

@@ -68,32 +68,6 @@ export const FINDINGS = {
   "set.created": ["Made", "生成时间"],
   "set.seconds": ["Time taken", "耗时"],
 
-  "risk.title": ["Risk", "风险"],
-  "risk.hint": ["For someone who holds from the last close to the end.", "假设从最新收盘价持有至期末。"],
-  "risk.few": [
-    "Too few distinct paths were drawn for chances and risk.",
-    "不同的路径太少，无法给出概率与风险指标。",
-  ],
-  "risk.up": ["Chance to stand above the last close", "高于最新收盘价的概率"],
-  "risk.up.label": ["From {first} after the first bar to {last} at the end.", "首根后 {first}，期末 {last}。"],
-  "risk.var": ["Value at risk, 95%", "在险价值（VaR 95%）"],
-  "risk.var.text": [
-    "In 19 futures of 20 the loss is no larger than {value}.",
-    "二十种走势中有十九种的亏损不超过 {value}。",
-  ],
-  "risk.es": ["Expected shortfall, 95%", "预期损失（ES 95%）"],
-  "risk.es.text": ["The mean loss in the worst twentieth of the futures.", "最差的二十分之一走势的平均亏损。"],
-  "risk.range": ["Expected range", "预期波动区间"],
-  "risk.range.text": [
-    "The typical lowest and highest price on the way: {low} and {high}.",
-    "期间最低价与最高价的中位数：{low} 与 {high}。",
-  ],
-  "risk.vol": ["Volatility", "波动率"],
-  "risk.vol.text": [
-    "Typical realised volatility over the whole horizon, not annualised.",
-    "整个预测期内已实现波动率的中位数，未年化。",
-  ],
-
   "compare.title": ["How it turned out", "与实际对比"],
   "compare.hint": ["Scores of the close over {n} bars that are known.", "以下为 {n} 根已知K线收盘价的评分。"],
   "compare.hint.one": ["Scores of the close of the one bar that is known.", "以下为 1 根已知K线收盘价的评分。"],
