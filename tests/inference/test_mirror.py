@@ -15,6 +15,7 @@ import tiny
 
 from kronos.bars import sample_bars
 from kronos.errors import CapacityError, ConfigError
+from kronos.evaluation.calibrate import mirrored_closes
 from kronos.inference import engine as engines
 from kronos.inference.certainty import MIRRORED, NO_DIRECTION, Shown, hit_error, share_error
 from kronos.inference.charts import facts, next_bars, page
@@ -23,7 +24,9 @@ from kronos.inference.forecast import Forecast
 from kronos.inference.mirror import with_mirrors
 from kronos.inference.predictor import KronosPredictor
 from kronos.model import Kronos
-from kronos.protocol import are_mirrors, traded_value
+from kronos.protocol import Context, are_mirrors, traded_value
+from kronos.spec import SAMPLING, ForecastSpec
+from kronos.workflows.forecasters import Configured
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +222,22 @@ def test_surfaces_say_in_words_that_no_direction_is_given(make_forecast, tmp_pat
     assert record(none)["direction"] == MIRRORED
     saved = json.loads(none.save(tmp_path / "none.json").read_text())
     assert saved["direction"] == MIRRORED
+
+
+def test_every_way_to_paths_mirrors_them(bars: pd.DataFrame) -> None:
+    """Evaluation, calibration and the settings of a forecaster go the way of ``forecast``."""
+    none, own = calibrated(direction="none"), calibrated()
+    values = bars[["open", "high", "low", "close", "volume", "amount"]].to_numpy()
+    times = bars["timestamp"].dt.tz_localize(None).to_numpy()
+    context = Context("A", times[:-4], values[:-4], times[-4:])
+    (found,) = none.sample_paths([context], ForecastSpec(horizon=4, num_samples=9))
+    assert are_mirrors(np.log(found[..., 3] / context.last_close))
+    (model,) = own.sample_paths([context], ForecastSpec(horizon=4, num_samples=9))
+    closes = np.log(model[..., 3] / context.last_close)[None]
+    npt.assert_allclose(np.log(found[..., 3] / context.last_close)[None], mirrored_closes(closes), atol=1e-6)
+    for wrapped in (Configured(own, "own", direction="none"), Configured(none, "none")):
+        npt.assert_array_equal(wrapped.sample_paths([context], ForecastSpec(horizon=4, num_samples=9))[0], found)
+    paper = Configured(none, "none").with_settings(**SAMPLING)
+    assert not are_mirrors(
+        np.log(paper.sample_paths([context], ForecastSpec(horizon=4))[0][..., 3] / context.last_close)
+    )

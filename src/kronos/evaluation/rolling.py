@@ -74,16 +74,14 @@ def score_window(window: Window, paths: FloatArray, seed: int = 0) -> WindowScor
     prices = (np.log(np.moveaxis(paths[..., : CLOSE + 1], 0, 1)) - start) / unit
     real = (np.log(truth[:, : CLOSE + 1]) - start) / unit
     close, true_close = prices[..., CLOSE], real[:, CLOSE]
-    mirrored, plain = are_mirrors(close.T, unit), paths[..., CLOSE].T
-    ranked = metrics.with_centre(close) if mirrored else close
-    rng = context_rng(seed + 1, context)
+    mirrored, ranked, quoted = are_mirrors(close.T, unit), close, paths[..., CLOSE].T  # as ranks and medians take them
+    if mirrored:
+        ranked, quoted = metrics.with_centre(close), metrics.with_centre(quoted, context.last_close)
+    rng, scale = context_rng(seed + 1, context), metrics.mase_scale(context.values[:, CLOSE])
     steps: dict[str, FloatArray] = {
         "crps": metrics.crps(true_close, close, mirrored=mirrored),
         "absolute_error": metrics.absolute_error(true_close, ranked),
-        "absolute_scaled_error": metrics.absolute_error(
-            truth[:, CLOSE], metrics.with_centre(plain, context.last_close) if mirrored else plain
-        )
-        / metrics.mase_scale(context.values[:, CLOSE]),
+        "absolute_scaled_error": metrics.absolute_error(truth[:, CLOSE], quoted) / scale,
         "energy": metrics.energy_score(real, prices, mirrored=mirrored),
         "hit": metrics.direction_hit(true_close, ranked),
         "pit": metrics.randomised_pit(true_close, ranked, rng) if len(paths) > 1 else np.full(len(truth), np.nan),

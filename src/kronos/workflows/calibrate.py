@@ -107,18 +107,22 @@ def calibrate(
     found = _fit(load_forecaster(model, device, tokenizer=tokenizer, calibrated=False), fitting, grid, sample)
     before, truth = sample(start, judging)
     later, _ = sample(load_forecaster(model, device, tokenizer=tokenizer, calibrated=found), judging)
-    clusters = _clusters(judging)
-    direction = judge_direction(later, truth, clusters)
-    if direction["chosen"] == "none":
-        later = mirrored_closes(later)
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
-    found["direction"] = direction["chosen"]
-    summary = {"model": model, "calibration": found, **judge(before, later, truth, clusters), "direction": direction}
+    verdict = _judge(before, later, truth, _clusters(judging))
+    found["direction"] = verdict["direction"]["chosen"]
+    summary = {"model": model, "calibration": found, **verdict}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
     place = out if summary["better"] else out / UNPROVEN if keep_rejected else None
     summary |= {"written": None if place is None else str(place), "notes": _leaks(start, fitting)}
     _write(summary, out, place, tokenizer)
     return Calibration(summary)
+
+
+def _judge(before: FloatArray, later: FloatArray, truth: FloatArray, clusters: Any) -> dict[str, Any]:
+    """What ``judge`` says of the calibrated forecasts, with the directions or without, as is decided first."""
+    direction = judge_direction(later, truth, clusters)
+    after = later if direction["chosen"] == "model" else mirrored_closes(later)
+    return {**judge(before, after, truth, clusters), "direction": direction}
 
 
 def _write(summary: dict[str, Any], out: Path, place: Path | None, tokenizer: str | None) -> None:

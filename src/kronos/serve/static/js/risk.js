@@ -1,7 +1,7 @@
 // The risk of a holder, and, in a replay, how the forecast did: each number with a sentence that says what it means.
 
 import { drawn, h, icon } from "./dom.js";
-import { hasSpread } from "./charts.js";
+import { hasDirection, hasSpread } from "./charts.js";
 import { chance, digits, move, percent, price, wall } from "./format.js";
 import { t } from "./i18n.js";
 
@@ -22,7 +22,9 @@ export function riskCard(result, scene) {
     { class: "card risk", "aria-labelledby": "risk-title" },
     h("h2", { id: "risk-title" }, t("risk.title")),
     h("p", { class: "hint" }, t("risk.hint")),
-    h("figure", {}, h("figcaption", {}, t("risk.up")), chances(risk, scene, result.timestamps)),
+    hasDirection(result)
+      ? h("figure", {}, h("figcaption", {}, t("risk.up")), chances(risk, scene, result.timestamps))
+      : h("p", { class: "undirected" }, t("result.no_direction")),
     h(
       "dl",
       {},
