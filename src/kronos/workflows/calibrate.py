@@ -73,9 +73,7 @@ def calibrate(
 ) -> Calibration:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
 
-    There it also decides whether the checkpoint gives directions: only where its own score better than none, beyond
-    the interval of the comparison.
-
+    The later ones also decide whether it gives directions: only where they score better than none beyond the interval.
     Writes ``calibration.json``, and where the later windows show a gain a copy of the checkpoint whose forecasts use
     what was fitted from then on. What the checkpoint had of this kind is replaced, not added to.
 
@@ -108,9 +106,7 @@ def calibrate(
     before, truth = sample(start, judging)
     later, _ = sample(load_forecaster(model, device, tokenizer=tokenizer, calibrated=found), judging)
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
-    verdict = _judge(before, later, truth, _clusters(judging))
-    found["direction"] = verdict["direction"]["chosen"]
-    summary = {"model": model, "calibration": found, **verdict}
+    summary = {"model": model, **_judge(found, before, later, truth, _clusters(judging))}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
     place = out if summary["better"] else out / UNPROVEN if keep_rejected else None
     summary |= {"written": None if place is None else str(place), "notes": _leaks(start, fitting)}
@@ -118,11 +114,14 @@ def calibrate(
     return Calibration(summary)
 
 
-def _judge(before: FloatArray, later: FloatArray, truth: FloatArray, clusters: Any) -> dict[str, Any]:
-    """What ``judge`` says of the calibrated forecasts, with the directions or without, as is decided first."""
+def _judge(
+    fitted: dict[str, Any], before: FloatArray, later: FloatArray, truth: FloatArray, clusters: Any
+) -> dict[str, Any]:
+    """The calibration with the directions or without, as is decided first, and what ``judge`` says of it."""
     direction = judge_direction(later, truth, clusters)
     after = later if direction["chosen"] == "model" else mirrored_closes(later)
-    return {**judge(before, after, truth, clusters), "direction": direction}
+    calibration = fitted | {"direction": direction["chosen"]}
+    return {"calibration": calibration, **judge(before, after, truth, clusters), "direction": direction}
 
 
 def _write(summary: dict[str, Any], out: Path, place: Path | None, tokenizer: str | None) -> None:
