@@ -151,7 +151,7 @@ def test_the_last_close_itself_and_barriers_of_one_side_are_refused() -> None:
     path = bars((100, 105, 99, 101))
     with pytest.raises(ConfigError, match="100 is the last close itself"):
         touched(path, 100.0, 100.0)
-    with pytest.raises(ConfigError, match="2506.85 is the last close itself"):
+    with pytest.raises(ConfigError, match=r"2506\.85 is the last close itself"):
         touched(path, 2506.85, float(np.float32(2506.85)))
     with pytest.raises(ConfigError, match=r"take profit 105 and the stop loss 103 both lie above the last close 100"):
         first_touch(path, 105.0, 103.0, 100.0)

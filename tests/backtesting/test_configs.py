@@ -54,7 +54,8 @@ def test_every_signal_is_documented_and_every_figure_defined() -> None:
 def test_sampling_is_asked_as_everywhere() -> None:
     """Every setting of a forecast is one of the signals too, but for those that a research file says elsewhere."""
     known = {setting.name: setting.default for setting in spec.settings() if setting.name not in ELSEWHERE}
-    assert {name: SignalSettings.model_fields[name].default for name in known} == {**known, "num_samples": 5}
+    own = {"num_samples": 5, "direction": "model"}  # a signal is a direction, also of a checkpoint that gives none
+    assert {name: SignalSettings.model_fields[name].default for name in known} == known | own
     config = ResearchConfig.from_dict(read_settings(ROOT / "configs" / "qlib_cn.yaml"))
     asked = config.forecast_spec
     assert (asked.horizon, asked.context_length, asked.calendar) == (10, 90, "XSHG")

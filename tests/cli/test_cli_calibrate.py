@@ -59,6 +59,9 @@ def test_the_copy_uses_what_was_fitted(run, narrow: Path, walk: Path, tmp_path: 
     assert stored is not None
     assert stored["temperature"] in (0.7, 1.0)
     assert stored["top_p"] == 1.0
+    assert stored["direction"] == document["direction"]["chosen"]
+    assert document["direction"]["crps_ratio"].keys() >= {"value", "low", "high"}
+    assert document["direction"]["words"] in (out / "README.md").read_text()
     assert document["fitted_on"]["last_cutoff"] < document["judged_on"]["first_cutoff"]
     assert set(document["coverage"]["after"]) == {"50%", "80%", "90%"}
     assert document["data"]["walk_1h"].startswith("sha256:")
@@ -78,6 +81,7 @@ def test_a_second_calibration_does_not_stack_up(run, narrow: Path, walk: Path, t
         done = run("calibrate", walk, "--model", start, "-o", tmp_path / out, *SMALL, "--keep-rejected")
         assert done.status == 0, done.stderr
         assert "Coverage of" in done.stdout
+        assert re.search(r"(No directions are given|directions are kept): CRPS", done.stdout)
     names = ("first", "second/unproven")
     first, second = (Kronos.from_pretrained(tmp_path / name).config.calibration for name in names)
     assert first == second

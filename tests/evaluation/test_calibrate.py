@@ -128,3 +128,29 @@ def test_closes_are_sampled_in_units_of_volatility(window: Window) -> None:
     sigma = window.context.volatility()
     assert paths[16] == pytest.approx(np.log(own[..., 3] / window.context.last_close) / sigma, abs=1e-9)
     assert truth[0] == pytest.approx(np.log(window.truth[:, 3] / window.context.last_close) / sigma, abs=1e-9)
+
+
+def test_directions_are_kept_only_where_they_are_better_beyond_the_interval() -> None:
+    labels = np.repeat(np.arange(150), 4).astype(str)
+    blind, truth = forecasts(600, 8, np.ones(6), samples=40)
+    assert calibrate.judge_direction(blind, truth, labels)["chosen"] == "none"
+    drift = np.where(np.random.default_rng(9).random(600) < 0.5, 1.0, -1.0)[:, None] * np.arange(1, 7)
+    found = calibrate.judge_direction(blind + drift[:, None], truth + drift, labels)
+    assert found["chosen"] == "model"
+    assert found["crps_ratio"]["high"] < 1
+    assert found["words"].startswith("The model's directions are kept: CRPS with the model's own is 0.")
+    wrong = calibrate.judge_direction(blind - drift[:, None], truth + drift, labels)
+    assert wrong["chosen"] == "none"
+    assert wrong["crps_ratio"]["low"] > 1
+    one_date = calibrate.judge_direction(blind + drift[:, None], truth + drift, np.zeros(600))
+    assert one_date["chosen"] == "none"  # no interval, so nothing is shown
+
+
+def test_coverage_of_mirrored_paths_is_exact() -> None:
+    paths, truth = forecasts(4000, 10, np.ones(3), samples=39)
+    labels = np.arange(4000).astype(str)
+    found = calibrate.judge(paths, calibrate.mirrored_closes(paths), truth, labels)
+    for side in ("before", "after"):
+        assert found["coverage"][side]["50%"]["value"] == pytest.approx(0.5, abs=0.012)
+        assert found["coverage"][side]["80%"]["value"] == pytest.approx(0.8, abs=0.012)
+    assert found["crps_ratio"]["low"] < 1 < found["crps_ratio"]["high"]

@@ -13,6 +13,7 @@ from kronos.evaluation.baselines import RandomWalkResampled, make_baselines
 from kronos.evaluation.rolling import score_window
 from kronos.evaluation.statistics import cluster_bootstrap, ratio_of_means, time_blocks
 from kronos.evaluation.windows import Window, draw_windows
+from kronos.inference.mirror import with_mirrors
 
 Maker = Callable[..., pd.DataFrame]
 
@@ -101,3 +102,21 @@ def test_time_blocks_are_as_long_as_the_forecast() -> None:
     assert len(set(time_blocks(hours, np.full(48, np.timedelta64(24, "h"))))) == 2
     days = start + np.arange(60) * np.timedelta64(1, "D")
     assert len(set(time_blocks(days, np.full(60, np.timedelta64(24, "D"))))) in (3, 4)
+
+
+def test_mirrored_paths_are_told_and_scored_as_such(window: Window) -> None:
+    half = RandomWalkResampled().sample_paths([window.context], asking(12, 10, 3))[0]
+    last, sigma = window.context.last_close, window.context.volatility()
+    paths = with_mirrors(half, last, 20).astype(np.float32).astype(float)
+    score = score_window(window, paths)
+    for h in range(12):
+        x, y = np.log(paths[:, h, 3] / last) / sigma, np.log(window.truth[h, 3] / last) / sigma
+        apart = [abs(x[i] - x[j]) for i in range(20) for j in range(20) if i // 2 != j // 2]
+        assert score.steps["crps"][h] == pytest.approx(np.abs(x - y).mean() - np.mean(apart) / 2, abs=1e-6)
+        assert score.steps["absolute_error"][h] == pytest.approx(abs(y), abs=1e-6)
+    np.testing.assert_array_equal(score.steps["hit"], 0.5)
+    np.testing.assert_array_equal(score.steps["predicted_move"], 0.0)
+    assert np.isfinite(score.steps["pit"]).all()
+    assert (score.steps["covered_90"] >= score.steps["covered_50"]).all()
+    mixed = score_window(window, paths[np.random.default_rng(0).permutation(20)])  # nothing tells these
+    assert mixed.steps["crps"].mean() < score.steps["crps"].mean()

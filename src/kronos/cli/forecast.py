@@ -234,7 +234,10 @@ def _show(result: Forecast, levels: tuple[float, ...] | None, risk: RiskOptions,
     errors = _show_risk(result, risk) or any("±" in value for value in values)
     if errors:
         output.print("± is one standard error of drawing this many paths.", style="dim")
-    for text in Shown(result).notes:
+    shown = Shown(result)
+    if shown.direction:
+        output.print(shown.direction, style="dim", markup=False, soft_wrap=True)
+    for text in shown.notes:
         note(f"Note: {text}.")
     for path in written:
         size = 0 if path.is_dir() else path.stat().st_size / 1e6

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from kronos.barriers import LOSS, PROFIT, first_touch, touched
 from kronos.evaluation import metrics
-from kronos.protocol import Context, FloatArray
+from kronos.protocol import CLOSE, Context, FloatArray, are_mirrors
 
 #: How far the barriers lie, in σ √H.
 MULTIPLES = (0.5, 1.0, 1.5)
@@ -40,21 +40,22 @@ def touch_scores(context: Context, truth: FloatArray, paths: FloatArray) -> dict
     reach, last = context.volatility() * np.sqrt(len(truth)), context.last_close
     if not TINY < reach < HUGE:
         return {f"{what}_{event}": np.nan for event in (*EVENTS, *FIRST) for what in ("chance", "came", "brier")}
+    mirrored = are_mirrors(np.log(paths[..., CLOSE] / last), context.volatility())
     for event in EVENTS:
         side, k = event.split("_")
         barrier = last * np.exp((1.0 if side == "up" else -1.0) * int(k) / 100.0 * reach)
         mine, came = (touched(bars, barrier, last)[..., -1] for bars in (paths, truth))
-        out |= _scored(event, mine, bool(came))
+        out |= _scored(event, mine, bool(came), mirrored)
     ends = last * np.exp(FIRST_AT * reach), last * np.exp(-FIRST_AT * reach)
     firsts, first = (first_touch(bars, *ends, last).outcome for bars in (paths, truth))
     for event, outcome in zip(FIRST, (PROFIT, LOSS), strict=True):
-        out |= _scored(event, firsts == outcome, bool(first == outcome))
+        out |= _scored(event, firsts == outcome, bool(first == outcome), mirrored)
     return out
 
 
-def _scored(event: str, flags: Any, came: bool) -> dict[str, float]:
-    """The three numbers of an event; ``flags``: (S,) whether each path has it."""
-    brier = metrics.crps(float(came), flags.astype(float))
+def _scored(event: str, flags: Any, came: bool, mirrored: bool) -> dict[str, float]:
+    """The three numbers of an event; ``flags``: (S,) whether each path has it. Of mirrored paths pairs are left out."""
+    brier = metrics.crps(float(came), flags.astype(float), mirrored=mirrored)
     return {f"chance_{event}": float(flags.mean()), f"came_{event}": float(came), f"brier_{event}": float(brier)}
 
 

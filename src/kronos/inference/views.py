@@ -19,7 +19,7 @@ from kronos.bars.calendar.frequency import infer_frequency
 from kronos.bars.calendar.year import BarsAYear, bars_a_year
 from kronos.bars.cut import up_to
 from kronos.errors import ConfigError
-from kronos.inference.certainty import ENDS, OF_ENDS, Shown, mean_error, share_error
+from kronos.inference.certainty import ENDS, OF_ENDS, Shown, hit_error, mean_error
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
@@ -102,7 +102,7 @@ def prob_touch(forecast: Forecast, price: float) -> pd.DataFrame:
 def _share(forecast: Forecast, hits: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """The share of the paths for which something holds, hits (S, …), and its sampling error."""
     share = np.asarray(hits.mean(axis=0))
-    return share, share_error(share, forecast.num_samples)
+    return share, hit_error(hits, forecast.mirrored)
 
 
 def bars_by(forecast: Forecast, by: int | str | pd.Timestamp) -> int:

@@ -75,7 +75,8 @@ class Tools:
     ) -> dict[str, Any]:
         """Forecast the next bars of one series: quantiles of sampled paths, the chance of a rise with its sampling
         error, the risk, the volatility a year beside that of the context, and if asked the chance that prices are
-        touched; null where too few distinct paths cannot tell (metadata.warnings says so)."""
+        touched; null where too few distinct paths cannot tell (metadata.warnings says so), and the chance of a rise
+        where the model gives no direction (``direction`` says so: do not present one half as a chance)."""
         check_work(settings["horizon"], settings["num_samples"])
         table, asked = self._read(bars, symbol), Touches(tuple(touch or ()), take_profit, stop_loss)
         asked.check(float(table["close"].iloc[-1]))
@@ -84,7 +85,7 @@ class Tools:
         return {
             **{key: content[key] for key in ("symbol", "last_close", "timestamps")},
             "close_quantiles": {level: columns["close"] for level, columns in content["quantiles"].items()},
-            **{name: content[name] for name in ("prob_up", "prob_up_error", "close_median_error")},
+            **{name: content[name] for name in ("prob_up", "prob_up_error", "direction", "close_median_error")},
             "value_at_risk_95": content["value_at_risk"],
             "expected_shortfall_95": content["expected_shortfall"],
             "volatility": content["volatility"],

@@ -235,7 +235,9 @@ class Summary(BaseModel):
 
     last_close: float
     median_close: float
-    prob_up: float | None = Field(description="Null where too few distinct paths were drawn to tell.")
+    prob_up: float | None = Field(
+        description="Null where too few distinct paths were drawn to tell, or without a direction."
+    )
     prob_up_error: float | None = Field(None, description="Its sampling error.")
 
 

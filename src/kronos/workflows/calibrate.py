@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ import pandas as pd
 
 from kronos.bars.report import OnDefect
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.calibrate import fit_temperature, fit_width, judge, sample_closes, split_by_time
+from kronos.evaluation.calibrate import (
+    fit_temperature,
+    fit_width,
+    judge,
+    judge_direction,
+    mirrored_closes,
+    sample_closes,
+    split_by_time,
+)
 from kronos.evaluation.figures import cluster_labels
 from kronos.evaluation.training_dates import warn_of_leaks
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
@@ -65,8 +74,9 @@ def calibrate(
 ) -> Calibration:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
 
-    Writes ``calibration.json``, and where the later windows show a gain a copy of the checkpoint whose forecasts use
-    what was fitted from then on. What the checkpoint had of this kind is replaced, not added to.
+    The later ones decide too whether it gives directions: where they score better than none beyond the interval.
+    Writes ``calibration.json``, and where a gain is shown a copy of the checkpoint whose forecasts use what was fitted
+    from then on. What the checkpoint had of this kind is replaced, not added to.
 
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
@@ -92,17 +102,27 @@ def calibrate(
     markets, digests = load_markets(bars, on_defect)
     fitting, judging = draw(markets, context, horizon, windows, read_date(after), seed)
     sample = _sampler(num_samples, seed, len(fitting) * len(grid) + 2 * len(judging), progress)
-    start = load_forecaster(model, device, tokenizer=tokenizer)
-    found = _fit(load_forecaster(model, device, tokenizer=tokenizer, calibrated=False), fitting, grid, sample)
+    load = partial(load_forecaster, model, device, tokenizer=tokenizer)
+    start, found = load(), _fit(load(calibrated=False), fitting, grid, sample)
     before, truth = sample(start, judging)
-    later, _ = sample(load_forecaster(model, device, tokenizer=tokenizer, calibrated=found), judging)
+    later, _ = sample(load(calibrated=found), judging)
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
-    summary = {"model": model, "calibration": found, **judge(before, later, truth, _clusters(judging))}
+    summary = {"model": model, **_judge(found, before, later, truth, _clusters(judging))}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
     place = out if summary["better"] else out / UNPROVEN if keep_rejected else None
     summary |= {"written": None if place is None else str(place), "notes": _leaks(start, fitting)}
     _write(summary, out, place, tokenizer)
     return Calibration(summary)
+
+
+def _judge(
+    fitted: dict[str, Any], before: FloatArray, later: FloatArray, truth: FloatArray, clusters: Any
+) -> dict[str, Any]:
+    """The calibration with the directions or without, as is decided first, and what ``judge`` says of it."""
+    direction = judge_direction(later, truth, clusters)
+    after = later if direction["chosen"] == "model" else mirrored_closes(later)
+    calibration = fitted | {"direction": direction["chosen"]}
+    return {"calibration": calibration, **judge(before, after, truth, clusters), "direction": direction}
 
 
 def _write(summary: dict[str, Any], out: Path, place: Path | None, tokenizer: str | None) -> None:
@@ -124,7 +144,8 @@ _CARD = """---
 ---
 # {name}
 
-{model} with another calibration: a temperature, and a width of its intervals by horizon. {words}
+{model} with another calibration: a temperature, a width of its intervals by horizon, and whether its directions are
+given. {words} {direction[words]}
 Figures, settings and sources are in calibration.json.
 """
 

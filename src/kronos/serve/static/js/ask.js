@@ -6,6 +6,7 @@ import { t } from "./i18n.js";
 import { chosenModel, cutoffPosition, defaultCutoff, limitsOf, LIMITS, SAMPLING, state } from "./state.js";
 
 const ADJUST = ["splits", "volume", "splits,volume", "cut"];
+const DIRECTIONS = ["model", "none"];
 const CALENDARS = ["XNYS", "XSHG", "XHKG", "XTKS", "XLON", "FX", "24/7", "observed", "step"];
 
 /** The panel; onSubmit() runs a forecast, onCutoff() tells that the cutoff or the mode changed. */
@@ -117,6 +118,13 @@ export function askPanel({ onSubmit, onCutoff }) {
     ADJUST.map((name) => h("option", { value: name, selected: name === state.ask.adjust }, t(`adjust.${name}`))),
   );
 
+  const direction = h(
+    "select",
+    { id: "direction", "aria-describedby": "direction-hint", onchange: () => (state.ask.direction = direction.value) },
+    h("option", { value: "" }, t("ask.direction.auto")),
+    DIRECTIONS.map((name) => h("option", { value: name, selected: name === state.ask.direction }, t(`direction.${name}`))),
+  );
+
   const element = h(
     "form",
     {
@@ -165,7 +173,14 @@ export function askPanel({ onSubmit, onCutoff }) {
           h("p", { class: "hint", id: "adjust-hint" }, t("ask.adjust.hint")),
         ),
         number("context_length", { optional: true }),
-        SAMPLING.map((name) => number(name, { optional: true })),
+        SAMPLING.filter((name) => name in LIMITS).map((name) => number(name, { optional: true })),
+        h(
+          "div",
+          { class: "field" },
+          h("label", { for: "direction" }, t("ask.direction")),
+          direction,
+          h("p", { class: "hint", id: "direction-hint" }, t("ask.direction.hint")),
+        ),
         number("seed"),
       ),
     ),
@@ -176,6 +191,7 @@ export function askPanel({ onSubmit, onCutoff }) {
     for (const field of fields.values()) field.refresh();
     for (const radio of element.querySelectorAll('input[name="mode"]')) radio.checked = radio.value === state.ask.mode;
     adjust.value = ADJUST.includes(state.ask.adjust) ? state.ask.adjust : "";
+    direction.value = DIRECTIONS.includes(state.ask.direction) ? state.ask.direction : "";
     calendar.value = CALENDARS.includes(state.ask.calendar) ? state.ask.calendar : "";
     updateModel();
     updateSpan();

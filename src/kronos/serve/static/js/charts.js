@@ -14,6 +14,8 @@ export const FAN = [
 
 /** Whether enough distinct paths were drawn for ranges, chances and risk; else the median is all there is. */
 export const hasSpread = (result) => result.quantiles.close["0.05"][0] !== null;
+/** Whether the paths go one way rather than the other; results of older servers all do. */
+export const hasDirection = (result) => !result.risk.direction;
 
 const heightOf = (frame) => (frame.clientWidth < 560 ? 340 : frame.clientWidth < 1000 ? 460 : 540);
 

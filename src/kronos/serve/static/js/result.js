@@ -1,7 +1,7 @@
 // A finished forecast: what it says in one sentence, the chart, the risk, the bars, and the ways out.
 
 import { api } from "./api.js";
-import { FAN, drawForecast, hasSpread, sceneOf } from "./charts.js";
+import { FAN, drawForecast, hasDirection, hasSpread, sceneOf } from "./charts.js";
 import { fact, fill, h, icon, notice, toast } from "./dom.js";
 import {
   between,
@@ -105,7 +105,7 @@ function sentence(result, scene) {
       stamp: wall(result.timestamps[end], scene.daily),
     });
   }
-  return t("result.sentence", {
+  return t(hasDirection(result) ? "result.sentence" : "result.sentence.undirected", {
     n: result.timestamps.length,
     low: price(close["0.25"][end], scene.decimals),
     high: price(close["0.75"][end], scene.decimals),
@@ -132,7 +132,7 @@ function tiles(result, scene) {
     [t("tile.last"), price(scene.start, scene.decimals), wall(scene.stamps[scene.from - 1], scene.daily)],
     [
       t("tile.median", { n: end + 1 }),
-      priceAbout(middle, result.median_error?.close[end], scene.decimals),
+      priceAbout(middle, hasDirection(result) ? result.median_error?.close[end] : null, scene.decimals),
       h("span", { class: shift >= 0 ? "up" : "down" }, move(shift)),
     ],
   ];
@@ -140,7 +140,9 @@ function tiles(result, scene) {
     const { prob_up: up, prob_up_error: error } = result.risk;
     shown.push(
       [t("tile.range"), between(close["0.05"][end], close["0.95"][end], scene.decimals), t("tile.range.hint")],
-      [t("tile.up"), chance(up[end], error?.[end]), t("tile.up.hint")],
+      hasDirection(result)
+        ? [t("tile.up"), chance(up[end], error?.[end]), t("tile.up.hint")]
+        : [t("tile.up"), t("tile.up.none"), t("tile.up.none.hint")],
     );
   }
   return h(
@@ -169,7 +171,7 @@ function reading(result, scene, at) {
         pair(`${share}%`, between(close[low][step], close[high][step], decimals)),
       ),
   ];
-  if (hasSpread(result))
+  if (hasSpread(result) && hasDirection(result))
     parts.push(pair(t("tile.up"), chance(result.risk.prob_up[step], result.risk.prob_up_error?.[step])));
   if (result.truth?.close[step] !== undefined)
     parts.push(pair(t("chart.truth"), price(result.truth.close[step], decimals)));
@@ -215,7 +217,8 @@ function barsTable(result, scene) {
   const close = result.quantiles.close;
   const truth = result.truth;
   const names = ["time", "open", "high", "low", "close"];
-  if (hasSpread(result)) names.push("range", "up");
+  if (hasSpread(result)) names.push("range");
+  if (hasSpread(result) && hasDirection(result)) names.push("up");
   if (result.median.volume) names.push("volume");
   if (truth) names.push("truth");
   const body = h("tbody");
@@ -317,6 +320,9 @@ async function copyLink(id) {
   }
 }
 
+/** A number, or the words of a choice. */
+const setting = (name, value) => (typeof value === "string" ? t(`${name}.${value}`) : digits(value));
+
 function settingsCard(item, result) {
   const { parameters, metadata, input } = result;
   const facts = [
@@ -326,10 +332,7 @@ function settingsCard(item, result) {
     [t("set.context"), integer(metadata.context_length ?? parameters.context_length ?? null)],
     [t("ask.model"), parameters.model],
     [t("ask.num_samples"), integer(parameters.num_samples)],
-    ...SAMPLING.map((name) => [
-      t(`ask.${name}`),
-      digits(metadata.settings?.[name] ?? parameters[name]),
-    ]),
+    ...SAMPLING.map((name) => [t(`ask.${name}`), setting(name, metadata.settings?.[name] ?? parameters[name])]),
     [t("ask.seed"), String(parameters.seed)],
     [t("set.created"), moment(item.created)],
     [t("set.seconds"), metadata.seconds ? `${Number(metadata.seconds).toFixed(1)} s` : "–"],

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { drawn, fill, h, icon, uniqueId } from "./dom.js";
-import { hasSpread } from "./charts.js";
+import { hasDirection, hasSpread } from "./charts.js";
 import { chance, digits, integer, move, percent, price, wall } from "./format.js";
 import { t } from "./i18n.js";
 
@@ -23,7 +23,9 @@ export function riskCard(result, scene) {
     { class: "card risk", "aria-labelledby": "risk-title" },
     h("h2", { id: "risk-title" }, t("risk.title")),
     h("p", { class: "hint" }, t("risk.hint")),
-    h("figure", {}, h("figcaption", {}, t("risk.up")), chances(risk, scene, result.timestamps)),
+    hasDirection(result)
+      ? h("figure", {}, h("figcaption", {}, t("risk.up")), chances(risk, scene, result.timestamps))
+      : h("p", { class: "undirected" }, t("result.no_direction")),
     h(
       "dl",
       {},

@@ -13,12 +13,13 @@ export const state = {
     device: "",
     calendar: "",
     adjust: "",
+    direction: "", // of the model's calibration; or "model", "none"
     // and the numbers in LIMITS
   },
 };
 
 /** Settings of the sampling, in the order in which they are shown; null leaves one to the model. */
-export const SAMPLING = ["temperature", "top_p", "top_k"];
+export const SAMPLING = ["temperature", "top_p", "top_k", "direction"];
 
 /** Bounds of the numbers that the page asks for, by name; takeSettings fills them. */
 export const LIMITS = {};
@@ -77,6 +78,7 @@ export function request() {
     ...Object.fromEntries(Object.keys(LIMITS).map((name) => [name, ask[name]])),
     calendar: ask.calendar || null,
     adjust: ask.adjust || null,
+    direction: ask.direction || null,
     cutoff: ask.mode === "replay" ? ask.cutoff : null,
   };
 }
@@ -88,6 +90,7 @@ export function adopt(parameters) {
   ask.model = parameters.model ?? ask.model;
   ask.calendar = parameters.calendar ?? "";
   ask.adjust = parameters.adjust ?? "";
+  ask.direction = parameters.direction ?? "";
   ask.mode = parameters.cutoff ? "replay" : "forecast";
   ask.cutoff = parameters.cutoff ?? null;
 }

@@ -13,6 +13,14 @@ export const FINDINGS = {
     "Half of the possible futures close between {low} and {high} on {stamp}; {up} of all end above the last close.",
     "到 {stamp}，半数可能的走势收于 {low} 至 {high} 之间；全部走势中有 {up} 高于最新收盘价。",
   ],
+  "result.sentence.undirected": [
+    "Half of the possible futures close between {low} and {high} on {stamp}; which way, this forecast does not say.",
+    "到 {stamp}，半数可能的走势收于 {low} 至 {high} 之间；本次预测不给出涨跌方向。",
+  ],
+  "result.no_direction": [
+    "No direction is given: every path is followed by its mirror about the last close, so a rise is as likely as a fall by construction. Read how far prices may go, not which way.",
+    "不给出方向：每条路径都配有以最新收盘价为轴的镜像，因此涨跌概率必然相等。请看价格可能走多远，而不是往哪边走。",
+  ],
   "result.sentence.few": [
     "Too few distinct paths for a distribution: their median closes at {median} on {stamp}.",
     "不同的路径太少，无法给出分布：其中位数于 {stamp} 收于 {median}。",
@@ -37,6 +45,8 @@ export const FINDINGS = {
     "above the last close at the end; ± is one standard error, of the sampling",
     "期末高于最新收盘价；± 为一个标准误（抽样误差）",
   ],
+  "tile.up.none": ["No direction", "不给方向"],
+  "tile.up.none.hint": ["rise and fall are equally likely by construction", "涨跌概率按构造相等"],
   "table.title": ["Bars ahead", "预测明细"],
   "table.hint": [
     "Medians over all paths; the range holds 90% of the closes.",
