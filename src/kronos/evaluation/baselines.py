@@ -16,6 +16,7 @@ import numpy as np
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.protocol import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME, Context, FloatArray, Forecaster, traded_value
 from kronos.spec import ForecastSpec
+from kronos.volatility import har_refit, parkinson, pooled_har
 
 Order = tuple[int, int]
 
@@ -303,6 +304,51 @@ class GarchBest(Garch):
         super().__init__(ALL_ORDERS)
 
 
+class Har(Baseline):
+    """The realised variance of a pooled log-HAR model, and the context's bars drawn anew at that size.
+
+    Each past move is divided by its own volatility (exponentially weighted, by the range of the bars before it), and
+    multiplied by that of the step it comes to.
+    """
+
+    name = "har"
+    meaning = "a volatility by a pooled log-HAR model (range, season, volume), and moves of the context drawn anew"
+    decay = 0.94
+
+    def variance(self, context: Context, horizon: int) -> FloatArray:
+        """(horizon,) expected realised variance up to each bar."""
+        return pooled_har().realized_variance(context, horizon)
+
+    def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
+        moves, ranges = context.log_returns(), parkinson(context.values)
+        moves = moves - moves.mean()
+        steps = np.diff(self.variance(context, horizon), prepend=0.0)
+        steps = np.maximum(steps, 0.1 * np.maximum(steps.mean(), 0.0))
+        if not (moves != 0).any() or not (ranges > 0).all():
+            return RandomWalkResampled().paths(context, horizon, num_samples, rng)
+        local = np.empty(len(ranges))
+        local[0] = ranges.mean()
+        for t, one in enumerate(ranges[:-1]):
+            local[t + 1] = self.decay * local[t] + (1.0 - self.decay) * one
+        sigma = np.sqrt(local)
+        residual = moves / sigma
+        residual = residual - residual.mean()
+        residual = residual / np.sqrt((residual**2).mean())
+        picked = rng.integers(len(moves), size=(num_samples, horizon))
+        wanted = np.sqrt(steps)
+        stretch = wanted / sigma[picked] * np.sqrt(ranges.mean() / (moves**2).mean())
+        return build_bars(context.last_close, BarShapes.of(context), picked, wanted * residual[picked], stretch)
+
+
+class HarRefit(Har):
+    """The same with coefficients fitted on every context."""
+
+    name, meaning = "har-refit", "the same with a HAR(1, 5, 22) that is fitted on every context alone"
+
+    def variance(self, context: Context, horizon: int) -> FloatArray:
+        return har_refit(context, horizon)
+
+
 def fit_garch(moves: FloatArray, order: Order, start: VarianceFit | None = None) -> VarianceFit | None:
     """Gaussian quasi-maximum likelihood for one order by ``arch``; None where the optimiser fails.
 
@@ -348,6 +394,8 @@ _ALL: tuple[type[Baseline], ...] = (
     EwmaVolatility,
     Garch,
     GarchBest,
+    Har,
+    HarRefit,
 )
 BASELINES: dict[str, type[Baseline]] = {baseline.name: baseline for baseline in _ALL}
 """Every baseline by name, each made without arguments."""
