@@ -26,6 +26,7 @@ __all__ = [
     "Forecaster",
     "Progress",
     "WorkEngine",
+    "are_mirrors",
     "check_paths",
     "sample_in_batches",
     "width_at",
@@ -44,6 +45,8 @@ NAMELESS: Final = "series"
 
 OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(6)
 """Their places in the last axis of every array of bars."""
+
+_MIRROR_ROUNDING, _MIRROR_SHARE = 5e-7, 1e-3  # of a log distance in single precision; of the farthest one
 
 
 class Progress(Protocol):
@@ -174,6 +177,22 @@ def width_at(width: Mapping[str, Any], horizon: int) -> FloatArray:
     """
     at, factor = (np.asarray(width[name], dtype=np.float64) for name in ("horizon", "factor"))
     return np.interp(np.log(np.arange(1, horizon + 1)), np.log(at), factor)
+
+
+def are_mirrors(distances: npt.NDArray[Any], unit: float = 1.0) -> bool:
+    """Whether paths (S, …), as log distances from the last close over ``unit``, are pairs of a path and its mirror.
+
+    Path 2i + 1 is the negative of path 2i then, but for rounding; the last of an odd number stands alone. Such draws
+    are not independent of each other, which scores and sampling errors have to know. Four paths are the least that
+    can be told from chance; paths that never move are no mirrors.
+    """
+    x = np.asarray(distances, dtype=np.float64)
+    even = len(x) // 2 * 2
+    if even < 4:
+        return False
+    reach = np.abs(x).max()
+    rounding = max(_MIRROR_ROUNDING / unit, _MIRROR_SHARE * reach)
+    return bool(reach > 0 and np.abs(x[0:even:2] + x[1:even:2]).max() <= rounding)
 
 
 def check_paths(

@@ -101,6 +101,12 @@ class ForecastSpec:
     top_p: float | None = _setting(
         None, "Sample from the likeliest tokens of this total chance.", above=0, high=1, off=1.0
     )
+    direction: Literal["model", "none"] | None = _setting(
+        None,
+        "Whose directions the paths take: the model's, or none, where each path is followed by its mirror about the "
+        "last close. Default: as the model was calibrated.",
+        off="model",
+    )
     seed: int = _setting(0, "The same seed gives the same paths.", low=0, high=2**64 - 1)
     calendar: str | None = _setting(
         None,

@@ -229,3 +229,61 @@ def test_qlike_by_hand_and_its_minimum() -> None:
 )
 def test_invalid_bars(bar: list[float], bad: int) -> None:
     assert metrics.invalid_bars(bar) == bad
+
+
+# -- mirrored draws ---------------------------------------------------------------------------------------------------
+
+
+def mirrored(half: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Each draw of (..., S / 2) followed by its negative."""
+    pairs = np.stack([half, -half], axis=axis)
+    return pairs.reshape(*half.shape[:-1], 2 * half.shape[-1])
+
+
+def test_mirrored_draws_score_as_independent_ones_and_the_plain_formula_flatters_them() -> None:
+    """Of a right normal law, from 10 paths: the closed form is 1/√π, and counted pairs gain a tenth of it."""
+    rng, size = np.random.default_rng(3), 10
+    y, x = rng.normal(size=200_000), mirrored(rng.normal(size=(200_000, size // 2)))
+    honest = 1 / np.sqrt(np.pi)
+    error = 4 * gaussian_crps(y, 0, 1).std() / np.sqrt(len(y))
+    assert gaussian_crps(y, 0, 1).mean() == pytest.approx(honest, abs=error)
+    found, plain = metrics.crps(y, x, mirrored=True), metrics.crps(y, x)
+    independent = metrics.crps(y, rng.normal(size=(200_000, size)))
+    assert found.mean() == pytest.approx(gaussian_crps(y, 0, 1).mean(), abs=0.002)
+    assert found.mean() == pytest.approx(independent.mean(), abs=0.004)
+    # E|x - x'| of a pair and its mirror is 2 E|x|, √2 times that of two draws, for one in S - 1 of the pairs
+    gain = (np.sqrt(2) - 1) / np.sqrt(np.pi) / (size - 1)
+    assert found.mean() - plain.mean() == pytest.approx(gain, rel=0.02)
+
+
+@pytest.mark.parametrize("size", [4, 9, 10])
+def test_pairs_are_left_out_one_by_one(size: int) -> None:
+    rng = np.random.default_rng(size)
+    y, half = rng.normal(size=(3, 4)), rng.normal(size=(3, 4, -(-size // 2), 2))
+    x = np.stack([half, -half], axis=-2).reshape(3, 4, -1, 2)[..., :size, :]
+    kept = [(i, j) for i in range(size) for j in range(size) if i != j and i // 2 != j // 2]
+    spread = np.mean([np.abs(x[..., i, 0] - x[..., j, 0]) for i, j in kept], axis=0) / 2
+    expected = np.abs(x[..., 0] - y[..., None]).mean(axis=-1) - spread
+    np.testing.assert_allclose(metrics.crps(y, x[..., 0], mirrored=True), expected, atol=1e-12)
+    spread = np.mean([np.linalg.norm(x[..., i, :] - x[..., j, :], axis=-1) for i, j in kept], axis=0) / 2
+    truth = np.stack([y, y], axis=-1)
+    expected = np.linalg.norm(x - truth[..., None, :], axis=-1).mean(axis=-1) - spread
+    np.testing.assert_allclose(metrics.energy_score(truth, x, mirrored=True), expected, atol=1e-12)
+
+
+def test_one_pair_alone_has_no_spread_to_tell() -> None:
+    assert metrics.crps(2.0, [1.0, -1.0], mirrored=True) == pytest.approx(2.0)
+    assert metrics.crps(2.0, [5.0], mirrored=True) == pytest.approx(3.0)
+
+
+def test_with_the_centre_ranks_and_intervals_of_mirrored_draws_are_exact() -> None:
+    rng, size = np.random.default_rng(5), 8
+    y, x = rng.normal(size=200_000), mirrored(rng.normal(size=(200_000, size // 2)))
+    ranked = metrics.with_centre(x)
+    assert ranked.shape == (200_000, size + 1)
+    assert metrics.ks_distance(metrics.randomised_pit(y, ranked, rng)) < 0.004
+    assert metrics.ks_distance(metrics.randomised_pit(y, x, rng)) > 0.02  # the gap about the centre is twice as likely
+    assert metrics.covered(y, ranked, 0.6).mean() == pytest.approx(0.6, abs=0.005)
+    assert (metrics.direction_hit(y, ranked) == 0.5).all()
+    np.testing.assert_allclose(metrics.absolute_error(y, ranked), np.abs(y))
+    np.testing.assert_array_equal(metrics.with_centre([1.0, -1.0, 3.0], 7.0), [1.0, -1.0, 7.0])

@@ -60,10 +60,12 @@ class _Section(BaseModel):
 ELSEWHERE = {"horizon", "context_length", "calendar", "stamp", "frequency"}
 """Settings of a forecast that a research file says outside ``signals``, or that daily bars decide."""
 
+_USUAL = {"num_samples": 5, "direction": "model"}  # 5 paths as published; a signal is a direction, so it is asked for
+
 _SIGNAL_FIELDS: Final[dict[str, Any]] = {
     one.name: (
         Annotated[one.kind | None if one.optional else one.kind, AfterValidator(one.check)],
-        Field(5 if one.name == "num_samples" else one.default, description=one.help),  # 5 paths as published
+        Field(_USUAL.get(one.name, one.default), description=one.help),
     )
     for one in settings()
     if one.name not in ELSEWHERE

@@ -64,6 +64,9 @@ class EvaluationOptions:
     temperature: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None
     top_k: Annotated[int | None, typer.Option(help="Overrides the checkpoint's own.")] = None
     top_p: Annotated[float | None, typer.Option(help="Overrides the checkpoint's own.")] = None
+    direction: Annotated[
+        Literal["model", "none"] | None, typer.Option(help="Overrides the checkpoint's own; none mirrors the paths.")
+    ] = None
     baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'; rw-resampled is always in.")] = "all"
     tasks: Annotated[str, typer.Option(help="Of price, return, volatility, generation, investment.")] = (
         "price,return,volatility"
@@ -195,6 +198,7 @@ def calibrate(
 ) -> None:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
 
+    The later windows also decide whether forecasts give the model's directions, or none where those are not better.
     Where the later windows show a gain, writes a copy of the checkpoint whose forecasts use them from then on. What the
     checkpoint had of this kind is replaced, not added to.
     """
@@ -220,6 +224,7 @@ def calibrate(
         table.add_row(level, *cells)
     print_table(table)
     output.print(summary["words"], markup=False, soft_wrap=True)
+    output.print(summary["direction"]["words"], markup=False, soft_wrap=True)
     if summary["written"] is None:
         note(
             f"No checkpoint was written (--keep-rejected does): go on with {model}. Figures: {out / 'calibration.json'}"

@@ -187,7 +187,10 @@ def _show(result: Forecast, levels: tuple[float, ...] | None, written: list[Path
     print_table(headline)
     if any("±" in value for value in values):
         output.print("± is one standard error of drawing this many paths.", style="dim")
-    for text in Shown(result).notes:
+    shown = Shown(result)
+    if shown.direction:
+        output.print(shown.direction, style="dim", markup=False, soft_wrap=True)
+    for text in shown.notes:
         note(f"Note: {text}.")
     for path in written:
         size = 0 if path.is_dir() else path.stat().st_size / 1e6

@@ -100,7 +100,8 @@ def _in_words(facts: dict[str, Any], licence: str, *, every_date: bool) -> dict[
         "published": "published: the numbers are those of the published code",
     }[facts["behaviour"]]
     calibration = net.get("calibration") or {}
-    parts = [f"{name} {calibration[name]:g}" for name in SAMPLING if name in calibration]
+    fitted = [(name, calibration[name]) for name in SAMPLING if name in calibration]
+    parts = [f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}" for name, value in fitted]
     if width := calibration.get("width"):
         pairs = (f"{factor:g} at {bars}" for bars, factor in zip(width["horizon"], width["factor"], strict=True))
         parts.append(f"width × {', '.join(pairs)} bars")

@@ -17,7 +17,7 @@ from kronos.errors import ConfigError
 from kronos.evaluation import metrics
 from kronos.evaluation.statistics import Estimate, cluster_bootstrap, ratio_of_means
 from kronos.evaluation.windows import Window
-from kronos.protocol import CLOSE, FloatArray, Forecaster, sample_in_batches, width_at
+from kronos.protocol import CLOSE, FloatArray, Forecaster, are_mirrors, sample_in_batches, width_at
 from kronos.spec import ForecastSpec
 
 #: Factors of the width that are tried; 1 is among them.
@@ -40,7 +40,20 @@ def _crps(paths: FloatArray, truth: FloatArray) -> FloatArray:
     """(N,) mean over the steps."""
     if paths.ndim != 3 or truth.shape != (paths.shape[0], paths.shape[2]) or paths.shape[1] < 2:
         raise ConfigError(f"paths {paths.shape} and truth {truth.shape}: need (N, S, H) with S ≥ 2, and (N, H)")
-    return np.asarray(metrics.crps(truth, np.moveaxis(paths, 1, -1)).mean(axis=1))
+    mirrored = _are_mirrors(paths)
+    return np.asarray(metrics.crps(truth, np.moveaxis(paths, 1, -1), mirrored=mirrored).mean(axis=1))
+
+
+def _are_mirrors(paths: FloatArray) -> bool:
+    """Whether the paths (N, S, H) of all windows are mirrored."""
+    return are_mirrors(np.moveaxis(paths, 1, 0))
+
+
+def mirrored_closes(paths: FloatArray) -> FloatArray:
+    """(N, S, H) closes as the forecasts without direction have them: the earlier half, each followed by its mirror."""
+    half = paths[:, : -(-paths.shape[1] // 2)]
+    pairs = np.stack([half, -half], axis=2).reshape(len(paths), -1, paths.shape[2])
+    return np.asarray(pairs[:, : paths.shape[1]])
 
 
 def default_knots(horizon: int) -> tuple[int, ...]:
@@ -105,6 +118,24 @@ def sample_closes(
     return made, real
 
 
+def judge_direction(paths: FloatArray, truth: FloatArray, clusters: npt.NDArray[Any]) -> dict[str, Any]:
+    """Whether the directions of forecasts (N, S, H), of windows that nothing was fitted on, are worth anything.
+
+    They are where their mean CRPS over that of the same forecasts mirrored lies below 1 with its whole interval.
+    Directions cost nothing where they are right by chance, so without that proof none are given.
+
+    Returns:
+        ``chosen``: ``model`` or ``none``; ``words``, the reason in a sentence; ``crps_ratio`` with its interval of
+        95 % by clusters.
+    """
+    scores = np.column_stack([_crps(paths, truth), _crps(mirrored_closes(paths), truth)])
+    ratio = cluster_bootstrap(clusters, scores, ratio_of_means)
+    chosen = "model" if ratio.high < 1 else "none"
+    found = f"CRPS with the model's own is {ratio.value:.4f} of that of mirrored paths {_bounds(ratio, 4)}"
+    verdict = {"model": "The model's directions are kept", "none": "No directions are given"}[chosen]
+    return {"chosen": chosen, "words": f"{verdict}: {found}.", "crps_ratio": ratio.as_dict()}
+
+
 def judge(before: FloatArray, after: FloatArray, truth: FloatArray, clusters: npt.NDArray[Any]) -> dict[str, Any]:
     """What a calibration did to forecasts (N, S, H) of windows that it was not fitted on, against truths (N, H).
 
@@ -153,6 +184,7 @@ def _bounds(found: Estimate, digits: int) -> str:
 def _inside(paths: FloatArray, truth: FloatArray) -> FloatArray:
     """(N, L) share of the steps at which the interval of each level holds the truth."""
     samples = np.moveaxis(paths, 1, -1)
+    samples = metrics.with_centre(samples) if _are_mirrors(paths) else samples
     return np.column_stack([metrics.covered(truth, samples, level).mean(axis=1) for level in metrics.LEVELS])
 
 

@@ -26,7 +26,7 @@ from kronos.evaluation.baselines import context_rng
 from kronos.evaluation.training_dates import LeakWarning, warn_of_leaks
 from kronos.evaluation.windows import BarsInput, Window, as_series, common_cutoffs, required_windows, rolling_windows
 from kronos.files import digest, replacing, write_text
-from kronos.protocol import CLOSE, OPEN, FloatArray, Forecaster, Progress, WorkEngine, check_paths
+from kronos.protocol import CLOSE, OPEN, FloatArray, Forecaster, Progress, WorkEngine, are_mirrors, check_paths
 from kronos.spec import ForecastSpec
 
 __all__ = ["LeakWarning", "as_series", "common_cutoffs", "cross_validate", "rolling_windows", "score_windows"]
@@ -54,7 +54,7 @@ def score_window(window: Window, paths: FloatArray, seed: int = 0) -> WindowScor
 
     Args:
         window: context and truth, H bars.
-        paths: (S, H, 6) forecast.
+        paths: (S, H, 6) forecast; mirrored paths (see :mod:`kronos.evaluation.metrics`) are told by themselves.
         seed: of the random ranks of the PIT, drawn per (seed, context).
 
     Returns:
@@ -74,23 +74,27 @@ def score_window(window: Window, paths: FloatArray, seed: int = 0) -> WindowScor
     prices = (np.log(np.moveaxis(paths[..., : CLOSE + 1], 0, 1)) - start) / unit
     real = (np.log(truth[:, : CLOSE + 1]) - start) / unit
     close, true_close = prices[..., CLOSE], real[:, CLOSE]
+    mirrored, plain = are_mirrors(close.T, unit), paths[..., CLOSE].T
+    ranked = metrics.with_centre(close) if mirrored else close
     rng = context_rng(seed + 1, context)
     steps: dict[str, FloatArray] = {
-        "crps": metrics.crps(true_close, close),
-        "absolute_error": metrics.absolute_error(true_close, close),
-        "absolute_scaled_error": metrics.absolute_error(truth[:, CLOSE], paths[..., CLOSE].T)
+        "crps": metrics.crps(true_close, close, mirrored=mirrored),
+        "absolute_error": metrics.absolute_error(true_close, ranked),
+        "absolute_scaled_error": metrics.absolute_error(
+            truth[:, CLOSE], metrics.with_centre(plain, context.last_close) if mirrored else plain
+        )
         / metrics.mase_scale(context.values[:, CLOSE]),
-        "energy": metrics.energy_score(real, prices),
-        "hit": metrics.direction_hit(true_close, close),
-        "pit": metrics.randomised_pit(true_close, close, rng) if len(paths) > 1 else np.full(len(truth), np.nan),
-        "predicted_move": close.mean(axis=1),
+        "energy": metrics.energy_score(real, prices, mirrored=mirrored),
+        "hit": metrics.direction_hit(true_close, ranked),
+        "pit": metrics.randomised_pit(true_close, ranked, rng) if len(paths) > 1 else np.full(len(truth), np.nan),
+        "predicted_move": np.zeros(len(truth)) if mirrored else close.mean(axis=1),
         "true_move": true_close,
     }
-    for level, quantile in zip(PINBALL_LEVELS, metrics.sample_quantile(close, PINBALL_LEVELS).T, strict=True):
+    for level, quantile in zip(PINBALL_LEVELS, metrics.sample_quantile(ranked, PINBALL_LEVELS).T, strict=True):
         steps[f"pinball_{round(level * 100):02d}"] = metrics.pinball(true_close, quantile, level)
     for level in metrics.LEVELS:
-        steps[f"covered_{level * 100:.0f}"] = metrics.covered(true_close, close, level)
-        steps[f"width_{level * 100:.0f}"] = metrics.interval_width(close, level)
+        steps[f"covered_{level * 100:.0f}"] = metrics.covered(true_close, ranked, level)
+        steps[f"width_{level * 100:.0f}"] = metrics.interval_width(ranked, level)
     logs, closes = np.log(paths[..., CLOSE]), np.log(context.values[:, CLOSE])
     volatility = metrics.realised_volatility(np.column_stack([np.full(len(logs), start), logs]))
     whole = {

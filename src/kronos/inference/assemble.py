@@ -1,12 +1,13 @@
 """One series on its way to the engine and back: a table is checked and cut, sampled paths become a ``Forecast``.
 
 Of our checkpoints the width of the intervals is calibrated (:func:`widen`); of published ones, which predict the six
-features of a bar independently, bars are made valid (:func:`repair_bars`).
+features of a bar independently, bars are made valid (:func:`repair_bars`). Paths without a direction get their
+mirrors last (:mod:`kronos.inference.mirror`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,11 @@ from kronos.bars.reading import as_bars, read_bars
 from kronos.bars.reading.tables import by_symbol
 from kronos.bars.report import for_table
 from kronos.bars.schema import to_table
-from kronos.errors import DataError
+from kronos.errors import DataError, KronosError
 from kronos.inference.certainty import Shown, beyond_notes
-from kronos.inference.engine import DecodeRequest
+from kronos.inference.engine import DecodeRequest, series_at_once
 from kronos.inference.forecast import Forecast
+from kronos.inference.mirror import with_mirrors
 from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Monitor
@@ -73,7 +75,12 @@ class SeriesJob:
 
 
 def prepare(
-    predictor: KronosPredictor, table: Any, spec: ForecastSpec, given: Any = None, name: str | None = None
+    predictor: KronosPredictor,
+    table: Any,
+    spec: ForecastSpec,
+    settings: DecodeSettings,
+    given: Any = None,
+    name: str | None = None,
 ) -> SeriesJob:
     """A caller's table as the engine takes it; ``name``: of one of many series.
 
@@ -86,7 +93,7 @@ def prepare(
     else:
         future = given if isinstance(given, FutureTimes) else _given_times(given, spec.horizon, past.times[-1])
     past = mended(past, spec, future.calendar, 2 + lost)
-    request, state = make_request(predictor, past.values, past.times, future.timestamps, spec, name)
+    request, state = make_request(predictor, past.values, past.times, future.timestamps, spec, name, settings)
     return SeriesJob(past, future, request, state)
 
 
@@ -161,10 +168,12 @@ def make_request(
     future: pd.DatetimeIndex,
     spec: ForecastSpec,
     name: str | None = None,
+    settings: DecodeSettings | None = None,
 ) -> tuple[DecodeRequest, Any]:
     """A request for the engine, and the bar transform's state to turn its answer into bars.
 
-    The bars (T, 6) of the context set the scale; times are on the wall clock; ``name`` is for errors.
+    The bars (T, 6) of the context set the scale; times are on the wall clock; ``name`` is for errors. Without
+    ``settings`` all paths are sampled.
     """
     transform = predictor.transform
     if len(values) <= transform.lost:
@@ -172,8 +181,10 @@ def make_request(
     state = transform.fit(values, clip=predictor.clip)
     stamps = np.concatenate([time_features(times)[transform.lost :], time_features(future)])
     key = series_key(values[-predictor.max_context - transform.lost :, CLOSE])
-    draws = uniforms(spec.seed, [key], spec.num_samples, spec.horizon)[0]
-    return DecodeRequest(transform.encode(values, state), stamps, draws, name), state
+    mirrored = settings is not None and settings.mirrored
+    paths = spec.num_samples if settings is None else settings.sampled(spec.num_samples)
+    draws = uniforms(spec.seed, [key], paths, spec.horizon)[0]
+    return DecodeRequest(transform.encode(values, state), stamps, draws, name, mirrored), state
 
 
 def as_times(given: Any, name: str) -> pd.DatetimeIndex:
@@ -232,6 +243,30 @@ def forecasts(
     return [assemble_forecast(predictor, job, paths, spec, settings) for job, paths in zip(jobs, found, strict=True)]
 
 
+def forecasts_of_many(
+    predictor: KronosPredictor,
+    entries: Sequence[tuple[str, Any, Any]],
+    spec: ForecastSpec,
+    settings: DecodeSettings,
+    monitor: Monitor,
+    on_error: Callable[[str, KronosError], None] | None,
+) -> Iterator[tuple[str, Forecast]]:
+    """The forecasts of (name, table, times), as many series at once as fit in memory."""
+    size = series_at_once(spec.num_samples, spec.horizon)
+    for first in range(0, len(entries), size):
+        jobs = []
+        for name, table, times in entries[first : first + size]:
+            try:
+                jobs.append(prepare(predictor, table, spec, settings, times, name))
+            except KronosError as error:
+                error.args = (f"series '{name}': {error}",)
+                if on_error is None:
+                    raise
+                on_error(name, error)
+        for forecast in forecasts(predictor, jobs, spec, settings, monitor):
+            yield str(forecast.symbol), forecast
+
+
 def assemble_forecast(
     predictor: KronosPredictor,
     job: SeriesJob,
@@ -239,7 +274,7 @@ def assemble_forecast(
     spec: ForecastSpec,
     settings: DecodeSettings,
 ) -> Forecast:
-    """The forecast of one series from its sampled features (S, H, F)."""
+    """The forecast of one series from its sampled features (S, H, F), of mirrored paths half as many."""
     transform, past, future = predictor.transform, job.past, job.future
     bars, last_close = transform.decode(features, job.state), float(past.values[-1, CLOSE])
     notes = [*past.notes, *future.notes]
@@ -277,6 +312,8 @@ def assemble_forecast(
         bars, metadata["repaired_bars"] = repair_bars(bars, last_close)
     elif width is not None:
         bars = widen(bars, last_close, width_at(width, spec.horizon))
+    if settings.mirrored:
+        bars = with_mirrors(bars, last_close, spec.num_samples)
     found = Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
     notes[:] = Shown(found).notes  # says also where the paths are too few
     return found

@@ -29,6 +29,14 @@ NO_DIRECTION = (
 )
 
 
+MIRRORED = (
+    "No direction is given: every path is followed by its mirror about the last close, so that a rise is as likely as "
+    "a fall by construction. Read how far prices may go, not which way; direction='model' (--direction model) gives "
+    "the model's own directions. This is no advice to trade."
+)
+"""In the place of ``NO_DIRECTION`` where paths are mirrored."""
+
+
 def count_distinct(samples: npt.NDArray[np.float32]) -> int:
     """How many of the sample paths (S, H, F) differ by more than rounding, which depends on what is computed together.
 
@@ -96,13 +104,39 @@ def share_error(share: npt.ArrayLike, paths: int) -> Floats:
     return np.asarray(np.sqrt(drawn_towards_half * (1 - drawn_towards_half) / paths))
 
 
+def hit_error(hits: npt.ArrayLike, mirrored: bool = False) -> Floats:
+    """Standard error of the share of paths for which something holds: hits (S, …) of true and false -> (…).
+
+    Of ``mirrored`` paths the pairs are independent, not the paths: the error is that of the mean of the pairs, with one
+    more, of which one path hits and the other does not, in the place of Laplace's rule. So a share that is one half in
+    every pair, as that of a rise, has no error from sampling; what holds for both paths of a pair alike has √2 times
+    that of as many independent paths.
+    """
+    found = np.asarray(hits, dtype=np.float64)
+    size, even = len(found), len(found) // 2 * 2
+    if not mirrored:
+        return share_error(found.mean(axis=0), size)
+    pairs = (found[0:even:2] + found[1:even:2]) / 2
+    variance = np.concatenate([pairs, np.full_like(pairs[:1], 0.5)]).var(axis=0) * 2 * even
+    if size > even:  # the last path stands alone
+        variance += share_error(found.mean(axis=0), size) ** 2 * size
+    return np.asarray(np.sqrt(variance) / size)
+
+
 class Shown:
-    """The numbers of a forecast as every surface shows them: NaN where too few distinct paths cannot tell."""
+    """The numbers of a forecast as every surface shows them: NaN where too few distinct paths cannot tell, and for the
+    chance of a rise where the paths have no direction.
+    """
 
     def __init__(self, forecast: Forecast) -> None:
         self.forecast = forecast
         self.enough = forecast.distinct_paths >= ENOUGH_PATHS
         self.known = forecast.history is not None and not forecast.history.empty  # whether the last close is
+
+    @property
+    def direction(self) -> str | None:
+        """A sentence where the forecast gives no direction, which surfaces show in place of a chance of one half."""
+        return MIRRORED if self.forecast.mirrored else None
 
     @property
     def notes(self) -> list[str]:
@@ -119,8 +153,8 @@ class Shown:
         return np.stack([middle if level == 0.5 else np.full_like(middle, np.nan) for level in levels])
 
     def prob_up(self) -> pd.DataFrame:
-        """Columns ``prob_up, error`` by timestamp; NaN also where the last close is unknown."""
-        if self.enough and self.known:
+        """Columns ``prob_up, error`` by timestamp; NaN also where the last close is unknown or no direction given."""
+        if self.enough and self.known and self.direction is None:
             return self.forecast.prob_up(error=True)
         return pd.DataFrame(np.nan, self.forecast.timestamps, ["prob_up", "error"])
 

@@ -72,8 +72,8 @@ class Scene:
             for (share, opacity), lower, upper in zip(shares.items(), closes, closes[middle + 1 :])
         ]
         chances = [share_text(*row) for row in told.prob_up().to_numpy()]
-        self.prob_up = chances if told.enough and count else None  # along ``ahead``, as texts
-        self.table, self.notes = next_bars(forecast), told.notes
+        self.prob_up = chances if told.enough and count and not told.direction else None  # along ``ahead``, as texts
+        self.table, self.notes, self.direction = next_bars(forecast), told.notes, told.direction or NO_DIRECTION
         self.volume = volumes if volumes.any() or past["volume"].any() else None  # median along ``ahead``, if any
         self.decimals = _decimals(forecast)
 
@@ -97,7 +97,7 @@ def facts(forecast: Forecast) -> list[tuple[str, str]]:
     low, middle, high = shown.quantiles([0.05, 0.5, 0.95])[:, -1, CLOSE]
     decimals = _decimals(forecast)
     off = shown.median_error()["close"].iloc[-1]
-    median = f"{middle:,.{decimals}f}" + (f" ± {off:,.{decimals}f}" if shown.enough else "")
+    median = f"{middle:,.{decimals}f}" + (f" ± {off:,.{decimals}f}" if shown.enough and not shown.direction else "")
     found = [(f"Median in {forecast.horizon} bars", median)]
     if shown.known:
         last = forecast.last_close
@@ -105,10 +105,8 @@ def facts(forecast: Forecast) -> list[tuple[str, str]]:
     if shown.enough:
         found.append(("90% interval", f"{low:,.{decimals}f}–{high:,.{decimals}f}"))
     if shown.enough and shown.known:
-        found += [
-            ("P(up)", share_text(*shown.prob_up().iloc[-1])),
-            ("VaR 95%", f"{shown.value_at_risk():.2%}"),
-        ]
+        chance = "no direction" if shown.direction else share_text(*shown.prob_up().iloc[-1])
+        found += [("P(up)", chance), ("VaR 95%", f"{shown.value_at_risk():.2%}")]
     return found
 
 
@@ -120,8 +118,8 @@ def share_text(share: float, error: float) -> str:
 def next_bars(forecast: Forecast, levels: Sequence[float] | None = None) -> tuple[list[str], list[list[str]]]:
     """The closes ahead as texts, a row a bar: (names of the columns, rows).
 
-    Median, 50 % and 90 % interval, or the quantiles of ``levels``, and the chance of a rise; of too few distinct paths
-    the median alone.
+    Median, 50 % and 90 % interval, or the quantiles of ``levels``, and the chance of a rise where the paths have a
+    direction; of too few distinct paths the median alone.
     """
     shown, decimals = Shown(forecast), _decimals(forecast)
     asked = levels or ((0.5, 0.25, 0.75, 0.05, 0.95) if shown.enough else (0.5,))
@@ -132,7 +130,7 @@ def next_bars(forecast: Forecast, levels: Sequence[float] | None = None) -> tupl
         middle, *edges = texts
         names = ["Median", "50% interval", "90% interval"][: 1 + len(edges) // 2]
         texts = [middle, *([f"{a}–{b}" for a, b in zip(*edges[i : i + 2])] for i in range(0, len(edges), 2))]
-    if shown.enough and shown.known:
+    if shown.enough and shown.known and not shown.direction:
         names.append("P(up)")
         texts.append([share_text(*row) for row in shown.prob_up().to_numpy()])
     times = forecast.timestamps
@@ -205,7 +203,7 @@ def page(forecast: Forecast) -> str:
         "notes": "".join(f"<li>{escape(note)}.</li>" for note in shown.notes),
         "head": _row("th", names),
         "rows": "".join(_row("td", row) for row in rows),
-        "direction": escape(NO_DIRECTION),
+        "direction": escape(shown.direction),
         "source": escape(shown.source),
     }
     template = Template(Path(__file__).with_name("chart.html").read_text(encoding="utf-8"))

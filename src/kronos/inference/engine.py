@@ -44,13 +44,15 @@ _SIMILAR = 0.8  # series of one batch differ in length by at most this ratio, so
 class DecodeRequest:
     """One series to be continued.
 
-    The stamps are those of context and horizon; ``name`` is for errors about one of many series.
+    The stamps are those of context and horizon; ``name`` is for errors about one of many series. Of a ``mirrored``
+    request the caller adds a mirror to each path.
     """
 
     features: npt.NDArray[np.float32]  # (T, F)
     stamps: npt.NDArray[np.int64]  # (T + H, 5)
     uniforms: npt.NDArray[np.float32]  # (S, H, 2)
     name: str | None = None
+    mirrored: bool = False
 
     @property
     def context(self) -> int:
@@ -271,11 +273,12 @@ class DecodeEngine:
 
     def _paths_at_once(self, request: DecodeRequest, max_context: int, room: int) -> int:
         one = self.bytes_for(request, max_context, 1)
-        limit, outcome = _memory_limit(), outcome_bytes(request.paths, request.horizon)
+        paths = request.paths * (2 if request.mirrored else 1)
+        limit, outcome = _memory_limit(), outcome_bytes(paths, request.horizon)
         if one + outcome > limit:
             series = "" if request.name is None else f"series '{request.name}': "
             raise CapacityError(
-                f"{series}a forecast of {request.paths} paths x {request.horizon} bars from {request.context} bars "
+                f"{series}a forecast of {paths} paths x {request.horizon} bars from {request.context} bars "
                 f"needs about {(one + outcome) / 1e9:.1f} GB, more than half of this machine's memory; "
                 "ask for fewer paths or bars"
             )

@@ -40,7 +40,8 @@ def check_target(path: str | Path) -> Path:
 
 def summary(forecast: Forecast, quantile_levels: Sequence[float] = DEFAULT_LEVELS) -> pd.DataFrame:
     """One row a bar: ``timestamp, prob_up, prob_up_error, close_median_error``, then for each feature
-    ``<name>_mean`` and ``<name>_q<level>``. What too few distinct paths cannot tell is NaN.
+    ``<name>_mean`` and ``<name>_q<level>``. What too few distinct paths cannot tell is NaN, and so is ``prob_up`` of
+    paths without a direction.
     """
     shown = Shown(forecast)
     mean, bands = forecast.mean(), shown.quantiles(quantile_levels)
@@ -61,7 +62,8 @@ def document(
     """The forecast as one JSON-ready document: ``symbol, metadata, last_close, timestamps``, by bar ``prob_up,
     prob_up_error, close_median_error``, at the 95 % level over the whole horizon ``value_at_risk,
     expected_shortfall``, then ``mean`` {feature: [H]}, ``quantiles`` {level: {feature: [H]}} and, with ``paths``,
-    ``columns`` and ``paths`` [S][H][6]. What too few distinct paths cannot tell is null.
+    ``columns`` and ``paths`` [S][H][6]. What too few distinct paths cannot tell is null. Where the paths have no
+    direction, ``direction`` says so in a sentence, and ``prob_up`` is null.
     """
 
     def by_column(values: Any) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def document(
         "timestamps": forecast.timestamps,
         "prob_up": chance["prob_up"] if shown.known else None,
         "prob_up_error": chance["error"] if shown.known else None,
+        "direction": shown.direction,
         "close_median_error": shown.median_error()["close"],
         "value_at_risk": shown.value_at_risk(),
         "expected_shortfall": shown.expected_shortfall(),
@@ -128,9 +131,9 @@ def record(
 
     ``symbol, cutoff, made_at`` (UTC), the ``model`` with its ``revision`` and the digest of its ``weights``, what was
     asked (``horizon, frequency, calendar, seed, num_samples``), ``distinct_paths``; then of one ``column`` by bar
-    ``mean`` and ``quantiles`` {level: [H]}, ``prob_up`` with its sampling error, over the whole horizon
-    ``value_at_risk, expected_shortfall`` at the 95 % level, and ``notes``. What too few distinct paths cannot tell is
-    null.
+    ``mean`` and ``quantiles`` {level: [H]}, ``prob_up`` with its sampling error, or in ``direction`` a sentence where
+    the paths have none, over the whole horizon ``value_at_risk, expected_shortfall`` at the 95 % level, and ``notes``.
+    What too few distinct paths cannot tell is null.
     """
     whole, known = document(forecast, quantile_levels), forecast.metadata
     told = {name: known.get(name) for name in ("model", "revision", "weights", "frequency", "calendar", "seed")}
@@ -147,7 +150,8 @@ def record(
         "column": column,
         "mean": whole["mean"][column],
         "quantiles": {level: bars[column] for level, bars in whole["quantiles"].items()},
-        **{name: whole[name] for name in ("prob_up", "prob_up_error", "value_at_risk", "expected_shortfall")},
+        **{name: whole[name] for name in ("prob_up", "prob_up_error", "direction")},
+        **{name: whole[name] for name in ("value_at_risk", "expected_shortfall")},
         "notes": Shown(forecast).notes,
     }
     return {key: to_json(value) for key, value in content.items()}

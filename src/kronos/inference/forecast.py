@@ -19,10 +19,10 @@ import pandas as pd
 
 from kronos.errors import ConfigError, FewPathsWarning
 from kronos.files import json_text, replacing, to_json, write_text
-from kronos.inference.certainty import ENOUGH_PATHS, asks_spread, count_distinct, few_paths_note, share_error
+from kronos.inference.certainty import ENOUGH_PATHS, asks_spread, count_distinct, few_paths_note, hit_error
 from kronos.inference.export import DEFAULT_LEVELS, check_levels, check_target, document, summary, write_table
 from kronos.inference.layouts import lay_out, save_layout
-from kronos.protocol import CLOSE, FEATURES
+from kronos.protocol import CLOSE, FEATURES, are_mirrors
 from kronos.spec import Layout
 
 if TYPE_CHECKING:
@@ -100,6 +100,14 @@ class Forecast:
         return int(self.samples.shape[1])
 
     @property
+    def mirrored(self) -> bool:
+        """Whether every path is followed by its mirror about the last close, so that no direction is told."""
+        if self.history is None or self.history.empty:
+            return False
+        with np.errstate(all="ignore"):  # prices of paths that somebody else made
+            return are_mirrors(np.log(self.close() / self.last_close))
+
+    @property
     def last_close(self) -> float:
         """The last close of the context, from which moves and losses are counted.
 
@@ -130,14 +138,20 @@ class Forecast:
     def median_error(self) -> pd.DataFrame:
         """Sampling error of ``median()``, of the same shape: half the distance of the values √S ranks apart about it.
 
-        Another seed moves the median by about so much; four times the paths halve it. Of too few distinct paths, which
-        cannot tell it, NaN.
+        Another seed moves the median by about so much; four times the paths halve it. Of mirrored paths, as many ranks
+        apart as the pairs tell: none for open and close, whose median is the last close whatever is drawn. Of too few
+        distinct paths, which cannot tell it, NaN.
         """
         self._warn_if_few()
         if self.distinct_paths < ENOUGH_PATHS:
             return pd.DataFrame(np.nan, self.timestamps, list(self.columns))
-        off = 0.5 / np.sqrt(self.num_samples)
-        low, high = self._quantiles([0.5 - off, 0.5 + off])
+        if not self.mirrored:
+            off = 0.5 / np.sqrt(self.num_samples)
+            low, high = self._quantiles([0.5 - off, 0.5 + off])
+            return pd.DataFrame((high - low) / 2, self.timestamps, list(self.columns))
+        ordered, middle = np.sort(self.samples, axis=0).astype(np.float64), (self.num_samples - 1) / 2
+        reach = hit_error(self.samples < np.median(self.samples, axis=0), True) * (self.num_samples - 1)
+        low, high = (_at_ranks(ordered, middle + side * reach) for side in (-1, 1))
         return pd.DataFrame((high - low) / 2, self.timestamps, list(self.columns))
 
     @overload
@@ -191,16 +205,16 @@ class Forecast:
 
         Args:
             error: a table of two columns instead, ``prob_up`` and ``error``, the standard error of drawing no more
-                paths than these: .58 ± .05 of 100 paths. It says nothing about the model's own error.
+                paths than these: .58 ± .05 of 100 paths. It says nothing about the model's own error. Of mirrored
+                paths one half are above the last close by construction, without any error.
         """
         price = self.last_close if reference is None else float(reference)
         if not (np.isfinite(price) and price > 0):
             raise ConfigError(f"The reference price must be a positive number; it is {price}.")
         self._warn_if_few()
-        share = pd.Series((self.close() > price).mean(axis=0), index=self.timestamps, name="prob_up")
-        if not error:
-            return share
-        return pd.DataFrame({"prob_up": share, "error": share_error(share.to_numpy(), self.num_samples)})
+        above = self.close() > price
+        share = pd.Series(above.mean(axis=0), index=self.timestamps, name="prob_up")
+        return pd.DataFrame({"prob_up": share, "error": hit_error(above, self.mirrored)}) if error else share
 
     def value_at_risk(self, level: float = 0.95, step: int | None = None) -> float:
         """The loss that is not exceeded with probability ``level``, for a holder from the last close.
@@ -321,3 +335,11 @@ class Forecast:
         if not 1 <= bar <= self.horizon:
             raise ConfigError(f"step counts bars ahead, from 1 to {self.horizon}; it is {bar}.")
         return np.asarray(1.0 - self.close()[:, bar - 1] / self.last_close)
+
+
+def _at_ranks(ordered: Floats, ranks: Floats) -> Floats:
+    """(H, F) values between the sorted paths (S, H, F) at the ranks (H, F), which may lie between two whole ones."""
+    below = np.clip(np.floor(ranks).astype(np.intp), 0, len(ordered) - 1)
+    above = np.minimum(below + 1, len(ordered) - 1)
+    low, high = (np.take_along_axis(ordered, at[None], axis=0)[0] for at in (below, above))
+    return np.asarray(low + (high - low) * np.clip(ranks - below, 0.0, 1.0))

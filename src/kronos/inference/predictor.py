@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from kronos.bars.calendar import Stamp
 from kronos.bars.transform import get_transform
 from kronos.errors import ConfigError, KronosError
 from kronos.inference import assemble, inside, published
-from kronos.inference.engine import DecodeEngine, series_at_once
+from kronos.inference.engine import DecodeEngine
 from kronos.inference.forecast import Forecast
 from kronos.inference.pair import SavedPair, check_pair, load_pair, options_of, pair_fingerprint, usable_device
 from kronos.inference.settings import DecodeSettings
@@ -220,6 +220,7 @@ class KronosPredictor(SavedPair):
         stamp: Stamp | None = None,
         frequency: str | None = None,
         adjust: str | None = None,
+        direction: Literal["model", "none"] | None = None,
     ) -> Forecast:
         """Sample paths of the next bars of one series; every bar of every path is valid.
 
@@ -240,6 +241,8 @@ class KronosPredictor(SavedPair):
             frequency: bar size (``5m``, ``1h``, ``1d`` …). None: inferred.
             adjust: how breaks in the context are mended: ``splits``, ``volume``, ``cut``, ``DATE=FACTOR``, several with
                 commas. None: not at all; they are told in ``metadata["warnings"]``.
+            direction: ``model``: the model's own. ``none``: half of the paths are sampled, and each is followed by its
+                mirror about the last close. None: as the checkpoint was calibrated, else ``model``.
 
         Raises:
             DataError, CalendarError: bars or times that cannot be used.
@@ -255,8 +258,9 @@ class KronosPredictor(SavedPair):
     ) -> Forecast:
         """What ``forecast`` does, from a spec; every other surface calls this."""
         settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
-        monitor = Monitor(progress, cancel, spec.num_samples * spec.horizon)
-        return assemble.forecasts(self, [assemble.prepare(self, bars, spec, future)], spec, settings, monitor)[0]
+        monitor = Monitor(progress, cancel, settings.sampled(spec.num_samples) * spec.horizon)
+        job = assemble.prepare(self, bars, spec, settings, future)
+        return assemble.forecasts(self, [job], spec, settings, monitor)[0]
 
     def forecast_many(
         self,
@@ -276,6 +280,7 @@ class KronosPredictor(SavedPair):
         stamp: Stamp | None = None,
         frequency: str | None = None,
         adjust: str | None = None,
+        direction: Literal["model", "none"] | None = None,
         on_error: Callable[[str, KronosError], None] | None = None,
     ) -> Iterator[tuple[str, Forecast]]:
         """Forecasts of many series, each equal to what ``forecast`` gives for it alone.
@@ -305,24 +310,8 @@ class KronosPredictor(SavedPair):
         settings = DecodeSettings.resolve(spec, self.model.config, self.max_context)
         entries = assemble.entries_of(series, future)
         refuse_factors(spec.adjust, len(entries))
-        monitor = Monitor(progress, cancel, len(entries) * spec.num_samples * spec.horizon)
-
-        def computed() -> Iterator[tuple[str, Forecast]]:
-            size = series_at_once(spec.num_samples, spec.horizon)
-            for first in range(0, len(entries), size):
-                jobs = []
-                for name, table, times in entries[first : first + size]:
-                    try:
-                        jobs.append(assemble.prepare(self, table, spec, times, name))
-                    except KronosError as error:
-                        error.args = (f"series '{name}': {error}",)
-                        if on_error is None:
-                            raise
-                        on_error(name, error)
-                for forecast in assemble.forecasts(self, jobs, spec, settings, monitor):
-                    yield str(forecast.symbol), forecast
-
-        return computed()  # so that what is wrong with the call itself is said at once
+        monitor = Monitor(progress, cancel, len(entries) * settings.sampled(spec.num_samples) * spec.horizon)
+        return assemble.forecasts_of_many(self, entries, spec, settings, monitor, on_error)
 
     @published.takes_arrays
     def generate(
@@ -339,13 +328,15 @@ class KronosPredictor(SavedPair):
     ) -> Forecast:
         """Synthetic bars that go on from ``bars``, or from the packaged S&P 500 sample when None.
 
-        ``length`` bars a path, which may exceed ``max_context``; the other settings are those of ``forecast``.
+        ``length`` bars a path, which may exceed ``max_context``; the other settings are those of ``forecast``, and the
+        paths go where the model says.
 
         The published call of this name, ``generate(x, x_stamp, y_stamp, pred_len, T, top_k, top_p, sample_count,
         verbose)``, takes and gives arrays of features: :func:`kronos.inference.published.generate`.
         """
         bars = sample_bars("sp500") if bars is None else bars
-        return self.forecast(bars, length, num_paths, temperature, top_k, top_p, seed, calendar)
+        sampling = temperature, top_k, top_p, seed, calendar
+        return self.forecast(bars, length, num_paths, *sampling, direction="model")
 
     # -- looking inside ---------------------------------------------------------------------------------------
 

@@ -119,7 +119,7 @@ def spec_of_call(
     """The arguments of a published call, checked by their names there.
 
     None switches a limit off, a ``top_k`` above 0 switches ``top_p`` off, and a ``top_p`` of 0 keeps the likeliest
-    token alone: all as published.
+    token alone: all as published. The paths go where the model says, whatever its calibration.
     """
     k = 0 if top_k is None else check_setting("top_k", top_k)
     if top_p == 0 and not k:
@@ -135,7 +135,7 @@ def spec_of_call(
     checked = {name: check_setting(name, value, name=_NAMES.get(name, name)) for name, value in given.items()}
     if k:
         checked["top_p"] = 1.0
-    return ForecastSpec(**checked, window_stride=1)
+    return ForecastSpec(**checked, direction="model", window_stride=1)
 
 
 def prepare(

@@ -32,6 +32,8 @@ class DecodeSettings:
         window_stride: bars dropped at once when the window is full.
         follows_torch: draw from torch's global state, all rows of a bar at once as published, and not by the requests'
             uniform numbers. A ``top_k`` above 0 then switches ``top_p`` off.
+        direction: ``none``: half of the paths are sampled, and each is followed by its mirror
+            (:mod:`kronos.inference.mirror`).
     """
 
     temperature: float = 1.0
@@ -40,6 +42,15 @@ class DecodeSettings:
     max_context: int = 512
     window_stride: int = 1
     follows_torch: bool = False
+    direction: str = "model"
+
+    @property
+    def mirrored(self) -> bool:
+        return self.direction == "none"
+
+    def sampled(self, paths: int) -> int:
+        """How many of so many paths are sampled; the others are mirrors."""
+        return -(-paths // 2) if self.mirrored else paths
 
     @property
     def greedy(self) -> bool:
@@ -49,7 +60,8 @@ class DecodeSettings:
     def resolve(cls, spec: ForecastSpec, config: KronosConfig, max_context: int) -> DecodeSettings:
         """The settings of a spec; what it leaves open comes from the checkpoint's calibration.
 
-        Without one: temperature 1 and all tokens, for published checkpoints the published nucleus of 0.9.
+        Without one: temperature 1, all tokens and the model's directions, for published checkpoints the published
+        nucleus of 0.9.
 
         Raises:
             ConfigError: a context or a stride longer than the checkpoint's window.

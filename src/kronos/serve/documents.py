@@ -90,7 +90,8 @@ def columns(bars: pd.DataFrame) -> dict[str, Any]:
 def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
     """What a forecast says: history, quantiles, a holder's risk and, where the truth is known, how they compare.
 
-    Quantiles other than the median, chances, risk and ranges are null where too few distinct paths cannot tell.
+    Quantiles other than the median, chances, risk and ranges are null where too few distinct paths cannot tell, and the
+    chance of a rise where the paths have no direction, which ``direction`` says in a sentence.
 
     ``expected_range`` is the median over the paths of the lowest low and of the highest high of the whole horizon;
     ``realized_volatility`` the median over the paths, not annualised.
@@ -118,6 +119,7 @@ def document(forecast: Forecast, truth: pd.DataFrame | None) -> dict[str, Any]:
         "risk": {
             "prob_up": chance["prob_up"],
             "prob_up_error": chance["error"],
+            "direction": shown.direction,
             "value_at_risk_95": shown.value_at_risk(),
             "expected_shortfall_95": shown.expected_shortfall(),
             "expected_range": [np.median(low.min(axis=1)), np.median(high.max(axis=1))] if shown.enough else None,
@@ -140,18 +142,19 @@ def comparison(forecast: Forecast, truth: pd.DataFrame) -> dict[str, Any]:
     last known bar: 1 right, 0 wrong, ½ where the forecast takes no side, null where the close did not move.
     """
     real, last = truth["close"].to_numpy(dtype=float), forecast.last_close
-    closes = forecast.close()[:, : len(real)].T  # (H, S)
+    closes, mirrored = forecast.close()[:, : len(real)].T, forecast.mirrored  # (H, S)
+    ranked = metrics.with_centre(closes, last) if mirrored else closes
     enough = Shown(forecast).enough
     covered = {
-        f"coverage_{level * 100:.0f}": metrics.covered(real, closes, level).mean() if enough else None
+        f"coverage_{level * 100:.0f}": metrics.covered(real, ranked, level).mean() if enough else None
         for level in metrics.LEVELS
     }
     return {
-        "mae": metrics.absolute_error(real, closes).mean(),
-        "crps": metrics.crps(real, closes).mean(),
+        "mae": metrics.absolute_error(real, ranked).mean(),
+        "crps": metrics.crps(real, closes, mirrored=mirrored).mean(),
         "crps_last_close": np.abs(real - last).mean(),
         **covered,
-        "direction_hit": float(metrics.direction_hit(real[-1] - last, closes[-1] - last)),
+        "direction_hit": float(metrics.direction_hit(real[-1] - last, ranked[-1] - last)),
         "bars_compared": len(real),
     }
 

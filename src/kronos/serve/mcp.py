@@ -59,14 +59,15 @@ class Tools:
 
     def forecast(self, bars: Bars, symbol: Symbol = None, **settings: Any) -> dict[str, Any]:
         """Forecast the next bars of one series: quantiles of sampled paths, the chance of a rise with its sampling
-        error, and the risk; null where too few distinct paths cannot tell (metadata.warnings says so)."""
+        error, and the risk; null where too few distinct paths cannot tell (metadata.warnings says so), and the chance
+        also where the model gives no direction (``direction`` says so: do not present one half as a chance)."""
         check_work(settings["horizon"], settings["num_samples"])
         found = self._predictor.answer(self._read(bars, symbol), spec_of(settings))
         content = document(found)
         return {
             **{key: content[key] for key in ("symbol", "last_close", "timestamps")},
             "close_quantiles": {level: columns["close"] for level, columns in content["quantiles"].items()},
-            **{name: content[name] for name in ("prob_up", "prob_up_error", "close_median_error")},
+            **{name: content[name] for name in ("prob_up", "prob_up_error", "direction", "close_median_error")},
             "value_at_risk_95": content["value_at_risk"],
             "expected_shortfall_95": content["expected_shortfall"],
             "metadata": content["metadata"],

@@ -14,7 +14,15 @@ import pandas as pd
 
 from kronos.bars.report import OnDefect
 from kronos.errors import ConfigError, DataError
-from kronos.evaluation.calibrate import fit_temperature, fit_width, judge, sample_closes, split_by_time
+from kronos.evaluation.calibrate import (
+    fit_temperature,
+    fit_width,
+    judge,
+    judge_direction,
+    mirrored_closes,
+    sample_closes,
+    split_by_time,
+)
 from kronos.evaluation.summary import cluster_labels
 from kronos.evaluation.training_dates import warn_of_leaks
 from kronos.evaluation.windows import Refusals, Series, Window, draw_windows
@@ -65,6 +73,9 @@ def calibrate(
 ) -> Calibration:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
 
+    There it also decides whether the checkpoint gives directions: only where its own score better than none, beyond
+    the interval of the comparison.
+
     Writes ``calibration.json``, and where the later windows show a gain a copy of the checkpoint whose forecasts use
     what was fitted from then on. What the checkpoint had of this kind is replaced, not added to.
 
@@ -96,8 +107,13 @@ def calibrate(
     found = _fit(load_forecaster(model, device, tokenizer=tokenizer, calibrated=False), fitting, grid, sample)
     before, truth = sample(start, judging)
     later, _ = sample(load_forecaster(model, device, tokenizer=tokenizer, calibrated=found), judging)
+    clusters = _clusters(judging)
+    direction = judge_direction(later, truth, clusters)
+    if direction["chosen"] == "none":
+        later = mirrored_closes(later)
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
-    summary = {"model": model, "calibration": found, **judge(before, later, truth, _clusters(judging))}
+    found["direction"] = direction["chosen"]
+    summary = {"model": model, "calibration": found, **judge(before, later, truth, clusters), "direction": direction}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
     place = out if summary["better"] else out / UNPROVEN if keep_rejected else None
     summary |= {"written": None if place is None else str(place), "notes": _leaks(start, fitting)}
@@ -124,7 +140,8 @@ _CARD = """---
 ---
 # {name}
 
-{model} with another calibration: a temperature, and a width of its intervals by horizon. {words}
+{model} with another calibration: a temperature, a width of its intervals by horizon, and whether its directions are
+given. {words} {direction[words]}
 Figures, settings and sources are in calibration.json.
 """
 

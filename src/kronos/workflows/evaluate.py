@@ -63,7 +63,7 @@ def evaluate(
     note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     command: str | None = None,
-    **sampling: float | None,
+    **sampling: float | str | None,
 ) -> Evaluation:
     """Judge forecasters on rolling cutoffs of past bars against honest baselines; ``.save`` writes the report.
 
@@ -77,7 +77,7 @@ def evaluate(
         horizon: bars ahead; several judge the close at each of them, on forecasts of the longest. None: the paper's.
         windows, step: cutoffs per market, counted back from the end; bars between them, None: the horizon.
         num_samples, max_symbols, symbol: paths, None: 50 or the paper's 10; most series of a market, or one by name.
-        settings, sampling: as each checkpoint was calibrated, but for temperature, top_k, top_p; or the paper's.
+        settings, sampling: as each checkpoint is calibrated, but for temperature, top_k, top_p, direction; or the paper's.
         after, market: judge only bars later, or unseen in ``training``; of which market, where they cannot tell.
         device, workers, engine: where checkpoints compute; processes of one thread each; or an engine instead.
         out: folder of the report, where an interrupted evaluation goes on. None: nothing is written.

@@ -27,7 +27,7 @@ class Configured:
 
     Args:
         make: makes the same forecaster in another process; without one, all its windows are forecast in this one.
-        settings: temperature, top_k, top_p; None leaves what the spec says.
+        settings: temperature, top_k, top_p, direction; None leaves what the spec says.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ def load_forecaster(
         tokenizer: one other than the model's own.
         worker_device: what it computes on in other processes; None: the CPU, as long as it does so here.
         calibrated: False leaves the checkpoint's calibration out, in order to fit another; a mapping stands for it.
-        settings: temperature, top_k, top_p; None is the checkpoint's default.
+        settings: temperature, top_k, top_p, direction; None is the checkpoint's default.
     """
     predictor = KronosPredictor.from_pretrained(name, device=device, tokenizer=tokenizer)
     if calibrated is not True:
