@@ -19,6 +19,7 @@ ARROWS: dict[str, set[str]] = {
     "files": set(),
     "spec": set(),
     "protocol": set(),
+    "volatility": {"pretrained"},
     "model": set(),
     "bars": set(),
     "inference": {"model", "bars"},
@@ -33,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "pretrained": set(),
     "cli": {"model", "bars", "inference", "training", "evaluation", "backtesting", "serve", "scale", "workflows"},
 }
-GROUND = {"errors", "files", "spec", "protocol"}  # what every room may import
+GROUND = {"errors", "files", "spec", "protocol", "volatility"}  # what every room may import
 # Packages that only the named rooms may import.
 OWNERS = {
     "qlib": {"backtesting"},

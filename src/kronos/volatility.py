@@ -106,20 +106,24 @@ def features(context: Context) -> Floats:
     """
     bars = context.values[-LONGEST:]
     stamps, future = (
-        context.local(times).tz_localize(None).to_numpy() for times in (context.timestamps[-len(bars) :], context.future_timestamps)
+        context.local(times).tz_localize(None).to_numpy()
+        for times in (context.timestamps[-len(bars) :], context.future_timestamps)
     )
     moves = np.diff(np.log(bars[:, CLOSE]))
     ranges, bodies, drawn = parkinson(bars), garman_klass(bars), rogers_satchell(bars)
     squares = moves**2
     slots, ahead = ((times - times.astype("datetime64[D]")) // _SLOT for times in (stamps[1:], future))
     usual, coming = _season(ranges, slots, ahead)
+    recent, regular = _recent(ranges, _LOOKBACKS), _recent(ranges / usual, _LOOKBACKS)
     found = [
-        *_recent(ranges, _LOOKBACKS),
+        *recent,
+        *(level**2 for level in recent),  # a wild hour fades faster than a calm one fills
         *_recent(bodies, _LOOKBACKS),
         *_recent(drawn, _WIDE),
         *_recent(squares, _WIDE),
         *_recent(np.abs(moves), _WIDE),
-        *_recent(ranges / usual, _LOOKBACKS),
+        *regular,
+        *(level * regular[0] for level in regular),
         *_recent(np.maximum(bars[1:, VOLUME], 0.0), _WIDE),
     ]
     sigma = np.sqrt(squares.mean())
@@ -190,22 +194,40 @@ class PooledHar:
         """Keeps the coefficients as JSON, with what there is to say about them."""
         write_json(path, {**about, **{f.name: getattr(self, f.name).round(6).tolist() for f in fields(self)}}, indent=1)
 
-    def log_ratios(self, context: Context) -> Floats:
-        """(J,) expected logarithm of the mean squared move up to each of ``HORIZONS``, over that of the context."""
+    def log_ratios(self, context: Context, horizon: int) -> Floats:
+        """(horizon,) expected ln of the mean squared move up to each bar ahead, over that of the context.
+
+        Zeros of a context of fewer than ``FEWEST`` bars, or one that stands still. ``_LEAST`` is part of the ratio, as
+        in :func:`log_levels`.
+        """
+        if len(context.values) < FEWEST or not usual_variance(context) > 0:
+            return np.zeros(horizon)
         z = _standard(features(context), self.center, self.spread)
-        return np.asarray((z * self.coefficients).sum(axis=1))
+        steps = np.arange(1, horizon + 1)
+        return np.asarray(np.interp(np.log(steps), np.log(HORIZONS), (z * self.coefficients).sum(axis=1)))
 
     def realized_variance(self, context: Context, horizon: int) -> Floats:
-        """(horizon,) expected sum of the squared log moves up to each bar ahead.
-
-        A context of fewer than ``FEWEST`` bars says no more than its own variance.
-        """
+        """(horizon,) expected sum of the squared log moves up to each bar ahead."""
         steps = np.arange(1, horizon + 1)
-        usual = float(squared_moves(context.values[-LONGEST:]).mean())
-        if len(context.values) < FEWEST or not usual > 0:
-            return usual * steps
-        log_means = self.log_ratios(context) + np.log(self.smearing)
-        return np.asarray(usual * steps * np.exp(np.interp(np.log(steps), np.log(HORIZONS), log_means)))
+        smearing = np.interp(np.log(steps), np.log(HORIZONS), np.log(self.smearing))
+        return np.asarray(usual_variance(context) * steps * np.exp(self.log_ratios(context, horizon) + smearing))
+
+
+def usual_variance(context: Context) -> float:
+    """Mean squared move of the bars that are read."""
+    return float(squared_moves(context.values[-LONGEST:]).mean())
+
+
+def log_levels(closes: Floats, usual: float) -> Floats:
+    """(H,) mean over the paths of ln of the mean squared move up to each bar, over the usual one.
+
+    Args:
+        closes: (S, H) log closes less that of the last close.
+        usual: mean squared move of the context, above 0.
+    """
+    moves = np.diff(closes, axis=1, prepend=0.0)
+    means = np.cumsum(moves**2, axis=1) / np.arange(1, closes.shape[1] + 1)
+    return np.asarray(np.log(means / usual + _LEAST).mean(axis=0))
 
 
 def _standard(x: Floats, center: Floats, spread: Floats) -> Floats:
@@ -221,31 +243,26 @@ def pooled_har() -> PooledHar:
 
 
 def har_refit(context: Context, horizon: int) -> Floats:
-    """(horizon,) as :meth:`PooledHar.realized_variance`, by a log-HAR fitted on this context alone.
+    """(horizon,) as :meth:`PooledHar.log_ratios`, by a log-HAR fitted on this context alone.
 
     Least squares of the log of the mean Garman–Klass variance up to each of ``HORIZONS`` on that of the last 1, 5 and
-    22 bars; brought to the level of squared moves by the ratio of their means. Where too few bars are there to fit a
-    horizon, the longest one that can be fitted stands for it.
+    22 bars, relative to the context's mean. Where too few bars are there to fit a horizon, the longest one that can be
+    fitted stands for it.
     """
-    bars = context.values
-    variance, steps = garman_klass(bars), np.arange(1, horizon + 1)
-    usual, mean = float(squared_moves(bars).mean()), float(variance.mean())
-    if not usual > 0 or not mean > 0:
-        return usual * steps
-    relative = variance / mean + _LEAST
-    total = np.concatenate([[0.0], np.cumsum(relative)])
-    ends = np.arange(_HAR[-1], len(relative) + 1)  # bars known
-    x = np.column_stack([np.ones(len(ends)), *(np.log((total[ends] - total[ends - n]) / n) for n in _HAR)])
+    variance, steps = garman_klass(context.values), np.arange(1, horizon + 1)
+    mean = float(variance.mean())
+    if not mean > 0 or not usual_variance(context) > 0:
+        return np.zeros(horizon)
+    total = np.concatenate([[0.0], np.cumsum(variance / mean)])
+    ends = np.arange(_HAR[-1], len(variance) + 1)  # bars known
+    past = (np.log((total[ends] - total[ends - back]) / back + _LEAST) for back in _HAR)
+    x = np.column_stack([np.ones(len(ends)), *past])
     at, found = [], []
     for ahead in HORIZONS:
         pairs = len(ends) - ahead
         if pairs < _FEWEST_PAIRS:
             break
-        truth = (total[ends[:pairs] + ahead] - total[ends[:pairs]]) / ahead
-        solved = np.linalg.lstsq(x[:pairs], np.log(truth), rcond=None)[0]
-        smearing = (truth / np.exp(x[:pairs] @ solved)).mean()
+        truth = np.log((total[ends[:pairs] + ahead] - total[ends[:pairs]]) / ahead + _LEAST)
         at.append(ahead)
-        found.append(float(x[-1] @ solved) + np.log(smearing))
-    if not at:
-        return usual * steps
-    return np.asarray(usual * steps * np.exp(np.interp(np.log(steps), np.log(at), found)))
+        found.append(float(x[-1] @ np.linalg.lstsq(x[:pairs], truth, rcond=None)[0]))
+    return np.asarray(np.interp(np.log(steps), np.log(at), found)) if at else np.zeros(horizon)
