@@ -20,6 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "spec": set(),
     "protocol": set(),
     "barriers": set(),
+    "volatility": {"pretrained"},
     "model": set(),
     "bars": set(),
     "inference": {"model", "bars"},
@@ -34,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "pretrained": set(),
     "cli": {"model", "bars", "inference", "training", "evaluation", "backtesting", "serve", "scale", "workflows"},
 }
-GROUND = {"errors", "files", "spec", "protocol", "barriers"}  # what every room may import
+GROUND = {"errors", "files", "spec", "protocol", "barriers", "volatility"}  # what every room may import
 # Packages that only the named rooms may import.
 OWNERS = {
     "qlib": {"backtesting"},

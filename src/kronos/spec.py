@@ -107,6 +107,14 @@ class ForecastSpec:
         "last close. Default: as the model was calibrated.",
         off="model",
     )
+    har_weight: float | None = _setting(
+        None,
+        "Share of a pooled HAR model in the volatility of the paths; 0 leaves the model's own. Default: as the model "
+        "was calibrated.",
+        low=0,
+        high=1,
+        off=0.0,
+    )
     seed: int = _setting(0, "The same seed gives the same paths.", low=0, high=2**64 - 1)
     calendar: str | None = _setting(
         None,

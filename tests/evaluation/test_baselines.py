@@ -65,7 +65,7 @@ def test_scaling_prices_scales_forecasts(name: str, make_bars: Maker) -> None:
 
 def test_bar_shapes_rebuild_the_context(make_bars: Maker) -> None:
     """The pieces of a bar put together again are the bar."""
-    from kronos.evaluation.baselines import BarShapes, build_bars
+    from kronos.evaluation.drawing import BarShapes, build_bars
 
     context = context_of(make_bars(100))
     shapes = BarShapes.of(context)

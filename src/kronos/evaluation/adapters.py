@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from kronos.errors import CheckpointError, ConfigError, MissingExtraError
-from kronos.evaluation.baselines import BarShapes, bars_of_line, build_bars, context_rng
+from kronos.evaluation.drawing import BarShapes, bars_of_line, build_bars, context_rng
 from kronos.files import digest
 from kronos.protocol import CLOSE, Context, FloatArray, Forecaster
 from kronos.spec import ForecastSpec

@@ -22,7 +22,7 @@ import pandas as pd
 
 from kronos.errors import ConfigError
 from kronos.evaluation import metrics
-from kronos.evaluation.baselines import context_rng
+from kronos.evaluation.drawing import context_rng
 from kronos.evaluation.touches import touch_scores
 from kronos.evaluation.training_dates import LeakWarning, warn_of_leaks
 from kronos.evaluation.windows import BarsInput, Window, as_series, common_cutoffs, required_windows, rolling_windows

@@ -33,8 +33,9 @@ from kronos.inference.mirror import with_mirrors
 from kronos.inference.sampling import series_key, uniforms
 from kronos.inference.settings import DecodeSettings
 from kronos.inference.threads import Monitor
-from kronos.protocol import CLOSE, FEATURES, HIGH, LOW, VOLUME, width_at
+from kronos.protocol import CLOSE, FEATURES, HIGH, LOW, NAMELESS, VOLUME, Context, width_at
 from kronos.spec import SAMPLING, ForecastSpec
+from kronos.volatility import log_levels, pooled_har, usual_variance
 
 if TYPE_CHECKING:
     from kronos.inference.predictor import KronosPredictor
@@ -45,6 +46,7 @@ CALENDAR_BARS = 4096  # enough history to recognise a calendar by; more only cos
 _PRICES = slice(CLOSE + 1)
 _PRICE_FLOOR = 1e-3  # of the last close, for prices that are not positive
 _MUCH_FILLER = 0.2  # of the context
+_LEVEL_PATHS = 50  # tell how volatile the model's paths are; more would move a forecast by less than it can know
 _STILL = 2e-6  # no market moves as little as this a bar: the closes stand, or drift by the same step each time
 _STILL_SHARE = 0.05  # of a bar's own range: closes that move less than that say nothing about the risk
 
@@ -312,6 +314,8 @@ def assemble_forecast(
         bars, metadata["repaired_bars"] = repair_bars(bars, last_close)
     elif width is not None:
         bars = widen(bars, last_close, width_at(width, spec.horizon))
+    if settings.har_weight > 0:
+        bars = widen(bars, last_close, har_factors(bars, as_context(past, future.timestamps), settings.har_weight))
     if settings.mirrored:
         bars = with_mirrors(bars, last_close, spec.num_samples)
     found = Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
@@ -327,6 +331,27 @@ def widen(bars: Floats, last_close: float, factors: Floats) -> Floats:
     out = bars.copy()
     out[..., _PRICES] = last_close * (bars[..., _PRICES] / last_close) ** factors[:, None]
     return out
+
+
+def as_context(past: PastBars, future: pd.DatetimeIndex) -> Context:
+    """The past of a series as those who judge forecasters know it."""
+    known, ahead = (
+        times if times.tz is None else times.tz_convert("UTC").tz_localize(None) for times in (past.times, future)
+    )
+    return Context(past.symbol or NAMELESS, known.to_numpy(), past.values, ahead.to_numpy(), past.times.tz)
+
+
+def har_factors(bars: Floats, context: Context, weight: float) -> Floats:
+    """(H,) factors that bring the volatility of paths (S, H, 6) towards that of a pooled HAR model, by ``weight``.
+
+    Volatility is the mean over the paths of ln of the mean squared move up to each bar; the first ``_LEVEL_PATHS``
+    tell it, so that more paths leave the earlier ones as they are. A context that stands still keeps its paths.
+    """
+    usual = usual_variance(context)
+    if not usual > 0:
+        return np.ones(bars.shape[1])
+    own = log_levels(np.log(bars[:_LEVEL_PATHS, :, CLOSE] / context.last_close), usual)
+    return np.asarray(np.exp(weight * (pooled_har().log_ratios(context, bars.shape[1]) - own) / 2))
 
 
 def repair_bars(bars: Floats, last_close: float) -> tuple[Floats, int]:

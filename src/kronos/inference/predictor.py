@@ -221,6 +221,7 @@ class KronosPredictor(SavedPair):
         frequency: str | None = None,
         adjust: str | None = None,
         direction: Literal["model", "none"] | None = None,
+        har_weight: float | None = None,
     ) -> Forecast:
         """Sample paths of the next bars of one series; every bar of every path is valid.
 
@@ -243,6 +244,8 @@ class KronosPredictor(SavedPair):
                 commas. None: not at all; they are told in ``metadata["warnings"]``.
             direction: ``model``: the model's own. ``none``: half of the paths are sampled, and each is followed by its
                 mirror about the last close. None: as the checkpoint was calibrated, else ``model``.
+            har_weight: share of a pooled HAR model in the log volatility of the paths, which are widened or narrowed
+                about the last close. None: as the checkpoint was calibrated, else 0.
 
         Raises:
             DataError, CalendarError: bars or times that cannot be used.
@@ -281,6 +284,7 @@ class KronosPredictor(SavedPair):
         frequency: str | None = None,
         adjust: str | None = None,
         direction: Literal["model", "none"] | None = None,
+        har_weight: float | None = None,
         on_error: Callable[[str, KronosError], None] | None = None,
     ) -> Iterator[tuple[str, Forecast]]:
         """Forecasts of many series, each equal to what ``forecast`` gives for it alone.
@@ -336,7 +340,7 @@ class KronosPredictor(SavedPair):
         """
         bars = sample_bars("sp500") if bars is None else bars
         sampling = temperature, top_k, top_p, seed, calendar
-        return self.forecast(bars, length, num_paths, *sampling, direction="model")
+        return self.forecast(bars, length, num_paths, *sampling, direction="model", har_weight=0.0)
 
     # -- looking inside ---------------------------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ def spec_of_call(
     checked = {name: check_setting(name, value, name=_NAMES.get(name, name)) for name, value in given.items()}
     if k:
         checked["top_p"] = 1.0
-    return ForecastSpec(**checked, direction="model", window_stride=1)
+    return ForecastSpec(**checked, direction="model", har_weight=0.0, window_stride=1)
 
 
 def prepare(

@@ -34,6 +34,7 @@ class DecodeSettings:
             uniform numbers. A ``top_k`` above 0 then switches ``top_p`` off.
         direction: ``none``: half of the paths are sampled, and each is followed by its mirror
             (:mod:`kronos.inference.mirror`).
+        har_weight: share of a pooled HAR model in the log volatility of the paths (:mod:`kronos.volatility`).
     """
 
     temperature: float = 1.0
@@ -43,6 +44,7 @@ class DecodeSettings:
     window_stride: int = 1
     follows_torch: bool = False
     direction: str = "model"
+    har_weight: float = 0.0
 
     @property
     def mirrored(self) -> bool:

@@ -1,7 +1,8 @@
 """Names of models → forecasters that the evaluation can judge.
 
-``kronos-nano``, a folder or a hub id is a checkpoint of ours or a published one; ``chronos:ID`` is a Chronos
-checkpoint; ``statsmodels:NAME`` is a point model refitted on every context.
+``kronos-nano``, a folder or a hub id is a checkpoint of ours or a published one; with ``+har`` behind it its volatility
+is half that of a pooled HAR model. ``chronos:ID`` is a Chronos checkpoint; ``statsmodels:NAME`` is a point model
+refitted on every context.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from kronos.protocol import Context, Forecaster
 from kronos.spec import SAMPLING, ForecastSpec
 
 CHRONOS, STATSMODELS = "chronos:", "statsmodels:"
+WITH_HAR, HALF = "+har", 0.5
 
 
 class Configured:
@@ -27,7 +29,7 @@ class Configured:
 
     Args:
         make: makes the same forecaster in another process; without one, all its windows are forecast in this one.
-        settings: temperature, top_k, top_p, direction; None leaves what the spec says.
+        settings: temperature, top_k, top_p, direction, har_weight; None leaves what the spec says.
     """
 
     def __init__(
@@ -70,9 +72,12 @@ def load_forecaster(
         tokenizer: one other than the model's own.
         worker_device: what it computes on in other processes; None: the CPU, as long as it does so here.
         calibrated: False leaves the checkpoint's calibration out, in order to fit another; a mapping stands for it.
-        settings: temperature, top_k, top_p, direction; None is the checkpoint's default.
+        settings: temperature, top_k, top_p, direction, har_weight; None is the checkpoint's default.
     """
-    predictor = KronosPredictor.from_pretrained(name, device=device, tokenizer=tokenizer)
+    checkpoint = name.removesuffix(WITH_HAR)
+    if name != checkpoint and settings.get("har_weight") is None:
+        settings["har_weight"] = HALF
+    predictor = KronosPredictor.from_pretrained(checkpoint, device=device, tokenizer=tokenizer)
     if calibrated is not True:
         calibration = None if calibrated is False else calibrated
         predictor.model.config = dataclasses.replace(predictor.model.config, calibration=calibration)
@@ -80,7 +85,7 @@ def load_forecaster(
         worker_device = "cpu"
     words: dict[str, Any] = {"device": worker_device, "tokenizer": tokenizer, "calibrated": calibrated}
     make = None if worker_device is None else partial(load_forecaster, name, **words)
-    return Configured(predictor, Path(name).name if Path(name).is_dir() else name, make, **settings)
+    return Configured(predictor, Path(name).name if Path(checkpoint).is_dir() else name, make, **settings)
 
 
 def load_any(
