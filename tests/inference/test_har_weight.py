@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from kronos.bars.samples import sample_bars
+from kronos.bars import sample_bars
 from kronos.errors import ConfigError
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
