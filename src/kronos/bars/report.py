@@ -116,6 +116,10 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
 """Every kind of defect or warning, in plain words, and what mends it where correcting the rows does not say it all."""
 
 
+class TwoReadingsError(DataError):
+    """Bars that can be read in two ways; the message names the option that decides."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadContext:
     """The options of ``read_bars``, the name of the source in errors, and the notes for its report.
