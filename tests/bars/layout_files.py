@@ -553,7 +553,9 @@ def cells(bars: pd.DataFrame, names: list[str]) -> list[list[Any]]:
 def excel() -> Variant:
     bars = daily()
     table = cells(bars, ["Date", "Open", "High", "Low", "Close", "Volume"])
-    return Variant("e.xlsx", workbook(("S&P 500", table)), bars, "generic OHLCV", "1d", "XNYS", guess="America/New_York")
+    return Variant(
+        "e.xlsx", workbook(("S&P 500", table)), bars, "generic OHLCV", "1d", "XNYS", guess="America/New_York"
+    )
 
 
 @variant

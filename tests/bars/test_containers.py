@@ -332,7 +332,11 @@ def test_the_first_sheet_with_bars(mac: bool, bars: pd.DataFrame, tmp_path: Path
     ("titles", "prices", "option"),
     [
         (["Date", "Open", "High", "Low", "Close", "Last", "Close", "Volume"], [10.5, 12, 9, 11, 11, 11, 5], "close"),
-        (["Day", "Open", "High", "Low", "Close", "volume", "Volume"], ["1,234", "1,299", "1,200", "1,250", 5, 6], "vol"),
+        (
+            ["Day", "Open", "High", "Low", "Close", "volume", "Volume"],
+            ["1,234", "1,299", "1,200", "1,250", 5, 6],
+            "vol",
+        ),
         (["Date", "Open", "High", "Low", "Close", "Volume"], ["1,234", "1,299", "1,200", "1,250", 5], "decimal"),
     ],
 )

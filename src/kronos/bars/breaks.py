@@ -56,7 +56,7 @@ class Break:
         timestamp: of that bar.
         seen: price before over price after, as found; of a volume step volume after over volume before.
         factor: what earlier prices (volume) would be divided (multiplied) by; None where only the caller can know.
-        others: of a ``split_suspect``, the usual ratios that are as likely but for a usual move, such as 1.4 beside 1.3.
+        others: of a ``split_suspect``, other ratios no further than a usual move, such as 1.4 beside 4/3.
         limit: of a ``price_limit``, the share that the exchange allows.
         end: of a ``wild_bar``, the row at which prices are back.
     """
