@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gzip
 import json
 import os
 from datetime import date
@@ -24,6 +25,30 @@ def test_a_folder_means_its_files_of_bars_to_any_depth(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     found = files.bars_files([tmp_path])
     assert [path.relative_to(tmp_path).as_posix() for path in found] == sorted(wanted)
+
+
+def test_of_json_in_a_folder_lists_of_bars_count(tmp_path: Path) -> None:
+    wanted = {
+        "BTC_USDT-1h.json": "[[1714953600000,1.0,2.0,0.5,1.5,7],[1714957200000,1.5,2.0,1.0,1.2,3]]",
+        "rows.json": '\n [ ["2024-05-06 09:30:00", "1", "2", "1", "2"] ]',
+        "objects.json": '[{"t": 1714953600, "o": 1, "h": 2, "l": 1, "c": 2}]',
+        "named.JSON": '[ {"Open": 1, "High": 2, "Low": 1, "Close": 2, "Date": "2024-05-06"} ]',
+    }
+    others = {
+        "settings.json": '{"open": 1, "close": 2}',
+        "list.json": '[{"name": "open", "close": 3}]',
+        "numbers.json": "[[1, 2], [3, 4]]",
+        "broken.json.gz": "[[1714953600000,1.0]]",
+        "empty.json": "",
+    }
+    for name, text in {**wanted, **others}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "packed.json.gz").write_bytes(gzip.compress(wanted["objects.json"].encode()))
+    assert {path.name for path in files.bars_files([tmp_path])} == {*wanted, "packed.json.gz"}
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "settings.json").write_text("{}")
+    with pytest.raises(DataError, match=r"no files of bars .* name those that are bars"):
+        files.bars_files([tmp_path / "deep"])
 
 
 def test_files_are_taken_as_they_are_and_folders_in_their_order(tmp_path: Path) -> None:

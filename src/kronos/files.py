@@ -8,10 +8,12 @@ symbol on one side of a split, or that a stored run is known by are made where t
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,12 +30,17 @@ BARS_ENDINGS: Final = (
 )  # fmt: skip
 """Endings of files of bars in a folder; each also packed as ``.gz``, ``.bz2``, ``.xz`` or ``.zip``.
 
-JSON is read where it is named, but most ``.json`` in a folder are settings and reports, ours among them.
+Most ``.json`` in a folder are settings and reports, ours among them: of those only lists of bars count, which begin as
+exchanges and freqtrade write them.
 """
+
+_ROW: Final = re.compile(rb'\s*\[\s*\[\s*"?\d[\dT:. +-]{7,}')
+_OBJECT: Final = re.compile(rb"\s*\[\s*\{([^{}]*)")
 
 LEFTOVERS: Final = ".*.part*"
 """What :func:`replacing` may leave in a folder when the process is killed."""
 
+_JSON: Final = (".json", ".json.gz")
 _PACKED: Final = ("", ".gz", ".bz2", ".xz", ".zip")
 
 
@@ -54,12 +61,26 @@ def bars_files(places: Iterable[str | Path]) -> list[Path]:
         if not place.is_dir():
             found.append(place)
             continue
-        named = (path for path in place.rglob("*") if path.name.lower().endswith(endings) and path.is_file())
-        inside = sorted(p for p in named if not any(part.startswith(".") for part in p.relative_to(place).parts))
+        named = (path for path in place.rglob("*") if path.name.lower().endswith((*endings, *_JSON)) and path.is_file())
+        seen = sorted(p for p in named if not any(part.startswith(".") for part in p.relative_to(place).parts))
+        inside = [path for path in seen if path.name.lower().endswith(endings) or _lists_bars(path)]
         if not inside:
-            raise DataError(f"{place}: the folder holds no files of bars ({', '.join(BARS_ENDINGS)})")
+            others = f"; of {seen[0].name} and the like name those that are bars" if seen else ""
+            raise DataError(f"{place}: the folder holds no files of bars ({', '.join(BARS_ENDINGS)}){others}")
         found += inside
     return found
+
+
+def _lists_bars(path: Path) -> bool:
+    """Whether a JSON file begins as a list of bars: rows of a time and numbers, or objects with an open and a close."""
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            head = file.read(2048)
+    except (OSError, EOFError):
+        return False
+    first = _OBJECT.match(head)
+    names = set(re.findall(rb'"(\w+)"\s*:', first[1].lower())) if first else set()
+    return _ROW.match(head) is not None or bool(names & {b"open", b"o"} and names & {b"close", b"c"})
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

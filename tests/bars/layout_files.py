@@ -395,7 +395,7 @@ def decimal_commas() -> Variant:
     frame = ohlcv(
         bars, ["Date", "Open", "High", "Low", "Close", "Volume"], bars["timestamp"].dt.strftime("%d.%m.%Y %H:%M")
     )
-    return Variant("g.csv", csv(frame, sep=";", decimal=","), bars, "yfinance", "1h", "FX", guess="UTC")
+    return Variant("g.csv", csv(frame, sep=";", decimal=","), bars, "generic OHLCV", "1h", "FX", guess="UTC")
 
 
 @variant
@@ -405,7 +405,7 @@ def thousands() -> Variant:
     for name in ("Open", "High", "Low", "Close"):
         frame[name] = [f"{value:,.6f}" for value in frame[name]]
     frame["Volume"] = [f"{int(value):,}" for value in frame["Volume"]]
-    return Variant("t.csv", csv(frame), bars, "yfinance", "1d", "XNYS", guess="America/New_York")
+    return Variant("t.csv", csv(frame), bars, "generic OHLCV", "1d", "XNYS", guess="America/New_York")
 
 
 @variant
@@ -506,7 +506,7 @@ def spreadsheet_serials() -> Variant:
     bars = daily()
     days = (bars["timestamp"] - pd.Timestamp("1899-12-30")).dt.days
     data = csv(ohlcv(bars, ["Date", "Open", "High", "Low", "Close", "Volume"], days))
-    return Variant("e.csv", data, bars, "yfinance", "1d", "XNYS", guess="America/New_York")
+    return Variant("e.csv", data, bars, "generic OHLCV", "1d", "XNYS", guess="America/New_York")
 
 
 @variant
@@ -553,7 +553,9 @@ def cells(bars: pd.DataFrame, names: list[str]) -> list[list[Any]]:
 def excel() -> Variant:
     bars = daily()
     table = cells(bars, ["Date", "Open", "High", "Low", "Close", "Volume"])
-    return Variant("e.xlsx", workbook(("S&P 500", table)), bars, "yfinance", "1d", "XNYS", guess="America/New_York")
+    return Variant(
+        "e.xlsx", workbook(("S&P 500", table)), bars, "generic OHLCV", "1d", "XNYS", guess="America/New_York"
+    )
 
 
 @variant
@@ -583,4 +585,4 @@ def json_lines() -> Variant:
     bars = crypto()
     frame = ohlcv(bars, ["time", "open", "high", "low", "close", "volume"], millis(bars))
     data = frame.to_json(orient="records", lines=True, double_precision=15).encode()
-    return Variant("l.jsonl", data, bars, "TradingView", "1h", "24/7", timezone="UTC")
+    return Variant("l.jsonl", data, bars, "JSON", "1h", "24/7", timezone="UTC")

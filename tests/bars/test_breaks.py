@@ -71,6 +71,29 @@ def test_what_an_exchange_does_not_allow_is_no_move(
     assert kinds(found) == ([] if kind is None else [(kind, 120)])
 
 
+@pytest.mark.parametrize(
+    ("symbol", "seen", "factor", "others"),
+    [
+        ("600123", 1.35, 1.3, ()),  # three shares for ten, money beside it, and a weak opening
+        ("SZ000123", 1.318, 1.3, ()),
+        ("688123", 1.42, 1.4, ()),  # of which 4/3 for one is none
+        ("600123", 1.99, 2.0, ()),
+        (None, 1.33, 4 / 3, (1.3,)),
+        (None, 1.365, 4 / 3, (1.4,)),
+        (None, 4.05, 4.0, ()),
+    ],
+)
+def test_ratios_that_a_usual_move_cannot_tell_apart(
+    symbol: str | None, seen: float, factor: float, others: tuple[float, ...]
+) -> None:
+    bars = broken(120, seen)
+    bars.loc[120, "open"] = bars.loc[119, "close"] / seen
+    bars.loc[120, "low"], bars.loc[120, "high"] = bars.loc[120, PRICES].min(), bars.loc[120, PRICES].max()
+    (found,) = find_breaks(bars, symbol)
+    assert (found.factor, found.others) == (pytest.approx(factor), pytest.approx(others))
+    assert ("would fit, too" in found.caution) == bool(others)
+
+
 def test_a_fall_on_news_is_a_move() -> None:
     bars = broken(120, 1.5)
     bars.loc[120, "volume"] *= 12

@@ -328,6 +328,33 @@ def test_the_first_sheet_with_bars(mac: bool, bars: pd.DataFrame, tmp_path: Path
     assert "1 line below the table left out: 'Source: my broker'" in notes
 
 
+@pytest.mark.parametrize(
+    ("titles", "prices", "option"),
+    [
+        (["Date", "Open", "High", "Low", "Close", "Last", "Close", "Volume"], [10.5, 12, 9, 11, 11, 11, 5], "close"),
+        (
+            ["Day", "Open", "High", "Low", "Close", "volume", "Volume"],
+            ["1,234", "1,299", "1,200", "1,250", 5, 6],
+            "vol",
+        ),
+        (["Date", "Open", "High", "Low", "Close", "Volume"], ["1,234", "1,299", "1,200", "1,250", 5], "decimal"),
+    ],
+)
+def test_a_sheet_that_can_be_read_in_two_ways_is_not_passed_over(
+    titles: list[str], prices: list[float | str], option: str, bars: pd.DataFrame, tmp_path: Path
+) -> None:
+    rows = [[f"2024-03-{day:02d}", *prices] for day in range(1, 20)]
+    path = book(tmp_path, workbook(("SPY", [titles, *rows]), ("Old", cells(bars, TITLES))))
+    with pytest.raises(DataError, match=option) as refused:
+        read_bars(path)
+    assert "sheet 'SPY'" in str(refused.value)
+
+
+def test_a_sheet_without_bars_may_name_a_column_twice(bars: pd.DataFrame, tmp_path: Path) -> None:
+    cover = [["Symbol", "Close", "Close", "Change", "Weight"], *[["SPY", 1, 2, 3, 4]] * 9]
+    same(read_bars(book(tmp_path, workbook(("Cover", cover), ("SPY", cells(bars, TITLES))))), bars)
+
+
 @pytest.mark.parametrize(("mac", "first"), [(False, "2018-05-18 09:00"), (True, "2022-05-19 09:00")])
 def test_serial_dates_in_both_systems(mac: bool, first: str, tmp_path: Path) -> None:
     rows = [[round(43238.375 + k / 144, 10), 10 + k, 12 + k, 9 + k, 11 + k, 5] for k in range(6)]

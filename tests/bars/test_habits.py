@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kronos.bars import inspect_bars, read_bars, sample_bars
-from kronos.bars.report import Defect
+from kronos.bars.report import Defect, OnDefect
 from kronos.errors import DataError
 from kronos.protocol import FEATURES
 
@@ -250,6 +250,45 @@ def test_suspended_days_that_the_source_filled_are_told(run: int) -> None:
     assert (found["suspended_day"].count, "flat_filler" in found) == (run, False)
     assert str(found["suspended_day"].example).startswith("2022-03-01")
     assert "suspended_day" not in warned(minutes(60).assign(**bars[[*PRICES, "volume"]]))
+
+
+def filled(bars: pd.DataFrame, first: int, run: int) -> pd.DataFrame:
+    """The bars with a run of days at the close before, without volume."""
+    rows = slice(first, first + run - 1)
+    bars = bars.copy()
+    bars.loc[rows, PRICES], bars.loc[rows, "volume"] = bars["close"][first - 1], 0.0
+    return bars
+
+
+@pytest.mark.parametrize(("first", "run", "length"), [(1, 2, 5), (20, 1, 60), (33, 12, 60), (55, 5, 60)])
+@pytest.mark.parametrize("on_defect", ["drop", "mend"])
+def test_dropping_leaves_suspended_days_out_as_if_their_cells_were_empty(
+    first: int, run: int, length: int, on_defect: OnDefect
+) -> None:
+    bars = filled(daily(length), first, run)
+    empty = bars.copy()
+    empty.loc[first : first + run - 1, [*PRICES, "volume"]] = np.nan
+    found = read_bars(bars, on_defect=on_defect)
+    pd.testing.assert_frame_equal(found, read_bars(empty, on_defect=on_defect))
+    report = found.attrs["report"]
+    assert (report.rows, report.rows_read, report.dropped) == (length - run, length, run)
+    told = {one.kind: one for one in report.warnings}
+    assert (told["suspended_day"].count, told["suspended_day"].rows[0]) == (run, first + 1)
+    assert "zero_volume" not in told
+    assert any("suspended, and filled by the source" in note for note in report.notes)
+    assert len(read_bars(bars)) == inspect_bars(bars).rows == length
+
+
+def test_of_many_symbols_each_is_judged_alone() -> None:
+    one, other = filled(daily(40), 10, 3).assign(symbol="A"), filled(daily(40), 10, 28).assign(symbol="B")
+    found = read_bars(pd.concat([one, other], ignore_index=True), on_defect="drop")
+    assert found["symbol"].value_counts().to_dict() == {"B": 40, "A": 37}  # of B most days stand still
+
+
+def test_a_market_that_trades_on_weekends_is_never_suspended() -> None:
+    bars = filled(daily(60).assign(timestamp=pd.date_range("2022-02-01", periods=60)), 20, 3)
+    assert len(read_bars(bars, on_defect="drop")) == 60
+    assert len(read_bars(filled(minutes(60), 20, 9), on_defect="drop")) == 60
 
 
 def test_a_named_calendar_tells_what_few_bars_cannot_show() -> None:

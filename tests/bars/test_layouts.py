@@ -268,7 +268,7 @@ EXPECTED = {
     "akshare_600000_daily_zh.csv": ("akshare", ("600000",), "1d", None, "XSHG", 1499),
     "akshare_600000_daily_zh_gbk.csv": ("akshare", ("600000",), "1d", None, "XSHG", 300),
     "binance_klines_BTCUSDT_1h_no_header.csv": ("Binance klines", (), "1h", "UTC", "24/7", 1500),
-    "dukascopy_EURUSD_1h_ask.csv": ("Dukascopy", (), "1h", None, "FX", 3000),
+    "dukascopy_EURUSD_1h_ask.csv": ("generic OHLCV", (), "1h", None, "FX", 3000),
     "kronos_layout_5m.csv": ("Kronos", (), "5m", None, "XSHG", 2500),
     "messy_defects_injected_1m.csv": ("generic OHLCV", (), "1m", "UTC", "24/7", 1982),
     "metatrader5_USDJPY_H1.csv": ("MetaTrader 5", (), "1h", None, "FX", 3000),

@@ -107,5 +107,7 @@ def test_a_few_minutes_after_an_early_close_are_no_longer_hours(strays: int) -> 
     past = parts[0].append(parts[1:])
     assert future_timestamps(past, 1, "XNYS")[0] == pd.Timestamp("2025-12-01 09:30")
     assert future_times(past, 1, symbol="SPY").timestamps[0] == pd.Timestamp("2025-12-01 09:30")
+    if strays:  # as the last bars of the file, and all that it has
+        assert future_timestamps(past[-3 - strays :], 1, "XNYS", stamp="start")[0] == pd.Timestamp("2025-12-01 09:30")
     few = past[-3 - strays :].append(pd.DatetimeIndex(["2025-12-01 09:30"]))
     assert future_timestamps(few, 1, "XNYS")[0] == pd.Timestamp("2025-12-01 09:31")

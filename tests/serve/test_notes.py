@@ -57,6 +57,10 @@ def test_dates_that_are_no_sessions_are_counted() -> None:
         ("2 lines above the table left out: 'a title'", "note.lines"),
         ("1 line below the table left out: 'a source'", "note.lines"),
         ("sheet 'SPY', after 1 without bars", "note.sheet"),
+        (
+            "3 days at the close before with nothing traded left out: suspended, and filled by the source",
+            "note.suspended",
+        ),
         ("timestamps are epoch ms, from row 3 on us, each read by its size as UTC", "note.epochs"),
     ],
 )

@@ -23,6 +23,11 @@ _RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 50, 100, 3 / 2, 5 / 2
 _SPLITS: Final = np.array([*_RATIOS, *(1 / ratio for ratio in _RATIOS if ratio == int(ratio))])
 """Old price over new: shares are joined in whole numbers, divided and given as a bonus in others, too."""
 
+_TENTHS: Final = _SPLITS[~np.isclose(_SPLITS, 4 / 3)]
+"""The same where exchanges limit a day's move, in East Asia: bonus shares are given so many for ten."""
+
+_CASH: Final = 0.01  # log gap of the dividend that such a bonus usually comes with
+
 _NEAR: Final = 0.02  # of the ratio; overnight moves blur it
 _RARE: Final = 1.25  # smaller splits are for exchanges whose price limit rules out that it was a move
 _USUAL: Final = 8.0  # a break stands out by so many usual moves
@@ -51,6 +56,7 @@ class Break:
         timestamp: of that bar.
         seen: price before over price after, as found; of a volume step volume after over volume before.
         factor: what earlier prices (volume) would be divided (multiplied) by; None where only the caller can know.
+        others: of a ``split_suspect``, other ratios no further than a usual move, such as 1.4 beside 4/3.
         limit: of a ``price_limit``, the share that the exchange allows.
         end: of a ``wild_bar``, the row at which prices are back.
     """
@@ -62,6 +68,7 @@ class Break:
     factor: float | None = None
     limit: float | None = None
     end: int | None = None
+    others: tuple[float, ...] = ()
 
     @property
     def day(self) -> str:
@@ -104,11 +111,10 @@ class Break:
             )
         else:
             what = f"the price breaks on {when} ({_gap(self.seen)}): a split, another unit, or a mistake"
-        splits = (
-            f"adjust='splits' (--adjust splits) divides the prices before by {self.factor:.6g}, "
-            if self.factor is not None
-            else ""
-        )
+        splits = ""
+        if self.factor is not None:
+            doubt = f" ({' or '.join(f'{one:.3g}' for one in self.others)} would fit, too)" if self.others else ""
+            splits = f"adjust='splits' (--adjust splits) divides the prices before by {self.factor:.6g}{doubt}, "
         return (
             f"{what}; the forecast takes it for a move of the market: {splits}adjust='{when.replace(' ', 'T')}=FACTOR' "
             "by a factor that you know, adjust='cut' reads the bars since then alone"
@@ -166,16 +172,19 @@ def _price_breaks(
     if len(rows) == 0:
         return []  # the usual case
     usual = _usual_move(closes)
+    ratios, cash = (_SPLITS, 0.0) if limit is None else (_TENTHS, _CASH)
     found: list[Break] = []
     for before in rows.tolist():
         row, ratio = before + 1, float(seen[before])
         beyond = limit is not None and _beyond(closes[before], opens[row], limit)
-        factor = float(_SPLITS[np.argmin(np.abs(np.log(_SPLITS / ratio)))])
+        away = np.abs(np.log(ratios / ratio) + cash)
+        factor = float(ratios[np.argmin(away)])
         large = beyond or (moves[before] > _LEAST and moves[before] > _USUAL * usual)
-        near = abs(ratio / factor - 1) <= _NEAR + usual and (beyond or factor >= _RARE or factor < 1)
+        near = away.min() <= _NEAR + usual and (beyond or factor >= _RARE or factor < 1)
         news = not beyond and moves[before] < _ALWAYS and _much_traded(volume, row, max(ratio, 1.0))
         if large and near and not (news and 0.5 < factor < 2):
-            found.append(Break("split_suspect", row, times[row], ratio, factor))
+            others = tuple(sorted(ratios[(away < _NEAR + usual) & (ratios != factor)].tolist()))
+            found.append(Break("split_suspect", row, times[row], ratio, factor, others=others))
         elif beyond:
             found.append(Break("price_limit", row, times[row], ratio, limit=limit))
         elif large and moves[before] > _LARGE and not news:

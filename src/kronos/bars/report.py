@@ -94,7 +94,7 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
         "Sort them oldest first, or have them turned round with newest_first=True (--newest-first)",
     ),
     "unsorted_time": ("the timestamp is out of order", "Sort the rows oldest first"),
-    "ragged_row": ("the row has another number of columns than the header", ""),
+    "ragged_row": ("the row has another number of columns than the table", ""),
     "stray_row": ("the row is no bar: words where the rows below it hold numbers", ""),
     "gap": ("bars are missing before this row", ""),
     "zero_volume": ("no volume was traded", ""),
@@ -116,6 +116,10 @@ DEFECTS: Final[dict[str, tuple[str, str]]] = {
 """Every kind of defect or warning, in plain words, and what mends it where correcting the rows does not say it all."""
 
 
+class TwoReadingsError(DataError):
+    """Bars that can be read in two ways; the message names the option that decides."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadContext:
     """The options of ``read_bars``, the name of the source in errors, and the notes for its report.
@@ -135,6 +139,7 @@ class ReadContext:
     decimal: str | None = None
     encoding: str | None = None
     newest_first: bool | None = None
+    inspecting: bool = False  # what may stay is told, not dropped
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

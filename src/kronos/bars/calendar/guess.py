@@ -37,6 +37,7 @@ SAME_HOURS: Final = (("XNYS", "XTSE"), ("XLON", "XETR", "XPAR", "XSWX"))
 _DAYS_ENOUGH: Final = 120  # every exchange has holidays among this many days
 _DAY: Final = 24 * 3600 * 10**9
 _WEEKEND: Final = 40 * 3600 * 10**9  # no currency trades that long
+_WEEK: Final = pd.Timedelta(days=7)
 _WINDOW: Final = pd.Timedelta(days=75)
 _MOST: Final = 6_000
 
@@ -210,14 +211,16 @@ def extends_hours(times: pd.DatetimeIndex, fits: list[Fit]) -> bool:
     local = times.tz_convert(where.zone).tz_localize(None) if times.tz is not None else times
     dates = local.normalize()
     days = dates.unique().as_unit("ns")
-    sessions = where.days(days[0], days[-1])
+    sessions = where.days(days[0] - _WEEK, days[-1] + _WEEK)
     if best.coverage < FITS or np.isin(days.asi8, sessions.dates).mean() < 0.97:
         return False
-    # A few minutes after one close are strays: longer hours are kept day by day.
+    # A few minutes after one close are strays, as on a day that closes early: longer hours are kept day by day.
     nanos = best.clock.to_utc(times)
+    lengths = sessions.closes - sessions.opens
     place = np.maximum(np.searchsorted(sessions.dates, dates.as_unit("ns").asi8, side="right") - 1, 0)
+    whole = lengths[place] >= 0.9 * np.median(lengths)
     outside = (nanos < sessions.opens[place]) | (nanos > sessions.closes[place])
-    return bool(dates[outside].nunique() > 0.5 * len(days))
+    return bool(dates[outside & whole].nunique() > 0.5 * dates[whole].nunique())
 
 
 def _round_the_clock(times: pd.DatetimeIndex, size: BarSize) -> bool:

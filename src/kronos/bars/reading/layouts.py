@@ -27,7 +27,7 @@ from kronos.bars.reading.words import (
     normal,
     without_unit,
 )
-from kronos.bars.report import ReadContext, listing, name_columns, shown
+from kronos.bars.report import ReadContext, TwoReadingsError, listing, name_columns, shown
 from kronos.bars.schema import PRICES
 from kronos.errors import DataError
 
@@ -87,6 +87,7 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
             at["timestamp"], at["clock"] = days[0], clocks[0]
     if "timestamp" not in at and set(plain) >= _HUOBI:
         at["timestamp"] = plain.index("id")
+    rivals: dict[str, list[int]] = {}
     for role, aliases in ALIASES.items():
         spots = [] if role in at else next(filter(None, (free((alias,)) for alias in aliases)), [])
         if role == "amount" and "volume" in at:  # ``Volume (K)`` beside ``Volume`` is the same again
@@ -96,12 +97,7 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
         if len(spots) > 1 and len(whole := [k for k in spots if header_unit(names[k])[1] == 1]) == 1:
             spots = whole  # ``Volume`` beside ``Volume (K)``
         if len(spots) > 1 and plain[spots[0]]:
-            rivals = " and ".join(repr(shown(names[k], 24)) for k in spots[:4])
-            raise DataError(
-                f"{reading.where}: the columns {rivals} (positions "
-                f"{', '.join(str(k) for k in spots[:4])}, counted from 0) could both be {role}. "
-                f"Choose one with {name_columns(**{role: 'POSITION'})}."
-            )
+            rivals[role] = spots
         if spots:
             at[role] = spots[0]
     matches = {k: re.fullmatch(r"volume([a-z]{2,6})", name) for k, name in enumerate(plain) if k not in at.values()}
@@ -120,6 +116,12 @@ def assign(names: list[str], reading: ReadContext) -> Roles:
         raise DataError(
             f"{reading.where}: no column for {', '.join(missing)} among {listing(names)}. "
             f"Name {'them' if len(missing) > 1 else 'it'} with {name_columns(**{missing[0]: 'NAME'})}."
+        )
+    for role, spots in rivals.items():
+        raise TwoReadingsError(
+            f"{reading.where}: the columns {' and '.join(repr(shown(names[k], 24)) for k in spots[:4])} (positions "
+            f"{', '.join(str(k) for k in spots[:4])}, counted from 0) could both be {role}. "
+            f"Choose one with {name_columns(**{role: 'POSITION'})}."
         )
     return _layout_of_header(names, plain, at)
 
@@ -143,7 +145,7 @@ def given(names: list[str], reading: ReadContext) -> dict[str, int]:
 
 
 def _layout_of_header(names: list[str], plain: list[str], at: dict[str, int]) -> Roles:
-    """The layout that the header shows: the first that fits."""
+    """The layout that the header shows: the first that fits. ``Date, Open … Volume`` is everybody's and shows none."""
     have, raw = set(plain), [name.strip() for name in names]
     zone = "UTC" if plain[at["timestamp"]] in UTC_NAMES else None
     titled = ["Open", "High", "Low", "Close", "Volume"]
@@ -160,10 +162,9 @@ def _layout_of_header(names: list[str], plain: list[str], at: dict[str, int]) ->
         ("Investing.com", {"price", "change%"} <= have),
         ("CryptoDataDownload", {"unix", "date", "symbol"} <= have),
         ("Kronos", raw[0] == "timestamps" and have >= set(PRICES)),
-        ("Dukascopy", zone or raw[0] in ("Local time", "Gmt time")),
-        ("TradingView", raw[:5] == ["time", *PRICES]),
-        ("yfinance", "dividends" in have or (raw[0] in ("Date", "Datetime") and raw[1:6] == titled)),
-        ("Dukascopy", raw[:6] == ["Time", *titled]),
+        ("Dukascopy", raw[0] in ("Local time", "Gmt time")),
+        ("TradingView", raw[:5] == ["time", *PRICES] and "volume" not in raw),  # theirs has a capital
+        ("yfinance", "dividends" in have or (raw[0] == "Datetime" and raw[1:6] == titled)),
     )
     layout = next((name for name, fit in fits if fit), "generic OHLCV")
     used = {position for role, position in at.items() if role not in SPARE}

@@ -15,7 +15,7 @@ from kronos.bars.calendar.grid import intraday_stamps
 from kronos.bars.calendar.guess import Fit
 from kronos.bars.calendar.markets import RULES, market
 from kronos.bars.calendar.missing import missing_before
-from kronos.bars.filler import flat_filler, suspended_days
+from kronos.bars.filler import flat_filler, named_days, suspended_days
 from kronos.bars.reading.defects import Finding, Mask, Rows
 from kronos.bars.report import Defect
 
@@ -42,8 +42,7 @@ def oddities(bars: pd.DataFrame, rows: Rows, size: BarSize, calendar: str | None
     closed = _outside(times, size, calendar, fit)
     halted = suspended_days(bars) & ~closed & (size.unit == "d")
     if len(days := np.flatnonzero(halted)):
-        example = ", ".join(f"{times[day]:%Y-%m-%d}" for day in days[:4]) + " …" * (len(days) > 4)
-        found.append(Finding("suspended_day", days, None, example).defect(rows))
+        found.append(Finding("suspended_day", days, None, named_days(times[days])).defect(rows))
     flat = np.flatnonzero(flat_filler(bars) & ~halted)
     if len(flat):
         while_closed = f", {int(closed[flat].sum())} while the market is closed" if closed[flat].any() else ""

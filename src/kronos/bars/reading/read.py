@@ -59,8 +59,8 @@ def read_bars(
         columns: role → column name or position (from 0), where names do not tell: roles are ``timestamp,
             symbol, open, high, low, close, volume, amount`` and ``clock`` (a time of day beside a date).
         timezone: IANA name. Times without a zone are wall time there; others are converted to it.
-        on_defect: ``strict`` refuses defects, ``drop`` drops the defective rows and reports them, ``mend`` sets opens
-            of 0 to the close before and drops what else is defective.
+        on_defect: ``strict`` refuses defects, ``drop`` drops the defective rows, and suspended days that the source has
+            filled, and reports them, ``mend`` sets opens of 0 to the close before and drops what else is defective.
         min_rows: refuse fewer bars.
         dayfirst, epoch, decimal, encoding: decide where two readings of dates, epoch units, decimal marks
             or characters fit.
@@ -105,7 +105,7 @@ def inspect_bars(path_or_table: Any, *, calendar: str | None = None, **options: 
     Raises:
         DataError: only where nothing can be read at all, or an option must decide between readings.
     """
-    bars, rows = _read(path_or_table, ReadContext(**{**options, "on_defect": "drop"}))
+    bars, rows = _read(path_or_table, ReadContext(**{**options, "on_defect": "drop", "inspecting": True}))
     return describe(bars, rows, calendar)
 
 

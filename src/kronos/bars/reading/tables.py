@@ -29,7 +29,7 @@ from kronos.bars.reading.textfile import (
 from kronos.bars.reading.times import LAST_SERIAL, as_arrow
 from kronos.bars.reading.words import ALIASES, header_unit, normal
 from kronos.bars.reading.workbook import sheets_as_text
-from kronos.bars.report import ReadContext, listing, shown
+from kronos.bars.report import ReadContext, TwoReadingsError, listing, shown
 from kronos.bars.schema import PRICES, to_table
 from kronos.errors import DataError
 
@@ -67,7 +67,7 @@ def from_text(data: bytes, reading: ReadContext) -> Columns:
 
 
 def from_workbook(data: bytes, reading: ReadContext) -> Columns:
-    """Columns of the first sheet of a workbook that holds bars."""
+    """Columns of the first sheet of a workbook that holds bars; one that can be read in two ways is refused."""
     first: DataError | None = None
     others: list[str] = []
     for name, text, days in sheets_as_text(data, reading):
@@ -75,6 +75,8 @@ def from_workbook(data: bytes, reading: ReadContext) -> Columns:
         attempt = replace(reading, where=where, notes=[])
         try:
             found = from_text(text, attempt)
+        except TwoReadingsError:
+            raise  # these are bars, and the caller must say how to read them
         except DataError as error:
             first, others = first or error, [*others, name]
             continue

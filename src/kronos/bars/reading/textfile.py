@@ -20,7 +20,7 @@ from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.layouts import Roles, has_header
 from kronos.bars.reading.words import BLANKS, UNITS, normal
-from kronos.bars.report import ReadContext, shown
+from kronos.bars.report import ReadContext, TwoReadingsError, shown
 from kronos.errors import DataError
 
 _HEAD: Final = 256 * 1024
@@ -338,7 +338,7 @@ def _decimal_mark(columns: dict[str, Any], where: str) -> str:
     if comma and not point:
         return ","
     if either and not point and not any(count_matches(column, r"^[+-]?\d*\.\d+$") for column in columns.values()):
-        raise DataError(
+        raise TwoReadingsError(
             f"{where}: numbers such as '{shown(either[0])}' read with a decimal comma and with a thousands comma. "
             "Say which with decimal=',' (--decimal ,) or decimal='.' (--decimal .)."
         )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos.bars.calendar.frequency import infer_frequency
+from kronos.bars.filler import filled_days, named_days
 from kronos.bars.reading.defects import Finding, Mask, Rows, forming_rows, time_findings, value_findings
 from kronos.bars.reading.times import parse_times
 from kronos.bars.report import DEFECTS, BarsReport, Defect, OnDefect, ReadContext, listing, name_columns
@@ -90,16 +91,8 @@ def build_bars(
         The bars and, for each, the number of its row.
     """
     columns: dict[str, Any] = {"timestamp": times[0]}
-    codes, names = None, pd.Index([])
-    if "symbol" in frame.columns:
-        missing = np.flatnonzero(frame["symbol"].isna())
-        if len(missing):
-            raise DataError(
-                f"{reading.where}, row {rows[missing[0]]}, column symbol: no symbol, as in {len(missing)} rows. "
-                "Fill them, or leave those rows out."
-            )
-        codes, unique = pd.factorize(frame["symbol"].astype(str), sort=True)
-        names = pd.Index(unique)
+    codes, names = _symbols(frame, rows, reading)
+    if codes is not None:
         columns["symbol"] = names.take(codes)
     values, findings = value_findings(frame, reading)
     findings = [*earlier, *findings, *forming_rows(time_findings(*times, codes), values, times[0].asi8, codes)]
@@ -113,6 +106,9 @@ def build_bars(
         order = np.argsort(codes, kind="stable")
         bars, rows, codes = bars.iloc[order], rows[order], codes[order]
     bars = bars.reset_index(drop=True)
+    left, warnings = _without_filled(bars, rows, reading)
+    if left is not None:
+        bars, rows, codes = bars.iloc[left].reset_index(drop=True), rows[left], None if codes is None else codes[left]
     if len(bars) < reading.min_rows:
         raise DataError(f"{reading.where}: there are {len(bars)} usable bars, at least {reading.min_rows} are needed.")
     empty = np.flatnonzero(bars["volume"].to_numpy() == 0)
@@ -127,10 +123,42 @@ def build_bars(
         rows_read=rows_read,
         dropped=rows_read - len(bars),
         defects=defects,
-        warnings=(*report.warnings, *some),
+        warnings=(*report.warnings, *warnings, *some),
         notes=tuple(reading.notes),
     )
     return bars, rows
+
+
+def _symbols(
+    frame: pd.DataFrame, rows: Rows, reading: ReadContext
+) -> tuple[npt.NDArray[np.intp] | None, pd.Index[Any]]:
+    """The number of each row's symbol, None where the table names none, and the symbols in order."""
+    if "symbol" not in frame.columns:
+        return None, pd.Index([])
+    missing = np.flatnonzero(frame["symbol"].isna())
+    if len(missing):
+        raise DataError(
+            f"{reading.where}, row {rows[missing[0]]}, column symbol: no symbol, as in {len(missing)} rows. "
+            "Fill them, or leave those rows out."
+        )
+    codes, unique = pd.factorize(frame["symbol"].astype(str), sort=True)
+    return codes, pd.Index(unique)
+
+
+def _without_filled(bars: pd.DataFrame, rows: Rows, reading: ReadContext) -> tuple[Rows | None, list[Defect]]:
+    """The bars that stay (None: all) where dropping leaves out days, too, that a source wrote without a bar; told."""
+    if reading.on_defect == "strict" or reading.inspecting or not (bars["volume"] == 0).any():
+        return None, []
+    times = bars["timestamp"]
+    size = infer_frequency(pd.DatetimeIndex(times if "symbol" not in bars.columns else times.unique()).sort_values())
+    filled = filled_days(bars) if str(size) == "1d" else np.zeros(0, dtype=bool)
+    if not filled.any():
+        return None, []
+    days = np.flatnonzero(filled)
+    count = f"{len(days)} day{'s' * (len(days) > 1)}"
+    reading.note(f"{count} at the close before with nothing traded left out: suspended, and filled by the source")
+    example = named_days(pd.DatetimeIndex(times.iloc[days]))
+    return np.flatnonzero(~filled), [Finding("suspended_day", days, None, example).defect(rows)]
 
 
 def as_bars(table: Any) -> pd.DataFrame | None:

@@ -62,6 +62,6 @@ export const DEFECTS = {
   "defect.duplicate_time": ["The time appeared before", "时间重复"],
   "defect.newest_first": ["The rows run newest first", "数据按时间倒序排列"],
   "defect.unsorted_time": ["The time is earlier than the row before", "时间早于上一行"],
-  "defect.ragged_row": ["The row has another number of columns than the header", "该行列数与表头不符"],
+  "defect.ragged_row": ["The row has another number of columns than the table", "该行列数与表格不符"],
   "defect.stray_row": ["The row is no bar: words where the rows below it hold numbers", "该行不是K线：下方各行为数字之处是文字"],
 };

@@ -45,6 +45,10 @@ export const READING = {
   "note.wide": ["{n} symbols side by side.", "{n} 个标的并列。"],
   "note.JSON lines": ["JSON lines.", "每行一个 JSON。"],
   "note.sheet": ["Sheet read: {sheet}.", "读取的工作表：{sheet}。"],
+  "note.suspended": [
+    "Suspended days that the source filled left out: {n}.",
+    "略去由数据源填充的停牌日：{n} 天。",
+  ],
   "note.lines": ["Lines outside the table left out: {n} ({line}).", "略去表格之外的 {n} 行（{line}）。"],
   "note.years are counted from 1912 (Minguo)": ["Years are counted from 1912 (Minguo).", "年份为民国纪年。"],
   "note.dates count from 1904": ["Dates count from 1904.", "日期序号从 1904 年起算。"],
