@@ -67,6 +67,11 @@ class RiskOptions:
 
         return Touches(tuple(self.touch or ()), self.take_profit, self.stop_loss)
 
+    def refuse_many(self) -> None:
+        """Says so where a question about one series is asked of many."""
+        if self.asked:
+            raise ConfigError(f"{self.asked} is of one series; choose one with --symbol, or name its file.")
+
 
 @with_options
 def forecast(
@@ -112,8 +117,8 @@ def forecast(
 ) -> None:
     """Forecast the next bars of a series as sample paths.
 
-    Prints the median, the intervals and the chance of a rise for each bar ahead; -o writes charts and tables.
-    --volatility, --touch and --take-profit with --stop-loss add tables of these.
+    Prints the median and the intervals of each bar ahead, and the chance of a rise where the model gives directions; -o
+    writes charts and tables. --volatility, --touch and --take-profit with --stop-loss add tables of these.
 
     Of a bar store, a folder or a file of many symbols, every series is forecast and -o names a folder: Parquet files
     of quantiles (or of --paths), and a table of the series that could not be forecast. Run again, it goes on where it
@@ -125,8 +130,7 @@ def forecast(
     words |= {"paths": paths, "layout": layout, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
     with standard_input(bars) as source:
         if Path(source).is_dir() or (Path(source).is_file() and _is_folder(out or [], layout)):
-            if risk.asked:
-                raise ConfigError(f"{risk.asked} is of one series; choose one with --symbol, or name its file.")
+            risk.refuse_many()
             many = words | {"partition_size": partition}
             _forecast_many(Path(source), out or [], spec, compute, many, as_json)
         else:
