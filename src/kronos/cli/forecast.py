@@ -126,15 +126,14 @@ def forecast(
     """
     levels = None if quantiles is None else _levels(quantiles)
     chosen: dict[str, Any] = {} if levels is None else {"quantile_levels": levels}
-    words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, **chosen}
+    words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, "partition_size": partition, **chosen}
     words |= {"paths": paths, "layout": layout, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
     with standard_input(bars) as source:
         if Path(source).is_dir() or (Path(source).is_file() and _is_folder(out or [], layout)):
             risk.refuse_many()
-            many = words | {"partition_size": partition}
-            _forecast_many(Path(source), out or [], spec, compute, many, as_json)
+            _forecast_many(Path(source), out or [], spec, compute, words, as_json)
         else:
-            _forecast_one(source, out or [], spec, compute, risk, words | {"partition_size": partition}, as_json)
+            _forecast_one(source, out or [], spec, compute, risk, words, as_json)
 
 
 def _is_folder(targets: list[Path], layout: str | None) -> bool:
