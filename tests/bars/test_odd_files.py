@@ -91,3 +91,10 @@ def test_an_offset_and_z(suffix: str, tmp_path: Path) -> None:
         return
     with pytest.raises(DataError, match=rf"row 2, column timestamp: '2026-03-02T10:30:00\{suffix}' contradicts itself"):
         read_bars(tmp_path / "a.csv")
+
+
+def test_very_wide_tables_without_a_header_are_refused_before_each_column_is_tried(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text("\n".join(",".join(f"{row}.{column}" for column in range(300)) for row in range(30)) + "\n")
+    with pytest.raises(DataError, match=r"no header, and 300 columns are too many.*timestamp=0"):
+        read_bars(path)

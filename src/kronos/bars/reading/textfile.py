@@ -20,13 +20,14 @@ from kronos.bars.reading.datetext import count_matches
 from kronos.bars.reading.defects import Finding
 from kronos.bars.reading.layouts import Roles, has_header
 from kronos.bars.reading.words import BLANKS, UNITS, normal
-from kronos.bars.report import ReadContext, TwoReadingsError, shown
+from kronos.bars.report import ReadContext, TwoReadingsError, name_columns, shown
 from kronos.errors import DataError
 
 _HEAD: Final = 256 * 1024
 _BLOCK: Final = 2**21  # bytes a thread parses at a time; also the longest row
 _LONGEST_SOURCE: Final = 4096  # bytes of a line below the table
 TEXT_ROLES: Final = ("timestamp", "clock", "symbol")
+_WIDEST: Final = 64  # columns of a table without a header; each is tried as numbers
 _BEGINS_AS_NUMBER: Final = re.compile(r"[+-]?[.,]?\d")
 # 1,234 and 1,234,567.8 and 1,23,456 (Indian lakh); the first reading of a comma
 _POWER: Final = r"(?:[eE][+-]?\d+)?"
@@ -263,6 +264,12 @@ def _parse(data: bytes, shape: Shape, types: dict[str, Any]) -> tuple[Any, list[
 
 def read_every_column(data: bytes, shape: Shape, reading: ReadContext) -> list[Any]:
     """All columns, as float64 where every cell is a number, for tables without a header."""
+    if shape.width > _WIDEST:
+        places = name_columns(timestamp=0, open=1, high=2, low=3, close=4)
+        raise DataError(
+            f"{reading.where}: there is no header, and {shape.width} columns are too many to tell open, high, low and "
+            f"close by their values. Say it by position, from 0: {places}."
+        )
     names = [f"c{k}" for k in range(shape.width)]
     table, _ = _parse_as_text(data, shape, names, reading.where)
     columns: list[Any] = []
