@@ -11,6 +11,7 @@ from kronos.protocol import CLOSE, HIGH, LOW, OPEN, Context
 from kronos.volatility import (
     FEWEST,
     HORIZONS,
+    LONGEST,
     PooledHar,
     features,
     garman_klass,
@@ -129,20 +130,41 @@ def test_fit_finds_known_coefficients_and_smearing(tmp_path: Path) -> None:
 
 
 def test_har_of_one_context_is_the_least_squares_fit() -> None:
-    sigma = 0.01 * np.exp(np.sin(np.arange(200) / 15))
-    context = context_of(walk_bars(200, sigma))
-    v = garman_klass(context.values)
-    v = v / v.mean()
-    rows, truth = [], []
+    sigma = 0.01 * np.exp(np.sin(np.arange(400) / 15))
+    context = context_of(walk_bars(400, sigma))
+    v, r = garman_klass(context.values), squared_moves(context.values)
+    v, r = v / v[-(LONGEST - 1) :].mean(), r / r[-(LONGEST - 1) :].mean()  # the bars whose variance is the usual one
+    rows, truth, by_moves = [], [], []
     for end in range(22, len(v) - 8 + 1):  # the slow obvious way, eight bars ahead
         rows.append([1.0, *(np.log(v[end - n : end].mean() + 0.02) for n in (1, 5, 22))])
         truth.append(np.log(v[end : end + 8].mean() + 0.02))
+        by_moves.append(np.log(r[end : end + 8].mean() + 0.02))
     solved, *_ = np.linalg.lstsq(np.array(rows), np.array(truth), rcond=None)
     now = [1.0, *(np.log(v[-n:].mean() + 0.02) for n in (1, 5, 22))]
-    assert har_refit(context, 8)[-1] == pytest.approx(float(np.dot(now, solved)))
+    wanted = float(np.dot(now, solved)) + np.mean(by_moves) - np.mean(truth)
+    assert har_refit(context, 8)[-1] == pytest.approx(wanted)
 
 
-def test_har_of_few_bars_keeps_the_level_of_the_context() -> None:
-    context = context_of(walk_bars(40))
-    np.testing.assert_array_equal(har_refit(context, 5), np.zeros(5))
-    assert usual_variance(context) > 0
+@pytest.mark.parametrize("horizon", [1, 4, 24])
+def test_a_steady_walk_has_the_level_of_one_in_squared_moves(horizon: int) -> None:
+    """The log of few squared moves lies far below 0 on average; that of the range does not."""
+    truths = np.log(np.random.default_rng(2).chisquare(horizon, 20_000) / horizon + 0.02)
+    found = [har_refit(context_of(walk_bars(256, seed=seed, steps=100)), horizon)[-1] for seed in range(8)]
+    assert np.mean(found) == pytest.approx(truths.mean(), abs=0.15)
+
+
+def test_a_horizon_does_not_change_the_bars_before() -> None:
+    sigma = 0.01 * (1 + 3 * (np.arange(256) % 24 < 6))  # a season, so that the hours to come count
+    bars = walk_bars(256, sigma)
+    longest = pooled_har().log_ratios(context_of(bars, 120), 120)
+    for horizon in (1, 7, 10, 30, 100):
+        found = pooled_har().log_ratios(context_of(bars, horizon), horizon)
+        np.testing.assert_allclose(found, longest[:horizon], atol=1e-12)
+
+
+def test_of_too_few_bars_nothing_is_known_but_their_variance() -> None:
+    context = context_of(walk_bars(FEWEST - 1))
+    assert np.isnan(pooled_har().log_ratios(context, 5)).all()
+    found = pooled_har().realized_variance(context, 5)
+    np.testing.assert_allclose(found, usual_variance(context) * np.arange(1, 6))
+    assert np.isnan(har_refit(context_of(walk_bars(40)), 5)).all()

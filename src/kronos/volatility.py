@@ -11,6 +11,7 @@ Sources: Corsi (2009) for HAR; Garman and Klass (1980), Rogers and Satchell (199
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
@@ -99,10 +100,10 @@ def _season(values: Floats, slots: npt.NDArray[Any], ahead: npt.NDArray[Any]) ->
     return profile[place], np.where(known[where] == ahead, profile[where], 1.0)
 
 
-def features(context: Context) -> Floats:
-    """(len(HORIZONS), K) numbers that the regressions read: one row for each horizon, logarithms without a unit.
+def features(context: Context, horizons: Sequence[int] = HORIZONS) -> Floats:
+    """(len(horizons), K) numbers that the regressions read: one row for each horizon, logarithms without a unit.
 
-    Rows differ by the time of day of the bars to come alone.
+    Rows differ by the time of day of the bars up to their horizon alone, the last column.
     """
     bars = context.values[-LONGEST:]
     stamps, future = (
@@ -142,9 +143,9 @@ def features(context: Context) -> Floats:
         float(np.log(len(bars) / LONGEST)),
     ]
     summed = np.cumsum(coming)
-    ends = np.minimum(HORIZONS, len(coming))
+    ends = np.minimum(horizons, len(coming))
     season = np.log(summed[ends - 1] / ends)
-    return np.column_stack([np.tile(found, (len(HORIZONS), 1)), season])
+    return np.column_stack([np.tile(found, (len(ends), 1)), season])
 
 
 # -- the regressions --------------------------------------------------------------------------------------------------
@@ -197,20 +198,28 @@ class PooledHar:
     def log_ratios(self, context: Context, horizon: int) -> Floats:
         """(horizon,) expected ln of the mean squared move up to each bar ahead, over that of the context.
 
-        Zeros of a context of fewer than ``FEWEST`` bars, or one that stands still. ``_LEAST`` is part of the ratio, as
-        in :func:`log_levels`.
+        Between two of ``HORIZONS`` linear in ln h, from the bars up to there alone: a longer horizon leaves the
+        earlier bars as they are. ``_LEAST`` is part of the ratio, as in :func:`log_levels`. NaN, as nothing is known,
+        of a context of fewer than ``FEWEST`` bars or one that stands still.
         """
         if len(context.values) < FEWEST or not usual_variance(context) > 0:
-            return np.zeros(horizon)
-        z = _standard(features(context), self.center, self.spread)
-        steps = np.arange(1, horizon + 1)
-        return np.asarray(np.interp(np.log(steps), np.log(HORIZONS), (z * self.coefficients).sum(axis=1)))
+            return np.full(horizon, np.nan)
+        steps = range(1, horizon + 1)
+        z = _standard(features(context, steps)[:, None], self.center, self.spread)  # (horizon, J, K + 1)
+        at_knots = (z * self.coefficients).sum(axis=-1)
+        return np.array(
+            [np.interp(np.log(h), np.log(HORIZONS), found) for h, found in zip(steps, at_knots, strict=True)]
+        )
 
     def realized_variance(self, context: Context, horizon: int) -> Floats:
-        """(horizon,) expected sum of the squared log moves up to each bar ahead."""
+        """(horizon,) expected sum of the squared log moves up to each bar ahead.
+
+        Where :meth:`log_ratios` knows nothing, that of the context goes on.
+        """
         steps = np.arange(1, horizon + 1)
         smearing = np.interp(np.log(steps), np.log(HORIZONS), np.log(self.smearing))
-        return np.asarray(usual_variance(context) * steps * np.exp(self.log_ratios(context, horizon) + smearing))
+        found = self.log_ratios(context, horizon) + smearing
+        return np.asarray(usual_variance(context) * steps * np.exp(np.where(np.isnan(found), 0.0, found)))
 
 
 def usual_variance(context: Context) -> float:
@@ -246,14 +255,15 @@ def har_refit(context: Context, horizon: int) -> Floats:
     """(horizon,) as :meth:`PooledHar.log_ratios`, by a log-HAR fitted on this context alone.
 
     Least squares of the log of the mean Garman–Klass variance up to each of ``HORIZONS`` on that of the last 1, 5 and
-    22 bars, relative to the context's mean. Where too few bars are there to fit a horizon, the longest one that can be
-    fitted stands for it.
+    22 bars. A range tells the variance with less noise than a squared move does, so that its logarithm is larger on
+    average: by how much in this context is taken off. Where too few bars are there to fit a horizon, the longest one
+    that can be fitted stands for it; NaN where none can be, or the context stands still.
     """
-    variance, steps = garman_klass(context.values), np.arange(1, horizon + 1)
-    mean = float(variance.mean())
-    if not mean > 0 or not usual_variance(context) > 0:
-        return np.zeros(horizon)
-    total = np.concatenate([[0.0], np.cumsum(variance / mean)])
+    variance, squares, steps = garman_klass(context.values), squared_moves(context.values), np.arange(1, horizon + 1)
+    mean, usual = float(variance[1 - LONGEST :].mean()), usual_variance(context)
+    if not mean > 0 or not usual > 0:
+        return np.full(horizon, np.nan)
+    total, moved = (np.concatenate([[0.0], np.cumsum(each)]) for each in (variance / mean, squares / usual))
     ends = np.arange(_HAR[-1], len(variance) + 1)  # bars known
     past = (np.log((total[ends] - total[ends - back]) / back + _LEAST) for back in _HAR)
     x = np.column_stack([np.ones(len(ends)), *past])
@@ -262,7 +272,9 @@ def har_refit(context: Context, horizon: int) -> Floats:
         pairs = len(ends) - ahead
         if pairs < _FEWEST_PAIRS:
             break
-        truth = np.log((total[ends[:pairs] + ahead] - total[ends[:pairs]]) / ahead + _LEAST)
+        here = ends[:pairs]
+        by_range, by_moves = (np.log((sums[here + ahead] - sums[here]) / ahead + _LEAST) for sums in (total, moved))
+        solved = np.linalg.lstsq(x[:pairs], by_range, rcond=None)[0]
         at.append(ahead)
-        found.append(float(x[-1] @ np.linalg.lstsq(x[:pairs], truth, rcond=None)[0]))
-    return np.asarray(np.interp(np.log(steps), np.log(at), found)) if at else np.zeros(horizon)
+        found.append(float(x[-1] @ solved + (by_moves - by_range).mean()))
+    return np.asarray(np.interp(np.log(steps), np.log(at), found)) if at else np.full(horizon, np.nan)

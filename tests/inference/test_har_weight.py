@@ -86,3 +86,11 @@ def test_judges_get_the_same_paths(predictor: KronosPredictor, bars: pd.DataFram
 def test_a_share_is_a_share(predictor: KronosPredictor, bars: pd.DataFrame) -> None:
     with pytest.raises(ConfigError, match="har_weight"):
         predictor.forecast(bars, 5, 20, har_weight=1.5)
+
+
+def test_few_bars_and_the_likeliest_path_keep_their_level(predictor: KronosPredictor, bars: pd.DataFrame) -> None:
+    few = bars.iloc[-10:].reset_index(drop=True)
+    found, plain = (predictor.forecast(few, 4, 20, har_weight=w).samples for w in (1.0, 0.0))
+    npt.assert_array_equal(found, plain)
+    found, plain = (predictor.forecast(bars, 4, 1, temperature=0.0, har_weight=w).samples for w in (1.0, 0.0))
+    npt.assert_array_equal(found, plain)

@@ -134,32 +134,36 @@ class Har(Baseline):
     """The realised volatility of a pooled log-HAR model, and the context's bars drawn anew at that size.
 
     Each past move is divided by its own volatility (exponentially weighted, by the range of the bars before it); then
-    all paths are brought to the level that the model expects over the whole horizon, on average of the logarithm.
+    all paths are brought to the level that the model expects over the whole horizon, on average of the logarithm; of
+    too few bars for the model they keep the context's.
     """
 
     name = "har"
     meaning = "a volatility by a pooled log-HAR model (range, season, volume), and moves of the context drawn anew"
     decay = 0.94
+    calmest = 0.02  # of the mean variance: the least that a bar has of its own, after bars that stood still
 
     def log_ratios(self, context: Context, horizon: int) -> FloatArray:
-        """(horizon,) expected ln of the mean squared move up to each bar, over that of the context."""
+        """(horizon,) expected ln of the mean squared move up to each bar, over that of the context; NaN: not known."""
         return pooled_har().log_ratios(context, horizon)
 
     def paths(self, context: Context, horizon: int, num_samples: int, rng: np.random.Generator) -> FloatArray:
         moves, ranges, usual = context.log_returns(), parkinson(context.values), usual_variance(context)
         moves = moves - moves.mean()
-        if not (moves != 0).any() or not usual > 0 or not (ranges > 0).all():
+        if not (moves != 0).any() or not usual > 0:
             return resampled_walk(context, horizon, num_samples, rng)
         local = np.empty(len(ranges))
         local[0] = ranges.mean()
         for t, one in enumerate(ranges[:-1]):
             local[t + 1] = self.decay * local[t] + (1.0 - self.decay) * one
+        local = np.maximum(local, self.calmest * ranges.mean())
         residual = moves / np.sqrt(local)
         residual = residual - residual.mean()
         picked = rng.integers(len(moves), size=(num_samples, horizon))
         wanted = self.log_ratios(context, horizon)[-1]
         steps = residual[picked] * np.sqrt(usual / (residual**2).mean())
-        steps = steps * np.exp((wanted - log_levels(np.cumsum(steps, axis=1), usual)[-1]) / 2)
+        if np.isfinite(wanted):
+            steps = steps * np.exp((wanted - log_levels(np.cumsum(steps, axis=1), usual)[-1]) / 2)
         stretch = np.sqrt((steps**2).mean() / (moves**2).mean() * ranges.mean() / local[picked])
         return build_bars(context.last_close, BarShapes.of(context), picked, steps, stretch)
 

@@ -314,7 +314,7 @@ def assemble_forecast(
         bars, metadata["repaired_bars"] = repair_bars(bars, last_close)
     elif width is not None:
         bars = widen(bars, last_close, width_at(width, spec.horizon))
-    if settings.har_weight > 0:
+    if settings.har_weight > 0 and not settings.greedy:  # the likeliest path alone is calm because it is likely
         bars = widen(bars, last_close, har_factors(bars, as_context(past, future.timestamps), settings.har_weight))
     if settings.mirrored:
         bars = with_mirrors(bars, last_close, spec.num_samples)
@@ -345,13 +345,15 @@ def har_factors(bars: Floats, context: Context, weight: float) -> Floats:
     """(H,) factors that bring the volatility of paths (S, H, 6) towards that of a pooled HAR model, by ``weight``.
 
     Volatility is the mean over the paths of ln of the mean squared move up to each bar; the first ``_LEVEL_PATHS``
-    tell it, so that more paths leave the earlier ones as they are. A context that stands still keeps its paths.
+    tell it, so that more paths leave the earlier ones as they are. Of a context that stands still or is too short for
+    HAR the paths stay as they are.
     """
     usual = usual_variance(context)
     if not usual > 0:
         return np.ones(bars.shape[1])
     own = log_levels(np.log(bars[:_LEVEL_PATHS, :, CLOSE] / context.last_close), usual)
-    return np.asarray(np.exp(weight * (pooled_har().log_ratios(context, bars.shape[1]) - own) / 2))
+    missing = pooled_har().log_ratios(context, bars.shape[1]) - own
+    return np.asarray(np.exp(weight * np.where(np.isnan(missing), 0.0, missing) / 2))
 
 
 def repair_bars(bars: Floats, last_close: float) -> tuple[Floats, int]:
