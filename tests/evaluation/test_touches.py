@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kronos.evaluation import touches
 from kronos.evaluation.touches import EVENTS, FIRST, MULTIPLES, reliability, touch_scores
 from kronos.evaluation.windows import Window
-from kronos.protocol import CLOSE, HIGH, LOW, OPEN, FloatArray
+from kronos.protocol import CLOSE, HIGH, LOW, OPEN, Context, FloatArray
 
 
 def walks(number: int, horizon: int, sigma: float, last: float, seed: int) -> FloatArray:
@@ -68,3 +69,24 @@ def test_a_context_that_does_not_move_has_no_barriers(window: Window) -> None:
     found = touch_scores(still, truth, truth[None])
     assert len(found) == 3 * (2 * len(MULTIPLES) + 2)
     assert all(np.isnan(value) for value in found.values())
+
+
+@pytest.mark.parametrize("sigma", [1e-10, 1e-8, 1e-7, 1e-5])
+def test_prices_that_hardly_move_have_no_barriers(sigma: float) -> None:
+    values = np.full((30, 6), 100.0)
+    values[:, : CLOSE + 1] *= np.exp(sigma * np.random.default_rng(0).standard_normal(30))[:, None]
+    times = np.datetime64("2024-01-01", "ns") + np.arange(36) * np.timedelta64(1, "h")
+    found = touch_scores(Context("A", times[:30], values, times[30:]), values[:6], values[None, 6:12])
+    assert np.isnan(found["chance_up_050"]) == (sigma < 1e-6)
+
+
+def test_small_moves_are_no_mirrors(monkeypatch: pytest.MonkeyPatch, window: Window) -> None:
+    """Minutes of a currency move by a hundredth of a per cent; their paths are as independent as those of days."""
+    seen = []
+    monkeypatch.setattr(touches, "_scored", lambda *given: seen.append(given[-1]) or {})
+    values = window.context.values.copy()
+    values[:, : CLOSE + 1] = 100.0 * (values[:, : CLOSE + 1] / 100.0) ** 0.002
+    context = Context("A", window.context.timestamps, values, window.context.future_timestamps)
+    paths = walks(60, 6, context.volatility(), context.last_close, seed=1)
+    touch_scores(context, paths[0], paths)
+    assert seen == [False] * len((*EVENTS, *FIRST))

@@ -21,8 +21,8 @@ from kronos.protocol import CLOSE, Context, FloatArray, are_mirrors
 MULTIPLES = (0.5, 1.0, 1.5)
 #: The multiple of the take profit and of the stop loss.
 FIRST_AT = 1.0
-#: Log distances that a price can have from another one.
-TINY, HUGE = 1e-9, 100.0
+#: Log distances σ √H at which barriers can be told from the last close, also in single precision, and from infinity.
+TINY, HUGE = 1e-6, 100.0
 #: Names of what is asked of each pair of barriers: ``up_050`` is the barrier .5 σ √H above the last close.
 EVENTS = tuple(f"{side}_{round(100 * k):03d}" for k in MULTIPLES for side in ("up", "down"))
 #: Which barrier is touched first; where one bar touches both, neither of these is known to have happened.
@@ -40,7 +40,7 @@ def touch_scores(context: Context, truth: FloatArray, paths: FloatArray) -> dict
     reach, last = context.volatility() * np.sqrt(len(truth)), context.last_close
     if not TINY < reach < HUGE:
         return {f"{what}_{event}": np.nan for event in (*EVENTS, *FIRST) for what in ("chance", "came", "brier")}
-    mirrored = are_mirrors(np.log(paths[..., CLOSE] / last), context.volatility())
+    mirrored = are_mirrors(np.log(paths[..., CLOSE] / last))
     for event in EVENTS:
         side, k = event.split("_")
         barrier = last * np.exp((1.0 if side == "up" else -1.0) * int(k) / 100.0 * reach)
