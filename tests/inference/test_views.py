@@ -151,8 +151,26 @@ def test_first_touches_add_up_and_tell_when(make_forecast) -> None:
 
 
 def test_the_error_of_a_mean_is_that_of_its_values() -> None:
-    assert mean_error([1.0, 2.0, 3.0, 4.0]) == pytest.approx(np.std([1, 2, 3, 4], ddof=1) / 2)
-    assert np.isnan(mean_error([3.0]))
+    held = [True, True, False, True, True]
+    assert mean_error([1.0, 2.0, 9.0, 3.0, 4.0], held) == pytest.approx(np.std([1, 2, 3, 4], ddof=1) / 2)
+    assert np.isnan(mean_error([3.0, 1.0], [True, False]))
+    assert np.isnan(mean_error([3.0], [False]))
+
+
+def test_the_error_of_a_mean_knows_that_a_mirror_is_no_draw_of_its_own() -> None:
+    """Both of a pair touch one of two symmetric barriers at the same bar: twice the paths, nothing more is known."""
+    alone = np.array([1.0, 5.0, 2.0, 9.0, 4.0])
+    wanted = mean_error(alone, np.ones(5, bool))
+    assert mean_error(alone.repeat(2), np.ones(10, bool), mirrored=True) == pytest.approx(wanted)
+    one_side = np.tile([True, False], 5)  # the mirror of a path that takes the profit does not
+    assert mean_error(alone.repeat(2), one_side, mirrored=True) == pytest.approx(wanted)
+    assert mean_error([*alone.repeat(2), 4.0], [*one_side, True], mirrored=True) > 0  # the last one stands alone
+
+
+def test_bars_ahead_may_be_counted_by_numpy(make_forecast) -> None:
+    forecast = make_forecast(paths=40)
+    price = 1.01 * forecast.last_close
+    assert forecast.prob_touch(price, np.int64(3)) == forecast.prob_touch(price, 3)
 
 
 def test_time_goes_by_the_calendar_over_a_weekend() -> None:

@@ -133,10 +133,20 @@ def hit_error(hits: npt.ArrayLike, mirrored: bool = False) -> Floats:
     return np.asarray(np.sqrt(variance) / size)
 
 
-def mean_error(values: npt.ArrayLike) -> float:
-    """Standard error of the mean of values from independent paths; NaN of fewer than two."""
-    numbers = np.asarray(values, dtype=np.float64)
-    return float(numbers.std(ddof=1) / np.sqrt(numbers.size)) if numbers.size > 1 else float("nan")
+def mean_error(values: npt.ArrayLike, hits: npt.ArrayLike, mirrored: bool = False) -> float:
+    """Standard error of the mean of values (S,) over the paths for which something holds, hits (S,) of true and false.
+
+    Of independent paths that of the values; of ``mirrored`` ones the two of a pair count as one draw, since both may
+    hit at once. NaN where fewer than two draws hit.
+    """
+    held = np.asarray(hits, dtype=bool)
+    numbers, even = np.asarray(values, dtype=np.float64), len(held) // 2 * 2 if mirrored else 0
+    if not held.any():
+        return float("nan")
+    off = np.where(held, numbers - numbers[held].mean(), 0.0)
+    draws = np.concatenate([off[0:even:2] + off[1:even:2], off[even:]])
+    count = int((held[0:even:2] | held[1:even:2]).sum() + held[even:].sum())
+    return float(np.sqrt((draws**2).sum() * count / (count - 1)) / held.sum()) if count > 1 else float("nan")
 
 
 class Shown:

@@ -108,10 +108,10 @@ def _share(forecast: Forecast, hits: npt.NDArray[np.bool_]) -> tuple[Floats, Flo
 def bars_by(forecast: Forecast, by: int | str | pd.Timestamp) -> int:
     """How many bars ahead lie up to a time, or the number itself; refuses what lies outside the horizon."""
     first, last = forecast.timestamps[0], forecast.timestamps[-1]
-    if isinstance(by, int):
+    if isinstance(by, int | np.integer):
         if not 1 <= by <= forecast.horizon:
             raise ConfigError(f"by counts bars ahead, from 1 to {forecast.horizon}; it is {by}.")
-        return by
+        return int(by)
     kept = int(up_to(str(by), pd.DataFrame({"timestamp": forecast.timestamps})).sum())
     beyond = pd.Timestamp(by).tz_localize(None).normalize() > last.tz_localize(None).normalize()
     if kept == 0 or beyond:
@@ -133,7 +133,8 @@ def first_touches(forecast: Forecast, take_profit: float, stop_loss: float) -> p
         bars = found.bars[ended & hit]
         if not len(bars):
             return share, error, np.nan, np.nan, np.nan
-        return share, error, float(bars.mean()), mean_error(bars), float(seconds[bars - 1].mean())
+        off = mean_error(found.bars, ended, forecast.mirrored)
+        return share, error, float(bars.mean()), off, float(seconds[bars - 1].mean())
 
     rows = {name: row(found.outcome == place, place != NEITHER) for place, name in enumerate(OUTCOMES)}
     rows["either"] = row(found.outcome != NEITHER)
