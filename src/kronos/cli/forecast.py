@@ -112,7 +112,8 @@ def forecast(
 ) -> None:
     """Forecast the next bars of a series as sample paths.
 
-    Prints the median, the intervals and the chance of a rise for each bar ahead; -o writes charts and tables.
+    Prints the median and the intervals for each bar ahead, the chance of a rise where the model gives a direction,
+    and the volatility a year; -o writes charts and tables.
     --volatility, --touch and --take-profit with --stop-loss add tables of these.
 
     Of a bar store, a folder or a file of many symbols, every series is forecast and -o names a folder: Parquet files
