@@ -1,4 +1,4 @@
-"""A batch of symbols, of unequal length, ranked by the chance of a rise."""
+"""A batch of symbols, of unequal length, ranked by the volatility ahead, with positions of equal risk."""
 
 from kronos import KronosPredictor
 from kronos.bars import sample_bars
@@ -11,9 +11,13 @@ tables = {
 predictor = KronosPredictor.from_pretrained("kronos-nano")
 rows = []
 for symbol, forecast in predictor.forecast_many(tables, horizon=12, num_samples=50, seed=0):
-    close = forecast.median()["close"].iloc[-1]
-    rows.append((forecast.prob_up().iloc[-1], symbol, close / forecast.last_close - 1, forecast.value_at_risk(0.95)))
+    ahead = forecast.volatility().iloc[-1]  # a year's, so that bars of a day and of an hour compare
+    low, high = (forecast.quantile(level)["close"].iloc[-1] / forecast.last_close - 1 for level in (0.05, 0.95))
+    touch = forecast.prob_touch(0.98 * forecast.last_close, by=12)
+    rows.append((ahead["expected"], ahead["context"], symbol, low, high, touch))
 
-print(f"{'symbol':8} {'P(up)':>6} {'median':>8} {'VaR 95%':>8}")
-for chance, symbol, move, risk in sorted(rows, reverse=True):
-    print(f"{symbol:8} {chance:6.0%} {move:+8.2%} {risk:8.2%}")
+print(f"{'symbol':8} {'vol ahead':>9} {'so far':>7} {'90 % of the closes':>19} {'touches -2 %':>13} {'weight':>7}")
+total = sum(1 / row[0] for row in rows)
+for expected, context, symbol, low, high, touch in sorted(rows, reverse=True):
+    band, weight = f"{low:+.2%} … {high:+.2%}", 1 / expected / total  # half the volatility, twice the position
+    print(f"{symbol:8} {expected:9.1%} {context:7.1%} {band:>19} {touch:13.0%} {weight:7.0%}")

@@ -34,4 +34,14 @@ result = call("/api/forecasts?wait=true", json.dumps(asked).encode())
 close = result["quantiles"]["close"]
 for time, low, middle, high in zip(result["timestamps"], close["0.05"], close["0.5"], close["0.95"], strict=True):
     print(f"{time[:16]}  {low:10.2f} {middle:10.2f} {high:10.2f}")
-print("P(up)", result["risk"]["prob_up"][-1])
+cone = result["volatility"]
+print(f"volatility a year {cone['expected'][-1]:.1%} ahead, {cone['context'][-1]:.1%} so far, by {cone['counted']}")
+
+# Whether prices are touched on the way is asked of the finished forecast.
+last = result["history"]["close"][-1]
+prices = f"touch={0.95 * last}&take_profit={1.06 * last}&stop_loss={0.97 * last}"
+told = call(f"/api/forecasts/{result['id']}/result?{prices}")
+touch, first = told["touch"][0], told["first_touch"]["profit"]
+print(f"touches {touch['price']:.2f}: {touch['prob_touch'][-1]:.0%} ± {100 * touch['error'][-1]:.0f}")
+print(f"6 % higher before 3 % lower: {first['chance']:.0%} ± {100 * first['error']:.0f}")
+print(result["risk"]["direction"] or f"P(up) {result['risk']['prob_up'][-1]:.0%}")  # kronos-nano gives no direction

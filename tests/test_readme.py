@@ -27,7 +27,9 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
         [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
-    assert "P(up) 0." in done.stdout
+    (shown,) = blocks(README, "text")  # what it printed; another machine may draw another token
+    said, printed = (set(re.findall(r"[a-z_]+|\d{4}-\d\d-\d\d", text)) for text in (shown, done.stdout))
+    assert {"expected", "profit"} <= said <= printed
     assert (tmp_path / "forecast.html").stat().st_size > 1_000_000  # plotly.js inside: it opens offline
 
 
