@@ -103,9 +103,11 @@ def test_only_the_last_bars_are_read() -> None:
 def test_pooled_har_knows_a_calm_end_from_a_wild_one() -> None:
     calm = np.where(np.arange(256) < 200, 0.02, 0.004)
     wild = np.where(np.arange(256) < 200, 0.004, 0.02)
-    found = [pooled_har().log_ratios(context_of(walk_bars(256, sigma)), 24) for sigma in (calm, wild)]
-    assert (found[0] < -0.5).all()
-    assert (found[1] > 0.3).all()
+    found = []
+    for context in (context_of(walk_bars(256, sigma)) for sigma in (calm, wild)):
+        found.append(pooled_har().realized_variance(context, 24) / np.arange(1, 25) / usual_variance(context))
+    assert (found[0] < 0.6).all()
+    assert (found[1] > 2.0).all()
 
 
 def test_level_of_known_paths() -> None:

@@ -119,18 +119,16 @@ def forecast(
     of quantiles (or of --paths), and a table of the series that could not be forecast. Run again, it goes on where it
     was stopped. The exit status is 0 if any series was forecast, 1 if none.
     """
-    levels = None if quantiles is None else _levels(quantiles)
-    chosen: dict[str, Any] = {} if levels is None else {"quantile_levels": levels}
-    words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, **chosen}
+    words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, "partition_size": partition}
     words |= {"paths": paths, "layout": layout, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
+    words |= {} if quantiles is None else {"quantile_levels": _levels(quantiles)}
     with standard_input(bars) as source:
         if Path(source).is_dir() or (Path(source).is_file() and _is_folder(out or [], layout)):
             if risk.asked:
                 raise ConfigError(f"{risk.asked} is of one series; choose one with --symbol, or name its file.")
-            many = words | {"partition_size": partition}
-            _forecast_many(Path(source), out or [], spec, compute, many, as_json)
+            _forecast_many(Path(source), out or [], spec, compute, words, as_json)
         else:
-            _forecast_one(source, out or [], spec, compute, risk, words | {"partition_size": partition}, as_json)
+            _forecast_one(source, out or [], spec, compute, risk, words, as_json)
 
 
 def _is_folder(targets: list[Path], layout: str | None) -> bool:
