@@ -103,9 +103,9 @@ def test_only_the_last_bars_are_read() -> None:
 def test_pooled_har_knows_a_calm_end_from_a_wild_one() -> None:
     calm = np.where(np.arange(256) < 200, 0.02, 0.004)
     wild = np.where(np.arange(256) < 200, 0.004, 0.02)
-    found = []
-    for context in (context_of(walk_bars(256, sigma)) for sigma in (calm, wild)):
-        found.append(pooled_har().realized_variance(context, 24) / np.arange(1, 25) / usual_variance(context))
+    contexts = [context_of(walk_bars(256, sigma)) for sigma in (calm, wild)]
+    known = [np.arange(1, 25) * usual_variance(context) for context in contexts]
+    found = [pooled_har().realized_variance(one, 24) / usual for one, usual in zip(contexts, known, strict=True)]
     assert (found[0] < 0.6).all()
     assert (found[1] > 2.0).all()
 
@@ -141,7 +141,19 @@ def test_har_of_one_context_is_the_least_squares_fit() -> None:
         truth.append(np.log(v[end : end + 8].mean() + 0.02))
     solved, *_ = np.linalg.lstsq(np.array(rows), np.array(truth), rcond=None)
     now = [1.0, *(np.log(v[-n:].mean() + 0.02) for n in (1, 5, 22))]
-    assert har_refit(context, 8)[-1] == pytest.approx(float(np.dot(now, solved)))
+    squares = squared_moves(context.values) / usual_variance(context)
+    moved = [np.log(squares[end : end + 8].mean() + 0.02) for end in range(22, len(v) - 8 + 1)]
+    wanted = float(np.dot(now, solved)) + np.mean(moved) - np.mean(truth)
+    assert har_refit(context, 8)[-1] == pytest.approx(wanted)
+
+
+def test_har_of_one_context_has_the_level_of_squared_moves() -> None:
+    found = np.array([har_refit(context_of(walk_bars(256, seed=seed, steps=100)), 24) for seed in range(20)]).mean(
+        axis=0
+    )
+    one = np.random.default_rng(0).standard_normal(100_000) ** 2
+    assert found[0] == pytest.approx(np.log(one + 0.02).mean(), abs=0.15)  # -1.1: half of all moves are below .67 σ
+    assert found[-1] == pytest.approx(np.log(one[:99_984].reshape(-1, 24).mean(axis=1) + 0.02).mean(), abs=0.15)
 
 
 def test_har_of_few_bars_keeps_the_level_of_the_context() -> None:

@@ -246,23 +246,29 @@ def har_refit(context: Context, horizon: int) -> Floats:
     """(horizon,) as :meth:`PooledHar.log_ratios`, by a log-HAR fitted on this context alone.
 
     Least squares of the log of the mean Garman–Klass variance up to each of ``HORIZONS`` on that of the last 1, 5 and
-    22 bars, relative to the context's mean. Where too few bars are there to fit a horizon, the longest one that can be
-    fitted stands for it.
+    22 bars, relative to the context's mean; then the mean difference of that log to the one of squared moves, whose few
+    are far below their mean more often than ranges are. Where too few bars are there to fit a horizon, the longest one
+    that can be fitted stands for it.
     """
     variance, steps = garman_klass(context.values), np.arange(1, horizon + 1)
-    mean = float(variance.mean())
-    if not mean > 0 or not usual_variance(context) > 0:
+    mean, usual = float(variance.mean()), usual_variance(context)
+    if not mean > 0 or not usual > 0:
         return np.zeros(horizon)
-    total = np.concatenate([[0.0], np.cumsum(variance / mean)])
+    ranges, moves = (
+        np.concatenate([[0.0], np.cumsum(values)])
+        for values in (variance / mean, squared_moves(context.values) / usual)
+    )
     ends = np.arange(_HAR[-1], len(variance) + 1)  # bars known
-    past = (np.log((total[ends] - total[ends - back]) / back + _LEAST) for back in _HAR)
+    past = (np.log((ranges[ends] - ranges[ends - back]) / back + _LEAST) for back in _HAR)
     x = np.column_stack([np.ones(len(ends)), *past])
     at, found = [], []
     for ahead in HORIZONS:
         pairs = len(ends) - ahead
         if pairs < _FEWEST_PAIRS:
             break
-        truth = np.log((total[ends[:pairs] + ahead] - total[ends[:pairs]]) / ahead + _LEAST)
+        known = ends[:pairs]
+        truth, moved = (np.log((sums[known + ahead] - sums[known]) / ahead + _LEAST) for sums in (ranges, moves))
         at.append(ahead)
-        found.append(float(x[-1] @ np.linalg.lstsq(x[:pairs], truth, rcond=None)[0]))
+        slopes = np.linalg.lstsq(x[:pairs], truth, rcond=None)[0]
+        found.append(float(x[-1] @ slopes + (moved - truth).mean()))
     return np.asarray(np.interp(np.log(steps), np.log(at), found)) if at else np.zeros(horizon)

@@ -435,7 +435,8 @@ def test_splits_are_adjusted_when_asked(forecast, split_csv: tuple[Path, str]) -
 def test_the_summary_has_a_line_of_volatility(forecast) -> None:
     shown = forecast("--calendar", "XNYS").stdout
     found = re.search(
-        r"Volatility a year [\d.]+% \(90% interval [\d.]+%–[\d.]+%\), Context [\d.]+%, HAR [\d.]+%, by 25\d sessions a year of XNYS",
+        r"Volatility a year [\d.]+% \(90% interval [\d.]+%–[\d.]+%\), Context [\d.]+%, HAR [\d.]+%, "
+        r"by 25\d sessions a year of XNYS",
         shown,
     )
     assert found

@@ -159,7 +159,8 @@ class Har(Baseline):
         picked = rng.integers(len(moves), size=(num_samples, horizon))
         wanted = self.log_ratios(context, horizon)[-1]
         steps = residual[picked] * np.sqrt(usual / (residual**2).mean())
-        steps = steps * np.exp((wanted - log_levels(np.cumsum(steps, axis=1), usual)[-1]) / 2)
+        for _ in range(3):  # a little is added before the logarithm, so that once does not quite reach it
+            steps = steps * np.exp((wanted - log_levels(np.cumsum(steps, axis=1), usual)[-1]) / 2)
         stretch = np.sqrt((steps**2).mean() / (moves**2).mean() * ranges.mean() / local[picked])
         return build_bars(context.last_close, BarShapes.of(context), picked, steps, stretch)
 
