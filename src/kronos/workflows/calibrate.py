@@ -74,10 +74,9 @@ def calibrate(
 ) -> Calibration:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
 
-    A share of HAR in the volatility stays what it was, and with ``+har`` behind the model's name becomes one half.
-    The later ones decide too whether it gives directions: where they score better than none beyond the interval.
-    Writes ``calibration.json``, and where a gain is shown a copy of the checkpoint whose forecasts use what was fitted
-    from then on. What the checkpoint had of this kind is replaced, not added to.
+    The later ones decide too whether it gives directions: where they score better than none beyond the interval. Writes
+    ``calibration.json``, and where a gain is shown a copy of the checkpoint whose forecasts use what was fitted from
+    then on. What it had of this kind is replaced, but for its share of HAR; ``+har`` behind the name makes that one half.
 
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
@@ -104,8 +103,8 @@ def calibrate(
     fitting, judging = draw(markets, context, horizon, windows, read_date(after), seed)
     sample = _sampler(num_samples, seed, len(fitting) * len(grid) + 2 * len(judging), progress)
     load = partial(load_forecaster, model, device, tokenizer=tokenizer)
-    start, found = load(), _fit(load(calibrated=False), fitting, grid, sample)
-    found["har_weight"] = share_of_har(start)  # the width is that of the model's own paths
+    start = load()  # whose share of HAR stays: the width is that of the model's own paths
+    found = _fit(load(calibrated=False), fitting, grid, sample) | {"har_weight": share_of_har(start)}
     before, truth = sample(start, judging)
     later, _ = sample(load(calibrated=found), judging)
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
