@@ -76,7 +76,7 @@ def calibrate(
 
     The later ones decide too whether it gives directions: where they score better than none beyond the interval. Writes
     ``calibration.json``, and where a gain is shown a copy of the checkpoint whose forecasts use what was fitted from
-    then on. What it had of this kind is replaced, but for its share of HAR; ``+har`` behind the name makes that one half.
+    then on. What it had of this kind is replaced, but for its share of HAR; ``+har`` behind the name makes that a half.
 
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
