@@ -241,7 +241,7 @@ def test_the_drawing_from_file_to_forecast_is_true() -> None:
         if drawn := re.match(r"    [│├](?:──▶)? +(?:BarTransform\.)?(\w+)(?: +(\w+(?:/\w+)+\.py))?(?:  |$)", line):
             file = drawn[2] or file
             steps.append((drawn[1], file))
-    assert len(steps) == 17
+    assert len(steps) == 18
     assert not [(step, file) for step, file in steps if step not in defined(PACKAGE / file)]
 
 

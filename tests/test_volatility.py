@@ -104,9 +104,11 @@ def test_only_the_last_bars_are_read() -> None:
 def test_pooled_har_knows_a_calm_end_from_a_wild_one() -> None:
     calm = np.where(np.arange(256) < 200, 0.02, 0.004)
     wild = np.where(np.arange(256) < 200, 0.004, 0.02)
-    found = [pooled_har().log_ratios(context_of(walk_bars(256, sigma)), 24) for sigma in (calm, wild)]
-    assert (found[0] < -0.5).all()
-    assert (found[1] > 0.3).all()
+    contexts = [context_of(walk_bars(256, sigma)) for sigma in (calm, wild)]
+    known = [np.arange(1, 25) * usual_variance(context) for context in contexts]
+    found = [pooled_har().realized_variance(one, 24) / usual for one, usual in zip(contexts, known, strict=True)]
+    assert (found[0] < 0.6).all()
+    assert (found[1] > 2.0).all()
 
 
 def test_level_of_known_paths() -> None:
@@ -143,6 +145,15 @@ def test_har_of_one_context_is_the_least_squares_fit() -> None:
     now = [1.0, *(np.log(v[-n:].mean() + 0.02) for n in (1, 5, 22))]
     wanted = float(np.dot(now, solved)) + np.mean(by_moves) - np.mean(truth)
     assert har_refit(context, 8)[-1] == pytest.approx(wanted)
+
+
+def test_har_of_one_context_has_the_level_of_squared_moves() -> None:
+    found = np.array([har_refit(context_of(walk_bars(256, seed=seed, steps=100)), 24) for seed in range(20)]).mean(
+        axis=0
+    )
+    one = np.random.default_rng(0).standard_normal(100_000) ** 2
+    assert found[0] == pytest.approx(np.log(one + 0.02).mean(), abs=0.15)  # -1.1: half of all moves are below .67 σ
+    assert found[-1] == pytest.approx(np.log(one[:99_984].reshape(-1, 24).mean(axis=1) + 0.02).mean(), abs=0.15)
 
 
 @pytest.mark.parametrize("horizon", [1, 4, 24])

@@ -93,6 +93,11 @@ def test_it_forecasts_without_a_network(kronos: Path, outside: dict[str, object]
     assert str(kronos.parents[1]) in where
 
 
+def test_the_coefficients_of_har_are_in_it(kronos: Path, outside: dict[str, object]) -> None:
+    code = "from kronos.volatility import HORIZONS, pooled_har; print(len(pooled_har().coefficients) == len(HORIZONS))"
+    assert call([kronos.parent / "python", "-c", code], outside).stdout.strip() == "True"
+
+
 def test_only_the_base_is_there(kronos: Path, outside: dict[str, object]) -> None:
     names = ("matplotlib", "arch", "accelerate", "qlib", "fastapi", "ray", "mcp", "ccxt", "pytest")
     code = f"from importlib.util import find_spec; print([n for n in {names} if find_spec(n)])"

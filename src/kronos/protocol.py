@@ -88,6 +88,14 @@ class Context:
                 f"timestamps; give (T, {len(FEATURES)}) with T ≥ 2"
             )
 
+    @classmethod
+    def of_times(cls, symbol: str, times: pd.DatetimeIndex, values: FloatArray, future: pd.DatetimeIndex) -> Context:
+        """From times (T,) and future times (H,) on the exchange's clock, with a time zone or as wall time."""
+        known, ahead = (
+            index if index.tz is None else index.tz_convert("UTC").tz_localize(None) for index in (times, future)
+        )
+        return cls(symbol, known.to_numpy(), values, ahead.to_numpy(), times.tz)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Built anew in another process, where a plain copy would be writable."""
         return Context, (self.symbol, self.timestamps, self.values, self.future_timestamps, self.zone)

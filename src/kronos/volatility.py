@@ -263,9 +263,9 @@ def har_refit(context: Context, horizon: int) -> Floats:
     mean, usual = float(variance[1 - LONGEST :].mean()), usual_variance(context)
     if not mean > 0 or not usual > 0:
         return np.full(horizon, np.nan)
-    total, moved = (np.concatenate([[0.0], np.cumsum(each)]) for each in (variance / mean, squares / usual))
+    ranges, moves = (np.concatenate([[0.0], np.cumsum(each)]) for each in (variance / mean, squares / usual))
     ends = np.arange(_HAR[-1], len(variance) + 1)  # bars known
-    past = (np.log((total[ends] - total[ends - back]) / back + _LEAST) for back in _HAR)
+    past = (np.log((ranges[ends] - ranges[ends - back]) / back + _LEAST) for back in _HAR)
     x = np.column_stack([np.ones(len(ends)), *past])
     at, found = [], []
     for ahead in HORIZONS:
@@ -273,7 +273,7 @@ def har_refit(context: Context, horizon: int) -> Floats:
         if pairs < _FEWEST_PAIRS:
             break
         here = ends[:pairs]
-        by_range, by_moves = (np.log((sums[here + ahead] - sums[here]) / ahead + _LEAST) for sums in (total, moved))
+        by_range, by_moves = (np.log((sums[here + ahead] - sums[here]) / ahead + _LEAST) for sums in (ranges, moves))
         solved = np.linalg.lstsq(x[:pairs], by_range, rcond=None)[0]
         at.append(ahead)
         found.append(float(x[-1] @ solved + (by_moves - by_range).mean()))

@@ -435,7 +435,8 @@ def test_splits_are_adjusted_when_asked(forecast, split_csv: tuple[Path, str]) -
 def test_the_summary_has_a_line_of_volatility(forecast) -> None:
     shown = forecast("--calendar", "XNYS").stdout
     found = re.search(
-        r"Volatility a year [\d.]+% \(90% interval [\d.]+%–[\d.]+%\), Context [\d.]+%, by 25\d sessions a year of XNYS",
+        r"Volatility a year [\d.]+% \(90% interval [\d.]+%–[\d.]+%\), Context [\d.]+%, HAR [\d.]+%, "
+        r"by 25\d sessions a year of XNYS",
         shown,
     )
     assert found
@@ -446,7 +447,7 @@ def test_the_cone_has_a_row_for_every_doubling(forecast) -> None:
     shown = forecast("--calendar", "XNYS", "--volatility").stdout
     assert "Expected" in shown
     rows = [line.split() for line in shown.split("Volatility a year of the paths so far")[1].splitlines()]
-    cone = [row for row in rows if len(row) == 6 and row[0].isdigit()]
+    cone = [row for row in rows if len(row) == 7 and row[0].isdigit()]
     assert [row[0] for row in cone] == ["1", "2", "4", "5"]
     assert [row[1] for row in cone] == ["2019-01-02", "2019-01-03", "2019-01-07", "2019-01-08"]
     assert all("%" in value for row in cone for value in row[2:])
@@ -466,6 +467,7 @@ def test_touches_are_in_the_json_document(forecast) -> None:
     options = ("--touch", 2600, "--take-profit", 2450, "--stop-loss", 2600, "--json")
     found = json.loads(forecast(*options).stdout)
     assert found["volatility"]["bars_per_year"] in (251, 252)
+    assert len(found["volatility"]["har"]) == 5
     assert found["touch"][0]["price"] == 2600
     assert len(found["touch"][0]["prob_touch"]) == 5
     first = found["first_touch"]

@@ -12,17 +12,11 @@ from tests.evaluation.forecasters import asking
 
 from kronos.errors import ConfigError, MissingExtraError
 from kronos.evaluation import metrics
-from kronos.evaluation.baselines import (
-    ALL_ORDERS,
-    BASELINES,
-    EwmaVolatility,
-    Garch,
-    fit_garch,
-    make_baselines,
-    season_length,
-)
+from kronos.evaluation.baselines import BASELINES, make_baselines, season_length
+from kronos.evaluation.variance import ALL_ORDERS, EwmaVolatility, Garch, Har, HarRefit, fit_garch
 from kronos.evaluation.windows import Series
 from kronos.protocol import CLOSE, OPEN, Context, Forecaster
+from kronos.volatility import har_refit, log_levels, pooled_har, usual_variance
 
 Maker = Callable[..., pd.DataFrame]
 POINT = {"last-close", "drift", "seasonal-naive"}
@@ -180,6 +174,28 @@ def test_garch_falls_back_to_ewma_and_counts_it(make_bars: Maker) -> None:
     paths = garch.sample_paths([context], asking(5, 10, 0))[0]
     assert garch.fallbacks == 1
     assert np.array_equal(paths, EwmaVolatility().sample_paths([context], asking(5, 10, 0))[0])
+
+
+@pytest.mark.parametrize("name", ["har", "har-refit"])
+@pytest.mark.parametrize("horizon", [1, 5, 24])
+def test_paths_of_har_have_the_level_that_it_expects(name: str, horizon: int, make_bars: Maker) -> None:
+    """Also after a calm end of a wild context, whose moves are drawn anew."""
+    bars = make_bars(260)
+    for column in ("open", "high", "low", "close"):
+        logs = np.log(bars[column].to_numpy() / bars["close"].iloc[200])
+        bars[column] = 50.0 * np.exp(np.where(np.arange(260) > 200, 0.4 * logs, logs))
+    context = context_of(bars, horizon)
+    forecaster = BASELINES[name]()
+    assert isinstance(forecaster, Har)
+    paths = forecaster.sample_paths([context], asking(horizon, 4000, 0))[0]
+    level = log_levels(np.log(paths[..., CLOSE] / context.last_close), usual_variance(context))
+    assert level[-1] == pytest.approx(forecaster.log_ratios(context, horizon)[-1], abs=0.02)
+
+
+def test_har_reads_the_coefficients_that_ship(make_bars: Maker) -> None:
+    context = context_of(make_bars(260), 24)
+    assert np.array_equal(Har().log_ratios(context, 24), pooled_har().log_ratios(context, 24))
+    assert np.array_equal(HarRefit().log_ratios(context, 24), har_refit(context, 24))
 
 
 def test_flat_context_gives_flat_valid_bars(make_bars: Maker) -> None:

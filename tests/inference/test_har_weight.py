@@ -10,6 +10,7 @@ import tiny
 
 from kronos.bars import sample_bars
 from kronos.errors import ConfigError
+from kronos.inference.assemble import har_factors, widen
 from kronos.inference.forecast import Forecast
 from kronos.inference.predictor import KronosPredictor
 from kronos.protocol import CLOSE, FEATURES, Context
@@ -28,8 +29,8 @@ def predictor(request: pytest.FixtureRequest) -> KronosPredictor:
 
 
 def context_of(bars: pd.DataFrame, forecast: Forecast) -> Context:
-    times, values = bars["timestamp"].to_numpy(), bars[list(FEATURES)].to_numpy(dtype=float)
-    return Context("series", times, values, forecast.timestamps.to_numpy())
+    values = bars[list(FEATURES)].to_numpy(dtype=float)
+    return Context.of_times("series", pd.DatetimeIndex(bars["timestamp"]), values, forecast.timestamps)
 
 
 def log_closes(forecast: Forecast) -> np.ndarray:
@@ -39,11 +40,26 @@ def log_closes(forecast: Forecast) -> np.ndarray:
 def test_whole_weight_gives_the_level_of_har(predictor: KronosPredictor, bars: pd.DataFrame) -> None:
     found = predictor.forecast(bars, 8, 20, seed=2, har_weight=1.0)
     assert found.metadata["settings"]["har_weight"] == 1.0
-    context = context_of(bars, found)
-    first = log_levels(log_closes(found), usual_variance(context))[0]
-    plain = log_levels(log_closes(predictor.forecast(bars, 8, 20, seed=2, har_weight=0.0)), usual_variance(context))[0]
-    wanted = pooled_har().log_ratios(context, 8)[0]
-    assert abs(first - wanted) < 0.2 * abs(plain - wanted) + 0.05  # not quite equal: ln(x + .02) bends
+    assert found.history is not None  # the bars that were read
+    context = context_of(found.history, found)
+    own = log_closes(predictor.forecast(bars, 8, 20, seed=2, har_weight=0.0))
+    level = log_levels(own, usual_variance(context))
+    factors = np.exp((pooled_har().log_ratios(context, 8) - level) / 2)
+    npt.assert_allclose(log_closes(found), own * factors, rtol=1e-3, atol=1e-6)
+
+
+def test_paths_of_a_market_reach_the_level(bars: pd.DataFrame) -> None:
+    rng, times = np.random.default_rng(0), bars["timestamp"]
+    context = Context.of_times(
+        "A", pd.DatetimeIndex(times), bars[list(FEATURES)].to_numpy(), times.iloc[-1] + pd.to_timedelta([1, 2], "D")
+    )
+    wanted, usual = pooled_har().log_ratios(context, 2), usual_variance(context)
+    for size in (0.8, 1.0, 1.25):
+        moves = size * np.sqrt(usual) * rng.standard_normal((50, 2))
+        paths = np.repeat(context.last_close * np.exp(np.cumsum(moves, axis=1))[..., None], 6, axis=2)
+        found = widen(paths, context.last_close, har_factors(paths, context, 1.0))
+        level = log_levels(np.log(found[..., CLOSE] / context.last_close), usual)
+        npt.assert_allclose(level[0], wanted[0], atol=0.15)  # not quite equal: ln(x + .02) bends
 
 
 def test_half_a_weight_goes_half_the_way(predictor: KronosPredictor, bars: pd.DataFrame) -> None:

@@ -14,6 +14,8 @@ from kronos.inference.certainty import ENDS, OF_ENDS, OF_PATHS, Shown, mean_erro
 from kronos.inference.export import document
 from kronos.inference.forecast import Forecast
 from kronos.inference.views import Touches
+from kronos.protocol import FEATURES, Context
+from kronos.volatility import FEWEST, pooled_har
 
 
 def walk(sigma: float, *, paths: int = 4000, horizon: int = 24, past: int = 512, **metadata: object) -> Forecast:
@@ -21,7 +23,9 @@ def walk(sigma: float, *, paths: int = 4000, horizon: int = 24, past: int = 512,
     rng = np.random.default_rng(3)
     times = pd.date_range("2024-01-01", periods=past + horizon, freq=str(metadata.pop("freq", "D")))
     before = 100 * np.exp(np.cumsum(sigma * rng.standard_normal(past)))
-    history = pd.DataFrame({"timestamp": times[:past], "close": before})
+    prices = {"open": np.append(100.0, before[:-1]), "close": before}
+    sides = {"high": np.maximum(*prices.values()), "low": np.minimum(*prices.values())}
+    history = pd.DataFrame({"timestamp": times[:past], **prices, **sides, "volume": 1.0, "amount": before})
     close = before[-1] * np.exp(np.cumsum(sigma * rng.standard_normal((paths, horizon)), axis=1))
     opened = np.concatenate([np.full((paths, 1), before[-1]), close[:, :-1]], axis=1)
     parts = [opened, np.maximum(opened, close), np.minimum(opened, close), close, opened, opened]
@@ -40,10 +44,11 @@ def test_the_volatility_of_a_known_walk_is_that_of_a_year(calendar: str, frequen
     found, told = forecast.volatility(), 0.01 * np.sqrt(year)
     assert forecast.bars_a_year is not None
     assert forecast.bars_a_year.bars == year
-    assert list(found) == [*OF_PATHS, "context"]
+    assert list(found) == [*OF_PATHS, "context", "har"]
     assert found.index.equals(forecast.timestamps)
     assert np.allclose(found["expected"], told, rtol=0.03)
     assert np.allclose(found["context"], told, rtol=0.1)
+    assert np.allclose(found["har"], told, rtol=0.5)
     # Of H squared normal moves in one path: a chi squared variable of H degrees, whose quantiles are tabulated.
     assert found["lower"].iloc[-1] == pytest.approx(told * np.sqrt(13.848 / 24), rel=0.02)
     assert found["median"].iloc[-1] == pytest.approx(told * np.sqrt(23.337 / 24), rel=0.02)
@@ -90,6 +95,36 @@ def test_documents_tell_the_volatility_and_how_its_year_was_counted() -> None:
     assert told["counted"] == "365 days a year, round the clock"
     assert told["median"] == forecast.volatility()["median"].tolist()
     assert len(told["context"]) == 24
+    assert told["har"] == forecast.volatility()["har"].tolist()
+
+
+@pytest.mark.parametrize("zone", [None, "America/New_York"])
+def test_har_is_that_of_the_context_at_its_times(make_forecast, zone: str | None) -> None:
+    made = make_forecast(paths=40, frequency="h")
+    past = made.history.assign(timestamp=pd.DatetimeIndex(made.history["timestamp"]).tz_localize(zone))
+    forecast = Forecast(made.samples, made.timestamps.tz_localize(zone), {"frequency": "1h"}, past)
+    values = past[list(FEATURES)].to_numpy(dtype=np.float64)
+    context = Context.of_times("A", pd.DatetimeIndex(past["timestamp"]), values, forecast.timestamps)
+    expected = np.sqrt(pooled_har().realized_variance(context, forecast.horizon))
+    assert np.allclose(forecast.volatility(annualized=False)["har"], expected)
+    assert np.allclose(forecast.volatility()["har"], expected / np.sqrt(np.arange(1, 13)) * np.sqrt(8760))
+
+
+@pytest.mark.parametrize("kept", [2, FEWEST - 1])
+def test_a_past_too_short_for_har_has_none(make_forecast, kept: int) -> None:
+    made = make_forecast(paths=40)
+    short = Forecast(made.samples, made.timestamps, made.metadata, made.history.iloc[-kept:])
+    assert short.volatility()["har"].isna().all()
+    assert short.volatility()["context"].notna().all()
+    assert document(short)["volatility"]["har"] == [None] * 12
+    enough = Forecast(made.samples, made.timestamps, made.metadata, made.history.iloc[-FEWEST:])
+    assert enough.volatility()["har"].notna().all()
+
+
+def test_a_past_of_closes_alone_has_no_har(make_forecast) -> None:
+    made = make_forecast(paths=40)
+    forecast = Forecast(made.samples, made.timestamps, made.metadata, made.history[["timestamp", "close"]])
+    assert forecast.volatility()["har"].isna().all()
 
 
 # -- touches ----------------------------------------------------------------------------------------------------------
@@ -195,7 +230,7 @@ def test_too_few_paths_warn_and_are_left_out_where_they_are_shown(make_forecast)
             view()
     shown = Shown(few)
     assert shown.volatility()[[*OF_PATHS]].isna().all(axis=None)
-    assert shown.volatility()["context"].notna().all()
+    assert shown.volatility()[["context", "har"]].notna().all(axis=None)
     assert shown.prob_touch(1.1 * last).isna().all(axis=None)
     assert shown.first_touch(1.1 * last, 0.9 * last).isna().all(axis=None)
     asked = Touches((1.1 * last,), 1.1 * last, 0.9 * last)

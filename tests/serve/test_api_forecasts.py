@@ -301,9 +301,10 @@ def test_a_result_tells_the_volatility_a_year(live: Live, predictor: KronosPredi
     assert (told["bars_per_year"], told["basis"]) == (own.bars_a_year.bars, "sessions")
     np.testing.assert_allclose(told["expected"], own.volatility()["expected"])
     np.testing.assert_allclose(told["context"], own.volatility()["context"])
+    np.testing.assert_allclose(told["har"], own.volatility()["har"])
     few = live.result(num_samples=4)["volatility"]
     assert few["expected"] == few["lower"] == [None] * 3
-    assert None not in few["context"]
+    assert None not in (*few["context"], *few["har"])
 
 
 def test_touches_of_a_finished_forecast_are_counted_when_asked(live: Live, predictor: KronosPredictor) -> None:

@@ -62,7 +62,7 @@ def test_an_assistant_inspects_forecasts_and_evaluates(tmp_path: Path, tiny: Pat
     assert len(forecast["close_quantiles"]["0.5"]) == len(forecast["prob_up"]) == 4
     assert all(error > 0 for error in forecast["prob_up_error"] + forecast["close_median_error"])
     assert forecast["volatility"]["basis"] == "sessions"
-    assert len(forecast["touch"][0]["prob_touch"]) == len(forecast["volatility"]["expected"]) == 4
+    assert len(forecast["touch"][0]["prob_touch"]) == len(forecast["volatility"]["har"]) == 4
     assert forecast["first_touch"]["loss"]["chance"] == 0
     assert {"tiny", "rw-resampled"} <= evaluated["tasks"]["price"]["bars"].keys()
     assert evaluated["verdicts"]

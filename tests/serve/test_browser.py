@@ -358,6 +358,7 @@ def test_volatility_a_year_and_the_chance_of_a_touch(
         card = page.locator(".risk")
         assert f"{100 * told['volatility']['expected'][-1]:.1f}%" in card.inner_text()
         assert f"{100 * told['volatility']['context'][-1]:.1f}%" in card.inner_text()
+        assert f"{100 * told['volatility']['har'][-1]:.1f}%" in card.inner_text()
         assert str(told["volatility"]["bars_per_year"]) in card.inner_text()
         page.get_by_label("Chance that a price is touched" if language == "en" else "触及某价格的概率").fill("2600")
         page.keyboard.press("Enter")

@@ -70,6 +70,9 @@ class EvaluationOptions:
     direction: Annotated[
         Literal["model", "none"] | None, typer.Option(help="Overrides the checkpoint's own; none mirrors the paths.")
     ] = None
+    har_weight: Annotated[
+        float | None, typer.Option(help="Overrides the checkpoint's own: share of HAR in the volatility of the paths.")
+    ] = None
     baselines: Annotated[str, typer.Option(help="Names, 'all' or 'none'; rw-resampled is always in.")] = "all"
     tasks: Annotated[str, typer.Option(help="Of price, return, volatility, touch, generation, investment.")] = (
         "price,return,volatility,touch"
@@ -92,7 +95,8 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name, a folder, a hub id, chronos:ID or statsmodels:NAME; may repeat. Default: baselines alone."
+            help="A name, a folder or a hub id, with +har behind it half by HAR in volatility; chronos:ID or "
+            "statsmodels:NAME; may repeat. Default: baselines alone."
         ),
     ] = None,
     out: Annotated[

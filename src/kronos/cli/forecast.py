@@ -124,10 +124,9 @@ def forecast(
     of quantiles (or of --paths), and a table of the series that could not be forecast. Run again, it goes on where it
     was stopped. The exit status is 0 if any series was forecast, 1 if none.
     """
-    levels = None if quantiles is None else _levels(quantiles)
-    chosen: dict[str, Any] = {} if levels is None else {"quantile_levels": levels}
-    words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, "partition_size": partition, **chosen}
+    words: dict[str, Any] = {**asdict(checkpoint), "device": compute.device, "partition_size": partition}
     words |= {"paths": paths, "layout": layout, "on_defect": on_defect, "reading": reading.keywords(), "until": until}
+    words |= {} if quantiles is None else {"quantile_levels": _levels(quantiles)}
     with standard_input(bars) as source:
         if Path(source).is_dir() or (Path(source).is_file() and _is_folder(out or [], layout)):
             risk.refuse_many()

@@ -315,7 +315,8 @@ def assemble_forecast(
     elif width is not None:
         bars = widen(bars, last_close, width_at(width, spec.horizon))
     if settings.har_weight > 0 and not settings.greedy:  # the likeliest path alone is calm because it is likely
-        bars = widen(bars, last_close, har_factors(bars, as_context(past, future.timestamps), settings.har_weight))
+        context = Context.of_times(past.symbol or NAMELESS, past.times, past.values, future.timestamps)
+        bars = widen(bars, last_close, har_factors(bars, context, settings.har_weight))
     if settings.mirrored:
         bars = with_mirrors(bars, last_close, spec.num_samples)
     found = Forecast(bars.astype(np.float32), future.timestamps, metadata, past.bars, past.symbol)
@@ -331,14 +332,6 @@ def widen(bars: Floats, last_close: float, factors: Floats) -> Floats:
     out = bars.copy()
     out[..., _PRICES] = last_close * (bars[..., _PRICES] / last_close) ** factors[:, None]
     return out
-
-
-def as_context(past: PastBars, future: pd.DatetimeIndex) -> Context:
-    """The past of a series as those who judge forecasters know it."""
-    known, ahead = (
-        times if times.tz is None else times.tz_convert("UTC").tz_localize(None) for times in (past.times, future)
-    )
-    return Context(past.symbol or NAMELESS, known.to_numpy(), past.values, ahead.to_numpy(), past.times.tz)
 
 
 def har_factors(bars: Floats, context: Context, weight: float) -> Floats:

@@ -63,9 +63,9 @@ def document(
     """The forecast as one JSON-ready document: ``symbol, metadata, last_close, timestamps``, by bar ``prob_up,
     prob_up_error, close_median_error``, at the 95 % level over the whole horizon ``value_at_risk,
     expected_shortfall``, ``volatility`` (a year's, as ``Forecast.volatility``: how the year was counted, and by bar
-    ``expected, median, lower, upper, context``), then ``mean`` {feature: [H]}, ``quantiles`` {level: {feature: [H]}}
-    and, with ``paths``, ``columns`` and ``paths`` [S][H][6]. What too few distinct paths cannot tell is
-    null. Where the paths have no direction, ``direction`` says so in a sentence, and ``prob_up`` is null.
+    ``expected, median, lower, upper, context, har``), then ``mean`` {feature: [H]}, ``quantiles``
+    {level: {feature: [H]}} and, with ``paths``, ``columns`` and ``paths`` [S][H][6]. What too few distinct paths cannot
+    tell is null. Where the paths have no direction, ``direction`` says so in a sentence, and ``prob_up`` is null.
     """
 
     def by_column(values: Any) -> dict[str, Any]:

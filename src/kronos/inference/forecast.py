@@ -262,7 +262,7 @@ class Forecast:
         Returns:
             Columns ``expected`` (root mean square over the paths, which compares to what a model of the variance
             says), ``median, lower, upper`` of the paths, and beside them ``context``, the realised volatility of the
-            context. Fractions: 0.2 is twenty per cent.
+            context, and ``har``, what a pooled HAR model expects after it. Fractions: 0.2 is twenty per cent.
 
         Raises:
             ConfigError: a level outside (0, 1), no history, or to annualise bars of unknown size.

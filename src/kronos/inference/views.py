@@ -20,6 +20,8 @@ from kronos.bars.calendar.year import BarsAYear, bars_a_year
 from kronos.bars.cut import up_to
 from kronos.errors import ConfigError
 from kronos.inference.certainty import ENDS, OF_ENDS, Shown, hit_error, mean_error
+from kronos.protocol import FEATURES, NAMELESS, Context
+from kronos.volatility import FEWEST, pooled_har
 
 if TYPE_CHECKING:
     from kronos.inference.forecast import Forecast
@@ -34,20 +36,27 @@ UNKNOWN_SIZE: Final = (
 # -- volatility -------------------------------------------------------------------------------------------------------
 
 
-def context_volatility(history: pd.DataFrame, horizon: int) -> Mapping[str, Floats]:
+def context_volatility(history: pd.DataFrame, future: pd.DatetimeIndex) -> Mapping[str, Floats]:
     """What the past alone tells of the volatility ahead, by name: columns beside that of the paths.
 
     Args:
         history: the context, a bars table (T rows).
-        horizon: bars ahead.
+        future: (H,) times of the bars ahead.
 
     Returns:
-        (horizon,) each: volatility of one bar, root mean square over the bars up to each step. ``context`` is the
-        realised one of the whole context, sqrt(mean r²) of its close-to-close log returns.
+        (H,) each: volatility of one bar, root mean square over the bars up to each step. ``context`` is the realised
+        one of the whole context, sqrt(mean r²) of its close-to-close log returns; ``har`` what a pooled HAR model
+        expects after it (:mod:`kronos.volatility`), NaN of a past that is too short for it or holds closes alone.
     """
     returns = np.diff(np.log(history["close"].to_numpy(dtype=np.float64)))
     realised = np.sqrt(np.mean(returns**2)) if len(returns) else np.nan
-    return {"context": np.full(horizon, realised)}
+    expected = np.full(len(future), np.nan)
+    if len(history) >= FEWEST and set(FEATURES) <= set(history):
+        values = history[list(FEATURES)].to_numpy(dtype=np.float64)
+        context = Context.of_times(NAMELESS, pd.DatetimeIndex(history["timestamp"]), values, future)
+        variance = pooled_har().realized_variance(context, len(future))
+        expected = np.sqrt(variance / np.arange(1, len(future) + 1))
+    return {"context": np.full(len(future), realised), "har": expected}
 
 
 def year_of(forecast: Forecast) -> BarsAYear | None:
@@ -74,7 +83,7 @@ def volatility(forecast: Forecast, annualized: bool, level: float) -> pd.DataFra
     scale = np.sqrt(year.bars / bars if year else np.ones_like(bars))
     lower, median, upper = np.quantile(so_far, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=1)
     columns = {"expected": np.sqrt((so_far**2).mean(axis=1)), "median": median, "lower": lower, "upper": upper}
-    beside = context_volatility(forecast.history, forecast.horizon)
+    beside = context_volatility(forecast.history, forecast.timestamps)
     found = columns | {name: each * np.sqrt(bars) for name, each in beside.items()}
     return pd.DataFrame({name: values * scale for name, values in found.items()}, index=forecast.timestamps)
 

@@ -74,9 +74,10 @@ class Tools:
         **settings: Any,
     ) -> dict[str, Any]:
         """Forecast the next bars of one series: quantiles of sampled paths, the chance of a rise with its sampling
-        error, the risk, the volatility a year beside that of the context, and if asked the chance that prices are
-        touched; null where too few distinct paths cannot tell (metadata.warnings says so), and the chance of a rise
-        where the model gives no direction (``direction`` says so: do not present one half as a chance)."""
+        error, the risk, the volatility a year beside that of the context and of a HAR model, and if asked the chance
+        that prices are touched; null where too few distinct paths cannot tell (metadata.warnings says so), and the
+        chance of a rise where the model gives no direction (``direction`` says so: do not present one half as a
+        chance)."""
         check_work(settings["horizon"], settings["num_samples"])
         table, asked = self._read(bars, symbol), Touches(tuple(touch or ()), take_profit, stop_loss)
         asked.check(float(table["close"].iloc[-1]))

@@ -34,7 +34,7 @@ from kronos.protocol import FloatArray, Forecaster, Progress
 from kronos.spec import SAMPLING
 from kronos.training.finetune import UNPROVEN, take_over
 from kronos.workflows.evaluate import load_markets, read_date
-from kronos.workflows.forecasters import Configured, load_forecaster
+from kronos.workflows.forecasters import WITH_HAR, Configured, load_forecaster, share_of_har
 
 REPORT = "calibration.json"
 Sampler = Callable[[Forecaster, Sequence[Window]], tuple[FloatArray, FloatArray]]
@@ -74,9 +74,9 @@ def calibrate(
 ) -> Calibration:
     """Fit a temperature and a width by horizon on past windows, and judge them on later ones.
 
-    The later ones decide too whether it gives directions: where they score better than none beyond the interval.
-    Writes ``calibration.json``, and where a gain is shown a copy of the checkpoint whose forecasts use what was fitted
-    from then on. What the checkpoint had of this kind is replaced, not added to.
+    The later ones decide too whether it gives directions: where they score better than none beyond the interval. Writes
+    ``calibration.json``, and where a gain is shown a copy of the checkpoint whose forecasts use what was fitted from
+    then on. What it had of this kind is replaced, but for its share of HAR; ``+har`` behind the name makes that a half.
 
     Args:
         bars: files, folders, stores or samples (one or a list), a table, or ``{market: any of these}``.
@@ -103,11 +103,12 @@ def calibrate(
     fitting, judging = draw(markets, context, horizon, windows, read_date(after), seed)
     sample = _sampler(num_samples, seed, len(fitting) * len(grid) + 2 * len(judging), progress)
     load = partial(load_forecaster, model, device, tokenizer=tokenizer)
-    start, found = load(), _fit(load(calibrated=False), fitting, grid, sample)
+    start = load()  # whose share of HAR stays: the width is that of the model's own paths
+    found = _fit(load(calibrated=False), fitting, grid, sample) | {"har_weight": share_of_har(start)}
     before, truth = sample(start, judging)
     later, _ = sample(load(calibrated=found), judging)
     settings = {"context": context, "horizon": horizon, "samples": num_samples, "seed": seed, "temperatures": grid}
-    summary = {"model": model, **_judge(found, before, later, truth, _clusters(judging))}
+    summary = {"model": model.removesuffix(WITH_HAR), **_judge(found, before, later, truth, _clusters(judging))}
     summary |= {"fitted_on": _span(fitting), "judged_on": _span(judging), "settings": settings, "data": digests}
     place = out if summary["better"] else out / UNPROVEN if keep_rejected else None
     summary |= {"written": None if place is None else str(place), "notes": _leaks(start, fitting)}

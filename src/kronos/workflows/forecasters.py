@@ -88,6 +88,13 @@ def load_forecaster(
     return Configured(predictor, Path(name).name if Path(checkpoint).is_dir() else name, make, **settings)
 
 
+def share_of_har(forecaster: Configured) -> float:
+    """The share of HAR in the volatility of a checkpoint's paths: as it was asked for, else as it was calibrated."""
+    calibration: Mapping[str, Any] = forecaster.inner.model.config.calibration or {}  # type: ignore[attr-defined]
+    asked = forecaster.settings["har_weight"]
+    return float(calibration.get("har_weight", 0.0) if asked is None else asked)
+
+
 def load_any(
     name: str,
     device: str | None = None,

@@ -42,12 +42,13 @@ export function riskCard(result, scene) {
   );
 }
 
-/** Volatility a year beside the context's own; results of older servers know only that of the horizon. */
+/** Volatility a year beside the context's own and HAR's; results of older servers know only that of the horizon. */
 function volatility({ risk, volatility: year }) {
   if (!year?.basis) return measure(t("risk.vol"), percent(risk.realized_volatility, 2), t("risk.vol.text"));
-  const [expected, low, high, past] = ["expected", "lower", "upper", "context"].map((name) => percent(year[name].at(-1)));
+  const columns = ["expected", "lower", "upper", "context", "har"];
+  const [expected, low, high, past, har] = columns.map((name) => percent(year[name]?.at(-1)));
   const counted = t(`risk.year.${year.basis}`, { n: integer(year.bars_per_year) });
-  return measure(t("risk.vol.year"), expected, t("risk.vol.year.text", { low, high, past, counted }));
+  return measure(t("risk.vol.year"), expected, t("risk.vol.year.text", { low, high, past, har, counted }));
 }
 
 /** A field for a price, and the chance that the paths touch it, which the server counts. */

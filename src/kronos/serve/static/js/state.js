@@ -19,7 +19,7 @@ export const state = {
 };
 
 /** Settings of the sampling, in the order in which they are shown; null leaves one to the model. */
-export const SAMPLING = ["temperature", "top_p", "top_k", "direction"];
+export const SAMPLING = ["temperature", "top_p", "top_k", "direction", "har_weight"];
 
 /** Bounds of the numbers that the page asks for, by name; takeSettings fills them. */
 export const LIMITS = {};
@@ -28,7 +28,7 @@ export const LIMITS = {};
 export const server = {};
 
 export const MOST_CANDLES = 1500; // at a time
-const STEPS = { temperature: 0.05 };
+const STEPS = { temperature: 0.05, har_weight: 0.05 };
 
 /** Take over defaults and bounds from the answer of /api/settings; a setting without words is not shown. */
 export function takeSettings({ settings, ...rest }) {

@@ -203,6 +203,11 @@ export const WORDS = {
   ],
   "direction.model": ["The model's own", "模型给出的方向"],
   "direction.none": ["None: every path and its mirror", "不给方向：每条路径配其镜像"],
+  "ask.har_weight": ["Share of HAR", "HAR 占比"],
+  "ask.har_weight.hint": [
+    "How far the volatility of the paths goes to that of a HAR model, which reads past ranges; 0 leaves the model's own.",
+    "路径波动率向 HAR 模型（依据历史振幅）靠拢的程度，0 表示保留模型自身的波动率。",
+  ],
   "ask.seed": ["Seed", "随机种子"],
   "ask.seed.hint": ["The same seed gives the same paths again.", "相同的种子会得到相同的路径。"],
   "ask.run.forecast": ["Forecast", "开始预测"],

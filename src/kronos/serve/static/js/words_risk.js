@@ -28,8 +28,8 @@ export const RISK = {
   ],
   "risk.vol.year": ["Volatility a year", "年化波动率"],
   "risk.vol.year.text": [
-    "Expected over the horizon; 90% of the futures lie between {low} and {high}. The context's own: {past}. {counted}",
-    "预测期内的期望值；90% 的走势介于 {low} 与 {high} 之间。历史行情自身为 {past}。{counted}",
+    "Expected over the horizon; 90% of the futures lie between {low} and {high}. The context's own: {past}; by a HAR model: {har}. {counted}",
+    "预测期内的期望值；90% 的走势介于 {low} 与 {high} 之间。历史行情自身为 {past}，HAR 模型预期为 {har}。{counted}",
   ],
   "risk.year.days": ["By {n} bars a year, round the clock.", "每年按 {n} 根K线计（全天候交易）。"],
   "risk.year.sessions": ["By {n} bars a year, in the sessions of the market.", "每年按 {n} 根K线计（按市场交易时段）。"],
