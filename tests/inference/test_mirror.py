@@ -207,7 +207,7 @@ def test_surfaces_say_in_words_that_no_direction_is_given(make_forecast, tmp_pat
     none, own = mirrored_forecast(make_forecast), make_forecast(paths=40, horizon=1)
     assert Shown(none).direction == MIRRORED
     assert Shown(own).direction is None
-    assert ("P(up)", "no direction") in facts(none)
+    assert ("Direction", "none given") in facts(none)
     assert "P(up)" not in next_bars(none)[0]
     assert "P(up)" in next_bars(own)[0]
     assert MIRRORED.split(";")[0] in page(none)

@@ -105,8 +105,9 @@ def facts(forecast: Forecast) -> list[tuple[str, str]]:
     if shown.enough:
         found.append(("90% interval", f"{low:,.{decimals}f}–{high:,.{decimals}f}"))
     if shown.enough and shown.known:
-        chance = "no direction" if shown.direction else share_text(*shown.prob_up().iloc[-1])
-        found += [("P(up)", chance), ("VaR 95%", f"{shown.value_at_risk():.2%}")]
+        chance = ("P(up)", share_text(*shown.prob_up().iloc[-1]))
+        found += [("Direction", "none given") if shown.direction else chance]
+        found += [("VaR 95%", f"{shown.value_at_risk():.2%}")]
     return found
 
 
