@@ -118,7 +118,7 @@ def forecast(
     """Forecast the next bars of a series as sample paths.
 
     Prints the median and the intervals of each bar ahead, the chance of a rise where the model gives a direction, and
-    the volatility a year; -o writes charts and tables. --volatility, --touch, --take-profit with --stop-loss add tables.
+    the volatility a year; -o writes charts and tables. --volatility, --touch and --take-profit add tables.
 
     Of a bar store, a folder or a file of many symbols, every series is forecast and -o names a folder: Parquet files
     of quantiles (or of --paths), and a table of the series that could not be forecast. Run again, it goes on where it
