@@ -1,6 +1,6 @@
 """The pooled HAR coefficients that ship with the package, fitted on folders of bars.
 
-    python scripts/fit_har.py ../shared/data ../shared/data2 --out src/kronos/pretrained/har.json
+    python scripts/fit_har.py ../shared/data --out src/kronos/pretrained/har.json
 
 Every file is one market and bar size. Windows end before the file's training cutoff and leave the held-apart symbols
 out, as training does; a file weighs by the root of its windows. A third of the contexts is cut to a random length.

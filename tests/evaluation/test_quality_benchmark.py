@@ -55,3 +55,29 @@ def test_command_prints_one_json_document(tmp_path: Path) -> None:
     assert document["forecasters"]["ewma"]["invalid_bars"] == 0.0
     assert "NaN" not in json.dumps(document["forecasters"]["ewma"]["coverage_90"]["value"])
     assert "Warning" not in done.stderr
+
+
+def test_the_packaged_samples_are_judged_where_there_are_no_files(tmp_path: Path) -> None:
+    """Their groups have no bar size in the name."""
+    command = [
+        "-m",
+        "benchmarks.quality",
+        "--model",
+        "none",
+        "--baselines",
+        "har",
+        "--windows",
+        "9",
+        "--walks",
+        "3",
+        "--samples",
+        "20",
+        "--json",
+        "--data",
+    ]
+    found = subprocess.run(
+        [sys.executable, *command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert found.returncode == 0, found.stderr
+    rows = json.loads(found.stdout)["forecasters"]["har"]["by_file"]
+    assert {row["market"] for row in rows} <= {"sp500", "nasdaq", "eurusd"}

@@ -1,4 +1,4 @@
-"""Synthetic forecasts for the tests of the views, the files and the charts."""
+"""Synthetic forecasts for the tests of the views, the files and the charts; bars and tiny pairs for those of paths."""
 
 from __future__ import annotations
 
@@ -7,10 +7,23 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 
+from kronos.bars import sample_bars
 from kronos.inference.forecast import Forecast
+from kronos.inference.predictor import KronosPredictor
 
 MakeForecast = Callable[..., Forecast]
+
+
+@pytest.fixture(scope="module")
+def bars() -> pd.DataFrame:
+    return sample_bars("sp500").iloc[-90:].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module", params=["consistent", "published"])
+def predictor(request: pytest.FixtureRequest) -> KronosPredictor:
+    return tiny.predictor(getattr(tiny, request.param)())
 
 
 @pytest.fixture

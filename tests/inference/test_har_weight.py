@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import tiny
 
-from kronos.bars import sample_bars
 from kronos.errors import ConfigError
 from kronos.inference.assemble import har_factors, widen
 from kronos.inference.forecast import Forecast
@@ -16,16 +15,6 @@ from kronos.inference.predictor import KronosPredictor
 from kronos.protocol import CLOSE, FEATURES, Context
 from kronos.spec import ForecastSpec
 from kronos.volatility import log_levels, pooled_har, usual_variance
-
-
-@pytest.fixture(scope="module")
-def bars() -> pd.DataFrame:
-    return sample_bars("sp500").iloc[-90:].reset_index(drop=True)
-
-
-@pytest.fixture(scope="module", params=["consistent", "published"])
-def predictor(request: pytest.FixtureRequest) -> KronosPredictor:
-    return tiny.predictor(getattr(tiny, request.param)())
 
 
 def context_of(bars: pd.DataFrame, forecast: Forecast) -> Context:

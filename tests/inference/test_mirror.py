@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import tiny
 
-from kronos.bars import sample_bars
 from kronos.errors import CapacityError, ConfigError
 from kronos.evaluation.calibrate import mirrored_closes
 from kronos.inference import engine as engines
@@ -27,16 +26,6 @@ from kronos.model import Kronos
 from kronos.protocol import Context, are_mirrors, traded_value
 from kronos.spec import SAMPLING, ForecastSpec
 from kronos.workflows.forecasters import Configured
-
-
-@pytest.fixture(scope="module")
-def bars() -> pd.DataFrame:
-    return sample_bars("sp500").iloc[-90:].reset_index(drop=True)
-
-
-@pytest.fixture(scope="module", params=["consistent", "published"])
-def predictor(request: pytest.FixtureRequest) -> KronosPredictor:
-    return tiny.predictor(getattr(tiny, request.param)())
 
 
 @pytest.fixture(scope="module")

@@ -71,8 +71,8 @@ COLUMNS: dict[str, list[Column]] = {
         Column("slope", "slope", 2,
                "Mincer and Zarnowitz's, of log realised on log forecast volatility, each over the usual one; 1 is "
                "right, below 1 the forecasts are too far apart"),
-        Column("intercept", "intercept", 3, "of the same line; 0 is right where the slope is 1"),
-        Column("log bias", "bias", 3, "mean log of forecast over realised volatility; above 0 is too high"),
+        Column("intercept", "intercept", 3, "of the same line; a little below 0 is right where the slope is 1"),
+        Column("log bias", "bias", 3, "mean log of forecast over realised volatility; well above .02 is too high"),
     ],
     "touch": [
         Column("Brier / yardstick", "brier_ratio", 3,
