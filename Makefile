@@ -46,10 +46,8 @@ demo: $(SMALL) ## forecast real bars with the packaged checkpoint: a table here,
 	@$(BIN)/kronos forecast sample:sp500 --horizon 24 --samples 100 --calendar XNYS \
 		-o $(DEMO)/forecast.html -o $(DEMO)/forecast.csv -o $(DEMO)/forecast.png
 
-# A fault fails twice. What a busy machine made slow passes when it runs alone, and is told all the same.
-test: check ## lint, types and the whole test suite (about 20 minutes on 2 cores)
-	$(PYTEST) || { test $$? = 1 && echo "These failed beside other tests and run once more, alone:" && \
-		$(THREADS) $(BIN)/python -m pytest -m "not soak" --last-failed --last-failed-no-failures=none; }
+test: check ## lint, types and the whole test suite (about 25 minutes on 2 quiet cores)
+	$(PYTEST)
 
 PANDAS2 := $(CURDIR)/.cache/pandas2
 test-pandas2: setup ## the test suite with the latest pandas 2, which is laid over the environment from a folder
