@@ -80,4 +80,4 @@ def test_the_packaged_samples_are_judged_where_there_are_no_files(tmp_path: Path
     )
     assert found.returncode == 0, found.stderr
     rows = json.loads(found.stdout)["forecasters"]["har"]["by_file"]
-    assert {row["market"] for row in rows} <= {"sp500", "nasdaq", "eurusd"}
+    assert {row["market"] for row in rows} == {"sp500", "nasdaq", "eurusd"}
