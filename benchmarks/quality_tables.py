@@ -36,7 +36,8 @@ def by_market(rows: pd.DataFrame, yardstick: pd.DataFrame) -> list[dict[str, Any
     """Per file (market and bar size): windows, clusters, CRPS ratio, coverage, volatility."""
     out = []
     for group, part in rows.groupby("group"):
-        market, size = [*str(group).rsplit("_", 1), ""][:2]  # a packaged sample has no bar size in its name
+        name = str(group)  # of a packaged sample it has no bar size
+        market, size = name.rsplit("_", 1) if "_" in name else (name, "")
         means, theirs = Means(part, pooled=True), yardstick.loc[part.index]
         volatility = volatility_row(part, pooled=True)
         out.append(

@@ -155,8 +155,10 @@ def _without_filled(bars: pd.DataFrame, rows: Rows, reading: ReadContext) -> tup
     if not filled.any():
         return None, []
     days = np.flatnonzero(filled)
-    count = f"{len(days)} day{'s' * (len(days) > 1)}"
-    reading.note(f"{count} at the close before with nothing traded left out: suspended, and filled by the source")
+    reading.note(
+        f"{len(days)} day{'s' * (len(days) > 1)} at the close before with nothing traded left out: suspended, "
+        "and filled by the source"
+    )
     example = named_days(pd.DatetimeIndex(times.iloc[days]))
     return np.flatnonzero(~filled), [Finding("suspended_day", days, None, example).defect(rows)]
 

@@ -141,7 +141,7 @@ const NOTES = [
   [/^(?<n>[\d,]+) lines? \S+ the table left out: '(?<line>.+)'$/, "note.lines"],
   [/^timestamps are epoch (?<first>\S+), from row (?<row>\S+) on (?<second>[^\s,]+), /, "note.epochs"],
   [/^open is 0 in (?<n>[\d,]+) rows: set to the close before/, "note.opens"],
-  [/^(?<n>[\d,]+)( days?)? at the close before with nothing traded left out/, "note.suspended"],
+  [/^(?<n>[\d,]+) days? at the close before with nothing traded left out/, "note.suspended"],
   [/^of bars that were still forming the last row is kept: (?<n>[\d,]+)/, "note.forming"],
   [/^(?<n>[\d,]+) cells of days without a bar of their symbol left out$/, "note.wide.absent"],
 ];
